@@ -1,0 +1,78 @@
+"""What the runner asks of a load process, and what it answers: one JSON document each way.
+
+`python -m clients.load` reads a `Job` from standard input, sends its messages, writes
+`<out>.streams.parquet` and `<out>.tokens.parquet`, prints progress as JSON lines `{"done": k, "of": n}` and, as its
+last line, a `JobResult`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
+
+
+class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
+    """The `[load]` table of a plan: when messages start.
+
+    Open loop (`poisson`, `constant`, `gamma`, `trace`): starts are fixed before the run. `closed`: each of
+    `concurrency` users asks again when its answer is complete. With `turns` > 1 every arrival is a conversation
+    of so many messages, `think_s` apart after each answer (partly open).
+    """
+
+    arrivals: Arrivals = "poisson"
+    streams: int = 80  # measured messages per cell and block
+    rate_per_s: float = 20.0  # messages (conversations, if turns > 1) per second
+    gamma_shape: float = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
+    warmup_streams: int = 8  # sent first at the same rate and thrown away; they open the connections
+    concurrency: int = 10  # closed loop only
+    turns: int = 1
+    think_s: float = 0.0
+    timeout_s: float = 60.0  # a message not complete so long after its intended start has failed
+    silence_s: float | None = None  # the client gives a connection up after so long without a byte
+    trace: str | None = None  # a file in Azure's format: TIMESTAMP,ContextTokens,GeneratedTokens
+    trace_s: float = 300.0  # how many seconds of the trace to take
+    speed_up: float = 1.0  # trace time passes so much faster
+
+
+class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One cell in one block, ready to be sent.
+
+    `variant` holds the cell's settings (`interval`, `wait`, `reuse`, `copy`, …), `stream` the plan's `[stream]`
+    table (`profile` and overrides, see servers.stream), `out` the path prefix of the files to write.
+    """
+
+    transport: str
+    url: str
+    out: str
+    block: int
+    cell: str
+    seed: int
+    load: Load
+    stream: dict[str, object]
+    variant: dict[str, object] = {}
+    profile: str = "direct"
+    recovery: str = "none"
+    auth_token: str | None = None
+    recordings: list[str] = []  # files that `stream.recording` may name by its id
+    time_scale: float = 1.0
+
+
+class JobResult(msgspec.Struct, kw_only=True):
+    """What the load process says of itself when the cell is done.
+
+    `clock_offset_ns` is the server's monotonic clock minus ours, 0 when both are one clock (same machine).
+    `measured_s` is the time over which `cpu_s` was spent: from the first measured start to the last end.
+    """
+
+    messages: int
+    failed: int
+    cpu_s: float
+    measured_s: float
+    generator_lag_ms_p99: float  # start - intended
+    emit_lag_ms_p99: float  # sent - due
+    loop_lag_ms_p99: float  # how late the load process's own event loop was
+    clock_offset_ns: int = 0
+    notes: list[str] = []

@@ -1,0 +1,65 @@
+"""What became of one message, as plain records (pure)."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a message ended. Anything but `OK` is a failure and counts as infinitely late.
+
+    `OK`: every index once, in order, the text's hash right, and the end message seen.
+    """
+
+    OK = "ok"
+    LOST = "lost"  # the end message came, but indices are missing
+    DUPLICATED = "duplicated"
+    REORDERED = "reordered"
+    ALTERED = "altered"  # the text's hash differs
+    TRUNCATED = "truncated"  # the connection ended without an end message, whatever the status code was
+    DROPPED = "dropped"  # the connection was reset or broke
+    REFUSED = "refused"  # no connection could be opened
+    HTTP_ERROR = "http_error"  # a status other than the one that the contract names
+    PROTOCOL_ERROR = "protocol_error"  # bytes that are not the transport's format
+    TIMEOUT = "timeout"  # the client's own limit for a whole message, or for silence
+    CLIENT_ERROR = "client_error"  # our own fault
+
+
+@dataclass
+class StreamRecord:
+    """One message: a row of `streams.parquet`, and the rows of `tokens.parquet` as parallel arrays.
+
+    Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "never". `bytes_in` and `bytes_out` are payload bytes at the
+    client's sockets, None where the platform does not tell. `read` is the number of the client read that completed
+    the token, so that tokens which arrived together stay visible.
+    """
+
+    stream_id: str
+    intended_start_ns: int
+    tokens_expected: int
+    start_ns: int = 0
+    first_token_ns: int = 0
+    end_ns: int = 0
+    outcome: Outcome = Outcome.CLIENT_ERROR
+    detail: str = ""
+    tokens_received: int = 0
+    tokens_lost: int = 0
+    tokens_duplicated: int = 0
+    tokens_reordered: int = 0
+    text_ok: bool = False
+    requests: int = 0
+    connections: int = 0
+    drops: int = 0
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    recovery_ms: float | None = None
+    ttft_scheduled_ns: int = 0  # the simulated model's own time to first token
+    conversation: int = 0
+    turn: int = 0
+    i: array[int] = field(default_factory=lambda: array("q"))
+    due_ns: array[int] = field(default_factory=lambda: array("q"))
+    sent_ns: array[int] = field(default_factory=lambda: array("q"))
+    received_ns: array[int] = field(default_factory=lambda: array("q"))
+    read: array[int] = field(default_factory=lambda: array("q"))
