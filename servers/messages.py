@@ -1,47 +1,61 @@
-"""The two messages that every transport carries, as bytes and back (pure).
+"""The messages that every transport carries, as bytes and back (pure).
 
 A token message is `{"i": 12, "t": " the", "due": ns, "sent": ns}`; the end message is
-`{"done": true, "n": 128, "sha256": hex}`. Text is escaped to ASCII: then no line splitter anywhere on the way can take
-U+2028, U+0085 or a split UTF-8 sequence for something else.
+`{"done": true, "n": 128, "sha256": hex}`; an error is `{"error": {"code": word, "message": text}}`. Text is escaped to
+ASCII: then no line splitter anywhere on the way can take U+2028, U+0085 or a split UTF-8 sequence for something else.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+
+MAX_MESSAGE_BYTES = 4 << 20  # what a decoder buffers of one unfinished message; the hazards go up to 1 MiB of text
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A number of the wire format: it fits a signed 64-bit column."""
+
+
+class ProtocolError(ValueError):
+    """Bytes that are not the transport's format. `messages` are those that were complete before the fault."""
+
+    messages: Sequence[TokenMessage | EndMessage] = ()
 
 
 class TokenMessage(msgspec.Struct, frozen=True, gc=False):
     """Token `i`: its text, when the model produced it and when the server sent it (CLOCK_MONOTONIC ns)."""
 
-    i: int
+    i: Count
     t: str
-    due: int
-    sent: int
+    due: Count
+    sent: Count
 
 
 class EndMessage(msgspec.Struct, frozen=True, gc=False):
     """The answer is complete: it has `n` tokens, and its UTF-8 text hashes to `sha256` (hex)."""
 
     done: bool
-    n: int
+    n: Count
     sha256: str
 
 
-class _Message(msgspec.Struct, gc=False):
-    """Either message, so that one decoding pass tells them apart: the fields of the other stay at None."""
+class ErrorMessage(msgspec.Struct, frozen=True):
+    """What the server refused: a word for programs, and a sentence for people."""
 
-    i: int | None = None
-    t: str | None = None
-    due: int = 0
-    sent: int = 0
-    done: bool = False
-    n: int | None = None
-    sha256: str | None = None
+    code: str
+    message: str
 
 
-_decoder = msgspec.json.Decoder(_Message)
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: ErrorMessage
+
+
+_decode_token = msgspec.json.Decoder(TokenMessage).decode
+_decode_end = msgspec.json.Decoder(EndMessage).decode
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
 def json_text(text: str) -> bytes:
@@ -59,11 +73,28 @@ def encode_end(n: int, sha256: str) -> bytes:
     return b'{"done": true, "n": %d, "sha256": "%b"}' % (n, sha256.encode("ascii"))
 
 
+def encode_error(code: str, message: str) -> bytes:
+    """The error as JSON: an HTTP error's body, or a WebSocket's last message."""
+    return json.dumps({"error": {"code": code, "message": message}}).encode("ascii")
+
+
 def decode(data: bytes | str) -> TokenMessage | EndMessage:
-    """Read either message. Raises ValueError for anything that is neither."""
-    message = _decoder.decode(data)
-    if message.i is not None and message.t is not None:
-        return TokenMessage(message.i, message.t, message.due, message.sent)
-    if message.done and message.n is not None and message.sha256 is not None:
-        return EndMessage(True, message.n, message.sha256)
-    raise ValueError("neither a token message nor an end message")
+    """Read a token or an end message. Raises ProtocolError for anything else."""
+    try:
+        return _decode_token(data)
+    except ValueError as not_a_token:
+        try:
+            end = _decode_end(data)
+        except ValueError:
+            raise ProtocolError(f"neither a token nor an end message: {not_a_token}") from None
+    if not end.done:
+        raise ProtocolError("an end message that is not done")
+    return end
+
+
+def decode_error(data: bytes | str) -> ErrorMessage | None:
+    """Read an error message; None if it is not one."""
+    try:
+        return _decode_error(data).error
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Blocking: the baseline, one response when the answer is complete."""

@@ -1,0 +1,45 @@
+"""Blocking on the wire: the whole answer as one JSON document (pure).
+
+{"tokens": [{"i": 0, "t": "Hello", "due": …, "sent": …}], "done": true, "n": 1, "sha256": "…"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from servers.messages import Count, EndMessage, ProtocolError, TokenMessage
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A complete answer: its tokens and the end message's fields."""
+
+    tokens: list[TokenMessage]
+    done: bool
+    n: Count
+    sha256: str
+
+    @property
+    def end(self) -> EndMessage:
+        """The end message."""
+        return EndMessage(self.done, self.n, self.sha256)
+
+
+_decode = msgspec.json.Decoder(Answer).decode
+
+
+def encode_answer(tokens: Sequence[bytes], end: bytes) -> bytes:
+    """The document for encoded token messages and the encoded end message."""
+    return b'{"tokens": [%b], %b' % (b", ".join(tokens), end[1:])
+
+
+def decode_answer(body: bytes) -> Answer:
+    """Read the document. Raises ProtocolError."""
+    try:
+        answer = _decode(body)
+    except ValueError as error:
+        raise ProtocolError(f"not an answer: {error}") from None
+    if not answer.done:
+        raise ProtocolError("an answer that is not done")
+    return answer

@@ -1,0 +1,1 @@
+"""Chunked HTTP: the answer as JSON lines in one response."""

@@ -1,0 +1,1 @@
+"""Polling: the client asks again and again; tokens wait in Redis."""

@@ -1,0 +1,72 @@
+"""Polling on the wire: 202 with the address to poll, then pages of tokens (pure).
+
+{"stream_id": "s1", "poll": "/chat/s1"}
+{"tokens": [{"i": 0, "t": "Hello", "due": …, "sent": …}], "next": 1, "done": false}
+{"tokens": [], "next": 1, "done": true, "n": 1, "sha256": "…"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from servers.messages import Count, EndMessage, ProtocolError, TokenMessage
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer to the question: which stream it is, and the path to poll."""
+
+    stream_id: str
+    poll: str
+
+
+class Page(msgspec.Struct, frozen=True):
+    """What a poll brings: tokens, the index to ask for next, and, once all were produced, the end message's fields."""
+
+    tokens: list[TokenMessage]
+    next: Count
+    done: bool
+    n: Count | None = None
+    sha256: str | None = None
+
+    @property
+    def end(self) -> EndMessage | None:
+        """The end message, if the answer is complete."""
+        if self.done and self.n is not None and self.sha256 is not None:
+            return EndMessage(True, self.n, self.sha256)
+        return None
+
+
+_decode_accepted = msgspec.json.Decoder(Accepted).decode
+_decode_page = msgspec.json.Decoder(Page).decode
+
+
+def encode_accepted(stream_id: str) -> bytes:
+    """The 202's body."""
+    return msgspec.json.encode(Accepted(stream_id, f"/chat/{stream_id}"))
+
+
+def decode_accepted(body: bytes) -> Accepted:
+    """Read the 202's body. Raises ProtocolError."""
+    try:
+        return _decode_accepted(body)
+    except ValueError as error:
+        raise ProtocolError(f"not an accepted question: {error}") from None
+
+
+def encode_page(tokens: Sequence[bytes], next_index: int, end: bytes | None) -> bytes:
+    """A page of encoded token messages; `end` is the encoded end message once all tokens were produced."""
+    tail = b'"done": false}' if end is None else end[1:]
+    return b'{"tokens": [%b], "next": %d, %b' % (b", ".join(tokens), next_index, tail)
+
+
+def decode_page(body: bytes) -> Page:
+    """Read a page. Raises ProtocolError."""
+    try:
+        page = _decode_page(body)
+    except ValueError as error:
+        raise ProtocolError(f"not a page of tokens: {error}") from None
+    if page.done and page.end is None:
+        raise ProtocolError("the last page lacks n or sha256")
+    return page

@@ -1,0 +1,1 @@
+"""Server-Sent Events: the answer as `text/event-stream`."""

@@ -1,0 +1,1 @@
+"""WebSocket: one message a text frame, many answers over one connection."""
