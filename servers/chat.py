@@ -1,0 +1,77 @@
+"""What a chat request may say, for every transport: parsed, checked, and turned into an answer.
+
+Nothing is half-started: everything is checked before an answer begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from servers.generation import Busy, Generation, Generations
+from servers.stream import StreamError, StreamSpec, build
+
+STREAM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
+
+
+@dataclass
+class RequestError(Exception):
+    """A request that is refused: the HTTP status, a word for programs, and a sentence that names the remedy."""
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: int | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """`{"message": str}` and optionally `seed`, `stream`, `stream_id` and `from`, as the contract has it."""
+
+    message: str
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    stream: Any = None
+    stream_id: Annotated[str, msgspec.Meta(pattern=STREAM_ID_PATTERN)] | None = None
+    first: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = msgspec.field(default=0, name="from")
+
+    @classmethod
+    def parse(cls, body: bytes | str) -> ChatRequest:
+        """Read a JSON body. Raises RequestError."""
+        try:
+            value = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise RequestError(400, "bad_json", f"the request is not JSON: {error}") from None
+        return cls.from_values(value)
+
+    @classmethod
+    def from_values(cls, value: object, *, strict: bool = True) -> ChatRequest:
+        """Check a decoded request; without `strict`, numbers may be strings, as in a query. Raises RequestError."""
+        try:
+            return msgspec.convert(value, cls, strict=strict)
+        except msgspec.ValidationError as error:
+            raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None
+
+
+def open_answer(generations: Generations, chat: ChatRequest) -> Generation:
+    """The answer to `chat`: the one that its `stream_id` names, or a new one. Raises RequestError."""
+    known = generations.get(chat.stream_id) if chat.stream_id is not None else None
+    if known is not None:
+        if chat.first > known.schedule.n:
+            raise RequestError(400, "bad_request", f"from: this answer has {known.schedule.n} tokens")
+        return known
+    if chat.first > 0:
+        raise unknown_stream(chat.stream_id)
+    try:
+        schedule = build(StreamSpec.parse(chat.stream), chat.seed)
+        return generations.start(schedule, chat.stream_id)
+    except StreamError as error:
+        raise RequestError(400, "bad_stream", str(error)) from None
+    except Busy:
+        raise RequestError(503, "busy", "too many answers are being produced; try again soon", 1) from None
+
+
+def unknown_stream(stream_id: str | None) -> RequestError:
+    """The error for a stream that never was, or whose time is over."""
+    what = "`from` needs the `stream_id` of a kept stream" if stream_id is None else f"no stream {stream_id!r} is kept"
+    return RequestError(404, "unknown_stream", f"{what}; ask again without `from` to start anew")

@@ -1,0 +1,80 @@
+"""The servers' only clock: one alarm for all streams, with absolute deadlines.
+
+A coroutine that sleeps once per token and stream costs more than sending the token. Here a heap holds the next due time
+of every answer; when the alarm rings, everything that has fallen due is emitted at once, and the alarm is set to the
+next due time, but not sooner than a tick later, so that a crowd of streams costs a bounded number of wake-ups.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush, heapreplace
+from typing import Protocol
+
+from servers.alarm import Alarm, alarm
+
+TICK_NS = 250_000
+LAGS_KEPT = 8192
+
+
+class Emits(Protocol):
+    """Something that has tokens falling due."""
+
+    def emit(self, now_ns: int) -> int | None:
+        """Hand out all that is due at `now_ns`; the next due time, or None when there is none."""
+
+
+class Emitter:
+    """Calls `emit` of everything that was started, when it falls due. One per process."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Emits]] = []
+        self._count = 0  # breaks ties in the heap, and keeps the order of starting
+        self._alarm: Alarm = alarm(self._tick)
+        self._set_to_ns = 0
+        self._after_tick: list[Callable[[], object]] = []
+        self._lags_ns: deque[int] = deque(maxlen=LAGS_KEPT)
+
+    def start(self, emits: Emits, due_ns: int) -> None:
+        """Emit from `due_ns` on (CLOCK_MONOTONIC)."""
+        self._count += 1
+        heappush(self._heap, (due_ns, self._count, emits))
+        if self._heap[0][1] == self._count:
+            self._set(due_ns)
+
+    def after_tick(self, callback: Callable[[], object]) -> None:
+        """Call back after each tick in which something was emitted, to send what belongs together at once."""
+        self._after_tick.append(callback)
+
+    def lag_us_p99(self) -> float:
+        """How late the latest emissions were, in microseconds: their 99th percentile; 0 before the first."""
+        lags = sorted(self._lags_ns)
+        return lags[int(0.99 * (len(lags) - 1))] / 1000 if lags else 0.0
+
+    def close(self) -> None:
+        """Stop the clock; nothing is emitted any more."""
+        self._heap.clear()
+        self._alarm.close()
+
+    def _set(self, deadline_ns: int) -> None:
+        self._set_to_ns = deadline_ns
+        self._alarm.set(deadline_ns)
+
+    def _tick(self) -> None:
+        heap, note_lag = self._heap, self._lags_ns.append
+        now_ns = time.monotonic_ns()
+        while heap and heap[0][0] <= now_ns:
+            due_ns, count, emits = heap[0]
+            note_lag(now_ns - due_ns)
+            next_ns = emits.emit(now_ns)
+            if next_ns is None:
+                heappop(heap)
+            else:
+                heapreplace(heap, (next_ns, count, emits))
+            now_ns = time.monotonic_ns()
+        for callback in self._after_tick:
+            callback()
+        if heap:
+            self._set(max(heap[0][0], now_ns + TICK_NS))

@@ -1,0 +1,150 @@
+"""One answer being produced, apart from the connections that read it.
+
+A `Generation` is a schedule that has started. Any reader can begin at any index, several may read, and it is kept for
+a while after its end, so that a client that was cut off can resume. It knows no connection: a reader is anything
+with `wake()`, called whenever more has fallen due.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from servers.emitter import Emitter
+from servers.messages import encode_end, encode_token, json_text
+from servers.stream import Schedule
+
+MAX_ACTIVE = 10_000
+MAX_KEPT = 50_000
+_CACHED_TEXT_CHARS = 64
+_CACHED_TEXTS = 50_000
+_json_texts: dict[str, bytes] = {}
+
+
+class Reader(Protocol):
+    """Somebody who wants an answer's tokens as they fall due."""
+
+    def wake(self) -> None:
+        """More has been produced; must return at once."""
+
+
+class Generation:
+    """A started answer: of its `schedule.n` tokens, `produced` have fallen due."""
+
+    __slots__ = ("_on_end", "_readers", "delivered", "ended_ns", "produced", "schedule", "start_ns", "stream_id")
+
+    def __init__(
+        self, stream_id: str, schedule: Schedule, start_ns: int, on_end: Callable[[Generation], object]
+    ) -> None:
+        self.stream_id = stream_id
+        self.schedule = schedule
+        self.start_ns = start_ns
+        self.produced = 0
+        self.ended_ns: int | None = None
+        self.delivered = False  # whether its end message was handed to any connection
+        self._on_end = on_end
+        self._readers: list[Reader] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether all tokens have been produced."""
+        return self.ended_ns is not None
+
+    def subscribe(self, reader: Reader) -> None:
+        """Wake `reader` from now on."""
+        self._readers.append(reader)
+
+    def unsubscribe(self, reader: Reader) -> None:
+        """Forget `reader`; no harm if it is unknown."""
+        if reader in self._readers:
+            self._readers.remove(reader)
+
+    def emit(self, now_ns: int) -> int | None:
+        """Produce all that is due; the next due time or, after the last token, None (servers.emitter.Emits)."""
+        due_ns, start_ns = self.schedule.due_ns, self.start_ns
+        produced, n = self.produced, len(due_ns)
+        while produced < n and start_ns + due_ns[produced] <= now_ns:
+            produced += 1
+        self.produced = produced
+        next_ns = start_ns + due_ns[produced] if produced < n else None
+        if next_ns is None:
+            self.ended_ns = now_ns
+            self._on_end(self)
+        for reader in tuple(self._readers):
+            reader.wake()
+        return next_ns
+
+    def token(self, i: int, sent_ns: int) -> bytes:
+        """The encoded token message `i`, handed to its transport at `sent_ns`."""
+        schedule = self.schedule
+        text = schedule.texts[i]
+        text_json = _json_texts.get(text) or _text_as_json(text)
+        return encode_token(i, text_json, self.start_ns + schedule.due_ns[i], sent_ns)
+
+    def end(self) -> bytes:
+        """The encoded end message."""
+        return encode_end(self.schedule.n, self.schedule.sha256)
+
+
+def _text_as_json(text: str) -> bytes:
+    encoded = json_text(text)
+    if len(text) <= _CACHED_TEXT_CHARS and len(_json_texts) < _CACHED_TEXTS:
+        _json_texts[text] = encoded
+    return encoded
+
+
+class Busy(Exception):
+    """As many answers are being produced as the server takes."""
+
+
+class Generations:
+    """The answers that a server is producing or still keeps: for `keep_s` after their end, and at most `MAX_KEPT`."""
+
+    def __init__(self, emitter: Emitter, keep_s: float) -> None:
+        self.keep_s = keep_s
+        self.started = 0
+        self.active = 0
+        self._emitter = emitter
+        self._by_id: dict[str, Generation] = {}
+        self._ended: deque[Generation] = deque()  # in the order of their ends, and so of their expiry
+
+    def start(self, schedule: Schedule, stream_id: str | None = None) -> Generation:
+        """Start an answer now, under a new id (a random one without). Raises Busy."""
+        self.forget_expired()
+        if self.active >= MAX_ACTIVE:
+            raise Busy
+        now_ns = time.monotonic_ns()
+        generation = Generation(stream_id or secrets.token_urlsafe(12), schedule, now_ns, self._note_end)
+        self._by_id[generation.stream_id] = generation
+        self.started += 1
+        self.active += 1
+        self._emitter.start(generation, now_ns + schedule.ttft_ns)
+        return generation
+
+    def get(self, stream_id: str) -> Generation | None:
+        """The answer of that id, if it is being produced or still kept."""
+        self.forget_expired()
+        return self._by_id.get(stream_id)
+
+    def forget_expired(self) -> None:
+        """Free the answers whose time is over."""
+        oldest_ns = time.monotonic_ns() - int(self.keep_s * 1e9)
+        ended = self._ended
+        while ended and (len(ended) > MAX_KEPT or (ended[0].ended_ns or 0) < oldest_ns):
+            self.discard(ended.popleft())
+
+    def discard(self, generation: Generation) -> None:
+        """Forget an answer now; its id may be used again."""
+        if self._by_id.get(generation.stream_id) is generation:
+            del self._by_id[generation.stream_id]
+
+    def ids(self) -> list[str]:
+        """The ids of all answers that are being produced or kept."""
+        return list(self._by_id)
+
+    def _note_end(self, generation: Generation) -> None:
+        self.active -= 1
+        self._ended.append(generation)

@@ -1,0 +1,191 @@
+"""What the HTTP servers share: probes, access, request bodies, errors as JSON, and the streaming response."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from servers import access
+from servers.chat import ChatRequest, RequestError
+from servers.messages import encode_error
+from servers.push import ReaderGone
+from servers.service import MAX_BODY_BYTES, Service
+
+BODY_TIMEOUT_S = 30.0
+SERVICE = web.AppKey("service", Service)
+# The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def application(service: Service) -> web.Application:
+    """An application with the probes and the shared checks; a transport adds its routes."""
+    app = web.Application(middlewares=[_shared_checks], client_max_size=MAX_BODY_BYTES)
+    app[SERVICE] = service
+    for path, report in (
+        ("/healthz", service.health_report),
+        ("/stats", service.stats_report),
+        ("/clock", service.clock_report),
+    ):
+        app.router.add_get(path, _probe(report))
+    return app
+
+
+def _probe(report: Callable[[], dict[str, object]]) -> Handler:
+    async def answer(_: web.Request) -> web.Response:
+        return json_response(report())
+
+    return answer
+
+
+def json_response(value: object, status: int = 200) -> web.Response:
+    """`value` as JSON."""
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+@web.middleware
+async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamResponse:
+    service = request.app[SERVICE]
+    request["cors"] = _cors_headers(request, service.settings.allow_origins)
+    try:
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return _preflight(request)
+        if request.path != "/healthz":
+            writes = request.method not in ("GET", "HEAD")
+            settings = service.settings
+            access.check(request.headers, settings.auth_token, settings.allow_origins, writes=writes)
+        if request.path.startswith("/chat"):
+            service.stats.requests += 1
+        response = await handler(request)
+    except RequestError as error:
+        response = _error_response(error)
+    except web.HTTPException as error:
+        response = _error_response(_from_http_exception(error))
+        response.headers.update({k: v for k, v in error.headers.items() if k == "Allow"})
+    except Exception:
+        _log.exception("a fault of the server's own")
+        response = _error_response(RequestError(500, "internal", "a fault of the server's own; its log says more"))
+    if not response.prepared:
+        response.headers.update(request["cors"])
+    return response
+
+
+def _from_http_exception(error: web.HTTPException) -> RequestError:
+    if error.status == 413:
+        return RequestError(413, "too_large", f"a body may have {MAX_BODY_BYTES} bytes")
+    return RequestError(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+
+
+def _error_response(error: RequestError) -> web.Response:
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = encode_error(error.code, error.message)
+    return web.Response(body=body, status=error.status, headers=headers, content_type="application/json")
+
+
+def _cors_headers(request: web.Request, allowed: tuple[str, ...]) -> dict[str, str]:
+    origin = request.headers.get("Origin")
+    if origin is None or not access.is_allowed(origin, allowed):
+        return {}
+    headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Stream-Id", "Vary": "Origin"}
+    if origin in allowed:  # named, not by "*": then its pages may send the cookie
+        headers["Access-Control-Allow-Credentials"] = "true"
+    return headers
+
+
+def _preflight(request: web.Request) -> web.Response:
+    headers = dict(request["cors"])
+    if headers:
+        headers["Access-Control-Allow-Methods"] = "GET, POST"
+        headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
+        headers["Access-Control-Max-Age"] = "600"
+    return web.Response(status=204, headers=headers)
+
+
+async def read_chat(request: web.Request) -> ChatRequest:
+    """The chat request in the body. Raises RequestError; too large a body raises aiohttp's 413."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+    return ChatRequest.parse(body)
+
+
+class HttpStream:
+    """A streaming answer on one HTTP connection (servers.push.Connection).
+
+    Chunks are framed here and handed straight to the transport: aiohttp's own `write` is a coroutine, which would cost
+    a task switch per token.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        writer: AbstractStreamWriter,
+        encode: Callable[[int, list[bytes], bytes | None], bytes],
+        heartbeat: bytes,
+    ) -> None:
+        transport = request.transport
+        if transport is None:
+            raise ReaderGone
+        self._transport = transport
+        self._writer = writer
+        self._encode = encode
+        self._heartbeat = heartbeat
+        self._chunked = request.version >= (1, 1)
+
+    def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
+        """Send messages in one chunk."""
+        self._send(self._encode(first, messages, end))
+
+    def heartbeat(self) -> None:
+        """Send what the transport's readers pass over."""
+        self._send(self._heartbeat)
+
+    def backlog_bytes(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        """Return when the transport's buffer is below its limit. Raises OSError when the connection is lost."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the connection is closing")
+        await self._writer.drain()
+
+    def _send(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+
+async def stream_answer(
+    request: web.Request,
+    stream_id: str,
+    content_type: str,
+    run: Callable[[AbstractStreamWriter], Awaitable[Any]],
+) -> web.StreamResponse:
+    """Send the head of a streaming answer at once, let `run` write the body, and end it properly."""
+    response = web.StreamResponse(headers={"Stream-Id": stream_id, **STREAM_HEADERS, **request["cors"]})
+    response.content_type = content_type
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    writer = await response.prepare(request)
+    if writer is None:
+        raise ReaderGone
+    writer.send_headers()
+    try:
+        await run(writer)
+    except ReaderGone:
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response

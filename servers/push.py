@@ -1,0 +1,131 @@
+"""Pushing an answer's tokens down one connection as they fall due, with bounded memory for slow readers.
+
+The emitter wakes a `Push`, which encodes and writes what is new, without a coroutine in between. When the connection's
+write buffer holds more than `WRITE_LIMIT_BYTES`, the push stops and waits until it has drained; the answer itself
+is kept once, in its Generation, so a slow reader costs its index and at most `WRITE_LIMIT_BYTES` plus one batch
+(`BATCH_BYTES`, or a single larger token) of buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from servers.generation import Generation
+
+WRITE_LIMIT_BYTES = 65_536
+BATCH_BYTES = 65_536
+STALL_LIMIT_S = 120.0  # a reader that takes nothing for so long is given up
+
+
+class Connection(Protocol):
+    """What a transport does with encoded messages: frame them and write them."""
+
+    def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
+        """Send token messages from index `first` on, then the end message if there is one."""
+
+    def heartbeat(self) -> None:
+        """Send whatever keeps the connection from looking idle."""
+
+    def backlog_bytes(self) -> int:
+        """Bytes written that the kernel has not taken yet."""
+
+    async def drain(self) -> None:
+        """Return when the backlog is small again."""
+
+
+class ReaderGone(Exception):
+    """The connection was lost, or its reader took nothing for `STALL_LIMIT_S`."""
+
+
+class Push:
+    """One connection's way through one answer, from index `first` to the end message."""
+
+    def __init__(
+        self, generation: Generation, first: int, connection: Connection, note_sent: Callable[[int], object]
+    ) -> None:
+        self._generation = generation
+        self._next = first
+        self._connection = connection
+        self._note_sent = note_sent
+        self._behind = False  # waiting for the connection to drain; wake-ups mean nothing until then
+        self._finished = False
+        self._stopped = False
+        self._changed = asyncio.Event()
+        self._written_at = time.monotonic()
+
+    def wake(self) -> None:
+        """Write what has fallen due (servers.generation.Reader)."""
+        if not self._behind and not self._finished:
+            self._write_due()
+
+    def stop(self) -> None:
+        """End `run` early: the server is stopping."""
+        self._stopped = True
+        self._changed.set()
+
+    async def run(self, heartbeat_s: float | None) -> bool:
+        """Push until the end message is written and the backlog small; False if stopped before. Raises ReaderGone."""
+        self._generation.subscribe(self)
+        try:
+            self.wake()
+            while not self._finished and not self._stopped:
+                if self._behind:
+                    await self._catch_up()
+                else:
+                    await self._idle(heartbeat_s)
+            await self._drain()
+            return self._finished
+        finally:
+            self._behind = True  # whoever still wakes it has no effect
+            self._generation.unsubscribe(self)
+
+    def _write_due(self) -> None:
+        generation, first = self._generation, self._next
+        sent_ns = time.monotonic_ns()
+        messages: list[bytes] = []
+        size = 0
+        for i in range(first, generation.produced):
+            message = generation.token(i, sent_ns)
+            messages.append(message)
+            size += len(message)
+            if size >= BATCH_BYTES:
+                break
+        self._next = reached = first + len(messages)
+        end = generation.end() if reached == generation.schedule.n else None
+        if messages or end is not None:
+            self._connection.write(first, messages, end)
+            self._note_sent(len(messages))
+            self._written_at = time.monotonic()
+        self._finished = end is not None
+        self._behind = reached < generation.produced or self._connection.backlog_bytes() > WRITE_LIMIT_BYTES
+        if self._finished or self._behind:
+            self._changed.set()
+
+    async def _catch_up(self) -> None:
+        await self._drain()
+        self._behind = False
+        self._changed.clear()
+        self._write_due()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(STALL_LIMIT_S):
+                await self._connection.drain()
+        except (TimeoutError, OSError) as error:
+            raise ReaderGone from error
+
+    async def _idle(self, heartbeat_s: float | None) -> None:
+        """Wait for something to do, with a heartbeat whenever nothing was written for `heartbeat_s`."""
+        try:
+            async with asyncio.timeout(self._silence_left(heartbeat_s)):
+                await self._changed.wait()
+        except TimeoutError:
+            if (self._silence_left(heartbeat_s) or 0) <= 0:
+                self._connection.heartbeat()
+                self._written_at = time.monotonic()
+
+    def _silence_left(self, heartbeat_s: float | None) -> float | None:
+        return None if heartbeat_s is None else self._written_at + heartbeat_s - time.monotonic()

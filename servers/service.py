@@ -1,0 +1,139 @@
+"""What every server is told when it starts, and what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import psutil
+
+from servers.emitter import Emitter
+from servers.generation import Generation, Generations
+from servers.push import Connection, Push
+
+MAX_BODY_BYTES = 2**20
+DRAIN_S = 3.0  # what runs when a server is told to stop may go on for so long
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A server's options, as `tokenderby serve --help` describes them. Seconds; None switches off."""
+
+    transport: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    redis_url: str | None = None
+    auth_token: str | None = None
+    allow_origins: tuple[str, ...] = ()
+    heartbeat_s: float | None = None
+    keep_s: float = 120.0
+
+
+@dataclass
+class Stats:
+    """Counters behind `GET /stats`. `requests` counts chat requests and polls, not probes such as /stats itself."""
+
+    requests: int = 0
+    streams_completed: int = 0
+    tokens_sent: int = 0
+    redis_commands: int = 0
+    extra: dict[str, object] = field(default_factory=dict)
+
+    def note_sent(self, tokens: int) -> None:
+        """Count tokens handed to a connection; a token sent twice counts twice."""
+        self.tokens_sent += tokens
+
+    def note_commands(self, commands: int) -> None:
+        """Count commands sent to Redis."""
+        self.redis_commands += commands
+
+
+class Stoppable(Protocol):
+    """An answer on its way to a client."""
+
+    def stop(self) -> None:
+        """End early: the server is stopping."""
+
+
+class Service:
+    """What the transports share inside one server process: settings, clock, answers, counters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.emitter = Emitter()
+        self.generations = Generations(self.emitter, settings.keep_s)
+        self.stats = Stats()
+        self.stopping = asyncio.Event()
+        self._answering: set[Stoppable] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._process = psutil.Process(os.getpid())
+
+    async def push(self, generation: Generation, first: int, connection: Connection) -> bool:
+        """Push an answer from index `first` down `connection`; False if the server stopped before its end.
+
+        Raises servers.push.ReaderGone.
+        """
+        push = Push(generation, first, connection, self.stats.note_sent)
+        with self.answering(push):
+            completed = await push.run(self.settings.heartbeat_s)
+        if completed:
+            self.note_delivered(generation)
+        return completed
+
+    def note_delivered(self, generation: Generation) -> None:
+        """Count an answer whose end message was handed to a connection; once, however often it is read again."""
+        self.stats.streams_completed += not generation.delivered
+        generation.delivered = True
+
+    @contextmanager
+    def answering(self, work: Stoppable) -> Iterator[None]:
+        """Hold the server's stop back while `work` goes on, for a limited time."""
+        self._answering.add(work)
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._answering.discard(work)
+            if not self._answering:
+                self._idle.set()
+
+    async def stop(self) -> None:
+        """Let the answers that are being sent go on for `DRAIN_S`, then end them."""
+        self.stopping.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._idle.wait()
+        for work in tuple(self._answering):
+            work.stop()
+
+    def stats_report(self) -> dict[str, object]:
+        """The body of `GET /stats`."""
+        stats = self.stats
+        self.generations.forget_expired()
+        return {
+            "transport": self.settings.transport,
+            "requests": stats.requests,
+            "streams_started": self.generations.started,
+            "streams_active": self.generations.active,
+            "streams_completed": stats.streams_completed,
+            "tokens_sent": stats.tokens_sent,
+            "redis_commands": stats.redis_commands,
+            "cpu_seconds": time.process_time(),
+            "rss_bytes": self._process.memory_info().rss,
+            "emit_lag_us_p99": self.emitter.lag_us_p99(),
+            **stats.extra,
+        }
+
+    def clock_report(self) -> dict[str, object]:
+        """The body of `GET /clock`."""
+        return {"monotonic_ns": time.monotonic_ns()}
+
+    def health_report(self) -> dict[str, object]:
+        """The body of `GET /healthz`."""
+        return {"transport": self.settings.transport}

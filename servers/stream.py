@@ -1,0 +1,263 @@
+"""The simulated model: a pure, seeded schedule of tokens and due times.
+
+The same parameters and seed give the same tokens at the same offsets in every server, process and Python version: the
+only randomness is `random.Random(str).random()`, whose values Python guarantees, and offsets are whole microseconds, so
+that the last bit of a platform's `exp` cannot show. The model is open loop: offsets are fixed when a message starts,
+and a slow transport never slows the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache, cached_property
+from importlib.resources import files
+from itertools import chain, islice
+from math import exp, log
+from random import Random
+from statistics import NormalDist
+from typing import Literal, get_args
+
+import msgspec
+
+from servers.text import prose
+from servers.text.hazards import hazards
+
+MAX_TOKENS = 20_000
+MAX_DURATION_S = 3600
+_TINY = 2.0**-53  # random() may return 0, whose quantile is not finite
+_NORMAL = NormalDist()
+
+Flush = Literal["fixed", "geometric", "speculative"]
+Text = Literal["prose", "hazards"]
+
+
+class StreamError(ValueError):
+    """A stream's parameters are wrong; the message names the key and says what it takes."""
+
+
+class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a simulated model does. Medians and sigmas are of lognormal distributions (sigma 0: always the median).
+
+    `tokens` is an exact answer length and wins over the distribution. `per_emission` is the mean number of tokens that
+    fall due at one moment: always so many (`fixed`, rounded), `geometric`, or as speculative decoding accepts
+    `draft_tokens` with probability `acceptance` each. A stall of `stall_ms` is added to a gap with
+    `stall_probability`; there is no good source for either, so sweep them. `recording` is the id of a registered
+    recording (servers.recording), whose texts and emissions are then used as they are.
+    """
+
+    description: str = ""
+    ttft_ms: float = 600.0
+    ttft_sigma: float = 0.3
+    gap_ms: float = 12.0
+    gap_sigma: float = 0.3
+    tokens: int | None = None
+    tokens_median: float = 187.0
+    tokens_sigma: float = 0.99
+    tokens_max: int = 2000
+    flush: Flush = "fixed"
+    per_emission: float = 1.0
+    draft_tokens: int = 3
+    acceptance: float = 0.7
+    stall_probability: float = 0.0
+    stall_ms: float = 0.0
+    text: Text = "prose"
+    recording: str | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> StreamSpec:
+        """Read a chat request's `stream`: a profile's name, or a table of parameters over `profile` (default hosted).
+
+        Raises StreamError.
+        """
+        match value:
+            case None:
+                return PROFILES["hosted"]
+            case str():
+                return _profile(value)
+            case Mapping():
+                table = dict(value)
+                base = _profile(table.pop("profile", "hosted"))
+                return _override(base, table)
+        raise StreamError("stream: takes a profile's name or a table of parameters")
+
+
+# What each number takes: lowest and highest value.
+_RANGES: dict[str, tuple[float, float]] = {
+    "ttft_ms": (0, 600_000),
+    "ttft_sigma": (0, 3),
+    "gap_ms": (0, 60_000),
+    "gap_sigma": (0, 3),
+    "tokens": (1, MAX_TOKENS),
+    "tokens_median": (1, MAX_TOKENS),
+    "tokens_sigma": (0, 3),
+    "tokens_max": (1, MAX_TOKENS),
+    "per_emission": (1, 1000),
+    "draft_tokens": (0, 64),
+    "acceptance": (0, 0.99),
+    "stall_probability": (0, 1),
+    "stall_ms": (0, 600_000),
+}
+
+
+def _profile(name: object) -> StreamSpec:
+    spec = PROFILES.get(name) if isinstance(name, str) else None
+    if spec is None:
+        raise StreamError(f"stream profile: unknown {str(name)[:64]!r}; there are {', '.join(PROFILES)}")
+    return spec
+
+
+def _override(base: StreamSpec, table: Mapping[object, object]) -> StreamSpec:
+    for key, value in table.items():
+        _check(key, value)
+    merged = msgspec.structs.asdict(base) | {str(k): v for k, v in table.items()}
+    if table.keys() & {"tokens_median", "tokens_sigma", "tokens_max"} and "tokens" not in table:
+        merged["tokens"] = None
+    try:
+        return msgspec.convert(merged, StreamSpec)
+    except msgspec.ValidationError as error:
+        raise StreamError(f"stream: {error}") from None
+
+
+def _check(key: object, value: object) -> None:
+    if key not in StreamSpec.__struct_fields__:
+        near = get_close_matches(str(key), StreamSpec.__struct_fields__, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are profile, {', '.join(StreamSpec.__struct_fields__)}"
+        raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {hint}")
+    if key in _RANGES:
+        low, high = _RANGES[str(key)]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise StreamError(f"stream.{key}: takes a number from {low:g} to {high:g}")
+    for name, choices in (("flush", get_args(Flush)), ("text", get_args(Text))):
+        if key == name and value not in choices:
+            raise StreamError(f"stream.{key}: takes one of {', '.join(choices)}")
+
+
+@cache
+def _load_profiles() -> dict[str, StreamSpec]:
+    tables = tomllib.loads(files(__package__).joinpath("profiles.toml").read_text(encoding="utf-8"))
+    return {name: msgspec.convert(table, StreamSpec) for name, table in tables.items()}
+
+
+PROFILES: dict[str, StreamSpec] = _load_profiles()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One answer as the model will produce it: text i falls due `due_ns[i]` after the message's start."""
+
+    texts: Sequence[str]
+    due_ns: array[int]
+
+    @property
+    def n(self) -> int:
+        """Number of tokens."""
+        return len(self.texts)
+
+    @property
+    def ttft_ns(self) -> int:
+        """The model's own time to its first token."""
+        return self.due_ns[0]
+
+    @property
+    def duration_ns(self) -> int:
+        """From the message's start to its last token."""
+        return self.due_ns[-1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex hash of the whole text as UTF-8: what the end message carries."""
+        return hashlib.sha256("".join(self.texts).encode("utf-8")).hexdigest()
+
+    def update_digest(self, digest: hashlib._Hash) -> None:
+        """Add texts and due times to `digest`, for the hash of a whole run's schedule."""
+        digest.update(msgspec.json.encode([self.texts, list(self.due_ns)]))
+
+
+def message_seed(run_seed: int, block: int, k: int) -> int:
+    """The seed of a run's message `k` in `block`: below 2**53, so that every JSON reader keeps it whole."""
+    digest = hashlib.sha256(f"tokenderby/{run_seed}/{block}/{k}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 11
+
+
+def build(spec: StreamSpec, seed: int) -> Schedule:
+    """The answer of the model `spec` for `seed`. Pure. Raises StreamError when the answer would last over an hour."""
+    # A generator for each purpose: a change in one parameter leaves the other draws as they were.
+    length, pace, flush, text = (
+        Random(f"tokenderby/1/{seed}/{purpose}") for purpose in ("len", "gap", "flush", "text")
+    )
+    texts = _texts(spec, length, text)
+    due_ns = _due_ns(spec, len(texts), pace, _burst_lengths(spec, flush))
+    if due_ns[-1] > MAX_DURATION_S * 1_000_000_000:
+        raise StreamError(f"stream: the answer would last over {MAX_DURATION_S} s; lower tokens, gap_ms or stall_ms")
+    return Schedule(texts, due_ns)
+
+
+def _texts(spec: StreamSpec, length: Random, text: Random) -> Sequence[str]:
+    if spec.recording is not None:
+        return _recorded_texts(spec.recording, spec.tokens, text)
+    if spec.text == "hazards":
+        tokens = hazards()
+        return tokens if spec.tokens is None else _cycle(tokens, 0, spec.tokens)
+    tokens = prose()
+    return _cycle(tokens, int(text.random() * len(tokens)), _answer_length(spec, length))
+
+
+def _recorded_texts(recording_id: str, tokens: int | None, text: Random) -> Sequence[str]:
+    from servers.recording import registered  # a recording needs StreamError from here
+
+    answers = registered(recording_id).answers
+    first = int(text.random() * len(answers))
+    if tokens is None:
+        return answers[first]
+    # An exact length (from a trace): go on with the next recorded answers until it is reached.
+    endless = chain.from_iterable(answers[(first + k) % len(answers)] for k in range(tokens + 1))
+    return tuple(islice(endless, tokens))
+
+
+def _cycle(tokens: Sequence[str], first: int, count: int) -> Sequence[str]:
+    if first + count <= len(tokens):
+        return tokens[first : first + count]
+    return tuple(tokens[(first + k) % len(tokens)] for k in range(count))
+
+
+def _answer_length(spec: StreamSpec, rng: Random) -> int:
+    if spec.tokens is not None:
+        return spec.tokens
+    return max(1, min(spec.tokens_max, round(_lognormal(rng, spec.tokens_median, spec.tokens_sigma))))
+
+
+def _lognormal(rng: Random, median: float, sigma: float) -> float:
+    uniform = rng.random()
+    if sigma == 0:
+        return median
+    return median * exp(sigma * _NORMAL.inv_cdf(max(uniform, _TINY)))
+
+
+def _burst_lengths(spec: StreamSpec, rng: Random) -> Callable[[], int]:
+    """A function that draws how many tokens the next emission has."""
+    fixed = max(1, round(spec.per_emission))
+    if spec.flush == "speculative":
+        return lambda: (
+            1 + next((k for k in range(spec.draft_tokens) if rng.random() >= spec.acceptance), spec.draft_tokens)
+        )
+    if spec.flush == "geometric" and spec.per_emission > 1:
+        scale = log(1 - 1 / spec.per_emission)
+        return lambda: 1 + int(log(max(rng.random(), _TINY)) / scale)
+    return lambda: fixed
+
+
+def _due_ns(spec: StreamSpec, count: int, rng: Random, burst_length: Callable[[], int]) -> array[int]:
+    due = array("q")
+    at_us = round(_lognormal(rng, spec.ttft_ms, spec.ttft_sigma) * 1000)
+    gap_ms, gap_sigma, stall_probability = spec.gap_ms, spec.gap_sigma, spec.stall_probability
+    while len(due) < count:
+        due.extend([at_us * 1000] * min(burst_length(), count - len(due)))
+        at_us += round(_lognormal(rng, gap_ms, gap_sigma) * 1000)
+        if stall_probability and rng.random() < stall_probability:
+            at_us += round(spec.stall_ms * 1000)
+    return due
