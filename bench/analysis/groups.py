@@ -1,0 +1,220 @@
+"""A run's data by what was measured: one group per transport × variant × profile × recovery.
+
+Only the messages of valid cells are in a group; void and failed cells are listed beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.analysis.estimators import Estimator, Floats
+from bench.analysis.intervals import Estimate
+from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
+from bench.store import CellRecord, Run, RunFolder
+from servers.transport import TRANSPORTS
+
+CONTROL = "copy=aa"  # the word of a variant that marks the A/A control
+
+
+class Key(NamedTuple):
+    """What a row of the summary is about."""
+
+    transport: str
+    variant: str = ""
+    profile: str = "direct"
+    recovery: str = "none"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The variant's `key=value` words."""
+        return tuple(self.variant.split())
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is a second copy, run to see how much two equal cells differ."""
+        return CONTROL in self.words
+
+    @property
+    def original(self) -> Key:
+        """What a control is the copy of."""
+        return self._replace(variant=" ".join(word for word in self.words if word != CONTROL))
+
+    @property
+    def arena(self) -> tuple[str, ...]:
+        """Cells race against each other only under the same load and stream, behind the same profile."""
+        return (self.profile, self.recovery, *(w for w in self.words if w.startswith(("load=", "stream="))))
+
+    @property
+    def title(self) -> str:
+        """The name for people, e.g. "Polling interval=0.1 · aws-alb · resume"."""
+        transport = TRANSPORTS[self.transport].title if self.transport in TRANSPORTS else self.transport
+        variant = self.variant.replace(CONTROL, "(A/A copy)")
+        profile = self.profile if self.profile != "direct" else ""
+        recovery = self.recovery if self.recovery != "none" else ""
+        return " · ".join(filter(None, (f"{transport} {variant}".strip(), profile, recovery)))
+
+
+@dataclass
+class Group:
+    """Everything measured of one row: its cells in all blocks, and the messages of the valid ones.
+
+    `totals` has a row per valid block: sums of what costs are made of. `delays` the delay histograms of those blocks.
+    """
+
+    key: Key
+    cells: list[CellRecord]
+    messages: pd.DataFrame
+    totals: pd.DataFrame
+    delays: dict[int, NDArray[np.int32]]
+    estimators: dict[str, Estimator] = field(default_factory=dict, repr=False)  # what bench.analysis.metrics has made
+    estimates: dict[str, Estimate] = field(default_factory=dict, repr=False)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The valid blocks, ascending."""
+        return tuple(int(b) for b in self.totals.index)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether at least half of the cells that ended are valid, and at least one."""
+        ended = [c for c in self.cells if c.status != "pending"]
+        return bool(self.blocks) and 2 * len(self.blocks) >= len(ended)
+
+    def values(self, column: str) -> dict[int, Floats]:
+        """A column of the messages, by block."""
+        return {int(str(b)): part.to_numpy(float) for b, part in self.messages.groupby("block")[column]}
+
+
+@dataclass
+class Measurements:
+    """A run, measured: its groups in the order of the transports' registry, and some messages token by token."""
+
+    run: Run
+    groups: list[Group]
+    samples: dict[Key, MessageTokens]
+    ledger_errors: int  # messages whose token rows do not add up to what the load process said
+    early_tokens: int  # tokens that came before they were due
+
+    def group(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> Group:
+        """One group. Raises KeyError if the run has none of that kind."""
+        wanted = Key(transport, variant, profile, recovery)
+        for group in self.groups:
+            if group.key == wanted:
+                return group
+        raise KeyError(f"no {wanted.title} in this run")
+
+    @property
+    def excluded(self) -> list[CellRecord]:
+        """The cells that count in no number: void, or failed."""
+        return [cell for cell in self.run.cells if cell.status in ("void", "failed")]
+
+
+def measure(folder: RunFolder) -> Measurements:
+    """Read a run and prepare all its numbers. Raises StoreError if there is nothing to read."""
+    run = folder.load()
+    messages = read_messages(folder, run)
+    chosen = _one_message_each(run, messages)
+    counts = count_tokens(folder, run, messages, chosen.values())
+    keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
+    valid = messages[_in_valid_cells(run, messages)]
+    wrong = valid["delivered"].to_numpy() != counts.received[valid.index.to_numpy()]
+    return Measurements(
+        run=run,
+        groups=[_group(key, run, valid, counts) for key in keys],
+        samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
+        ledger_errors=int(wrong.sum()),
+        early_tokens=int(counts.early.sum()),
+    )
+
+
+def _in_valid_cells(run: Run, messages: pd.DataFrame) -> NDArray[np.bool_]:
+    valid = np.array([cell.status == "ok" for cell in run.cells])
+    chosen: NDArray[np.bool_] = valid[messages["cell_index"].to_numpy()]
+    return chosen
+
+
+def _key(cell: CellRecord) -> Key:
+    return Key(cell.transport, cell.variant, cell.profile, cell.recovery)
+
+
+def _display_order(key: Key) -> tuple[object, ...]:
+    order = list(TRANSPORTS)
+    place = order.index(key.transport) if key.transport in order else len(order)
+    return (key.profile != "direct", key.profile, place, key.transport, key.variant, key.recovery)
+
+
+def _group(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> Group:
+    positions = [p for p, cell in enumerate(run.cells) if _key(cell) == key]
+    messages = valid[valid["cell_index"].isin(positions)]
+    usable = [p for p in positions if run.cells[p].status == "ok"]
+    rows = [_totals(run.cells[p], messages[messages["cell_index"] == p], counts, p) for p in usable]
+    totals = pd.DataFrame(rows, columns=list(_TOTALS)).set_index("block").sort_index()
+    return Group(
+        key=key,
+        cells=[run.cells[p] for p in positions],
+        messages=messages,
+        totals=totals[totals["messages"] > 0],
+        delays={run.cells[p].block: counts.delays[p] for p in usable},
+    )
+
+
+_TOTALS = (
+    *("block", "messages", "completed", "expected", "delivered", "requests", "connections"),
+    *("bytes", "bytes_messages", "bytes_delivered", "client_cpu_us", "server_only_cpu_us", "redis_cpu_us"),
+    *("server_cpu_us", "rows", "reads", "tokens", "emissions", "stalls"),
+)
+
+
+def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, position: int) -> dict[str, float]:
+    """Sums over one cell in one block; NaN for what was not measured."""
+    sizes = messages["bytes_in"].astype(float) + messages["bytes_out"].astype(float)
+    server, redis = _micro(cell.server_cpu_s), _micro(cell.redis_cpu_s)
+    needs_redis = cell.transport in TRANSPORTS and TRANSPORTS[cell.transport].needs_redis
+    return {
+        "block": cell.block,
+        "messages": len(messages),
+        "completed": float(messages["completed"].sum()),
+        "expected": float(messages["tokens_expected"].sum()),
+        "delivered": float(messages["delivered"].sum()),
+        "requests": float(messages["requests"].sum()),
+        "connections": float(messages["connections"].sum()),
+        "bytes": float(sizes.sum()),
+        "bytes_messages": float(sizes.notna().sum()),
+        "bytes_delivered": float(messages["delivered"][sizes.notna()].sum()),
+        "client_cpu_us": _micro(cell.client_cpu_s),
+        "server_only_cpu_us": server,
+        "redis_cpu_us": redis if needs_redis else 0.0,
+        # Leaving an unmeasured Redis out would make polling look cheap, so then there is no number.
+        "server_cpu_us": server + redis if needs_redis else server,
+        **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "emissions", "stalls")},
+    }
+
+
+def _micro(seconds: float | None) -> float:
+    return math.nan if seconds is None else seconds * 1e6
+
+
+def _one_message_each(run: Run, messages: pd.DataFrame) -> dict[Key, int]:
+    """For the staircase: the same message (block and number) of every group, as a row of `messages`.
+
+    Of the block where most groups are valid, the message with the median number of tokens among those that most
+    groups have got whole.
+    """
+    usable = messages[messages["completed"] & _in_valid_cells(run, messages)]
+    if usable.empty:
+        return {}
+    block = usable.groupby("block")["cell_index"].nunique().idxmax()
+    usable = usable[usable["block"] == block]
+    everyone = messages[messages["block"] == block]
+    number = everyone.groupby("cell_index")["intended_start_ns"].rank(method="first").astype(int)
+    usable = usable.assign(number=number[usable.index])
+    known = usable.groupby("number").agg(groups=("cell_index", "nunique"), tokens=("tokens_expected", "first"))
+    best = known[known["groups"] == known["groups"].max()].sort_values("tokens", kind="stable")
+    chosen = usable[usable["number"] == best.index[len(best) // 2]]
+    return {_key(run.cells[int(cell)]): int(row) for row, cell in chosen["cell_index"].items()}

@@ -1,0 +1,142 @@
+"""The numbers of a run, as docs/metrics.md defines them: summary.csv and what the report shows beyond it.
+
+A metric is a recipe that makes an estimator (bench.analysis.estimators) from a group's data; intervals, ratios and
+comparisons then work for all of them alike. A failed message counts as infinitely late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis import histogram, intervals
+from bench.analysis.estimators import Estimator, Ratio, quantile_of_counts, quantile_of_values
+from bench.analysis.groups import Group, Measurements
+from bench.analysis.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number, its name for people, its unit, and how it is made from a group's data."""
+
+    title: str
+    unit: str
+    build: Callable[[Group], Estimator]
+
+
+def estimator(group: Group, column: str) -> Estimator:
+    """A metric of METRICS as something that any resample of the blocks can be put into."""
+    if column not in group.estimators:
+        group.estimators[column] = METRICS[column].build(group)
+    return group.estimators[column]
+
+
+def estimate(group: Group, column: str) -> Estimate:
+    """A metric's value with its 95 % interval."""
+    if column not in group.estimates:
+        found = intervals.estimate(estimator(group, column))
+        group.estimates[column] = _widened(found, group) if column == "completed_ratio" else found
+    return group.estimates[column]
+
+
+def _widened(found: Estimate, group: Group) -> Estimate:
+    """When all messages arrived, resampling sees no spread; Wilson's interval then says what so few can show."""
+    if not found.has_interval:
+        return found
+    lo, hi = intervals.wilson(int(group.totals["completed"].sum()), int(group.totals["messages"].sum()))
+    return Estimate(found.value, min(found.lo, lo), max(found.hi, hi))
+
+
+def _message_quantile(p: float, column: str) -> Callable[[Group], Estimator]:
+    return lambda group: quantile_of_values(p, group.values(column))
+
+
+def _delay_quantile(p: float) -> Callable[[Group], Estimator]:
+    def build(group: Group) -> Estimator:
+        support = histogram.values_ms(np.arange(histogram.BINS))
+        messages = dict(zip(group.blocks, group.totals["messages"].astype(int).tolist(), strict=True))
+        return quantile_of_counts(p, support, {b: group.delays[b] for b in group.blocks}, messages)
+
+    return build
+
+
+def _ratio(numerator: str, denominator: str, scale: float = 1.0) -> Callable[[Group], Estimator]:
+    def build(group: Group) -> Estimator:
+        measured = group.totals[[numerator, denominator]].dropna()
+        blocks = tuple(int(b) for b in measured.index)
+        return Ratio(blocks, measured[numerator].to_numpy(float), measured[denominator].to_numpy(float), scale)
+
+    return build
+
+
+def _recovery(group: Group) -> Estimator:
+    """Over the messages that dropped; one that never saw a further token after its drop took for ever."""
+    dropped = group.messages[group.messages["drops"] > 0]
+    never = dropped["recovery_ms"].isna() & (dropped["tokens_lost"] > 0)
+    times = dropped.assign(recovery_ms=dropped["recovery_ms"].astype(float).mask(never, np.inf)).dropna(
+        subset=["recovery_ms"]
+    )
+    by_block = {int(str(b)): part.to_numpy(float) for b, part in times.groupby("block")["recovery_ms"]}
+    return quantile_of_values(0.5, by_block)
+
+
+METRICS: dict[str, Metric] = {
+    "completed_ratio": Metric("messages completed", "share", _ratio("completed", "messages")),
+    "ttft_ms_p50": Metric("first token p50", "ms", _message_quantile(0.5, "ttft_ms")),
+    "ttft_ms_p95": Metric("first token p95", "ms", _message_quantile(0.95, "ttft_ms")),
+    "ttft_ms_p99": Metric("first token p99", "ms", _message_quantile(0.99, "ttft_ms")),
+    "ttft_overhead_ms_p50": Metric("first token overhead p50", "ms", _message_quantile(0.5, "ttft_overhead_ms")),
+    "ttft_overhead_ms_p99": Metric("first token overhead p99", "ms", _message_quantile(0.99, "ttft_overhead_ms")),
+    "delay_ms_p50": Metric("token delay p50", "ms", _delay_quantile(0.5)),
+    "delay_ms_p95": Metric("token delay p95", "ms", _delay_quantile(0.95)),
+    "delay_ms_p99": Metric("token delay p99", "ms", _delay_quantile(0.99)),
+    "burst_tokens_mean": Metric("tokens per read", "tokens", _ratio("rows", "reads")),
+    "stalls_per_1k_tokens": Metric("stalls per 1000 tokens", "1/1000 tokens", _ratio("stalls", "expected", 1000)),
+    "requests_per_message": Metric("requests per message", "requests", _ratio("requests", "messages")),
+    "connections_per_message": Metric("connections per message", "connections", _ratio("connections", "messages")),
+    "bytes_per_token": Metric("bytes per token", "B", _ratio("bytes", "bytes_delivered")),
+    "recovery_ms_p50": Metric("recovery p50", "ms", _recovery),
+    "client_cpu_us_per_token": Metric("client CPU per token", "µs", _ratio("client_cpu_us", "delivered")),
+    "server_cpu_us_per_token": Metric("server CPU per token", "µs", _ratio("server_cpu_us", "delivered")),
+    # Not in summary.csv: for the report, its charts and the notebook.
+    "burst_emitted_mean": Metric("tokens per emission", "tokens", _ratio("tokens", "emissions")),
+    "bytes_per_message": Metric("bytes per message", "B", _ratio("bytes", "bytes_messages")),
+    "server_only_cpu_us_per_token": Metric(
+        "server CPU per token without Redis", "µs", _ratio("server_only_cpu_us", "delivered")
+    ),
+    "redis_cpu_us_per_token": Metric("Redis CPU per token", "µs", _ratio("redis_cpu_us", "delivered")),
+}
+
+COUNTS = ("streams", "tokens_lost", "tokens_duplicated", "drops")
+"""Columns of summary.csv that count what happened; they are no estimates and have no interval."""
+
+SUMMARY_COLUMNS = (
+    *("transport", "variant", "profile", "recovery", "streams", "completed_ratio"),
+    *("ttft_ms_p50", "ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p50", "ttft_overhead_ms_p99"),
+    *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "stalls_per_1k_tokens"),
+    *("requests_per_message", "connections_per_message", "bytes_per_token"),
+    *("tokens_lost", "tokens_duplicated", "drops", "recovery_ms_p50"),
+    *("client_cpu_us_per_token", "server_cpu_us_per_token", "valid"),
+)
+"""The columns of summary.csv in the contract's order, without the `_lo` and `_hi` that follow each estimate."""
+
+
+def summary_table(measured: Measurements) -> pd.DataFrame:
+    """The content of summary.csv: a row per group, NaN for what was not measured or the sample cannot carry."""
+    return pd.DataFrame([_summary_row(group) for group in measured.groups])
+
+
+def _summary_row(group: Group) -> dict[str, object]:
+    counts = {"streams": len(group.messages), **{c: int(group.messages[c].sum()) for c in COUNTS[1:]}}
+    facts: dict[str, object] = {**group.key._asdict(), **counts, "valid": group.is_valid}
+    row: dict[str, object] = {}
+    for column in SUMMARY_COLUMNS:
+        if column in METRICS:
+            found = estimate(group, column)
+            row |= {column: found.value, f"{column}_lo": found.lo, f"{column}_hi": found.hi}
+        else:
+            row[column] = facts[column]
+    return row

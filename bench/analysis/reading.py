@@ -1,0 +1,226 @@
+"""A run's tables, read once: messages as a data frame, tokens counted while they stream by.
+
+Ten million token rows do not fit the memory that a notebook may have, and need not: a batch of rows at a time is turned
+into counts per cell (a histogram of delays, reads, stalls), and forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bench.analysis import histogram
+from bench.analysis.estimators import Floats, Ints
+from bench.store import Run, RunFolder, StoreError
+
+STALL_NS = 100_000_000  # a token that is so much later after its predecessor than the model made it: a stall
+BATCH_ROWS = 1 << 19
+TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "received_ns", "read")
+
+
+@dataclass(frozen=True)
+class MessageTokens:
+    """The tokens of one message in the order they came, times in ms after the message's intended start."""
+
+    due_ms: Floats
+    received_ms: Floats
+    read: Ints
+
+
+@dataclass
+class TokenCounts:
+    """What was counted of the tokens; every array has a row per cell of `run.cells`.
+
+    `delays` are histograms (bench.analysis.histogram) over the first receipt of each token. `rows` counts receipts,
+    repeated ones included, `reads` the client reads that completed at least one token, `emissions` the moments at
+    which the model produced the received tokens, `early` tokens that came before they were due (wrong clocks).
+    `received` has a row per message: how many different tokens it got.
+    """
+
+    delays: NDArray[np.int32]
+    rows: Ints
+    reads: Ints
+    tokens: Ints
+    emissions: Ints
+    stalls: Ints
+    early: Ints
+    received: Ints
+    samples: dict[int, MessageTokens] = field(default_factory=dict)
+
+    @classmethod
+    def zeros(cls, cells: int, messages: int) -> TokenCounts:
+        """Nothing counted yet. Pages of the big table that stay untouched take no memory."""
+        rows, reads, tokens, emissions, stalls, early = np.zeros((6, cells), np.int64)
+        delays = np.zeros((cells, histogram.BINS), np.int32)
+        return cls(delays, rows, reads, tokens, emissions, stalls, early, np.zeros(messages, np.int64))
+
+
+@dataclass
+class _Batch:
+    """Rows of whole messages: parallel arrays, `message` being the row in the data frame of messages."""
+
+    message: Ints
+    i: Ints
+    due_ns: Ints
+    received_ns: Ints
+    read: Ints
+
+    def take(self, index: slice | Ints | NDArray[np.bool_]) -> _Batch:
+        return _Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    def joined(self, other: _Batch) -> _Batch:
+        names = self.__dataclass_fields__
+        return _Batch(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+    def starts(self) -> NDArray[np.bool_]:
+        """Where another message begins."""
+        return _changes(self.message)
+
+
+def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
+    """The rows of `streams.parquet`, with `cell_index` (into `run.cells`), `completed` and times in ms.
+
+    `ttft_ms` and `ttft_overhead_ms` are infinite for messages that failed. Raises StoreError if the table is missing
+    or has messages of cells that the run does not know.
+    """
+    if not folder.streams_path.exists():
+        raise StoreError(f"{folder.path}: no cell has finished, there is nothing to analyse")
+    messages: pd.DataFrame = pq.read_table(folder.streams_path).to_pandas()
+    index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
+    try:
+        pairs = zip(messages["block"], messages["cell"], strict=True)
+        messages["cell_index"] = np.fromiter((index[pair] for pair in pairs), np.int64, len(messages))
+    except KeyError as error:
+        raise StoreError(f"{folder.path}: streams.parquet lacks or does not know {error}") from error
+    messages["completed"] = (messages["outcome"] == "ok") & (messages["first_token_ns"] > 0)
+    ttft_ms = (messages["first_token_ns"] - messages["intended_start_ns"]) / 1e6
+    messages["ttft_ms"] = ttft_ms.where(messages["completed"], np.inf)
+    messages["ttft_overhead_ms"] = messages["ttft_ms"] - messages["ttft_scheduled_ns"] / 1e6
+    messages["delivered"] = messages["tokens_expected"] - messages["tokens_lost"]
+    return messages
+
+
+def count_tokens(folder: RunFolder, run: Run, messages: pd.DataFrame, samples: Collection[int] = ()) -> TokenCounts:
+    """Count the tokens of all valid cells; `samples` are messages (rows of `messages`) whose tokens are kept.
+
+    Raises StoreError if a token belongs to no message, or a message's rows do not stand together.
+    """
+    counter = _Counter(run, messages, samples)
+    rest: _Batch | None = None
+    for fresh in _batches(folder.tokens_path, messages["stream_id"]):
+        batch = fresh if rest is None else rest.joined(fresh)
+        last = int(np.flatnonzero(batch.starts())[-1])
+        counter.add(batch.take(slice(0, last)))
+        rest = batch.take(slice(last, None))
+    if rest is not None:
+        counter.add(rest)
+    return counter.finish()
+
+
+def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
+    """The token rows as arrays, a batch at a time; names become row numbers through each batch's dictionary."""
+    rows = {name: row for row, name in enumerate(stream_ids)}
+    if not path.exists():
+        return
+    with pq.ParquetFile(path, read_dictionary=["stream_id"]) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(TOKEN_COLUMNS)):
+            if not len(batch):
+                continue
+            names = batch["stream_id"]
+            try:
+                known = np.array([rows[name] for name in names.dictionary.to_pylist()], np.int64)
+            except KeyError as error:
+                raise StoreError(f"{path}: tokens of a message that streams.parquet does not have: {error}") from error
+            numbers = (batch[name].to_numpy() for name in TOKEN_COLUMNS[1:])
+            yield _Batch(known[names.indices.to_numpy()], *numbers)
+
+
+class _Counter:
+    """Adds batches of whole messages to the counts."""
+
+    def __init__(self, run: Run, messages: pd.DataFrame, samples: Collection[int]) -> None:
+        self._cell_of = messages["cell_index"].to_numpy()
+        self._valid = np.array([cell.status == "ok" for cell in run.cells])
+        self._clock_ns = np.array([cell.clock_offset_ns for cell in run.cells], np.int64)
+        self._start_ns = messages["intended_start_ns"].to_numpy()
+        self._lost = messages["tokens_lost"].to_numpy()
+        self._seen = np.zeros(len(messages), bool)
+        self._samples = set(samples)
+        self._counts = TokenCounts.zeros(len(run.cells), len(messages))
+
+    def add(self, batch: _Batch) -> None:
+        """Count rows of whole messages; those of void and failed cells are only checked."""
+        begun = batch.message[batch.starts()]
+        if self._seen[begun].any() or len(np.unique(begun)) < len(begun):
+            raise StoreError("tokens.parquet: the rows of a message do not stand together")
+        self._seen[begun] = True
+        for message in self._samples.intersection(begun.tolist()):
+            self._keep(message, batch.take(batch.message == message))
+        batch = batch.take(self._valid[self._cell_of[batch.message]])
+        if not len(batch.message):
+            return
+        self._add_reads(batch)
+        self._add_delays(_first_receipts(batch))
+
+    def _keep(self, message: int, tokens: _Batch) -> None:
+        start_ns = self._start_ns[message]
+        due_ns = tokens.due_ns - self._clock_ns[self._cell_of[message]]
+        self._counts.samples[message] = MessageTokens(
+            (due_ns - start_ns) / 1e6, (tokens.received_ns - start_ns) / 1e6, tokens.read
+        )
+
+    def _add_reads(self, batch: _Batch) -> None:
+        """A read may have the number of another connection's read; then the time of the read tells them apart."""
+        cell = self._cell_of[batch.message]
+        read = batch.starts() | _changes(batch.read) | _changes(batch.received_ns)
+        self._tally(self._counts.rows, cell)
+        self._tally(self._counts.reads, cell[read])
+
+    def _add_delays(self, batch: _Batch) -> None:
+        cell = self._cell_of[batch.message]
+        starts = batch.starts()
+        delay_ns = batch.received_ns - (batch.due_ns - self._clock_ns[cell])
+        gap_excess_ns = np.diff(delay_ns, prepend=delay_ns[:1])  # of a gap: what the transport added to the model's
+        self._tally(self._counts.tokens, cell)
+        self._tally(self._counts.emissions, cell[starts | _changes(batch.due_ns)])
+        self._tally(self._counts.stalls, cell[(gap_excess_ns > STALL_NS) & ~starts])
+        self._tally(self._counts.early, cell[delay_ns < 0])
+        self._counts.received += np.bincount(batch.message, minlength=len(self._counts.received))
+        bins = histogram.bins_of(delay_ns / 1e6)
+        for begin, end in pairwise([*np.flatnonzero(_changes(cell)).tolist(), len(cell)]):
+            low = bins[begin:end].min()
+            counts = np.bincount(bins[begin:end] - low)
+            self._counts.delays[cell[begin], low : low + len(counts)] += counts.astype(np.int32)
+
+    def _tally(self, counts: Ints, cells: Ints) -> None:
+        counts += np.bincount(cells, minlength=len(counts))
+
+    def finish(self) -> TokenCounts:
+        """Count what never arrived: infinitely late, and one stall for each message that lacks something."""
+        lost = self._lost * self._valid[self._cell_of]
+        np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost)
+        np.add.at(self._counts.stalls, self._cell_of, (lost > 0).astype(np.int64))
+        return self._counts
+
+
+def _first_receipts(batch: _Batch) -> _Batch:
+    """The rows in the order of the tokens' numbers, each token once: the first time it came."""
+    ascending = (np.diff(batch.i) > 0) | batch.starts()[1:]
+    if ascending.all():
+        return batch
+    ordered = batch.take(np.lexsort((batch.received_ns, batch.i, batch.message)))
+    return ordered.take(ordered.starts() | _changes(ordered.i))
+
+
+def _changes(values: Ints) -> NDArray[np.bool_]:
+    """True where a value differs from the one before it, and at the first."""
+    changed = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=changed[1:])
+    return changed
