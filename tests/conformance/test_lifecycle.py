@@ -1,0 +1,311 @@
+"""Connections that drop, read slowly or stay silent; servers that are told to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from support.independent import ASK, Answer, events, read_sse, request
+from support.processes import RunningServer, running_server
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from servers.transport import TRANSPORTS
+
+Servers = Callable[[str], RunningServer]
+PUSHED = [name for name, transport in TRANSPORTS.items() if transport.streams and not transport.pulls]
+LONG: dict[str, Any] = {"profile": "fast", "tokens": 2000, "ttft_ms": 0, "gap_ms": 10}
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def raw(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+def http_post(body: dict[str, Any], version: str = "1.1") -> bytes:
+    data = json.dumps(body).encode()
+    return b"POST /chat HTTP/%b\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (version.encode(), len(data), data)
+
+
+# ---- SSE for EventSource
+
+
+def get_sse(url: str, query: str, last_event_id: str | None = None) -> tuple[int, dict[str, str], bytes]:
+    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+    return request(url, "GET", f"/chat?{query}", headers=headers)
+
+
+def test_an_eventsource_gets_the_stream_by_get(server: Servers) -> None:
+    url = server("sse").url
+    by_post = ASK["sse"](url, {"message": "hi", "seed": 5, "stream": "hazards"})
+    status, headers, body = get_sse(url, "message=hi&seed=5&stream=hazards")
+    assert (status, headers["content-type"]) == (200, "text/event-stream")
+    assert read_sse(body).check().text == by_post.text
+    assert next(events(body))["retry"].isdigit()
+
+
+def test_an_eventsource_resumes_and_is_told_when_it_has_everything(server: Servers) -> None:
+    url, query = server("sse").url, "message=hi&stream=%7B%22profile%22:%22fast%22,%22tokens%22:5%7D"
+    answer = read_sse(get_sse(url, query)[2]).check()
+    rest = read_sse(get_sse(url, query, f"{answer.stream_id}/2")[2]).check(3)
+    assert [t["i"] for t in rest.tokens] == [3, 4]
+    status, _, body = get_sse(url, query, f"{answer.stream_id}/4")
+    assert (status, body) == (204, b"")
+
+
+def test_a_post_that_missed_only_the_end_message_gets_it(server: Servers) -> None:
+    url, body = server("sse").url, {"message": "hi", "stream": {"profile": "fast", "tokens": 3}}
+    whole = ASK["sse"](url, body).check()
+    status, _, data = request(url, "POST", "/chat", body, {"Last-Event-ID": f"{whole.stream_id}/2"})
+    rest = read_sse(data)
+    assert (status, rest.tokens, rest.end) == (200, [], whole.end)
+
+
+def test_bad_queries_are_refused(server: Servers) -> None:
+    for query in (
+        "",
+        "seed=1",
+        "message=x&seed=-1",
+        "message=x&seed=x",
+        "message=x&stream=%7B",
+        "message=x&stream=warp",
+    ):
+        status, _, body = get_sse(server("sse").url, query)
+        assert status == 400
+        assert json.loads(body)["error"]["message"]
+
+
+# ---- long polling
+
+
+def test_long_polling_waits_for_the_next_token_and_no_longer(server: Servers) -> None:
+    running = server("polling")
+    body = {
+        "message": "x",
+        "stream_id": "held",
+        "stream": {"profile": "fast", "tokens": 2, "ttft_ms": 700, "ttft_sigma": 0},
+    }
+    request(running.url, "POST", "/chat", body)
+    assert json.loads(request(running.url, "GET", "/chat/held?from=0&wait=0.1")[2]) == {
+        "tokens": [],
+        "next": 0,
+        "done": False,
+    }
+    page = json.loads(request(running.url, "GET", "/chat/held?from=0&wait=20")[2])
+    assert page["tokens"][0]["i"] == 0
+    held = Answer(tokens=page["tokens"])
+    assert held.text
+
+
+def test_polls_held_open_use_few_requests(server: Servers) -> None:
+    running = server("polling")
+    before = running.get("/stats")["requests"]
+    stream = {"profile": "fast", "tokens": 5, "gap_ms": 100}
+    ASK["polling"](running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
+    assert running.get("/stats")["requests"] - before <= 1 + 5 + 1
+
+
+# ---- clients that go away or read slowly
+
+
+@pytest.mark.parametrize("transport", PUSHED)
+def test_a_client_that_goes_away_frees_its_connection_and_can_resume(transport: str) -> None:
+    with running_server(transport) as running:
+        body = {"message": "x", "stream_id": "mine", "stream": LONG | {"tokens": 100}}
+        if transport == "websocket":
+            with connect(running.url.replace("http", "ws") + "/chat") as websocket:
+                websocket.send(json.dumps(body))
+                websocket.recv(timeout=5)
+        else:
+            with raw(running.url) as connection:
+                connection.sendall(http_post(body))
+                connection.recv(100)
+        sent = running.get("/stats")["tokens_sent"]
+        wait_until(lambda: running.get("/stats")["streams_active"] == 0)
+        assert running.get("/stats")["tokens_sent"] - sent < 50, "it went on sending to nobody"
+        assert running.get("/stats")["streams_completed"] == 0
+        rest = ASK[transport](running.url, body | {"from": 40}).check(40)
+        assert len(rest.tokens) == 60
+
+
+@pytest.mark.parametrize("transport", PUSHED)
+def test_slow_readers_cost_bounded_memory(transport: str) -> None:
+    # 20 readers that take nothing of 8 MB each; the bound for a reader is 64 KiB of backlog and one batch of 64 KiB.
+    readers, stream = 20, {"profile": "fast", "tokens": 20_000, "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
+    with running_server(transport) as running:
+        whole = ASK[transport](running.url, {"message": "x", "stream_id": "one", "stream": stream}).check()
+        settled = running.get("/stats")["rss_bytes"]
+        body = {"message": "x", "stream_id": "one"}
+        connections = [_silent_reader(running.url, transport, body) for _ in range(readers)]
+        wait_until(lambda: running.get("/stats")["tokens_sent"] >= 20_000 + readers * 100)
+        time.sleep(0.5)
+        grown = running.get("/stats")["rss_bytes"] - settled
+        assert grown < readers * 4 * 65_536 + 10 * 2**20
+        assert len(whole.tokens) == 20_000
+        for connection in connections:
+            connection.close()
+        ASK[transport](running.url, {"message": "x", "stream_id": "one"}).check()
+
+
+def _silent_reader(url: str, transport: str, body: dict[str, Any]) -> socket.socket:
+    connection = raw(url)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    if transport == "websocket":
+        connection.sendall(
+            b"GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert connection.recv(12).endswith(b"101")
+        data = json.dumps(body).encode()
+        connection.sendall(bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data)  # masked with zeros
+    else:
+        connection.sendall(http_post(body))
+    return connection
+
+
+@pytest.mark.parametrize("transport", PUSHED)
+def test_a_slow_reader_still_gets_everything(server: Servers, transport: str) -> None:
+    stream = {"profile": "fast", "tokens": 20_000, "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
+    body = {"message": "x", "stream": stream}
+    if transport == "websocket":
+        ASK[transport](server(transport).url, body).check()
+        return
+    with raw(server(transport).url) as connection:
+        connection.sendall(http_post(body))
+        received = bytearray()
+        while not received.endswith(b"0\r\n\r\n"):
+            received += connection.recv(30_000)
+            time.sleep(0.001)
+    assert received.count(b'"due"') == 20_000
+
+
+@pytest.mark.parametrize("transport", ["sse", "chunked"])
+def test_http_1_0_gets_the_stream_without_chunks(server: Servers, transport: str) -> None:
+    with raw(server(transport).url) as connection:
+        connection.sendall(http_post({"message": "x", "stream": {"profile": "fast", "tokens": 3}}, "1.0"))
+        received = b""
+        while part := connection.recv(4096):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert body.count(b'"due"') == 3
+    assert b'"done": true' in body
+
+
+# ---- heartbeats
+
+
+@pytest.mark.parametrize(
+    ("transport", "beat", "wanted"),
+    [("sse", b": heartbeat\n", 3), ("chunked", b"\n", 6), ("websocket", b"\x89", 1)],  # no second ping before a pong
+)
+def test_heartbeats_fill_the_silence(transport: str, beat: bytes, wanted: int) -> None:
+    stream = {"profile": "fast", "tokens": 2, "ttft_ms": 3000, "ttft_sigma": 0}
+    with (
+        running_server(transport, "--heartbeat", "0.2") as running,
+        _silent_reader(running.url, transport, {"message": "x", "stream": stream}) as connection,
+    ):
+        received = b""
+        connection.settimeout(5)
+        while received.partition(b"\r\n\r\n")[2].count(beat) < wanted:
+            received += connection.recv(4096)
+        body = received.partition(b"\r\n\r\n")[2]
+        assert b'"due"' not in body
+
+
+# ---- the end
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_stops_at_once(transport: str, number: int) -> None:
+    with running_server(transport) as running:
+        redis_pid = running.get("/stats").get("redis_pid")
+        started = time.monotonic()
+        assert running.stop(number) == 0
+        assert time.monotonic() - started < 5
+        if redis_pid is not None:
+            wait_until(lambda: not _exists(redis_pid))
+
+
+def _exists(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_sigterm_ends_streams_within_five_seconds(transport: str) -> None:
+    with running_server(transport) as running:
+        outcome: list[object] = []
+
+        def ask() -> None:
+            try:
+                outcome.append(ASK[transport](running.url, {"message": "x", "stream": LONG}))
+            except (OSError, ConnectionClosed, AssertionError) as error:
+                outcome.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: running.get("/stats")["streams_active"] == 1)
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - started < 5
+        asking.join(10)
+        answer = outcome[0]
+        if transport in ("sse", "chunked"):  # ended properly, and recognisably incomplete
+            assert isinstance(answer, Answer)
+            assert answer.tokens
+            assert answer.end is None
+        elif transport == "websocket":
+            assert isinstance(answer, ConnectionClosed)
+            assert answer.rcvd is not None
+            assert answer.rcvd.code == 1001
+
+
+def test_a_killed_polling_server_takes_its_redis_along() -> None:
+    with running_server("polling") as running:
+        redis_pid = running.get("/stats")["redis_pid"]
+        running.stop(signal.SIGKILL)
+        wait_until(lambda: not _exists(redis_pid))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_answers_expire(transport: str) -> None:
+    with running_server(transport, "--keep", "1") as running:
+        body = {"message": "x", "stream_id": "brief", "stream": {"profile": "fast", "tokens": 3}}
+        ASK[transport](running.url, body).check()
+        time.sleep(2.2)
+        if transport == "websocket":
+            with connect(running.url.replace("http", "ws") + "/chat") as websocket:
+                websocket.send(json.dumps(body | {"from": 1}))
+                assert json.loads(websocket.recv(timeout=5))["error"]["code"] == "unknown_stream"
+        elif transport == "polling":
+            assert request(running.url, "GET", "/chat/brief")[0] == 404
+        else:
+            assert request(running.url, "POST", "/chat", body | {"from": 1})[0] == 404
+
+
+def test_two_requests_on_one_websocket_are_answered_in_turn(server: Servers) -> None:
+    with connect(server("websocket").url.replace("http", "ws") + "/chat") as websocket:
+        for seed in (1, 2):
+            websocket.send(json.dumps({"message": "x", "seed": seed, "stream": {"profile": "fast", "tokens": 4}}))
+        for _ in (1, 2):
+            messages = [json.loads(websocket.recv(timeout=5)) for _ in range(5)]
+            assert [m.get("i") for m in messages] == [0, 1, 2, 3, None]
+            assert messages[-1]["done"]

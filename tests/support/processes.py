@@ -1,0 +1,53 @@
+"""Real server processes for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class RunningServer:
+    """A server process that has said it is ready."""
+
+    transport: str
+    url: str
+    process: subprocess.Popen[str]
+
+    def get(self, path: str) -> Any:
+        """The JSON body of a GET."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as response:
+            return json.load(response)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 10) -> int:
+        """End it; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+@contextlib.contextmanager
+def running_server(transport: str, *options: str) -> Iterator[RunningServer]:
+    """`python -m servers TRANSPORT`, ready to be asked."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "servers", transport, *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        ready = json.loads(process.stdout.readline())
+        assert ready["transport"] == transport
+        yield RunningServer(transport, ready["url"], process)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(10)
+        process.stdout.close()
