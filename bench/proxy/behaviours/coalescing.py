@@ -1,0 +1,75 @@
+"""Coalescing: small pieces wait a little and go on as one."""
+
+from __future__ import annotations
+
+import random
+
+from bench.proxy.chain import Chain
+from bench.proxy.rule import Count, Positive, Rule, Way, way_words
+from bench.proxy.stage import NEVER, End, Pass, Stage
+
+
+class Coalescing(Rule, frozen=True, kw_only=True):
+    """Holds bytes for `coalesce_ms` from the first one on, or until `coalesce_bytes` are there."""
+
+    name = "coalescing"
+
+    coalesce_ms: Positive
+    coalesce_bytes: Count = 16_384
+    way: Way = "down"
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return CoalescingStage(self, chain)
+
+    def words(self) -> str:
+        return (
+            f"joins {way_words(self.way)} what comes within {self.coalesce_ms:g} ms, up to {self.coalesce_bytes} bytes"
+        )
+
+
+class CoalescingStage(Stage):
+    def __init__(self, rule: Coalescing, chain: Chain) -> None:
+        super().__init__(rule, chain)
+        self._rule = rule
+        self._held = {way: bytearray() for way in ("up", "down") if rule.way in (way, "both")}
+        self._due_s = dict.fromkeys(self._held, NEVER)
+
+    def up(self, now_s: float, data: bytes) -> None:
+        self._enter(now_s, "up", data, self.send_up)
+
+    def down(self, now_s: float, data: bytes) -> None:
+        self._enter(now_s, "down", data, self.send_down)
+
+    def up_eof(self, now_s: float) -> None:
+        self._flush(now_s, "up", self.send_up, self.end_up)
+
+    def down_eof(self, now_s: float) -> None:
+        self._flush(now_s, "down", self.send_down, self.end_down)
+
+    def expired(self, now_s: float) -> None:
+        for way, due_s in self._due_s.items():
+            if due_s <= now_s:
+                self._flush(now_s, way, self.send_up if way == "up" else self.send_down)
+        self.wake_at(min(self._due_s.values()))
+
+    def _enter(self, now_s: float, way: str, data: bytes, send: Pass) -> None:
+        held = self._held.get(way)
+        if held is None:
+            send(now_s, data)
+            return
+        if not held:
+            self._due_s[way] = now_s + self._rule.coalesce_ms / 1000
+            self.wake_at(min(self._due_s.values()))
+        held += data
+        if len(held) >= self._rule.coalesce_bytes:
+            self._flush(now_s, way, send)
+
+    def _flush(self, now_s: float, way: str, send: Pass, end: End | None = None) -> None:
+        held = self._held.get(way)
+        if held:
+            data = bytes(held)
+            held.clear()
+            self._due_s[way] = NEVER
+            send(now_s, data)
+        if end:
+            end(now_s)

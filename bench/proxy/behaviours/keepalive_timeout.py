@@ -1,0 +1,48 @@
+"""Keep-alive timeout: closes a connection that waits too long for its next request."""
+
+from __future__ import annotations
+
+import random
+
+import h11
+
+from bench.proxy.chain import Chain
+from bench.proxy.rule import Action, Positive, Rule, ending, seconds
+from bench.proxy.stage import NEVER, Stage
+
+
+class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
+    """Ends the connection when `keepalive_timeout_s` pass between the end of a response and the next request."""
+
+    name = "keepalive_timeout"
+
+    keepalive_timeout_s: Positive
+    action: Action = "fin"
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return KeepaliveTimeoutStage(self, chain)
+
+    def words(self) -> str:
+        after = seconds(self.keepalive_timeout_s)
+        return f"{ending(self.action, None, 'drop')} {after} after a response without another request"
+
+
+class KeepaliveTimeoutStage(Stage):
+    http = True
+
+    def __init__(self, rule: KeepaliveTimeout, chain: Chain) -> None:
+        super().__init__(rule, chain)
+        self._rule = rule
+
+    def request(self, now_s: float, request: h11.Request) -> None:
+        self.wake_at(NEVER)
+
+    def finished(self, now_s: float) -> None:
+        if self.chain.phase == "idle":
+            self.wake_at(now_s + self._rule.keepalive_timeout_s)
+
+    def tunnelled(self, now_s: float) -> None:
+        self.wake_at(NEVER)
+
+    def expired(self, now_s: float) -> None:
+        self.cut(now_s, self._rule.action)

@@ -1,0 +1,55 @@
+"""Latency: every byte arrives later, with jitter, in order."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from bench.proxy.chain import Chain
+from bench.proxy.delay import DelayingStage, DelayLine
+from bench.proxy.rule import NotNegative, Rule, Way, way_words
+from bench.proxy.stage import Stage
+
+
+class Latency(Rule, frozen=True, kw_only=True):
+    """Delays by `latency_ms` each way it applies to, plus jitter. Timers have a resolution of 1 ms.
+
+    jitter_ms: uniform: at most this much more or less; normal: the standard deviation
+    """
+
+    name = "latency"
+
+    latency_ms: NotNegative
+    jitter_ms: NotNegative = 0.0
+    distribution: Literal["uniform", "normal"] = "uniform"
+    way: Way = "both"
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return LatencyStage(self, chain, draw)
+
+    def words(self) -> str:
+        jitter = f" ± {self.jitter_ms:g} ms ({self.distribution})" if self.jitter_ms else ""
+        return f"delays {way_words(self.way)} by {self.latency_ms:g} ms{jitter}"
+
+
+class LatencyStage(DelayingStage):
+    def __init__(self, rule: Latency, chain: Chain, draw: random.Random) -> None:
+        super().__init__(rule, chain, rule.way)
+        self._rule = rule
+        self._draw = draw
+
+    def schedule(self, now_s: float, line: DelayLine, data: bytes) -> None:
+        line.put(now_s + self._delay_s(), data)
+
+    def end_due_s(self, now_s: float, line: DelayLine) -> float:
+        return now_s + self._delay_s()
+
+    def _delay_s(self) -> float:
+        rule = self._rule
+        if not rule.jitter_ms:
+            return rule.latency_ms / 1000
+        if rule.distribution == "uniform":
+            jitter_ms = self._draw.uniform(-rule.jitter_ms, rule.jitter_ms)
+        else:
+            jitter_ms = self._draw.gauss(0, rule.jitter_ms)
+        return max(0.0, rule.latency_ms + jitter_ms) / 1000

@@ -1,0 +1,56 @@
+"""Maximum connection age: an old connection is closed behind its next response, and says so in that response."""
+
+from __future__ import annotations
+
+import random
+
+import h11
+
+from bench.proxy.chain import Chain
+from bench.proxy.http import with_header, without_headers
+from bench.proxy.rule import Positive, Rule, seconds
+from bench.proxy.stage import Stage
+
+
+class MaxAge(Rule, frozen=True, kw_only=True):
+    """Once a connection is `max_age_s` old, its next response carries `Connection: close` and is its last.
+
+    Nothing resets the age; a WebSocket, which has no further response, is left alone.
+    """
+
+    name = "max_age"
+
+    max_age_s: Positive
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return MaxAgeStage(self, chain)
+
+    def words(self) -> str:
+        return f"after {seconds(self.max_age_s)} the next response is the connection's last (Connection: close)"
+
+
+class MaxAgeStage(Stage):
+    http = True
+
+    def __init__(self, rule: MaxAge, chain: Chain) -> None:
+        super().__init__(rule, chain)
+        self._rule = rule
+        self._old_s = 0.0
+        self._is_last = False
+        self._head_is_next = False
+
+    def opened(self, now_s: float) -> None:
+        self._old_s = now_s + self._rule.max_age_s
+
+    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+        self._is_last = self._head_is_next = now_s >= self._old_s
+
+    def down(self, now_s: float, data: bytes) -> None:
+        if self._head_is_next:
+            self._head_is_next = False
+            data = with_header(without_headers(data, b"connection", b"keep-alive"), b"Connection: close")
+        self.send_down(now_s, data)
+
+    def finished(self, now_s: float) -> None:
+        if self._is_last:
+            self.cut(now_s, "fin")

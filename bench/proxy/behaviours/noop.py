@@ -1,0 +1,21 @@
+"""No-op: passes everything on. What it costs is the proxy itself."""
+
+from __future__ import annotations
+
+import random
+
+from bench.proxy.chain import Chain
+from bench.proxy.rule import Rule
+from bench.proxy.stage import Stage
+
+
+class Noop(Rule, frozen=True, kw_only=True):
+    """No parameters."""
+
+    name = "noop"
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return Stage(self, chain)
+
+    def words(self) -> str:
+        return "passes everything on"

@@ -1,0 +1,103 @@
+"""Response buffering: withholds a response until enough of it is there."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import h11
+
+from bench.proxy.chain import Chain
+from bench.proxy.http import header
+from bench.proxy.rule import Count, Positive, Rule, seconds
+from bench.proxy.stage import NEVER, Stage
+
+MAX_HELD_BYTES = 64 * 1024 * 1024
+"""A response held until it is complete is given up and passed on when it grows beyond this."""
+
+
+class ResponseBuffering(Rule, frozen=True, kw_only=True):
+    """Holds responses, head and body, and passes them on in whole buffers.
+
+    buffer_bytes: pass on as many whole buffers of this size as are full (the head counts)
+    flush_s: pass on what is held this long after its first byte came
+    until_complete: pass on nothing before the response is complete
+    honour_x_accel_buffering: a response with `X-Accel-Buffering: no` is not held
+    chunked: whether a chunked response is held as well, or goes on as it comes
+    content_types: hold only these (without parameters, "text/event-stream"); empty: all
+    """
+
+    name = "response_buffering"
+
+    buffer_bytes: Count | None = None
+    flush_s: Positive | None = None
+    until_complete: bool = False
+    honour_x_accel_buffering: bool = False
+    chunked: Literal["hold", "pass"] = "hold"
+    content_types: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        if self.until_complete == (self.buffer_bytes is not None or self.flush_s is not None):
+            raise ValueError("takes either until_complete = true, or buffer_bytes and/or flush_s")
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return ResponseBufferingStage(self, chain)
+
+    def words(self) -> str:
+        until = ["complete"] if self.until_complete else []
+        until += [f"{self.buffer_bytes} bytes are there"] if self.buffer_bytes else []
+        until += [f"{seconds(self.flush_s)} have passed"] if self.flush_s else []
+        what = f"{', '.join(self.content_types) or 'responses'}{' unless chunked' if self.chunked == 'pass' else ''}"
+        unless = ", except with X-Accel-Buffering: no" if self.honour_x_accel_buffering else ""
+        return f"withholds {what} until {' or '.join(until)}{unless}"
+
+
+class ResponseBufferingStage(Stage):
+    http = True
+
+    def __init__(self, rule: ResponseBuffering, chain: Chain) -> None:
+        super().__init__(rule, chain)
+        self._rule = rule
+        self._holds = False
+        self._held = bytearray()
+
+    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+        rule = self._rule
+        content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
+        self._holds = not (
+            (rule.honour_x_accel_buffering and header(response, b"x-accel-buffering") == b"no")
+            or (rule.chunked == "pass" and b"chunked" in header(response, b"transfer-encoding"))
+            or (rule.content_types and content_type not in rule.content_types)
+        )
+
+    def down(self, now_s: float, data: bytes) -> None:
+        if not self._holds:
+            self.send_down(now_s, data)
+            return
+        if not self._held and self._rule.flush_s:
+            self.wake_at(now_s + self._rule.flush_s)
+        self._held += data
+        size = self._rule.buffer_bytes or MAX_HELD_BYTES
+        self._flush(now_s, len(self._held) - len(self._held) % size)
+
+    def down_eof(self, now_s: float) -> None:
+        self._flush(now_s, len(self._held))
+        self.end_down(now_s)
+
+    def finished(self, now_s: float) -> None:
+        self._flush(now_s, len(self._held))
+        self._holds = False
+
+    def tunnelled(self, now_s: float) -> None:
+        self.finished(now_s)
+
+    def expired(self, now_s: float) -> None:
+        self._flush(now_s, len(self._held))
+
+    def _flush(self, now_s: float, n_bytes: int) -> None:
+        if n_bytes:
+            data = bytes(self._held[:n_bytes])
+            del self._held[:n_bytes]
+            self.send_down(now_s, data)
+        if not self._held:
+            self.wake_at(NEVER)

@@ -1,0 +1,37 @@
+"""Slow close: the end of a direction is passed on late."""
+
+from __future__ import annotations
+
+import random
+
+from bench.proxy.chain import Chain
+from bench.proxy.delay import DelayingStage, DelayLine
+from bench.proxy.rule import Positive, Rule, Way, seconds, way_words
+from bench.proxy.stage import Stage
+
+
+class SlowClose(Rule, frozen=True, kw_only=True):
+    """Passes a FIN on `close_delay_s` after it came."""
+
+    name = "slow_close"
+
+    close_delay_s: Positive
+    way: Way = "down"
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return SlowCloseStage(self, chain)
+
+    def words(self) -> str:
+        return f"passes a close on {way_words(self.way)} {seconds(self.close_delay_s)} late"
+
+
+class SlowCloseStage(DelayingStage):
+    def __init__(self, rule: SlowClose, chain: Chain) -> None:
+        super().__init__(rule, chain, rule.way)
+        self._close_delay_s = rule.close_delay_s
+
+    def schedule(self, now_s: float, line: DelayLine, data: bytes) -> None:
+        line.put(now_s, data)
+
+    def end_due_s(self, now_s: float, line: DelayLine) -> float:
+        return now_s + self._close_delay_s

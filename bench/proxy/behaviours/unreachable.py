@@ -1,0 +1,50 @@
+"""Unreachable: what a client gets while the server cannot be connected to."""
+
+from __future__ import annotations
+
+import random
+
+import h11
+
+from bench.proxy.chain import Chain
+from bench.proxy.rule import Rule, Status
+from bench.proxy.stage import Stage
+
+
+class Unreachable(Rule, frozen=True, kw_only=True):
+    """Answers requests with `status` while the server refuses connections.
+
+    Without this rule, and for what is not HTTP, the client's connection is reset.
+    """
+
+    name = "unreachable"
+
+    status: Status = 502
+    body: str = ""
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return UnreachableStage(self, chain)
+
+    def words(self) -> str:
+        return f"answers {self.status} while the server cannot be reached"
+
+
+class UnreachableStage(Stage):
+    http = True
+
+    def __init__(self, rule: Unreachable, chain: Chain) -> None:
+        super().__init__(rule, chain)
+        self._rule = rule
+        self._is_unreachable = False
+
+    def unreachable(self, now_s: float) -> bool:
+        self._is_unreachable = True
+        return True
+
+    def request(self, now_s: float, request: h11.Request) -> None:
+        if self._is_unreachable:
+            self.answer(now_s, self._rule.status, self._rule.body)
+
+    def tunnelled(self, now_s: float) -> None:
+        if self._is_unreachable:
+            self.cut(now_s, "rst")

@@ -1,0 +1,53 @@
+"""Upgrade: a proxy that refuses WebSocket upgrades, or does not forward them as such."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import h11
+
+from bench.proxy.chain import Chain
+from bench.proxy.http import header, without_headers
+from bench.proxy.rule import Rule, Status
+from bench.proxy.stage import Stage
+
+
+class Upgrade(Rule, frozen=True, kw_only=True):
+    """Refuses a request that asks for an upgrade with `status`, or strips `Upgrade` and `Connection` from it."""
+
+    name = "upgrade"
+
+    action: Literal["refuse", "strip"] = "refuse"
+    status: Status = 403
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        return UpgradeStage(self, chain)
+
+    def words(self) -> str:
+        if self.action == "strip":
+            return "strips the Upgrade header, so that a WebSocket cannot open"
+        return f"refuses a WebSocket upgrade with {self.status}"
+
+
+class UpgradeStage(Stage):
+    http = True
+
+    def __init__(self, rule: Upgrade, chain: Chain) -> None:
+        super().__init__(rule, chain)
+        self._rule = rule
+        self._head_is_next = False
+
+    def request(self, now_s: float, request: h11.Request) -> None:
+        if not header(request, b"upgrade"):
+            return
+        if self._rule.action == "refuse":
+            self.answer(now_s, self._rule.status)
+        else:
+            self._head_is_next = True
+
+    def up(self, now_s: float, data: bytes) -> None:
+        if self._head_is_next:
+            self._head_is_next = False
+            data = without_headers(data, b"upgrade", b"connection")
+        self.send_up(now_s, data)

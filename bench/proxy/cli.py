@@ -1,0 +1,107 @@
+"""The commands `proxy` and `profiles`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.proxy import profile as profiles_module
+from bench.proxy.profile import Profile, ProfileError
+from bench.proxy.rule import Rule
+from bench.proxy.serve import Proxy, allow_many_files, run, serve
+
+
+class _Address(click.ParamType[tuple[str, int]]):
+    """HOST:PORT, [IPv6]:PORT or http://HOST:PORT."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = value.removeprefix("http://").rstrip("/").rpartition(":")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+            self.fail(f"{value!r} takes HOST:PORT", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+class WordsError(click.ClickException):
+    """The words are wrong: one clear line, exit code 2."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.option("--upstream", type=_Address(), required=True, help="The server behind the proxy.")
+@click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
+@click.option("--profile", "name", default="none", show_default=True, help="A profile's name, or your own TOML file.")
+@click.option(
+    "--time-scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Divides every time of the profile.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in the profile.")
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line per connection that ended.")
+def proxy(  # noqa: PLR0917 (click passes them by name)
+    upstream: tuple[str, int], listen: tuple[str, int], name: str, time_scale: float, seed: int, log: Path | None
+) -> None:
+    """Put an intermediary in front of a server: its timeouts, its buffering, its ways to end a connection.
+
+    Prints one JSON line when ready and serves until SIGTERM.
+    """
+    profile = _load(name)
+    allow_many_files()
+    rules = profile.scaled(time_scale).rules
+
+    def ready(address: tuple[str, int]) -> None:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        print(json.dumps({"profile": profile.name, "url": f"http://{host}:{address[1]}"}), flush=True)
+
+    try:
+        run(serve(Proxy(upstream, rules, listen=listen, seed=seed, log=log), ready))
+    except OSError as error:
+        raise click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}") from error
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+def profiles(names: tuple[str, ...]) -> None:
+    """List the profiles: what each intermediary does, where its numbers come from, which are unsure."""
+    loaded = [_load(name) for name in names or profiles_module.names()]
+    console = Console()
+    console.print(profile_table(loaded))
+    console.print("? = the source does not say, or sources conflict. The keys of the sources are in docs/proxy.md.")
+
+
+def _load(name: str) -> Profile:
+    try:
+        return profiles_module.load(name)
+    except ProfileError as error:
+        raise WordsError(str(error)) from error
+
+
+def profile_table(loaded: list[Profile]) -> Table:
+    """One row a rule, profiles separated by lines."""
+    table = Table("profile", "rules, from the client's side to the server's", "unsure", "source", show_lines=False)
+    for profile in loaded:
+        rules = profile.rules or (None,)
+        for n, rule in enumerate(rules):
+            first = f"[bold]{escape(profile.name)}[/bold]\n{escape(profile.title)}" if n == 0 else ""
+            table.add_row(first, *_rule_cells(rule), end_section=n == len(rules) - 1)
+    return table
+
+
+def _rule_cells(rule: Rule | None) -> tuple[str, str, str]:
+    if rule is None:
+        return "passes everything on", "", ""
+    unsure = "\n".join(f"{key} ?" for key in rule.unsure)
+    return escape(rule.words()), f"[yellow]{unsure}[/yellow]" if unsure else "", escape(rule.source)

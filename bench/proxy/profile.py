@@ -1,0 +1,123 @@
+"""Profiles: what stands between client and server, as data (docs/proxy.md has the format)."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.proxy.behaviours import BEHAVIOURS
+from bench.proxy.rule import Rule
+
+FOLDER = Path(__file__).parent / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist or does not make sense; the message names the key and what it takes."""
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """One intermediary.
+
+    name: the file's name without `.toml`
+    title: what it is; notes: what it does not express, in a sentence or two
+    rules: its behaviours, from the client's side to the server's
+    """
+
+    name: str
+    title: str = ""
+    notes: str = ""
+    rules: tuple[Rule, ...] = ()
+
+    def scaled(self, time_scale: float) -> Profile:
+        """The same with every time divided by `time_scale`."""
+        return msgspec.structs.replace(self, rules=tuple(rule.scaled(time_scale) for rule in self.rules))
+
+
+def names() -> list[str]:
+    """The profiles that the project ships, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name_or_file: str) -> Profile:
+    """A shipped profile by name, or a user's own by path (a name that ends in .toml, or has a slash).
+
+    Raises ProfileError.
+    """
+    path = Path(name_or_file)
+    if path.suffix != ".toml" and path.name == name_or_file:
+        if name_or_file not in names():
+            raise ProfileError(
+                f"unknown profile {name_or_file!r}{_hint(name_or_file, names())}; see `tokenderby profiles`"
+            )
+        path = FOLDER / f"{name_or_file}.toml"
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ProfileError(f"profile {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"profile {path}: {error}") from error
+    return parse(path.stem, table)
+
+
+def parse(name: str, table: dict[str, Any]) -> Profile:
+    """A profile from its table. Raises ProfileError, whose message names the key."""
+    where = f"profile {name}"
+    _check_keys(where, table, ("title", "notes", "behaviour"))
+    rules = table.get("behaviour", [])
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise ProfileError(f"{where}: behaviour takes tables, each under [[behaviour]]")
+    for key in ("title", "notes"):
+        if not isinstance(table.get(key, ""), str):
+            raise ProfileError(f"{where}: {key} takes a text")
+    return Profile(
+        name=name,
+        title=table.get("title", ""),
+        notes=table.get("notes", ""),
+        rules=tuple(_parse_rule(f"{where}, behaviour {n}", rule) for n, rule in enumerate(rules, 1)),
+    )
+
+
+def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
+    table = dict(table)
+    kind = table.pop("type", None)
+    if not isinstance(kind, str):
+        raise ProfileError(f"{where}: type is missing; it takes one of {', '.join(BEHAVIOURS)}")
+    if kind not in BEHAVIOURS:
+        raise ProfileError(f"{where}: unknown type {kind!r}{_hint(kind, BEHAVIOURS)}")
+    where = f"{where} ({kind})"
+    rule_type = BEHAVIOURS[kind]
+    fields = rule_type.__struct_fields__
+    _check_keys(where, table, fields)
+    try:
+        rule = msgspec.convert(table, rule_type)
+        rule.check()
+    except ValueError as error:  # msgspec's ValidationError is one
+        raise ProfileError(f"{where}: {_plain(str(error))}") from error
+    for key in rule.unsure:
+        if key not in fields:
+            raise ProfileError(f"{where}: unsure names no parameter: {key!r}{_hint(key, fields)}")
+    return rule
+
+
+def _check_keys(where: str, table: dict[str, Any], known: Iterable[str]) -> None:
+    known = list(known)
+    for key in table:
+        if key not in known:
+            raise ProfileError(f"{where}: unknown key {key!r}{_hint(key, known)}")
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _plain(message: str) -> str:
+    """msgspec's message with the key in front: "Expected `float` > 0.0 - at `$.x`" -> "x: expected `float` > 0.0"."""
+    text, found, place = message.partition(" - at `$.")
+    return f"{place.rstrip('`')}: {text[0].lower()}{text[1:]}" if found else message

@@ -1,0 +1,94 @@
+"""The parameters of a behaviour: a checked, immutable record, one class a behaviour (pure).
+
+A parameter's name carries its unit (`_s`, `_ms`, `_bytes`, `_kbit`); what ends in `_s` or `_ms` is a time, and a
+time scale divides it.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+import msgspec
+
+if TYPE_CHECKING:
+    from bench.proxy.chain import Chain
+    from bench.proxy.stage import Stage
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
+
+Way = Literal["up", "down", "both"]
+"""Up is client to server, down is server to client."""
+
+Action = Literal["fin", "rst", "black_hole"]
+"""How a behaviour ends a connection: an orderly close, a reset, or silence with the sockets left open."""
+
+LateData = Literal["drop", "rst"]
+"""What a black hole does with bytes that still arrive: nothing, or a reset to whoever sent them."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of one behaviour. Subclasses add theirs and say how they work on a connection.
+
+    source: keys of the sources of the numbers (docs/proxy.md lists them)
+    unsure: names of the parameters that are undocumented, secondary or conflicting in the sources
+    """
+
+    name: ClassVar[str]
+
+    source: str = ""
+    unsure: tuple[str, ...] = ()
+
+    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+        """The behaviour at work on one connection; `draw` is that connection's own seeded randomness."""
+        raise NotImplementedError
+
+    def words(self) -> str:
+        """The rule in words, with its numbers and units."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise ValueError where single parameters are fine but together make no sense."""
+
+    def scaled(self, time_scale: float) -> Self:
+        """The same rule with every time divided by `time_scale`."""
+        times = {
+            field: value / time_scale
+            for field in self.__struct_fields__
+            if field.endswith(("_s", "_ms")) and (value := getattr(self, field)) is not None
+        }
+        return msgspec.structs.replace(self, **times)
+
+
+def seconds(value: float) -> str:
+    """A time for people.
+
+    >>> seconds(60), seconds(3600), seconds(7440), seconds(0.05)
+    ('60 s', '1 h', '2 h 4 min', '50 ms')
+    """
+    if value < 1:
+        return f"{value * 1000:g} ms"
+    if value < 1000 or value % 60:
+        return f"{value:g} s"
+    hours, minutes = divmod(round(value / 60), 60)
+    return " ".join(part for part in (f"{hours} h" * bool(hours), f"{minutes} min" * bool(minutes)) if part)
+
+
+ACTION_WORDS = {"fin": "closes (FIN)", "rst": "resets (RST)", "black_hole": "falls silent"}
+
+
+def ending(action: Action, status: int | None, late_data: LateData) -> str:
+    """An action in words: `closes (FIN), or answers 504 if no response has begun`."""
+    text = ACTION_WORDS[action]
+    if action == "black_hole" and late_data == "rst":
+        text += ", RST to who sends later"
+    return text if status is None else f"{text}, or answers {status} if no response has begun"
+
+
+def way_words(way: Way) -> str:
+    """`both ways`, `towards the client` or `towards the server`."""
+    return {"both": "both ways", "down": "towards the client", "up": "towards the server"}[way]

@@ -1,0 +1,108 @@
+"""The proxy itself: accepts connections, gives each a relay, writes down how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.proxy.log import ConnectionLog
+from bench.proxy.relay import Relay, Side
+from bench.proxy.rule import Rule
+
+BACKLOG = 4096  # the kernel may allow fewer; a ramp-up of thousands must not wait for SYN retries
+
+
+class Proxy:
+    """A listening proxy; use it as `async with Proxy(...) as proxy`, then `proxy.address`.
+
+    upstream: host and port of the TCP server behind it
+    rules: the behaviours, from the client's side to the server's
+    listen: host and port (0: any free one)
+    Raises OSError if it cannot listen there.
+    """
+
+    address: tuple[str, int]
+
+    def __init__(
+        self,
+        upstream: tuple[str, int],
+        rules: Sequence[Rule],
+        *,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+        seed: int = 0,
+        log: Path | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._rules = rules
+        self._listen = listen
+        self._seed = seed
+        self._log_path = log
+        self._relays: set[Relay] = set()
+        self._accepted = 0
+
+    async def __aenter__(self) -> Self:
+        self._log = ConnectionLog(self._log_path)
+        host, port = self._listen
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
+        self.address = self._server.sockets[0].getsockname()[:2]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for relay in list(self._relays):
+            relay.reset()
+        for _ in range(50):  # resets take a turn of the loop or two
+            if not self._relays:
+                break
+            await asyncio.sleep(0.002)
+        for relay in list(self._relays):
+            self._over(relay)
+        self._log.close()
+
+    def _accept(self) -> Side:
+        self._accepted += 1
+        relay = Relay(self._accepted, self._upstream, self._rules, self._seed, self._over)
+        self._relays.add(relay)
+        return relay.factory()
+
+    def _over(self, relay: Relay) -> None:
+        self._relays.discard(relay)
+        self._log.write(relay.record())
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as the system lets us: each connection takes two."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it exists."""
+    if sys.platform == "win32":
+        asyncio.run(main)
+    else:
+        import uvloop
+
+        uvloop.run(main)
+
+
+async def serve(proxy: Proxy, ready: Callable[[tuple[str, int]], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called with the address once connections are accepted."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with proxy:
+        ready(proxy.address)
+        await stop.wait()

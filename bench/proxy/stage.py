@@ -1,0 +1,136 @@
+"""A behaviour at work on one connection (pure: time is an argument, bytes go in and out by calls).
+
+    client ──up──▶ stage 0 ──▶ stage 1 ──▶ … ──▶ server
+    client ◀────── stage 0 ◀── stage 1 ◀── … ◀──down── server
+
+The chain wires each stage to its neighbours: `send_up` is the next stage's `up` (or the server's socket), `send_down`
+the previous one's `down` (or the client's socket). A stage overrides only what it cares about; what it does not
+override costs nothing, because the chain leaves it out of that path.
+
+`now_s` is always CLOCK_MONOTONIC in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import h11
+import msgspec
+
+from bench.proxy.http import Headers, plain_response
+from bench.proxy.rule import Action, LateData, Rule, Way
+
+if TYPE_CHECKING:
+    from bench.proxy.chain import Chain
+
+NEVER = float("inf")
+
+Pass = Callable[[float, bytes], None]
+"""Takes bytes onwards: (now_s, data)."""
+End = Callable[[float], None]
+"""Takes the end of a direction (a FIN) onwards: (now_s)."""
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """What a behaviour did to a connection, and when (`at_s` on the chain's clock)."""
+
+    by: str
+    at_s: float
+    action: Action
+    way: Way = "both"
+    status: int | None = None
+    late_data: LateData = "drop"
+    forget_s: float = 300.0
+    """How long after a black hole began the proxy lets go of what the peers left open."""
+
+
+class Stage:
+    """Base of every behaviour's stage: passes everything on and never wakes.
+
+    Stages with `http` also hear about HTTP: `request` and `response` are called before the bytes of that head, and the
+    head then comes whole in a call of its own; `finished` after the last byte of the response; `tunnelled` once the
+    connection is no (longer) HTTP: after a 101, or because the bytes never were.
+    """
+
+    http: bool = False
+
+    send_up: Pass
+    send_down: Pass
+    end_up: End
+    end_down: End
+
+    def __init__(self, rule: Rule, chain: Chain) -> None:
+        self.by = rule.name
+        self.chain = chain
+        self.deadline_s = NEVER
+
+    # What happens to the connection.
+
+    def accepted(self, now_s: float) -> None:
+        """A client has connected; the server is not asked yet."""
+
+    def opened(self, now_s: float) -> None:
+        """Both sides are connected."""
+
+    def up(self, now_s: float, data: bytes) -> None:
+        """Bytes from the client."""
+        self.send_up(now_s, data)
+
+    def down(self, now_s: float, data: bytes) -> None:
+        """Bytes from the server."""
+        self.send_down(now_s, data)
+
+    def up_eof(self, now_s: float) -> None:
+        """The client sends no more."""
+        self.end_up(now_s)
+
+    def down_eof(self, now_s: float) -> None:
+        """The server sends no more."""
+        self.end_down(now_s)
+
+    def expired(self, now_s: float) -> None:
+        """The deadline set by `wake_at` is over."""
+
+    def unreachable(self, now_s: float) -> bool:
+        """The server cannot be connected to. True: this stage will answer in its place."""
+        return False
+
+    def request(self, now_s: float, request: h11.Request) -> None:
+        """A request's head is complete."""
+
+    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+        """The response's head to `request` is complete."""
+
+    def finished(self, now_s: float) -> None:
+        """The response has been passed on to its last byte."""
+
+    def tunnelled(self, now_s: float) -> None:
+        """From here on the bytes are not HTTP."""
+
+    # What a stage can do, beside sending and ending.
+
+    def wake_at(self, deadline_s: float) -> None:
+        """Call `expired` at that time. One deadline a stage: a later call replaces it, NEVER clears it."""
+        self.deadline_s = deadline_s
+        self.chain.wake_at(deadline_s)
+
+    def cut(
+        self,
+        now_s: float,
+        action: Action,
+        *,
+        way: Way = "both",
+        late_data: LateData = "drop",
+        forget_s: float = 300.0,
+    ) -> None:
+        """End the connection. The first behaviour to do so is the one that the log names."""
+        ending = Ending(by=self.by, at_s=now_s, action=action, way=way, late_data=late_data, forget_s=forget_s)
+        if self.chain.cut(ending) and action == "fin":
+            self.end_down(now_s)
+
+    def answer(self, now_s: float, status: int, body: str = "", headers: Headers = ()) -> None:
+        """Answer the client in the server's place, then close."""
+        if self.chain.cut(Ending(by=self.by, at_s=now_s, action="fin", status=status)):
+            self.send_down(now_s, plain_response(status, body, headers))
+            self.end_down(now_s)
