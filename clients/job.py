@@ -7,11 +7,14 @@ last line, a `JobResult`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
@@ -23,18 +26,24 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     """
 
     arrivals: Arrivals = "poisson"
-    streams: int = 80  # measured messages per cell and block
-    rate_per_s: float = 20.0  # messages (conversations, if turns > 1) per second
-    gamma_shape: float = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
-    warmup_streams: int = 8  # sent first at the same rate and thrown away; they open the connections
-    concurrency: int = 10  # closed loop only
-    turns: int = 1
-    think_s: float = 0.0
-    timeout_s: float = 60.0  # a message not complete so long after its intended start has failed
-    silence_s: float | None = None  # the client gives a connection up after so long without a byte
+    streams: Count = 80  # measured messages per cell and block
+    rate_per_s: Positive = 20.0  # messages (conversations, if turns > 1) per second
+    gamma_shape: Positive = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
+    warmup_streams: Annotated[int, Meta(ge=0, le=1_000_000)] = (
+        8  # sent first at the same rate and thrown away; they open the connections
+    )
+    concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 10  # closed loop only
+    turns: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    think_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = (
+        60.0  # a message not complete so long after its intended start has failed
+    )
+    silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
+        None  # the client gives a connection up after so long without a byte
+    )
     trace: str | None = None  # a file in Azure's format: TIMESTAMP,ContextTokens,GeneratedTokens
-    trace_s: float = 300.0  # how many seconds of the trace to take
-    speed_up: float = 1.0  # trace time passes so much faster
+    trace_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0  # how many seconds of the trace to take
+    speed_up: Positive = 1.0  # trace time passes so much faster
 
 
 class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -1,0 +1,79 @@
+"""Tables that people write, read into structs, with errors that name the key and say what it takes (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+import msgspec
+from msgspec import inspect
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+# msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
+_KEY = re.compile(r" - at `\$\.(\w+)")
+
+
+class PlanError(ValueError):
+    """The words or the plan are wrong; the message is one line that names the key and what it takes."""
+
+
+def unknown(what: str, word: object, choices: Collection[str]) -> PlanError:
+    """The error for a `word` that is none of `choices`, with the nearest one suggested."""
+    return PlanError(f"{what}: unknown {str(word)[:64]!r}; {_suggestion(str(word), choices)}")
+
+
+def check_keys(table: Mapping[str, object], where: str, keys: Collection[str]) -> None:
+    """Raise PlanError for the first key of `table` that is not one of `keys`."""
+    for key in table:
+        if key not in keys:
+            raise PlanError(f"{where}: no key {key[:64]!r} here; {_suggestion(key, keys)}")
+
+
+def _suggestion(word: str, choices: Collection[str]) -> str:
+    near = get_close_matches(word, choices, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"It takes: {', '.join(choices)}"
+
+
+def to_struct(table: object, kind: type[S], where: str) -> S:
+    """`table` as a `kind`. Raises PlanError for an unknown key, a wrong type or a value out of range."""
+    if not isinstance(table, Mapping):
+        raise PlanError(f"{where}: takes a table, not {table!r}")
+    check_keys(table, where, kind.__struct_fields__)
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(error, table, kind, where) from None
+
+
+def _explained(error: Exception, table: Mapping[str, object], kind: type[S], where: str) -> PlanError:
+    match = _KEY.search(str(error))
+    if match is None:  # a key is missing
+        return PlanError(f"{where}: {error}")
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    field = next(field for field in info.fields if field.name == match[1])
+    return PlanError(f"{where} {match[1]}: takes {takes(field.type)}, not {table[match[1]]!r}")
+
+
+def takes(kind: inspect.Type) -> str:
+    """What a field of this type takes, in words."""
+    match kind:
+        case inspect.LiteralType():
+            return "one of " + ", ".join(str(value) for value in kind.values)
+        case inspect.IntType() | inspect.FloatType():
+            return ("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _limits(kind)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.StrType():
+            return "a text"
+        case inspect.UnionType():
+            return " or ".join(takes(each) for each in kind.types if not isinstance(each, inspect.NoneType))
+    return "a list" if isinstance(kind, inspect.ListType) else "a table"
+
+
+def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
+    words = (("from", kind.ge), ("above", kind.gt), ("to", kind.le), ("below", kind.lt))
+    return "".join(f" {word} {limit:g}" for word, limit in words if limit is not None)

@@ -1,0 +1,302 @@
+"""Plans: TOML files that say what a run does, read into frozen structs and checked before anything starts.
+
+A plan names the simulated stream, the load, when a cell is void, and the cells. A value of `[[cells]]` may be a list:
+that table then stands for one cell per value (`transport = ["sse", "websocket"]`, `interval = [1.0, 0.1]`). A cell
+may name another load or stream, `load = "bursty"` and `stream = "long"`, described in `[loads.bursty]` (what it does
+not set is as in `[load]`) and `[streams.long]` (stands for itself).
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from bench.checks import PlanError, check_keys, to_struct, unknown
+from clients.job import Load
+from servers.recording import load as load_recording
+from servers.stream import StreamError, StreamSpec
+from servers.transport import TRANSPORTS
+
+Recovery = Literal["none", "restart", "resume"]
+RECOVERIES: tuple[Recovery, ...] = ("none", "restart", "resume")
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+# Which transports a word of a variant means something to; the others take every transport.
+_WORD_IS_FOR: dict[str, tuple[str, ...]] = {
+    "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
+    "wait": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
+    "heartbeat": tuple(name for name, t in TRANSPORTS.items() if t.streams and not t.pulls),
+    "method": ("sse",),
+}
+_VARIANT = (
+    "copy",
+    "heartbeat",
+    "interval",
+    "load",
+    "method",
+    "reuse",
+    "stream",
+    "wait",
+)  # sorted, as the contract says
+
+
+class Validity(msgspec.Struct, frozen=True, kw_only=True):
+    """When a cell is void: limits chosen before the run (docs/methodology.md), 99th percentiles and shares."""
+
+    generator_lag_ms_p99: Annotated[float, Meta(gt=0)] = 2.0  # start - intended: the load came late
+    emit_lag_ms_p99: Annotated[float, Meta(gt=0)] = 2.0  # sent - due: the simulated model came late
+    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # the client's own event loop was busy with other things
+    steal_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.02  # share of CPU time that the hypervisor took
+    client_cpu_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.8  # share of one core that the load process used
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing to measure. Words left at their defaults do not appear in its variant."""
+
+    transport: str
+    copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
+    heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
+    interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
+    load: str = ""  # one of [loads]
+    method: Literal["post", "get"] = "post"  # "get": as a browser's EventSource asks
+    reuse: bool = True  # keep connections for later requests
+    stream: str = ""  # one of [streams]
+    wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
+    profile: Name = "direct"
+    recovery: Recovery = "none"
+
+    @property
+    def variant(self) -> dict[str, object]:
+        """The words that differ from the defaults, sorted, with their values as they are written."""
+        defaults = type(self)(transport=self.transport)
+        differing = (word for word in _VARIANT if getattr(self, word) != getattr(defaults, word))
+        return {word: _written(getattr(self, word)) for word in differing}
+
+    @property
+    def variant_text(self) -> str:
+        """The variant as result files write it: "copy=aa interval=0.1"."""
+        return " ".join(f"{word}={value}" for word, value in self.variant.items())
+
+    @property
+    def key(self) -> str:
+        """What names this cell in every block, e.g. "websocket heartbeat=15 aws-alb resume"."""
+        profile = self.profile if self.profile != "direct" else ""
+        recovery = self.recovery if self.recovery != "none" else ""
+        return " ".join(filter(None, (self.transport, self.variant_text, profile, recovery)))
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run does. `time_scale` divides heartbeats, think times and the proxy's times."""
+
+    name: Name
+    description: str = ""
+    blocks: Annotated[int, Meta(ge=1, le=1000)] = 10
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 1
+    time_scale: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    control: str = "sse"  # the transport that runs twice as the A/A control, or "none"
+    story: bool = False  # print what was measured for each claim of the story behind this project
+    stream: dict[str, Any] = {}
+    streams: dict[Name, dict[str, Any]] = {}
+    load: Load = msgspec.field(default_factory=Load)
+    loads: dict[Name, Load] = {}
+    validity: Validity = msgspec.field(default_factory=Validity)
+    cells: tuple[Cell, ...] = ()
+
+    def load_of(self, cell: Cell) -> Load:
+        """The load of this cell."""
+        return self.loads[cell.load] if cell.load else self.load
+
+    def stream_of(self, cell: Cell) -> dict[str, Any]:
+        """The stream table of this cell, `recording` still a file."""
+        return self.streams[cell.stream] if cell.stream else self.stream
+
+
+def _written(value: object) -> object:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def plan_names() -> list[str]:
+    """The names of the plans that come with the project."""
+    return sorted(entry.name[:-5] for entry in files("bench.plans").iterdir() if entry.name.endswith(".toml"))
+
+
+def read_plan(name_or_file: str) -> Plan:
+    """The plan of that name, or in that file. Raises PlanError."""
+    path = Path(name_or_file)
+    if path.suffix != ".toml" and len(path.parts) == 1:
+        if name_or_file not in plan_names():
+            raise unknown("plan", name_or_file, [*plan_names(), "FILE.toml"])
+        path = Path(str(files("bench.plans").joinpath(f"{name_or_file}.toml")))
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"plan {name_or_file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"plan {path}: not TOML: {error}") from None
+    return parse(table | {"name": table.get("name", path.stem)}, path.parent)
+
+
+def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
+    """The plan that `table` describes; files in it are looked for in `folder`, then here. Raises PlanError."""
+    check_keys(table, "plan", Plan.__struct_fields__)
+    folder = folder or Path()
+    load = _table(table.get("load", {}), "[load]")
+    named_loads = _tables(
+        table, "loads", lambda t, w: to_struct(_with_file({**load, **t}, "trace", w, folder), Load, w)
+    )
+    parsed = dict(table) | {
+        "load": to_struct(_with_file(load, "trace", "[load]", folder), Load, "[load]"),
+        "loads": named_loads,
+        "stream": _stream(table.get("stream", {"profile": "hosted"}), "[stream]", folder),
+        "streams": _tables(table, "streams", lambda t, w: _stream(t, w, folder)),
+        "validity": to_struct(table.get("validity", {}), Validity, "[validity]"),
+        "cells": _cells(table.get("cells")),
+    }
+    plan = to_struct(parsed, Plan, "plan")
+    _check_references(plan)
+    return plan
+
+
+def _table(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise PlanError(f"{where}: takes a table, not {value!r}")
+    return dict(value)
+
+
+def _tables(table: Mapping[str, Any], key: str, read: Callable[[dict[str, Any], str], Any]) -> dict[str, Any]:
+    tables = _table(table.get(key, {}), f"[{key}]")
+    return {name: read(_table(value, f"[{key}.{name}]"), f"[{key}.{name}]") for name, value in tables.items()}
+
+
+def _with_file(table: dict[str, Any], key: str, where: str, folder: Path) -> dict[str, Any]:
+    """`table` with the file that it names under `key` found, as an absolute path."""
+    name = table.get(key)
+    if not isinstance(name, str):
+        return table
+    candidates = (folder / name, Path(name))
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise PlanError(f"{where} {key}: no file {name!r} beside the plan or in the working directory")
+    return table | {key: str(found.resolve())}
+
+
+def _stream(value: object, where: str, folder: Path) -> dict[str, Any]:
+    table = _with_file(_table(value, where), "recording", where, folder)
+    try:
+        StreamSpec.parse({key: each for key, each in table.items() if key != "recording"})
+        if "recording" in table:
+            load_recording(table["recording"])
+    except StreamError as error:
+        raise PlanError(f"{where}: {error}") from None
+    return table
+
+
+def _cells(value: object) -> list[Cell]:
+    if not isinstance(value, list | tuple) or not value:
+        raise PlanError("plan: takes at least one [[cells]] table with a transport")
+    return [cell for number, table in enumerate(value, 1) for cell in _expand(table, f"[[cells]] {number}")]
+
+
+def _expand(value: object, where: str) -> Iterable[Cell]:
+    """The cells of one table: one for each combination of its lists' values."""
+    if isinstance(value, Cell):
+        value = msgspec.to_builtins(value)
+    table = _table(value, where)
+    choices = [each if isinstance(each, list) else [each] for each in table.values()]
+    for values in itertools.product(*choices):
+        cell = to_struct(dict(zip(table, values, strict=True)), Cell, where)
+        _check_cell(cell, where)
+        yield cell
+
+
+def _check_cell(cell: Cell, where: str) -> None:
+    if cell.transport not in TRANSPORTS:
+        raise unknown(f"{where} transport", cell.transport, TRANSPORTS)
+    for word, transports in _WORD_IS_FOR.items():
+        if word in cell.variant and cell.transport not in transports:
+            raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
+    if cell.profile not in profile_names() and not cell.profile.endswith(".toml"):
+        raise unknown(f"{where} profile", cell.profile, profile_names())
+
+
+def profile_names() -> list[str]:
+    """What may stand between client and server."""
+    return ["direct"]
+
+
+def changed(
+    plan: Plan,
+    *,
+    transports: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = None,
+    recoveries: Sequence[str] | None = None,
+    streams: int | None = None,
+    blocks: int | None = None,
+    seed: int | None = None,
+    time_scale: float | None = None,
+) -> Plan:
+    """`plan` as command-line options change it, checked like a file. Raises PlanError.
+
+    `transports` keeps their cells, and adds a plain one for a transport that had none; `profiles` and `recoveries`
+    run every cell once behind or with each; `streams` sets the messages per cell and block of every load.
+    """
+    table = msgspec.to_builtins(plan)
+    numbers = {"blocks": blocks, "seed": seed, "time_scale": time_scale}
+    table |= {key: value for key, value in numbers.items() if value is not None}
+    if streams is not None:
+        for load in (table["load"], *table["loads"].values()):
+            load["streams"] = streams
+    cells: list[dict[str, Any]] = table["cells"]
+    if transports is not None:
+        for name in transports:
+            if name not in TRANSPORTS:
+                raise unknown("--transports", name, TRANSPORTS)
+        kept = [cell for cell in cells if cell["transport"] in transports]
+        present = {cell["transport"] for cell in kept}
+        cells = kept + [{"transport": name} for name in transports if name not in present]
+    spread = {"profile": profiles, "recovery": recoveries}
+    spread = {key: list(values) for key, values in spread.items() if values is not None}
+    unique = {msgspec.json.encode(cell | spread, order="sorted"): cell | spread for cell in _without(cells, spread)}
+    return parse(table | {"cells": list(unique.values())})
+
+
+def _without(cells: Iterable[dict[str, Any]], keys: Collection[str]) -> Iterable[dict[str, Any]]:
+    return ({key: value for key, value in cell.items() if key not in keys} for cell in cells)
+
+
+def with_control(plan: Plan) -> Plan:
+    """`plan` with its A/A control: the first cell of `plan.control` (or else the first cell) once more.
+
+    Nothing is added where nothing is compared, where a copy is already there, and where the plan says "none".
+    """
+    if len(plan.cells) < 2 or plan.control == "none" or any(cell.copy for cell in plan.cells):
+        return plan
+    original = next((cell for cell in plan.cells if cell.transport == plan.control), plan.cells[0])
+    return msgspec.structs.replace(plan, cells=(*plan.cells, msgspec.structs.replace(original, copy="aa")))
+
+
+def _check_references(plan: Plan) -> None:
+    if plan.control not in (*TRANSPORTS, "none"):
+        raise unknown("plan control", plan.control, [*TRANSPORTS, "none"])
+    for cell in plan.cells:
+        for word, named in (("load", plan.loads), ("stream", plan.streams)):
+            name = getattr(cell, word)
+            if name and name not in named:
+                raise unknown(f"[[cells]] {cell.key} {word}", name, list(named) or [f"a [{word}s.NAME] table"])
+    keys = [cell.key for cell in plan.cells]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice:
+        raise PlanError(f'[[cells]] {twice}: stands twice in the plan; give one another word, or copy = "aa"')
+    for name, load in {"load": plan.load, **plan.loads}.items():
+        if load.arrivals == "trace" and load.trace is None:
+            raise PlanError(f'[{name}] trace: arrivals = "trace" takes a file in Azure\'s format')
