@@ -167,7 +167,7 @@ def _group(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> Grou
 _TOTALS = (
     *("block", "messages", "completed", "expected", "delivered", "requests", "connections"),
     *("bytes", "bytes_messages", "bytes_delivered", "client_cpu_us", "server_only_cpu_us", "redis_cpu_us"),
-    *("server_cpu_us", "rows", "reads", "tokens", "emissions", "stalls"),
+    *("server_cpu_us", "cpu_us", "rows", "reads", "tokens", "emissions", "stalls"),
 )
 
 
@@ -175,6 +175,7 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
     """Sums over one cell in one block; NaN for what was not measured."""
     sizes = messages["bytes_in"].astype(float) + messages["bytes_out"].astype(float)
     server, redis = _micro(cell.server_cpu_s), _micro(cell.redis_cpu_s)
+    client = _micro(cell.client_cpu_s)
     needs_redis = cell.transport in TRANSPORTS and TRANSPORTS[cell.transport].needs_redis
     return {
         "block": cell.block,
@@ -187,11 +188,12 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "bytes": float(sizes.sum()),
         "bytes_messages": float(sizes.notna().sum()),
         "bytes_delivered": float(messages["delivered"][sizes.notna()].sum()),
-        "client_cpu_us": _micro(cell.client_cpu_s),
+        "client_cpu_us": client,
         "server_only_cpu_us": server,
         "redis_cpu_us": redis if needs_redis else 0.0,
         # Leaving an unmeasured Redis out would make polling look cheap, so then there is no number.
         "server_cpu_us": server + redis if needs_redis else server,
+        "cpu_us": client + server + (redis if needs_redis else 0.0),
         **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "emissions", "stalls")},
     }
 

@@ -89,17 +89,22 @@ def estimate(of: Estimator) -> Estimate:
     value = _point(of)
     if count < 2 or math.isnan(value):
         return Estimate(value)
-    return Estimate(value, *_interval(of.at(block_weights(count)), count))
+    return Estimate(value, *_interval(draws(of), count))
 
 
-def paired(a: Estimator, b: Estimator) -> Contrast:
-    """Compare two cells of one run on the blocks that both have."""
+def draws(of: Estimator) -> Floats:
+    """The number in every resample; two estimators with equal blocks get the same resamples."""
+    return of.at(block_weights(len(of.blocks)))
+
+
+def paired(a: Estimator, b: Estimator, drawn: Sequence[Floats] | None = None) -> Contrast:
+    """Compare two cells of one run on the blocks that both have; `drawn` are their `draws`, if they are known."""
     common = sorted(set(a.blocks) & set(b.blocks))
     a, b = a.on(common), b.on(common)
     if len(common) < 2:
         return _without_interval(a, b, len(common))
-    weights = block_weights(len(common))
-    return _contrast(_point(a), _point(b), a.at(weights), b.at(weights), len(common))
+    draws_a, draws_b = drawn or (draws(a), draws(b))
+    return _contrast(_point(a), _point(b), draws_a, draws_b, len(common))
 
 
 def independent(a: Estimator, b: Estimator) -> Contrast:
@@ -150,7 +155,7 @@ def _interval(draws: Floats, blocks: int) -> tuple[float, float]:
     unknown = np.isnan(draws)
     lo = np.quantile(np.where(unknown, -np.inf, draws), tail, method="inverted_cdf")
     hi = np.quantile(np.where(unknown, np.inf, draws), 1 - tail, method="inverted_cdf")
-    return float(lo), float(hi)
+    return (math.nan if np.isneginf(lo) else float(lo)), float(hi)
 
 
 def _without_interval(a: Estimator, b: Estimator, blocks: int) -> Contrast:

@@ -93,21 +93,24 @@ METRICS: dict[str, Metric] = {
     "delay_ms_p50": Metric("token delay p50", "ms", _delay_quantile(0.5)),
     "delay_ms_p95": Metric("token delay p95", "ms", _delay_quantile(0.95)),
     "delay_ms_p99": Metric("token delay p99", "ms", _delay_quantile(0.99)),
-    "burst_tokens_mean": Metric("tokens per read", "tokens", _ratio("rows", "reads")),
-    "stalls_per_1k_tokens": Metric("stalls per 1000 tokens", "1/1000 tokens", _ratio("stalls", "expected", 1000)),
-    "requests_per_message": Metric("requests per message", "requests", _ratio("requests", "messages")),
-    "connections_per_message": Metric("connections per message", "connections", _ratio("connections", "messages")),
-    "bytes_per_token": Metric("bytes per token", "B", _ratio("bytes", "bytes_delivered")),
-    "recovery_ms_p50": Metric("recovery p50", "ms", _recovery),
-    "client_cpu_us_per_token": Metric("client CPU per token", "µs", _ratio("client_cpu_us", "delivered")),
-    "server_cpu_us_per_token": Metric("server CPU per token", "µs", _ratio("server_cpu_us", "delivered")),
-    # Not in summary.csv: for the report, its charts and the notebook.
-    "burst_emitted_mean": Metric("tokens per emission", "tokens", _ratio("tokens", "emissions")),
-    "bytes_per_message": Metric("bytes per message", "B", _ratio("bytes", "bytes_messages")),
-    "server_only_cpu_us_per_token": Metric(
-        "server CPU per token without Redis", "µs", _ratio("server_only_cpu_us", "delivered")
+    "burst_tokens_mean": Metric("tokens per read", "tokens/read", _ratio("rows", "reads")),
+    "stalls_per_1k_tokens": Metric("stalls per 1000 tokens", "/1000 tokens", _ratio("stalls", "expected", 1000)),
+    "requests_per_message": Metric("requests per message", "requests/message", _ratio("requests", "messages")),
+    "connections_per_message": Metric(
+        "connections per message", "connections/message", _ratio("connections", "messages")
     ),
-    "redis_cpu_us_per_token": Metric("Redis CPU per token", "µs", _ratio("redis_cpu_us", "delivered")),
+    "bytes_per_token": Metric("bytes per token", "B/token", _ratio("bytes", "bytes_delivered")),
+    "recovery_ms_p50": Metric("recovery p50", "ms", _recovery),
+    "client_cpu_us_per_token": Metric("client CPU per token", "µs/token", _ratio("client_cpu_us", "delivered")),
+    "server_cpu_us_per_token": Metric("server CPU per token", "µs/token", _ratio("server_cpu_us", "delivered")),
+    # Not in summary.csv: for the report, its charts and the notebook.
+    "burst_emitted_mean": Metric("tokens per emission", "tokens/emission", _ratio("tokens", "emissions")),
+    "bytes_per_message": Metric("bytes per message", "B/message", _ratio("bytes", "bytes_messages")),
+    "cpu_us_per_token": Metric("CPU per token", "µs/token", _ratio("cpu_us", "delivered")),
+    "server_only_cpu_us_per_token": Metric(
+        "server CPU per token without Redis", "µs/token", _ratio("server_only_cpu_us", "delivered")
+    ),
+    "redis_cpu_us_per_token": Metric("Redis CPU per token", "µs/token", _ratio("redis_cpu_us", "delivered")),
 }
 
 COUNTS = ("streams", "tokens_lost", "tokens_duplicated", "drops")

@@ -1,0 +1,209 @@
+"""Doubts as data: what a reader must know before believing a number.
+
+Each check looks at one thing and returns doubts; the report prints them beside the verdicts. The limits are choices,
+made before any run (docs/metrics.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis import intervals, student
+from bench.analysis.estimators import MESSAGES_NEEDED
+from bench.analysis.groups import Group, Measurements
+from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.verdicts import MIN_BLOCKS, TOPICS
+from bench.analysis.wording import count, listed, number, times
+from servers.transport import TRANSPORTS
+
+MAX_CPU_SHARE = 0.5  # of all cores; above, cells wait for the processor and not only for their transport
+DRIFT_MS = 0.2  # a shift within a cell that is smaller than this and than DRIFT_SHARE is let pass
+DRIFT_SHARE = 0.1
+
+Severity = Literal["warning", "note"]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One reason to believe less. `code` is a word for programs; a warning may change a conclusion, a note explains."""
+
+    code: str
+    severity: Severity
+    text: str
+
+
+Check = Callable[[Measurements], Iterator[Doubt]]
+
+
+def doubts(measured: Measurements) -> list[Doubt]:
+    """All doubts about a run, warnings first."""
+    found = [doubt for check in CHECKS for doubt in check(measured)]
+    return sorted(found, key=lambda doubt: doubt.severity != "warning")
+
+
+def _unfinished(measured: Measurements) -> Iterator[Doubt]:
+    run = measured.run
+    pending = sum(cell.status == "pending" for cell in run.cells)
+    if run.status != "complete":
+        yield Doubt("unfinished", "warning", f"The run is {run.status}; {pending} cells have not been measured.")
+    for text in run.warnings:
+        yield Doubt("run", "warning", text)
+
+
+def _excluded(measured: Measurements) -> Iterator[Doubt]:
+    ended = sum(cell.status != "pending" for cell in measured.run.cells)
+    void, failed = (sum(cell.status == status for cell in measured.run.cells) for status in ("void", "failed"))
+    if void or failed:
+        severity: Severity = "warning" if 5 * (void + failed) > ended else "note"
+        text = f"{void} of {ended} cells are void and {failed} failed; no number contains them."
+        yield Doubt("excluded", severity, text)
+    empty = [g.key.title for g in measured.groups if not g.blocks]
+    if empty:
+        yield Doubt("nothing valid", "warning", f"No valid cell at all: {listed(empty)}.")
+
+
+def _few_blocks(measured: Measurements) -> Iterator[Doubt]:
+    counts = [len(g.blocks) for g in measured.groups if g.blocks]
+    fewest = min(counts, default=0)
+    if 0 < fewest < 2:
+        yield Doubt(
+            "one block", "warning", "Rows with a single valid block have no intervals: nothing says how sure they are."
+        )
+    elif fewest < MIN_BLOCKS:
+        text = f"Some rows have {fewest} valid blocks: intervals are rough, and below {MIN_BLOCKS} nothing is claimed."
+        yield Doubt("few blocks", "warning", text)
+
+
+def _few_messages(measured: Measurements) -> Iterator[Doubt]:
+    for p, needed in MESSAGES_NEEDED.items():
+        few = [g for g in measured.groups if 0 < len(g.messages) < needed]
+        if few:
+            whose = "every row" if len(few) == len(measured.groups) else listed([g.key.title for g in few])
+            text = f"p{100 * p:g} is empty for {whose}: fewer than {needed} messages."
+            yield Doubt("few messages", "note", text)
+
+
+def _control(measured: Measurements) -> Iterator[Doubt]:
+    by_key = {g.key: g for g in measured.groups if g.blocks}
+    controls = [g for g in by_key.values() if g.key.is_control and g.key.original in by_key]
+    if not controls:
+        yield Doubt(
+            "no control", "warning", "No A/A control: how much two equal cells differ is unknown, so no win is claimed."
+        )
+    columns = [column for topic in TOPICS for column in topic.columns]
+    tested = [
+        (control, column, intervals.paired(estimator(control, column), estimator(by_key[control.key.original], column)))
+        for control in controls
+        for column in columns
+    ]
+    for (control, column, contrast), p in zip(tested, intervals.holm([c.p for *_, c in tested]), strict=True):
+        if contrast.excludes_one and p <= 1 - intervals.LEVEL and contrast.exceeds(math.log(1.01)):
+            text = (
+                f"The A/A control differs from its equal, {control.key.original.title}: "
+                f"{METRICS[column].title} {times(contrast.ratio)}. Only larger differences are claimed."
+            )
+            yield Doubt("control differs", "warning", text)
+
+
+def _drift(measured: Measurements) -> Iterator[Doubt]:
+    """Last third against first third of each cell's messages; Bonferroni over the groups."""
+    groups = [g for g in measured.groups if len(g.blocks) >= 3]
+    for group in groups:
+        shifts = _shifts_ms(group)
+        if len(shifts) < 3:
+            continue
+        mean, error = float(np.mean(shifts)), float(np.std(shifts, ddof=1)) / math.sqrt(len(shifts))
+        p = student.two_sided_p(mean / error, len(shifts) - 1) if error else 1.0
+        median = estimate(group, "ttft_overhead_ms_p50").value
+        if p * len(groups) < 1 - intervals.LEVEL and abs(mean) > max(DRIFT_MS, DRIFT_SHARE * median):
+            text = (
+                f"{group.key.title} drifts: within its cells the first-token overhead moves by {number(mean)} ms "
+                "from the first third of the messages to the last."
+            )
+            yield Doubt("drift", "warning", text)
+
+
+def _shifts_ms(group: Group) -> list[float]:
+    """Per block: median first-token overhead of the last third of the messages minus that of the first third."""
+    shifts = []
+    for _, messages in group.messages.groupby("block"):
+        overhead = messages.sort_values("intended_start_ns")["ttft_overhead_ms"]
+        third = len(overhead) // 3
+        if third:
+            shifts.append(float(overhead.iloc[-third:].median() - overhead.iloc[:third].median()))
+    return [shift for shift in shifts if math.isfinite(shift)]
+
+
+def _busy(measured: Measurements) -> Iterator[Doubt]:
+    cores = measured.run.machine.get("cores")
+    if not isinstance(cores, int) or cores < 1:
+        return
+    busy = {g.key.title: share for g in measured.groups if (share := _cpu_share(g, cores)) > MAX_CPU_SHARE}
+    if busy:
+        rows = listed([f"{title} ({100 * share:.0f} %)" for title, share in busy.items()])
+        text = f"More than half of the {cores} cores was in use: {rows}. Delays contain waiting for the processor."
+        yield Doubt("busy", "warning", text)
+
+
+def _cpu_share(group: Group, cores: int) -> float:
+    """The share of all cores that the known processes used while messages were under way; 0 if unknown."""
+    spans = group.messages.groupby("block").agg(begin=("intended_start_ns", "min"), end=("end_ns", "max"))
+    lasted_s = pd.Series((spans["end"] - spans["begin"]) / 1e9)
+    used_s = sum(
+        sum(cell_s or 0.0 for cell_s in (c.client_cpu_s, c.server_cpu_s, c.redis_cpu_s, c.proxy_cpu_s))
+        for c in group.cells
+        if c.status == "ok"
+    )
+    total_s = float(lasted_s.sum())
+    return used_s / (total_s * cores) if total_s > 0 else 0.0
+
+
+def _clocks(measured: Measurements) -> Iterator[Doubt]:
+    offsets = [abs(c.clock_offset_ns) / 1e6 for c in measured.run.cells if c.status == "ok" and c.clock_offset_ns]
+    if offsets:
+        text = (
+            f"Servers and clients had different clocks, up to {number(max(offsets))} ms apart. Delays are corrected by "
+            "an offset measured over the network, which is sure only to half a round trip."
+        )
+        yield Doubt("clocks", "warning", text)
+    if measured.early_tokens:
+        text = f"{count(measured.early_tokens)} tokens came before they were due: the clocks do not agree."
+        yield Doubt("early tokens", "warning", text)
+
+
+def _scaled(measured: Measurements) -> Iterator[Doubt]:
+    scale = measured.run.time_scale
+    if scale != 1:
+        text = (
+            f"Time-scaled run: heartbeats, think times and the proxy's times were divided by {scale:g}. "
+            "Durations are shown as they were measured."
+        )
+        yield Doubt("time scale", "warning", text)
+
+
+def _books(measured: Measurements) -> Iterator[Doubt]:
+    if measured.ledger_errors:
+        text = f"{measured.ledger_errors} messages have other tokens recorded than counted: a fault of the harness."
+        yield Doubt("books", "warning", text)
+    unknown = [
+        g.key.title
+        for g in measured.groups
+        if g.key.transport in TRANSPORTS
+        and TRANSPORTS[g.key.transport].needs_redis
+        and len(g.totals)
+        and g.totals["redis_cpu_us"].isna().any()
+    ]
+    if unknown:
+        yield Doubt("redis", "note", f"Redis's CPU was not measured, so there is no server CPU for {listed(unknown)}.")
+
+
+CHECKS: tuple[Check, ...] = (
+    *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
+    *(_drift, _busy, _clocks, _books),
+)

@@ -1,0 +1,265 @@
+"""What may be said: a sentence per question, and the pairs behind it.
+
+A difference between two cells is claimed only if all of this holds:
+- both have at least MIN_BLOCKS valid blocks in common, and the run has an A/A control (two equal cells),
+- the 95 % interval of their ratio excludes 1, and its p-value stays below 5 % after Holm's adjustment for every pair
+  and number tested in the run,
+- it is larger than any difference that the A/A control's interval allows, and larger than 1 %.
+Everything else is "not resolved". Void and failed cells take no part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+from bench.analysis import intervals
+from bench.analysis.estimators import Floats
+from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.intervals import Contrast
+from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.wording import count, listed, percent, times, with_unit
+
+MIN_BLOCKS = 5
+SMALLEST_EFFECT = math.log(1.01)  # as Criterion's default noise threshold; a choice
+MAX_ARENAS = 6  # races told in words; the table has all
+
+Status = Literal["resolved", "not resolved", "no claim"]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A question, and the numbers that answer it, most important first; all are better when smaller.
+
+    Where `highest` is set only the first number that every contestant's sample carries is used.
+    """
+
+    question: str
+    columns: tuple[str, ...]
+    highest: bool = False
+
+
+TOPICS = (
+    Topic("Who brought the first token soonest?", ("ttft_overhead_ms_p50", "ttft_overhead_ms_p99")),
+    Topic("Whose tokens came with the least delay?", ("delay_ms_p99", "delay_ms_p95", "delay_ms_p50"), highest=True),
+    Topic("Whose tokens came least in bursts?", ("burst_tokens_mean",)),
+    Topic("What did it cost?", ("requests_per_message", "bytes_per_token", "cpu_us_per_token")),
+)
+COMPLETENESS = "Did everything arrive?"
+
+_WINS = {
+    "ttft_overhead_ms_p50": "brought the first token soonest, by the median over the model's own time",
+    "ttft_overhead_ms_p99": "brought the first token soonest at the 99th percentile",
+    "delay_ms_p99": "had the least token delay at the 99th percentile",
+    "delay_ms_p95": "had the least token delay at the 95th percentile",
+    "delay_ms_p50": "had the least token delay, by the median",
+    "burst_tokens_mean": "came least in bursts",
+    "requests_per_message": "needed the fewest requests per message",
+    "bytes_per_token": "sent the fewest bytes per token, both ways together",
+    "cpu_us_per_token": "took the least CPU per token, client, server and Redis together",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cells at one number: is `worse` really worse than `better`? `contrast` is worse against better."""
+
+    column: str
+    better: Key
+    worse: Key
+    contrast: Contrast
+    adjusted_p: float
+    claimed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to a question for cells that raced under equal conditions (`arena`, empty for the plain one)."""
+
+    question: str
+    arena: str
+    column: str
+    sentence: str
+    status: Status
+    pairs: tuple[Pair, ...] = ()
+
+
+class _Race:
+    """The cells of one arena: contestants, and A/A controls that say how much equal cells differ."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        measured = [g for g in groups if g.blocks]
+        self.contestants = [g for g in measured if not g.key.is_control]
+        self._by_key = {g.key: g for g in measured}
+        self._controls = [g for g in measured if g.key.is_control and g.key.original in self._by_key]
+        self._draws: dict[tuple[str, Key, tuple[int, ...]], Floats] = {}
+
+    @property
+    def has_control(self) -> bool:
+        return bool(self._controls)
+
+    def contrast(self, column: str, a: Group, b: Group) -> Contrast:
+        """a against b on their common blocks; each cell's resamples are computed once."""
+        common = tuple(sorted(set(estimator(a, column).blocks) & set(estimator(b, column).blocks)))
+        draws = [self._drawn(column, group, common) for group in (a, b)] if len(common) > 1 else None
+        return intervals.paired(estimator(a, column).on(common), estimator(b, column).on(common), draws)
+
+    def _drawn(self, column: str, group: Group, blocks: tuple[int, ...]) -> Floats:
+        key = (column, group.key, blocks)
+        if key not in self._draws:
+            self._draws[key] = intervals.draws(estimator(group, column).on(blocks))
+        return self._draws[key]
+
+    def noise(self, column: str) -> float:
+        """The largest |ln ratio| of two equal cells that the controls allow; infinite without controls."""
+        widths = [self.contrast(column, c, self._by_key[c.key.original]).half_width for c in self._controls]
+        return max(widths, default=math.inf)
+
+    def ranked(self, column: str) -> list[Group]:
+        """The contestants that have this number, best first."""
+        having = [g for g in self.contestants if not math.isnan(estimate(g, column).value)]
+        return sorted(having, key=lambda g: estimate(g, column).value)
+
+    def pairs(self, column: str) -> list[Pair]:
+        """All pairs at one number, not judged yet."""
+        found = []
+        for better, worse in combinations(self.ranked(column), 2):
+            contrast = self.contrast(column, worse, better)
+            if math.isnan(contrast.ratio.value) or contrast.ratio.value >= 1:
+                found.append(Pair(column, better.key, worse.key, contrast, 1.0, False))
+            else:  # on the blocks that both have it is the other way round
+                swapped = self.contrast(column, better, worse)
+                found.append(Pair(column, worse.key, better.key, swapped, 1.0, False))
+        return found
+
+    def columns(self, topic: Topic) -> tuple[str, ...]:
+        """The topic's numbers that at least two contestants have."""
+        if not topic.highest:
+            return tuple(c for c in topic.columns if len(self.ranked(c)) > 1)
+        for column in topic.columns:
+            if len(self.ranked(column)) == len(self.contestants) > 1:
+                return (column,)
+        return ()
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One number of one topic in one race, with all its pairs."""
+
+    arena: str
+    race: _Race
+    topic: Topic
+    column: str
+    pairs: tuple[Pair, ...]
+
+    def judged(self, adjusted: Iterator[float]) -> _Test:
+        """The same with each pair claimed or not."""
+        noise = self.race.noise(self.column)
+        return replace(self, pairs=tuple(_judged(pair, next(adjusted), noise) for pair in self.pairs))
+
+    def verdict(self, sentence: str, status: Status) -> Verdict:
+        """The answer in words."""
+        return Verdict(self.topic.question, self.arena, self.column, sentence, status, self.pairs)
+
+    def measured(self, group: Group) -> str:
+        """A contestant and its value."""
+        return f"{group.key.title} {with_unit(estimate(group, self.column).value, METRICS[self.column].unit)}"
+
+
+def verdicts(measured: Measurements) -> list[Verdict]:
+    """The answers to all questions, arena by arena; one family of tests for Holm's adjustment."""
+    tests = [
+        _Test(arena, race, topic, column, tuple(race.pairs(column)))
+        for arena, race in _races(measured)
+        for topic in TOPICS
+        for column in race.columns(topic)
+    ]
+    adjusted = iter(intervals.holm([pair.contrast.p for test in tests for pair in test.pairs]))
+    return [*(_answer(test.judged(adjusted)) for test in tests), _completeness(measured)]
+
+
+def _races(measured: Measurements) -> list[tuple[str, _Race]]:
+    """The arenas with a race in them, the plain one first, then by size; titles say what is set, if anything is."""
+    arenas: dict[tuple[str, ...], list[Group]] = {}
+    for group in measured.groups:
+        arenas.setdefault(group.key.arena, []).append(group)
+    races = {arena: _Race(groups) for arena, groups in arenas.items()}
+    order = sorted(
+        (a for a, race in races.items() if len(race.contestants) > 1),
+        key=lambda a: (a != ("direct", "none"), -len(races[a].contestants)),
+    )
+    return [(_arena_title(arena), races[arena]) for arena in order[:MAX_ARENAS]]
+
+
+def _arena_title(arena: tuple[str, ...]) -> str:
+    profile, recovery, *words = arena
+    return " · ".join(
+        filter(None, (profile if profile != "direct" else "", recovery if recovery != "none" else "", *words))
+    )
+
+
+def _judged(pair: Pair, adjusted_p: float, noise: float) -> Pair:
+    contrast = pair.contrast
+    claimed = (
+        contrast.blocks >= MIN_BLOCKS
+        and contrast.excludes_one
+        and adjusted_p <= 1 - intervals.LEVEL
+        and contrast.exceeds(max(noise, SMALLEST_EFFECT))
+    )
+    return replace(pair, adjusted_p=adjusted_p, claimed=claimed)
+
+
+def _answer(test: _Test) -> Verdict:
+    """The sentence: who is first, or who cannot be told apart, and who is behind by how much."""
+    ranked = test.race.ranked(test.column)
+    reason = _why_no_claim(test.race, test.pairs)
+    if reason:
+        values = listed([test.measured(g) for g in ranked])
+        return test.verdict(f"No claim, {reason}. Measured: {values}.", "no claim")
+    behind = {pair.worse: pair.contrast for pair in test.pairs if pair.claimed and pair.better == ranked[0].key}
+    first = [g for g in ranked if g.key not in behind]
+    rest = [f"{test.measured(g)}, {times(behind[g.key].ratio)}" for g in ranked if g.key in behind]
+    then = f" Behind: {'; '.join(rest)}." if rest else ""
+    value = with_unit(estimate(ranked[0], test.column).value, METRICS[test.column].unit)
+    if len(first) == 1:
+        return test.verdict(f"{first[0].key.title} {_WINS[test.column]}: {value}.{then}", "resolved")
+    if len({estimate(g, test.column) for g in first}) == 1:
+        names = listed([g.key.title for g in first])
+        return test.verdict(f"{names} are exactly equal: {value} each.{then}", "resolved")
+    names = listed([test.measured(g) for g in first])
+    limit = f"two equal cells may differ by {percent(test.race.noise(test.column))} here"
+    return test.verdict(f"Not resolved which of these {_WINS[test.column]}: {names} ({limit}).{then}", "not resolved")
+
+
+def _why_no_claim(race: _Race, pairs: Sequence[Pair]) -> str:
+    if not race.has_control:
+        return "the run has no A/A control here (two equal cells)"
+    most = max((pair.contrast.blocks for pair in pairs), default=0)
+    return f"{most} valid blocks are fewer than {MIN_BLOCKS}" if most < MIN_BLOCKS else ""
+
+
+def _completeness(measured: Measurements) -> Verdict:
+    """Counts, not estimates: what was sent and did not arrive whole."""
+    total = sum(len(g.messages) for g in measured.groups)
+    broken = [g for g in measured.groups if len(g.messages) and not g.messages["completed"].all()]
+    if not total:
+        sentence = "No valid cell, nothing is known."
+    elif broken:
+        sentence = "; ".join(_breakage(g) for g in broken) + ". All other messages arrived whole."
+    else:
+        sentence = f"Yes: all {count(total)} messages arrived whole, no token lost, repeated, out of order or altered."
+    excluded = len(measured.excluded)
+    if excluded:
+        sentence += f" {excluded} void or failed cells are not in this count."
+    return Verdict(COMPLETENESS, "", "completed_ratio", sentence, "resolved" if total else "no claim")
+
+
+def _breakage(group: Group) -> str:
+    failed = group.messages[~group.messages["completed"]]
+    kinds = listed([f"{count} {kind}" for kind, count in failed["outcome"].value_counts().items()])
+    lost, repeated = (int(group.messages[c].sum()) for c in ("tokens_lost", "tokens_duplicated"))
+    tokens = f"{lost} tokens lost, {repeated} repeated"
+    return f"{group.key.title}: {len(failed)} of {len(group.messages)} messages failed ({kinds}), {tokens}"

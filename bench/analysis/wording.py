@@ -1,0 +1,53 @@
+"""Numbers as people read them (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bench.analysis.intervals import Estimate
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart: 0.453, 1.10, 43.8, 414, 12 300; ∞ and – for none."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    text = f"{rounded:,.{digits}f}".replace(",", "\u202f")
+    return text.rstrip("0").rstrip(".") if float(value).is_integer() and "." in text else text
+
+
+def count(value: int) -> str:
+    """A count, exact: 12 345."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A number and its unit; units that are words ("tokens") and symbols ("ms") alike."""
+    return f"{number(value)} {unit}".strip()
+
+
+def interval(estimate: Estimate) -> str:
+    """The interval alone, "0.43–0.49"; empty if there is none."""
+    return f"{number(estimate.lo)}–{number(estimate.hi)}" if estimate.has_interval else ""
+
+
+def times(ratio: Estimate) -> str:
+    """A ratio with its interval: "1.09× (1.02–1.16)"."""
+    found = interval(ratio)
+    return f"{number(ratio.value)}×" + (f" ({found})" if found else "")
+
+
+def percent(log_ratio: float) -> str:
+    """A difference on the logarithmic scale as a percentage: 0.0488 is "5 %"."""
+    return "∞" if math.isinf(log_ratio) else f"{number(100 * math.expm1(log_ratio))} %"
+
+
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """Parts joined as in a sentence: "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}" if parts else ""
