@@ -1,0 +1,103 @@
+"""Facts about this machine and the versions of what ran on it, for `run.json`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+_PACKAGES = ("aiohttp", "websockets", "redis", "hiredis", "uvloop", "msgspec", "numpy", "pandas", "pyarrow")
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def machine_facts() -> dict[str, object]:
+    """What a reader must know of the machine to judge the numbers."""
+    return {
+        "cpu": cpu_model(),
+        "cores": psutil.cpu_count(),
+        "cores_usable": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "governor": governor(),
+        "load_average": [round(load, 2) for load in psutil.getloadavg()],
+    }
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(psutil.cpu_count() or 1))
+
+
+def pinning() -> dict[str, list[int]]:
+    """The core for servers and Redis, and the one for the load; empty lists where nothing is pinned."""
+    cores = usable_cores()
+    if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
+        return {"servers": [], "load": []}
+    return {"servers": cores[:1], "load": cores[1:2]}
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    info = _read("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def governor() -> str | None:
+    """The first core's frequency governor, None where there is none (virtual machines, macOS)."""
+    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that numbers may depend on."""
+    found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
+    for package in ("tokenderby", *_PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The project's commit, with `-dirty` if files differ from it; None outside a repository."""
+    commit = _output("git", "-C", str(_PROJECT), "rev-parse", "HEAD")
+    if commit and _output("git", "-C", str(_PROJECT), "status", "--porcelain", "--untracked-files=no"):
+        return f"{commit}-dirty"
+    return commit or None
+
+
+def redis_version(executable: str) -> str | None:
+    """What `redis-server --version` (or Valkey's) says: its name and version."""
+    words = _output(executable, "--version").split()
+    version = next((word[2:] for word in words if word.startswith("v=")), None)
+    return f"{words[0]} {version}" if version else None
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def cpu_steal() -> tuple[float, float]:
+    """CPU seconds since boot over all cores: stolen by the hypervisor, and altogether."""
+    times = psutil.cpu_times()
+    stolen: float = getattr(times, "steal", 0.0)
+    spent = (getattr(times, part, 0.0) for part in ("user", "nice", "system", "idle", "iowait", "irq", "softirq"))
+    return stolen, stolen + sum(spent)

@@ -1,0 +1,88 @@
+"""The run's processes: started in a group of their own, watched, and stopped whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
+
+
+class PartDied(Exception):
+    """A process of the run ended, or never began, when it was needed. The message: what, how, its last words."""
+
+
+class Child:
+    """A process of ours. Its standard error goes to the file `log`, its standard output is `process.stdout`."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.process = process
+        self.log = log
+
+    @classmethod
+    async def start(cls, name: str, argv: Sequence[str], log: Path, cpus: Sequence[int] = ()) -> Child:
+        """Run `argv` on the cores `cpus` (any, if empty). Raises OSError."""
+        pinned = ",".join(map(str, cpus)) or "-"
+        tied = [sys.executable, "-m", "bench.running.child", str(os.getpid()), pinned, "--", *argv]
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *tied,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is the runner's to handle, and stragglers can be killed as a group
+            )
+        return cls(name, process, log)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.returncode is None
+
+    async def died(self) -> PartDied:
+        """Wait until it ends, and say how."""
+        await self.process.wait()
+        return self.obituary()
+
+    def obituary(self) -> PartDied:
+        """How it ended, and the last lines of its standard error."""
+        return PartDied(f"the {self.name} {_ending(self.process.returncode)}{self._last_words()}")
+
+    def _last_words(self, lines: int = 3) -> str:
+        with contextlib.suppress(OSError):
+            text = self.log.read_bytes()[-4096:].decode("utf-8", "replace")
+            last = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
+            return ": " + " | ".join(last) if last else ""
+        return ""
+
+    async def stop(self) -> None:
+        """End it and whatever it started: politely, then not."""
+        try:
+            if self.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GRACE_S):
+                        await self.process.wait()
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End its whole group at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _ending(code: int | None) -> str:
+    match code:
+        case None:
+            return "does not answer"
+        case _ if code < 0:
+            return f"died (killed by {signal.Signals(-code).name})"
+    return f"died (exit code {code})"

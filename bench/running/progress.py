@@ -1,0 +1,145 @@
+"""What the user sees while a run goes on: a bar on a terminal, a line per finished cell elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from bench.store import CellRecord
+
+_COLOURS = {"ok": "green", "void": "yellow", "failed": "red"}
+
+
+class Display(Protocol):
+    """What the runner tells: which cell begins, how far it is, how it ended."""
+
+    def begin(self, record: CellRecord) -> None:
+        """A cell begins."""
+
+    def advance(self, done: int, of: int) -> None:
+        """So many of the cell's messages are complete."""
+
+    def end(self, record: CellRecord) -> None:
+        """A cell ended; its status and reasons are known."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class Remaining:
+    """Predicts how long the cells to come will take: as long as the same cells took, or the mean of all."""
+
+    def __init__(self, todo: list[CellRecord]) -> None:
+        self._todo = [record.cell for record in todo]
+        self._seconds: dict[str, list[float]] = {}
+
+    def note(self, record: CellRecord) -> None:
+        """A cell ended after `record.seconds`."""
+        self._todo.remove(record.cell)
+        self._seconds.setdefault(record.cell, []).append(record.seconds)
+
+    def seconds(self) -> float | None:
+        """Seconds left, None before the first cell ended."""
+        known = {cell: sum(times) / len(times) for cell, times in self._seconds.items()}
+        if not known:
+            return None
+        mean = sum(known.values()) / len(known)
+        return sum(known.get(cell, mean) for cell in self._todo)
+
+
+def clock_text(seconds: float | None) -> str:
+    """Seconds as "2:05", or "-:--" if unknown."""
+    return "-:--" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def ending_text(record: CellRecord) -> str:
+    """One line on a finished cell, e.g. "block 2  sse copy=aa: ok, 80 messages, 3.4 s"."""
+    failed = f", {record.failed_messages} of them failed" if record.failed_messages else ""
+    reasons = f" ({'; '.join(record.reasons)})" if record.reasons else ""
+    return (
+        f"block {record.block}  {record.cell}: {record.status}{reasons}, "
+        f"{record.messages} messages{failed}, {record.seconds:.1f} s"
+    )
+
+
+class PlainDisplay:
+    """A line per finished cell, for logs and pipes."""
+
+    def __init__(self, console: Console, todo: list[CellRecord]) -> None:
+        self._console = console
+        self._remaining = Remaining(todo)
+        self._done, self._total = 0, len(todo)
+
+    def begin(self, record: CellRecord) -> None:
+        """Nothing to print yet."""
+
+    def advance(self, done: int, of: int) -> None:
+        """Nothing to print yet."""
+
+    def end(self, record: CellRecord) -> None:
+        """Print how the cell went and how long the rest will take."""
+        self._remaining.note(record)
+        self._done += 1
+        left = clock_text(self._remaining.seconds())
+        line = f"[{self._done}/{self._total}] {ending_text(record)}, {left} left"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class BarDisplay:
+    """A bar over all cells, with what runs now and the time left; cells that are not ok get a line of their own."""
+
+    def __init__(self, console: Console, todo: list[CellRecord]) -> None:
+        self._remaining = Remaining(todo)
+        self._begun = time.monotonic()
+        self._record: CellRecord | None = None
+        self._progress = Progress(
+            TextColumn("{task.completed:.0f}/{task.total} cells"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[left]} left"),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            refresh_per_second=4,  # it takes CPU from what is measured
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task("starting", total=len(todo), left=clock_text(None))
+        self._progress.start()
+
+    def begin(self, record: CellRecord) -> None:
+        """Show what runs now."""
+        self._record, self._begun = record, time.monotonic()
+        self._progress.update(self._task, description=f"block {record.block}  {record.cell}")
+
+    def advance(self, done: int, of: int) -> None:
+        """Show how many messages are complete."""
+        assert self._record is not None
+        text = f"block {self._record.block}  {self._record.cell}  {done}/{of} messages"
+        self._progress.update(self._task, description=text, left=self._left())
+
+    def _left(self) -> str:
+        seconds = self._remaining.seconds()
+        return clock_text(None if seconds is None else max(0.0, seconds - (time.monotonic() - self._begun)))
+
+    def end(self, record: CellRecord) -> None:
+        """Move the bar on."""
+        self._remaining.note(record)
+        self._begun = time.monotonic()
+        self._progress.update(self._task, advance=1, left=self._left())
+        if record.status != "ok":
+            colour = _COLOURS[record.status]
+            self._progress.console.print(f"[{colour}]{escape(ending_text(record))}[/]", highlight=False)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+
+def display(console: Console, todo: list[CellRecord]) -> Display:
+    """The display that suits `console`."""
+    return BarDisplay(console, todo) if console.is_terminal else PlainDisplay(console, todo)

@@ -1,0 +1,146 @@
+"""A whole run: block after block, saved cell by cell, to a folder that can be read whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from bench.checks import PlanError
+from bench.plan import Plan, parse
+from bench.running import machine
+from bench.running.blocks import schedule
+from bench.running.endpoints import Fleet, check_target
+from bench.running.fingerprint import schedule_sha256
+from bench.running.measure import CellRunner
+from bench.running.progress import Display
+from bench.store import CellRecord, Run, RunFolder, create_run, open_run
+
+_HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is told beside its plan: `targets` maps a transport to the URL of a server that runs already."""
+
+    targets: Mapping[str, str] = field(default_factory=dict)
+    redis_url: str | None = None
+
+
+def new_run(plan: Plan, out_dir: Path) -> RunFolder:
+    """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError."""
+    pinned = {"pinned_cores": machine.pinning()}
+    run = Run(
+        name=plan.name,
+        plan=msgspec.to_builtins(plan),
+        seed=plan.seed,
+        schedule_sha256=schedule_sha256(plan),
+        time_scale=plan.time_scale,
+        machine=machine.machine_facts() | pinned,
+        versions=machine.versions(),
+        git_commit=machine.git_commit(),
+        started=_now(),
+        cells=schedule(plan),
+    )
+    return create_run(out_dir, run)
+
+
+def reopen_run(path: str, out_dir: Path) -> tuple[Plan, RunFolder]:
+    """The run at `path`, ready to go on: what failed or never ran is pending again. Raises StoreError, PlanError."""
+    folder = open_run(path, out_dir)
+    run = folder.load()
+    plan = parse(run.plan)
+    if schedule_sha256(plan) != run.schedule_sha256:
+        raise PlanError(f"--resume {path}: this version simulates other answers than the run's; start a new run")
+    if not remaining(run.cells):
+        raise PlanError(f"--resume {path}: every cell of this run is done; takes a run with cells missing")
+    for record in run.cells:
+        if record.status == "failed":
+            record.status, record.reasons = "pending", []
+    run.warnings.append(f"resumed at {_now()}")
+    cpu = machine.machine_facts()["cpu"]
+    if cpu != run.machine.get("cpu"):
+        run.warnings.append(f"resumed on another machine: {cpu}")
+    run.status, run.ended = "running", None
+    folder.save(run)
+    return plan, folder
+
+
+def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
+    """The cells that have yet to be measured."""
+    return [record for record in cells if record.status in ("pending", "failed")]
+
+
+async def check_targets(targets: Mapping[str, str]) -> None:
+    """Raise PlanError if a target is not the server that it is said to be."""
+    async with _http() as http:
+        for transport, url in targets.items():
+            if wrong := await check_target(http, transport, url):
+                raise PlanError(f"--target {transport}: {wrong}")
+
+
+async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Display) -> Run:
+    """Run what is pending in `folder`. SIGINT or SIGTERM ends it early, with what is finished kept. Raises OSError."""
+    run = folder.load()
+    work = asyncio.ensure_future(_blocks(plan, folder, run, options, display))
+    with _on_signals(work.cancel):
+        try:
+            await work
+            run.status = "complete" if not remaining(run.cells) else "failed"
+        except asyncio.CancelledError:
+            run.status = "interrupted"
+        finally:
+            display.close()
+    run.ended = _now()
+    folder.save(run)
+    return run
+
+
+@contextmanager
+def _on_signals(handler: Callable[[], object]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM call `handler` instead of what they do by default."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, display: Display) -> None:
+    cells = {cell.key: cell for cell in plan.cells}
+    pins = machine.pinning()
+    (folder.path / "logs").mkdir(exist_ok=True)
+    (folder.path / "cells").mkdir(exist_ok=True)
+    async with _http() as http:
+        runner = CellRunner(plan, folder, http, pins["load"])
+        for _, block in groupby(remaining(run.cells), key=lambda record: record.block):
+            records = list(block)
+            fleet = Fleet(plan, http, folder.path / "logs", pins["servers"], options.targets, options.redis_url)
+            try:
+                await fleet.start(cells[record.cell] for record in records)
+                for record in records:
+                    display.begin(record)
+                    await runner.run(cells[record.cell], record, fleet, display.advance)
+                    folder.save(run)
+                    display.end(record)
+            finally:
+                await fleet.stop()
+
+
+def _http() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HTTP_S))
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

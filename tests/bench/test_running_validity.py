@@ -1,0 +1,47 @@
+"""The rules that void a cell, one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.plan import Validity
+from bench.running.validity import void_reasons
+from clients.job import JobResult
+
+GOOD = JobResult(
+    messages=80,
+    failed=0,
+    cpu_s=0.5,
+    measured_s=2.0,
+    generator_lag_ms_p99=0.4,
+    emit_lag_ms_p99=0.3,
+    loop_lag_ms_p99=0.6,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steal_ratio", "words"),
+    [
+        ({}, 0.0, None),
+        ({}, None, None),
+        ({"failed": 80}, 0.0, None),  # failures are a finding about the transport, not about the run
+        ({"generator_lag_ms_p99": 2.0}, 0.02, None),  # at the limit
+        ({"generator_lag_ms_p99": 2.1}, 0.0, "load came late: p99 2.1 ms > 2 ms"),
+        ({"emit_lag_ms_p99": 31.0}, 0.0, "server emitted late: p99 31.0 ms > 2 ms"),
+        ({"loop_lag_ms_p99": 9.0}, 0.0, "client's event loop late: p99 9.0 ms > 5 ms"),
+        ({}, 0.035, "CPU time stolen by the host: 3.5 % > 2 %"),
+        ({"cpu_s": 1.9}, 0.0, "load process's CPU: 95.0 % > 80 %"),
+        ({"messages": 0, "measured_s": 0.0}, 0.0, "no message was measured"),
+    ],
+)
+def test_rules(changes: dict[str, Any], steal_ratio: float | None, words: str | None) -> None:
+    reasons = void_reasons(msgspec.structs.replace(GOOD, **changes), steal_ratio, Validity())
+    assert reasons == ([words] if words else [])
+
+
+def test_every_reason_is_given() -> None:
+    late = msgspec.structs.replace(GOOD, generator_lag_ms_p99=5.0, emit_lag_ms_p99=5.0)
+    assert len(void_reasons(late, 0.5, Validity())) == 3
