@@ -82,10 +82,10 @@ def decode(data: bytes | str) -> TokenMessage | EndMessage:
     """Read a token or an end message. Raises ProtocolError for anything else."""
     try:
         return _decode_token(data)
-    except ValueError as not_a_token:
+    except (ValueError, RecursionError) as not_a_token:
         try:
             end = _decode_end(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProtocolError(f"neither a token nor an end message: {not_a_token}") from None
     if not end.done:
         raise ProtocolError("an end message that is not done")
@@ -96,5 +96,5 @@ def decode_error(data: bytes | str) -> ErrorMessage | None:
     """Read an error message; None if it is not one."""
     try:
         return _decode_error(data).error
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -38,7 +38,7 @@ def decode_answer(body: bytes) -> Answer:
     """Read the document. Raises ProtocolError."""
     try:
         answer = _decode(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not an answer: {error}") from None
     if not answer.done:
         raise ProtocolError("an answer that is not done")

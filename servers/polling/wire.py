@@ -51,7 +51,7 @@ def decode_accepted(body: bytes) -> Accepted:
     """Read the 202's body. Raises ProtocolError."""
     try:
         return _decode_accepted(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not an accepted question: {error}") from None
 
 
@@ -65,7 +65,7 @@ def decode_page(body: bytes) -> Page:
     """Read a page. Raises ProtocolError."""
     try:
         page = _decode_page(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not a page of tokens: {error}") from None
     if page.done and page.end is None:
         raise ProtocolError("the last page lacks n or sha256")

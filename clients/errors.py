@@ -1,0 +1,144 @@
+"""What can go wrong with a message, by whose fault it was.
+
+    ClientFailure
+    ├── ServerFault
+    │   ├── RequestRefused      an answer other than the one that the contract names: a status, an error message
+    │   └── NotTheFormat        bytes that are not the transport's format
+    ├── NetworkFault
+    │   ├── NoConnection        none could be opened
+    │   ├── ConnectionBroken    reset, or closed with an error, before the end message
+    │   └── AnswerTruncated     closed as if all were well, but before the end message
+    ├── LimitReached
+    │   ├── MessageTimeout      the whole message took too long
+    │   └── SilenceTimeout      no byte came for too long: a black hole
+    └── OwnFault                the harness itself failed
+
+A failure is data: it carries the outcome that its message gets, and `how` the client learnt of it.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+from clients.record import Outcome
+
+# Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585).
+_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class ClientFailure(Exception):
+    """A message, or one attempt at it, has failed.
+
+    `how` is a word or two for tables: `fin`, `rst`, `status 503`, `close 1001`, `silence`. `is_drop` is true when a
+    connection that was open, or whoever stands in its way, let the message down; then a client may recover.
+    """
+
+    outcome: ClassVar[Outcome]
+    is_drop: bool = False
+    retry_after_s: float | None = None  # the server's wish
+
+    def __init__(self, detail: str, how: str) -> None:
+        super().__init__(detail)
+        self.how = how
+
+    def __str__(self) -> str:
+        detail = " ".join(str(self.args[0]).split())
+        return f"{self.how}: {detail}"[:300] if detail else self.how
+
+
+class ServerFault(ClientFailure):
+    """The server answered, but not as the contract says."""
+
+
+class RequestRefused(ServerFault):
+    """A status other than the contract's, or an error message over a WebSocket."""
+
+    outcome = Outcome.HTTP_ERROR
+
+    def __init__(self, detail: str, how: str, status: int = 0, retry_after_s: float | None = None) -> None:
+        super().__init__(detail, how)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.is_drop = status in _PASSING_STATUSES
+
+
+class NotTheFormat(ServerFault):
+    """Bytes that are not the transport's format, or not HTTP at all."""
+
+    outcome = Outcome.PROTOCOL_ERROR
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, "format")
+
+
+class NetworkFault(ClientFailure):
+    """The connection let the message down."""
+
+    is_drop = True
+
+
+class NoConnection(NetworkFault):
+    """No connection could be opened. Not a drop: there was nothing to lose."""
+
+    outcome = Outcome.REFUSED
+    is_drop = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, "refused")
+
+
+class ConnectionBroken(NetworkFault):
+    """The connection was reset (`rst`) or closed with an error (`close 1011`)."""
+
+    outcome = Outcome.DROPPED
+
+
+class AnswerTruncated(NetworkFault):
+    """The connection or the response ended in an orderly way (`fin`, `end`, `close 1000`), but too early."""
+
+    outcome = Outcome.TRUNCATED
+
+
+class LimitReached(ClientFailure):
+    """The client's own patience was over."""
+
+    outcome = Outcome.TIMEOUT
+
+
+class MessageTimeout(LimitReached):
+    """The whole message took longer than `timeout_s` from its intended start."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"not complete {timeout_s:g} s after its intended start", "timeout")
+
+
+class SilenceTimeout(LimitReached):
+    """Nothing was received for `silence_s`, not even a heartbeat."""
+
+    is_drop = True
+
+    def __init__(self, silence_s: float) -> None:
+        super().__init__(f"no byte for {silence_s:g} s", "silence")
+
+
+class OwnFault(ClientFailure):
+    """A fault of the harness; the message says nothing about the transport."""
+
+    outcome = Outcome.CLIENT_ERROR
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"{type(error).__name__}: {error}", "own fault")
+
+
+def broken(error: BaseException) -> ConnectionBroken:
+    """The failure for what the operating system says of a connection."""
+    number: int = getattr(error, "errno", None) or errno.ECONNRESET
+    reset = number in (errno.ECONNRESET, errno.EPIPE)
+    return ConnectionBroken(str(error), "rst" if reset else errno.errorcode.get(number, str(number)).lower())
+
+
+def seconds(header: str | None) -> float | None:
+    """`Retry-After` in seconds; None if it is absent or a date."""
+    given = header or ""
+    return float(given) if given.isascii() and given.isdigit() and len(given) < 6 else None

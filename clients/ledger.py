@@ -1,0 +1,179 @@
+"""What arrived of one message, and how that compares with the known schedule (pure).
+
+Rule 1: while tokens arrive, only lists grow. What costs time is done once, when the message is over.
+Rule 2: of every index, the first arrival counts; repeats are counted, not recorded.
+Rule 3: with `n` tokens scheduled, n = received + lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clients.errors import ClientFailure
+from clients.record import Outcome, StreamRecord
+from servers.messages import EndMessage, TokenMessage
+from servers.stream import Schedule
+
+
+class Ledger:
+    """Tokens in the order of their arrival, and the reads that completed them. Times are CLOCK_MONOTONIC ns."""
+
+    def __init__(self) -> None:
+        self.tokens: list[TokenMessage] = []
+        self.end: EndMessage | None = None
+        self.end_ns = 0
+        self.reads = 0
+        self._fruitful: list[tuple[int, int, int]] = []  # read number, its stamp, tokens held after it
+        self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
+        self._drops: list[tuple[int, int]] = []  # moment, tokens held then
+
+    def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
+        """Enter what one read completed (perhaps nothing); `read_ns` was taken straight after it."""
+        self.reads += 1
+        if not found:
+            return
+        tokens = self.tokens
+        for message in found:
+            if message.__class__ is TokenMessage:
+                tokens.append(message)
+            else:
+                self._add_end(message, read_ns)
+        self._fruitful.append((self.reads, read_ns, len(tokens)))
+
+    def _add_end(self, message: TokenMessage | EndMessage, read_ns: int) -> None:
+        assert isinstance(message, EndMessage)
+        if self.end is None:
+            self.end, self.end_ns = message, read_ns
+
+    def note_drop(self, now_ns: int) -> None:
+        """The connection was lost; the next token not seen before marks the recovery."""
+        self._drops.append((now_ns, len(self.tokens)))
+
+    def restart(self) -> None:
+        """The client asks again and shows the new answer from its start: what came before does not count."""
+        self._valid_from = len(self.tokens)
+
+    def next_index(self) -> int:
+        """The first index that is still missing: where to resume."""
+        seen = {token.i for token in self.tokens[self._valid_from :]}
+        i = 0
+        while i in seen:
+            i += 1
+        return i
+
+    def settle(self, record: StreamRecord, schedule: Schedule, failure: ClientFailure | None) -> None:
+        """Judge the message and write everything known about it into `record`."""
+        finding = _judge(self.tokens[self._valid_from :], self.end, schedule)
+        record.outcome, record.detail = _outcome(finding, self.end, failure)
+        firsts = self._first_arrivals(schedule.n)
+        record.tokens_expected = schedule.n
+        record.tokens_received = finding.received
+        record.tokens_lost = schedule.n - finding.received
+        record.tokens_duplicated = len(self.tokens) - len(firsts) - finding.foreign
+        record.tokens_reordered = finding.reordered
+        record.text_ok = finding.text_ok
+        record.end_ns = self.end_ns
+        self._fill_columns(record, firsts)
+        record.first_token_ns = record.received_ns[0] if firsts else 0
+        record.recovery_ms = self._recovery_ms(firsts, record.received_ns)
+
+    def _first_arrivals(self, n: int) -> list[int]:
+        """Positions in `tokens` where an index of the schedule appears for the first time."""
+        if [token.i for token in self.tokens] == list(range(len(self.tokens))):  # nearly always
+            return list(range(min(len(self.tokens), n)))
+        firsts: dict[int, int] = {}
+        for position, token in enumerate(self.tokens):
+            if token.i < n:
+                firsts.setdefault(token.i, position)
+        return sorted(firsts.values())
+
+    def _fill_columns(self, record: StreamRecord, positions: list[int]) -> None:
+        tokens = self.tokens
+        stamps, numbers = self._stamps()
+        record.i = array("q", [tokens[p].i for p in positions])
+        record.due_ns = array("q", [tokens[p].due for p in positions])
+        record.sent_ns = array("q", [tokens[p].sent for p in positions])
+        record.received_ns = array("q", [stamps[p] for p in positions])
+        record.read = array("q", [numbers[p] for p in positions])
+
+    def _stamps(self) -> tuple[list[int], list[int]]:
+        """For each token, the stamp and the number of the read that completed it."""
+        stamps: list[int] = []
+        numbers: list[int] = []
+        for number, read_ns, held in self._fruitful:
+            new = held - len(stamps)
+            stamps += [read_ns] * new
+            numbers += [number] * new
+        return stamps, numbers
+
+    def _recovery_ms(self, firsts: list[int], received_ns: array[int]) -> float | None:
+        """From each drop to the first message after it that was not seen before, added up.
+
+        A second drop before anything new had come belongs to the same outage.
+        """
+        outages: dict[int, int] = {}  # what ended it -> when it began
+        for drop_ns, held in self._drops:
+            outages.setdefault(bisect_left(firsts, held), drop_ns)
+        ends_ns = [*received_ns, self.end_ns]
+        lasted_ns = [ends_ns[k] - began_ns for k, began_ns in outages.items() if ends_ns[k] > began_ns]
+        return sum(lasted_ns) / 1e6 if lasted_ns else None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is wrong with an answer. `foreign` tokens have an index that the schedule does not know."""
+
+    received: int
+    reordered: int
+    repeated: int
+    foreign: int
+    text_ok: bool
+    altered: bool
+
+
+def _judge(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Finding:
+    n = schedule.n
+    texts = [token.t for token in tokens]
+    if len(tokens) == n and [token.i for token in tokens] == list(range(n)):
+        text_ok = hashlib.sha256("".join(texts).encode()).hexdigest() == schedule.sha256
+        end_ok = end is None or (end.n == n and end.sha256 == schedule.sha256)
+        return _Finding(n, 0, 0, 0, text_ok, not (text_ok and end_ok))
+    return _judge_exactly(tokens, end, schedule)
+
+
+def _judge_exactly(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Finding:
+    n = schedule.n
+    seen: set[int] = set()
+    highest = -1
+    reordered = foreign = wrong = 0
+    for token in tokens:
+        if token.i >= n:
+            foreign += 1
+            continue
+        wrong += token.t != schedule.texts[token.i]
+        if token.i not in seen:
+            seen.add(token.i)
+            reordered += token.i < highest
+            highest = max(highest, token.i)
+    end_wrong = end is not None and (end.n != n or end.sha256 != schedule.sha256)
+    altered = bool(wrong or foreign or end_wrong)
+    repeated = len(tokens) - foreign - len(seen)
+    return _Finding(len(seen), reordered, repeated, foreign, len(seen) == n and not altered, altered)
+
+
+def _outcome(finding: _Finding, end: EndMessage | None, failure: ClientFailure | None) -> tuple[Outcome, str]:
+    """The gravest finding names the outcome. A message that got its end message is judged by what it holds."""
+    if end is None:
+        return (Outcome.TRUNCATED, "no end message") if failure is None else (failure.outcome, str(failure))
+    findings = (
+        (finding.foreign, Outcome.ALTERED, f"{finding.foreign} tokens that the schedule does not know"),
+        (finding.altered, Outcome.ALTERED, "another text"),
+        (not finding.text_ok, Outcome.LOST, "indices are missing"),
+        (finding.reordered, Outcome.REORDERED, f"{finding.reordered} tokens came after a later one"),
+        (finding.repeated, Outcome.DUPLICATED, f"{finding.repeated} tokens came again"),
+    )
+    return next(((outcome, detail) for found, outcome, detail in findings if found), (Outcome.OK, ""))

@@ -1,0 +1,279 @@
+"""The load process: one cell's messages, started when the plan says, whatever became of those before.
+
+    python -m clients.load < job.json
+
+See clients.job for what goes in and out. Everything that can be done before the first message is: schedules are
+built, connections warmed up, the garbage collector stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from clients import results
+from clients.agenda import Agenda
+from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
+from clients.client import Client, Question, Settings, client_for
+from clients.clock import clock_offset_ns
+from clients.job import Job, JobResult
+from clients.record import Outcome, StreamRecord
+from clients.recovery import Mode, Policy
+from servers import recording
+from servers.stream import StreamSpec, build
+from servers.transport import TRANSPORTS
+
+_LEAD_NS = 20_000_000  # the measured phase begins so long after everything is ready
+_PROBE_NS = 20_000_000  # how often the event loop's lag is looked at
+_PROGRESS_S = 0.25
+
+
+class Users:
+    """Virtual users, each with its own connection. A message takes the one that was idle for the shortest time."""
+
+    def __init__(self, transport: str, settings: Settings) -> None:
+        self._transport, self._settings = transport, settings
+        self._idle: list[Client] = []
+        self._all: list[Client] = []
+
+    def take(self) -> Client:
+        """An idle user, or a new one."""
+        if not self._idle:
+            self._all.append(client_for(self._transport, self._settings))
+            return self._all[-1]
+        return self._idle.pop()
+
+    def give_back(self, user: Client) -> None:
+        """The conversation is over."""
+        self._idle.append(user)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(user.close() for user in self._all))
+
+
+class Phase:
+    """One phase of a cell, warm-up or measured: its conversations run side by side until all are over."""
+
+    def __init__(self, job: Job, users: Users, agenda: Agenda, prefix: str) -> None:
+        self._load = job.load
+        self._think_ns = round(job.load.think_s / job.time_scale * 1e9)
+        self._users, self._agenda, self._prefix = users, agenda, prefix
+        self.records: list[StreamRecord] = []
+        self.loop_lags_ns: list[int] = []
+
+    async def run(self, messages: Sequence[PlannedMessage], on_record: Callable[[int], object]) -> None:
+        """Send `messages`; `on_record` is told how many are over."""
+        questions = self._questions(messages)  # before the clock starts
+        begin_ns = time.monotonic_ns() + _LEAD_NS
+        conversations = [list(turns) for _, turns in groupby(messages, key=lambda message: message.conversation)]
+        async with asyncio.TaskGroup() as group:
+            probe = group.create_task(self._probe())
+            running = [
+                group.create_task(self._converse(turns, begin_ns, questions, on_record)) for turns in conversations
+            ]
+            await asyncio.gather(*running)
+            probe.cancel()
+
+    def _questions(self, messages: Sequence[PlannedMessage]) -> dict[int, Callable[[int], Question]]:
+        def question(message: PlannedMessage) -> Callable[[int], Question]:
+            schedule = build(StreamSpec.parse(message.stream), message.seed)
+            schedule.sha256  # noqa: B018  # computed and kept now
+            return lambda intended_ns: Question(
+                f"{self._prefix}-{message.k:05d}",
+                message.seed,
+                message.stream,
+                schedule,
+                intended_ns,
+                timeout_s=self._load.timeout_s,
+                conversation=message.conversation,
+                turn=message.turn,
+            )
+
+        return {message.k: question(message) for message in messages}
+
+    async def _converse(
+        self,
+        turns: list[PlannedMessage],
+        begin_ns: int,
+        questions: dict[int, Callable[[int], Question]],
+        on_record: Callable[[int], object],
+    ) -> None:
+        intended_ns = begin_ns + (turns[0].offset_ns or 0)
+        user: Client | None = None
+        for message in turns:
+            await self._agenda.until(intended_ns)
+            user = user or self._users.take()
+            self.records.append(await user.ask(questions[message.k](intended_ns)))
+            on_record(len(self.records))
+            intended_ns = time.monotonic_ns() + self._think_ns
+        if user is not None:
+            self._users.give_back(user)
+
+    async def _probe(self) -> None:
+        """How late the event loop is when it has something to do at a known moment."""
+        due_ns = time.monotonic_ns()
+        while True:
+            due_ns = max(due_ns + _PROBE_NS, time.monotonic_ns())
+            await self._agenda.until(due_ns)
+            self.loop_lags_ns.append(time.monotonic_ns() - due_ns)
+
+
+async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple[list[StreamRecord], JobResult]:
+    """Send a cell's messages. Raises ValueError (with its subclasses) for a job that cannot be sent."""
+    for path in job.recordings:
+        recording.register(recording.load(path))
+    settings = Settings.of_variant(
+        job.variant,
+        url=job.url,
+        auth_token=job.auth_token,
+        recovery=Policy(cast(Mode, job.recovery)),
+        silence_s=job.load.silence_s,
+    )
+    messages = plan_messages(job.load, job.stream, job.seed, job.block)
+    agenda = Agenda()
+    users = Users(job.transport, settings)
+    try:
+        offset_ns, notes = await clock_offset_ns(settings.url, job.auth_token)
+        warmup = Phase(job, users, agenda, f"{_prefix(job)}-w")
+        await warmup.run(plan_warmup(job.load, job.stream, job.seed, job.block), lambda done: None)
+        phase = Phase(job, users, agenda, _prefix(job))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        cpu_s = time.process_time()
+        await phase.run(messages, lambda done: on_progress(done, len(messages)))
+        cpu_s = time.process_time() - cpu_s
+    finally:
+        gc.enable()
+        await users.close()
+        agenda.close()
+    records = sorted(phase.records, key=lambda record: record.stream_id)
+    _to_our_clock(records, offset_ns)
+    result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)
+    result.clock_offset_ns, result.notes = offset_ns, notes
+    return records, result
+
+
+def _prefix(job: Job) -> str:
+    """Begins every stream id: says which cell, and differs from run to run, as a server may outlive a run."""
+    cell = re.sub(r"[^A-Za-z0-9]+", "_", job.cell)
+    if len(cell) > 32:
+        cell = f"{cell[:23]}_{hashlib.sha256(job.cell.encode()).hexdigest()[:8]}"
+    return f"b{job.block:02d}-{cell}-{os.urandom(3).hex()}"
+
+
+def _to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:
+    if offset_ns:
+        for record in records:
+            for column in (record.due_ns, record.sent_ns):
+                for k, server_ns in enumerate(column):
+                    column[k] = server_ns - offset_ns
+
+
+def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, streams: bool) -> JobResult:
+    started = min((record.start_ns for record in records), default=0)
+    ended = max((max(record.end_ns, record.start_ns) for record in records), default=0)
+    return JobResult(
+        messages=len(records),
+        failed=sum(record.outcome is not Outcome.OK for record in records),
+        cpu_s=cpu_s,
+        measured_s=(ended - started) / 1e9,
+        generator_lag_ms_p99=_p99_ms([record.start_ns - record.intended_start_ns for record in records]),
+        emit_lag_ms_p99=_p99_ms(_emit_lags_ns(records, streams=streams)),
+        loop_lag_ms_p99=_p99_ms(phase.loop_lags_ns),
+    )
+
+
+def _emit_lags_ns(records: Sequence[StreamRecord], *, streams: bool) -> list[int]:
+    """How late the server was with each token; where answers are sent whole, with each answer's last."""
+    first = 0 if streams else -1
+    return [
+        sent_ns - due_ns
+        for record in records
+        for sent_ns, due_ns in zip(record.sent_ns[first:], record.due_ns[first:], strict=True)
+    ]
+
+
+def _p99_ms(values_ns: Sequence[int]) -> float:
+    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0
+
+
+class _Progress:
+    """Prints how far the cell is, as JSON lines, a few times a second."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, done: int, of: int) -> None:
+        now = time.monotonic()
+        if now >= self._next or done == of:
+            self._next = now + _PROGRESS_S
+            print(json.dumps({"done": done, "of": of}), flush=True)
+
+
+async def _run_until_signal(job: Job) -> tuple[list[StreamRecord], JobResult]:
+    """Like `run_cell`; SIGINT and SIGTERM cancel it."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    return await run_cell(job, _Progress())
+
+
+def _allow_many_files() -> None:
+    """A connection is a file: take as many as the system lets us."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def main() -> int:
+    """Do what the job on standard input says. Exit codes: 0 done, 1 failed, 2 a wrong job, 130 interrupted."""
+    try:
+        job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+        _allow_many_files()
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            records, result = runner.run(_run_until_signal(job))
+        results.write(job, records)
+        print(msgspec.json.encode(result).decode(), flush=True)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("load: interrupted", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        print(f"load: the job is wrong: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        print(f"load: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

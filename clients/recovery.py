@@ -1,0 +1,38 @@
+"""What a client does after a drop: whether it tries again, and when (pure; chance is an argument).
+
+Exponential backoff with full jitter: before attempt k a client waits a random time between 0 and
+`base_s` x 2^k, at most `cap_s`, so that many clients that were cut at once do not come back at once. What the server
+asks for (`retry:` of an event stream, `Retry-After`) is the least that it waits. `attempts` in a row without a
+single new token, and it gives up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clients.errors import ClientFailure, NoConnection
+
+Mode = Literal["none", "restart", "resume"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`none`: a drop ends the message. `restart`: ask again from the start. `resume`: go on at the next index."""
+
+    mode: Mode = "none"
+    base_s: float = 0.1
+    cap_s: float = 5.0
+    attempts: int = 8
+
+    def delay_s(self, failure: ClientFailure, fruitless: int, chance: float, asked_s: float = 0.0) -> float | None:
+        """Seconds to wait before the next attempt, or None to give up.
+
+        `fruitless` counts the attempts in a row that brought nothing new, `chance` is uniform in [0, 1), `asked_s`
+        the server's standing wish; the failure may carry one of its own.
+        """
+        may_recover = failure.is_drop or isinstance(failure, NoConnection)
+        if self.mode == "none" or not may_recover or fruitless >= self.attempts:
+            return None
+        backoff_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(fruitless, 30))
+        return max(failure.retry_after_s or 0.0, asked_s, backoff_s)
