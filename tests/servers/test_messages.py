@@ -1,0 +1,56 @@
+"""Token, end and error messages: what is read, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from servers import messages
+from servers.messages import EndMessage, ErrorMessage, ProtocolError, TokenMessage
+
+HASH = "a" * 64
+
+
+def test_token_and_end_survive_the_wire() -> None:
+    token = messages.encode_token(12, messages.json_text(" thé\n\U0001f469‍\u2028"), 5, 9)
+    assert token.isascii()
+    assert messages.decode(token) == TokenMessage(12, " thé\n\U0001f469‍\u2028", 5, 9)
+    assert messages.decode(messages.encode_end(3, HASH)) == EndMessage(True, 3, HASH)
+    assert messages.decode(token.decode()) == messages.decode(token)
+
+
+def test_text_may_come_as_plain_utf8_too() -> None:
+    assert messages.decode('{"t": "é", "i": 0, "due": 1, "sent": 2, "more": [1]}'.encode()) == TokenMessage(
+        0, "é", 1, 2
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"[DONE]",
+        b"{}",
+        b'{"i": 1, "t": "x", "due": 0}',
+        b'{"i": -1, "t": "x", "due": 0, "sent": 0}',
+        b'{"i": 9223372036854775808, "t": "x", "due": 0, "sent": 0}',
+        b'{"i": 1.5, "t": "x", "due": 0, "sent": 0}',
+        b'{"i": true, "t": "x", "due": 0, "sent": 0}',
+        b'{"i": 1, "t": null, "due": 0, "sent": 0}',
+        b'{"i": 1, "t": "\\ud800", "due": 0, "sent": 0}',
+        b'{"i": 1, "t": "\xff", "due": 0, "sent": 0}',
+        b'{"done": false, "n": 1, "sha256": "a"}',
+        b'{"done": true, "n": -1, "sha256": "a"}',
+        b'{"x": ' + b"[" * 100_000,
+    ],
+    ids=lambda data: repr(data[:50]),
+)
+def test_anything_else_is_a_protocol_error(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        messages.decode(data)
+
+
+def test_errors_are_told_from_everything_else() -> None:
+    assert messages.decode_error(messages.encode_error("busy", "too näny")) == ErrorMessage("busy", "too näny")
+    for other in (b"{}", b"", b'{"error": "text"}', messages.encode_end(3, HASH), b'{"x": ' + b"[" * 100_000):
+        assert messages.decode_error(other) is None
