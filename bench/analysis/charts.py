@@ -53,11 +53,12 @@ _LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of the report: its file name, its title, how to read it, and what draws it."""
+    """A picture of the report: its file name, its title, how to read it, what it shows exactly, and what draws it."""
 
     name: str
     title: str
     reading: str
+    definition: str
     draw: Callable[[Measurements], Figure | None]
 
 
@@ -312,34 +313,41 @@ CHARTS = (
         "ttft",
         "Time to first token",
         "Further left is sooner; half of the messages lie below the 50 % line. A curve that ends below 100 % has "
-        "failed messages. Time counts from the intended start of a message, so a late client cannot hide.",
+        "failed messages.",
+        "Time to first token: first complete token at the client minus the intended start of the message, so that a "
+        "late client cannot hide. Overhead: the same minus the simulated model's own time to first token.",
         first_token,
     ),
     Chart(
         "delay",
         "Delivery delay per token",
-        "How much later than the model made it a token reached the client. Lower and further left is better; where a "
-        "curve crosses the 1 % line is its p99. A curve that does not fall any more has lost tokens.",
+        "Lower and further left is better; where a curve crosses the 1 % line is its p99. A curve that stops falling "
+        "has lost tokens.",
+        "Delay: the moment at which the client holds the complete, decoded token minus the moment at which the model "
+        "produced it. Tokens that never came are infinitely late.",
         token_delay,
     ),
     Chart(
         "staircase",
         "One message, token by token",
-        "The same answer in every row. The thin black line is the model's pace, colour what arrived: steps are bursts, "
-        "and how far colour lags to the right of black is the delay.",
+        "The thin black line is the model's pace, colour what arrived: steps are bursts, and how far colour lags "
+        "behind black, to the right, is the delay.",
+        "The same message, with the same seed, in every row; the one with the median length of its block.",
         staircase,
     ),
     Chart(
         "requests_bytes",
         "Requests and bytes per message",
-        "Shorter is cheaper. Bytes are payload at the client's sockets both ways, headers and framing included; "
-        "whiskers are 95 % intervals.",
+        "Shorter is cheaper. Whiskers are 95 % intervals.",
+        "Requests: HTTP requests, or chat requests on a WebSocket, repeated ones included. Bytes: payload at the "
+        "client's sockets both ways, headers and framing included, TCP and IP headers not.",
         requests_and_bytes,
     ),
     Chart(
         "cpu",
         "CPU time per token",
-        "Shorter is cheaper. Solid is the client, hatched the server, crossed Redis; only delivered tokens count.",
+        "Shorter is cheaper. Solid is the client, hatched the server, crossed Redis.",
+        "User and system time of each process while the messages were measured, divided by the tokens delivered.",
         cpu,
     ),
 )

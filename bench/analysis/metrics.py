@@ -101,8 +101,8 @@ METRICS: dict[str, Metric] = {
     ),
     "bytes_per_token": Metric("bytes per token", "B/token", _ratio("bytes", "bytes_delivered")),
     "recovery_ms_p50": Metric("recovery p50", "ms", _recovery),
-    "client_cpu_us_per_token": Metric("client CPU per token", "µs/token", _ratio("client_cpu_us", "delivered")),
-    "server_cpu_us_per_token": Metric("server CPU per token", "µs/token", _ratio("server_cpu_us", "delivered")),
+    "client_cpu_us_per_token": Metric("client CPU µs per token", "µs/token", _ratio("client_cpu_us", "delivered")),
+    "server_cpu_us_per_token": Metric("server CPU µs per token", "µs/token", _ratio("server_cpu_us", "delivered")),
     # Not in summary.csv: for the report, its charts and the notebook.
     "burst_emitted_mean": Metric("tokens per emission", "tokens/emission", _ratio("tokens", "emissions")),
     "bytes_per_message": Metric("bytes per message", "B/message", _ratio("bytes", "bytes_messages")),

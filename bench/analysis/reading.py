@@ -23,6 +23,10 @@ from bench.store import Run, RunFolder, StoreError
 STALL_NS = 100_000_000  # a token that is so much later after its predecessor than the model made it: a stall
 BATCH_ROWS = 1 << 19
 TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "received_ns", "read")
+_NEEDED = (
+    *("block", "cell_index", "stream_id", "intended_start_ns", "end_ns", "outcome", "completed", "ttft_ms"),
+    *("ttft_overhead_ms", "tokens_expected", "tokens_lost", "tokens_duplicated", "delivered", "drops", "recovery_ms"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ class _Batch:
 def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     """The rows of `streams.parquet`, with `cell_index` (into `run.cells`), `completed` and times in ms.
 
-    `ttft_ms` and `ttft_overhead_ms` are infinite for messages that failed. Raises StoreError if the table is missing
-    or has messages of cells that the run does not know.
+    `ttft_ms` and `ttft_overhead_ms` are infinite for messages that failed. Without the table (no cell has finished)
+    there are no messages. Raises StoreError if the table has messages of cells that the run does not know.
     """
     if not folder.streams_path.exists():
-        raise StoreError(f"{folder.path}: no cell has finished, there is nothing to analyse")
+        return pd.DataFrame({name: np.empty(0) for name in _NEEDED}).astype({"cell_index": int, "completed": bool})
     messages: pd.DataFrame = pq.read_table(folder.streams_path).to_pandas()
     index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
     try:

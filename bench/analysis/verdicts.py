@@ -50,16 +50,16 @@ TOPICS = (
 )
 COMPLETENESS = "Did everything arrive?"
 
-_WINS = {
-    "ttft_overhead_ms_p50": "brought the first token soonest, by the median over the model's own time",
-    "ttft_overhead_ms_p99": "brought the first token soonest at the 99th percentile",
-    "delay_ms_p99": "had the least token delay at the 99th percentile",
-    "delay_ms_p95": "had the least token delay at the 95th percentile",
-    "delay_ms_p50": "had the least token delay, by the median",
-    "burst_tokens_mean": "came least in bursts",
-    "requests_per_message": "needed the fewest requests per message",
-    "bytes_per_token": "sent the fewest bytes per token, both ways together",
-    "cpu_us_per_token": "took the least CPU per token, client, server and Redis together",
+_LEADS = {
+    "ttft_overhead_ms_p50": "At the median, over the model's own time",
+    "ttft_overhead_ms_p99": "At the 99th percentile",
+    "delay_ms_p99": "At the 99th percentile of tokens",
+    "delay_ms_p95": "At the 95th percentile of tokens",
+    "delay_ms_p50": "At the median of tokens",
+    "burst_tokens_mean": "Tokens that arrive together, on average",
+    "requests_per_message": "Requests",
+    "bytes_per_token": "Bytes, both ways",
+    "cpu_us_per_token": "CPU of client, server and Redis",
 }
 
 
@@ -215,23 +215,23 @@ def _judged(pair: Pair, adjusted_p: float, noise: float) -> Pair:
 def _answer(test: _Test) -> Verdict:
     """The sentence: who is first, or who cannot be told apart, and who is behind by how much."""
     ranked = test.race.ranked(test.column)
+    lead = _LEADS[test.column]
     reason = _why_no_claim(test.race, test.pairs)
     if reason:
         values = listed([test.measured(g) for g in ranked])
-        return test.verdict(f"No claim, {reason}. Measured: {values}.", "no claim")
+        return test.verdict(f"{lead}: no claim, {reason}. Measured: {values}.", "no claim")
     behind = {pair.worse: pair.contrast for pair in test.pairs if pair.claimed and pair.better == ranked[0].key}
     first = [g for g in ranked if g.key not in behind]
     rest = [f"{test.measured(g)}, {times(behind[g.key].ratio)}" for g in ranked if g.key in behind]
     then = f" Behind: {'; '.join(rest)}." if rest else ""
     value = with_unit(estimate(ranked[0], test.column).value, METRICS[test.column].unit)
     if len(first) == 1:
-        return test.verdict(f"{first[0].key.title} {_WINS[test.column]}: {value}.{then}", "resolved")
+        return test.verdict(f"{lead}: {first[0].key.title} is first with {value}.{then}", "resolved")
     if len({estimate(g, test.column) for g in first}) == 1:
-        names = listed([g.key.title for g in first])
-        return test.verdict(f"{names} are exactly equal: {value} each.{then}", "resolved")
+        return test.verdict(f"{lead}: {listed([g.key.title for g in first])} are equal, {value}.{then}", "resolved")
     names = listed([test.measured(g) for g in first])
-    limit = f"two equal cells may differ by {percent(test.race.noise(test.column))} here"
-    return test.verdict(f"Not resolved which of these {_WINS[test.column]}: {names} ({limit}).{then}", "not resolved")
+    limit = f"equal cells may differ by {percent(test.race.noise(test.column))} here"
+    return test.verdict(f"{lead}: not resolved between {names}; {limit}.{then}", "not resolved")
 
 
 def _why_no_claim(race: _Race, pairs: Sequence[Pair]) -> str:

@@ -1,0 +1,187 @@
+"""The report as one self-contained page: no file, font or script from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bench.analysis.charts import Chart, charted, colour
+from bench.analysis.estimators import MESSAGES_NEEDED
+from bench.analysis.groups import Group, Measurements
+from bench.analysis.histogram import RELATIVE_WIDTH
+from bench.analysis.intervals import RESAMPLES
+from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.story import Claim
+from bench.analysis.validity import Doubt
+from bench.analysis.verdicts import MIN_BLOCKS, Verdict
+from bench.analysis.wording import count, interval, number
+from bench.store import CellRecord, Run
+
+LOOPBACK = (
+    "Clients and servers ran on one machine over the loopback device: no round-trip time, no loss, no TLS, and both "
+    "ends share the processor. Thresholds (100 ms for a stall, what makes a cell void) are choices made before the run."
+)
+
+_SPEED = (
+    *("ttft_ms_p50", "ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p50", "ttft_overhead_ms_p99"),
+    *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "burst_emitted_mean"),
+    "stalls_per_1k_tokens",
+)
+_COST = (
+    *("completed_ratio", "requests_per_message", "connections_per_message", "bytes_per_token"),
+    *("client_cpu_us_per_token", "server_cpu_us_per_token", "recovery_ms_p50"),
+)
+_EVENTS = ("tokens_lost", "tokens_duplicated", "drops")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: the swatch's colour, and per column the value and its interval as text."""
+
+    title: str
+    colour: str
+    valid: bool
+    cells: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report; headings are a name and a unit each."""
+
+    title: str
+    headings: list[tuple[str, str]]
+    rows: list[Row]
+
+
+class Excluded(NamedTuple):
+    """Void or failed cells of one kind, with the same reason, put together."""
+
+    cell: str
+    status: str
+    blocks: str
+    why: str
+
+
+def render(
+    measured: Measurements,
+    verdicts: Sequence[Verdict],
+    doubts: Sequence[Doubt],
+    claims: Sequence[Claim],
+    pictures: Iterable[tuple[Chart, Path]],
+) -> str:
+    """The page as HTML; whatever comes from the run is escaped."""
+    environment = Environment(
+        loader=PackageLoader("bench.analysis", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    run = measured.run
+    shown = len(charted(measured))
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        facts=_facts(measured),
+        doubts=doubts,
+        questions=_by_question(verdicts),
+        claims=claims,
+        needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
+        tables=[speed_table(measured.groups), cost_table(measured.groups)],
+        charts=[_picture(chart, path) for chart, path in pictures],
+        shown=shown,
+        hidden=len(measured.groups) - shown,
+        excluded=excluded_lines(measured.excluded),
+        bin_width=f"{100 * RELATIVE_WIDTH:g} %",
+        resamples=count(RESAMPLES),
+        tested=sum(len(v.pairs) for v in verdicts),
+        min_blocks=MIN_BLOCKS,
+        limits=LOOPBACK,
+        particulars=_particulars(run),
+        plan=json.dumps(run.plan, indent=1, ensure_ascii=False, default=str),
+    )
+
+
+def speed_table(groups: Sequence[Group]) -> Table:
+    """How soon and how smoothly."""
+    rows = [_row(g, [(count(len(g.messages)), "")], _SPEED) for g in groups]
+    return Table("Speed", [("messages", ""), *_headings(_SPEED)], rows)
+
+
+def cost_table(groups: Sequence[Group]) -> Table:
+    """What it cost, and what went missing."""
+    rows = [_row(g, [(count(int(g.messages[e].sum())), "") for e in _EVENTS], _COST) for g in groups]
+    return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(_COST)], rows)
+
+
+def _headings(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Names and units; a unit such as "requests/message" would only repeat the name."""
+    units = {c: METRICS[c].unit for c in columns}
+    return [(METRICS[c].title, "" if "/" in unit else unit) for c, unit in units.items()]
+
+
+def _row(group: Group, first: list[tuple[str, str]], columns: Sequence[str]) -> Row:
+    found = [estimate(group, column) for column in columns]
+    cells = [*first, *((number(e.value), "" if e.lo == e.hi else interval(e)) for e in found)]
+    return Row(group.key.title, colour(group.key), group.is_valid, cells)
+
+
+def excluded_lines(cells: Sequence[CellRecord]) -> list[Excluded]:
+    """Void and failed cells for people: blocks with the same fate in one line."""
+
+    def fate(cell: CellRecord) -> tuple[str, str, str]:
+        # Numbers inside a reason differ from block to block; what stands before them says the kind.
+        return cell.cell, cell.status, "; ".join(reason.partition(":")[0] for reason in cell.reasons)
+
+    lines = []
+    for (name, status, _), alike in groupby(sorted(cells, key=lambda c: (fate(c), c.block)), key=fate):
+        same = list(alike)
+        more = f" (and similar in {len(same) - 1} more)" if len(same) > 1 else ""
+        why = "; ".join(same[0].reasons) or "no reason given"
+        lines.append(Excluded(name, status, ", ".join(str(c.block) for c in same), why + more))
+    return lines
+
+
+def _by_question(verdicts: Sequence[Verdict]) -> list[tuple[str, str, list[Verdict]]]:
+    groups = groupby(verdicts, key=lambda v: (v.arena, v.question))
+    return [(arena, question, list(answers)) for (arena, question), answers in groups]
+
+
+def _picture(chart: Chart, path: Path) -> dict[str, str]:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    texts = {"title": chart.title, "reading": chart.reading, "definition": chart.definition}
+    return {**texts, "source": f"data:image/svg+xml;base64,{data}"}
+
+
+def _facts(measured: Measurements) -> str:
+    run = measured.run
+    blocks = len({cell.block for cell in run.cells})
+    messages = sum(len(g.messages) for g in measured.groups)
+    scaled = f" · time-scaled: times of the plan divided by {run.time_scale:g}" if run.time_scale != 1 else ""
+    size = f"{len(measured.groups)} cells × {blocks} blocks, {count(messages)} valid messages"
+    return f"{run.started or 'start unknown'} · {run.status} · {size}{scaled}"
+
+
+def _particulars(run: Run) -> list[tuple[str, str]]:
+    known = {
+        "started": run.started,
+        "ended": run.ended,
+        "seed": run.seed,
+        "schedule SHA-256": run.schedule_sha256,
+        "git commit": run.git_commit,
+        "time scale": f"{run.time_scale:g}",
+        **run.machine,
+        **run.versions,
+    }
+    return [(name.replace("_", " "), str(value)) for name, value in known.items() if not _absent(value)]
+
+
+def _absent(value: object) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and pd.isna(value))

@@ -1,0 +1,112 @@
+"""The report of a run: summary.csv, charts, report.html, and the same in short for the terminal.
+
+`write_report` and `print_summary` are what `tokenderby run` and `tokenderby report` call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis import charts, page
+from bench.analysis.groups import Group, Measurements, measure
+from bench.analysis.metrics import estimate, summary_table
+from bench.analysis.story import Claim, claims_of
+from bench.analysis.validity import Doubt, doubts
+from bench.analysis.verdicts import Verdict, verdicts
+from bench.analysis.wording import number
+from bench.store import Run, RunFolder, replace_file
+
+MAX_LINES = 12  # of void cells in the terminal; the page has all
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run showed. `table` is summary.csv; `measured` has everything, for whoever wants to ask more."""
+
+    run: Run
+    table: pd.DataFrame
+    verdicts: Sequence[Verdict]
+    doubts: Sequence[Doubt]
+    measured: Measurements
+    report: Path
+
+
+def summarize(folder: RunFolder) -> Summary:
+    """Analyse a run without writing anything. Raises StoreError if its files cannot be read."""
+    measured = measure(folder)
+    table = summary_table(measured)
+    return Summary(measured.run, table, verdicts(measured), doubts(measured), measured, folder.report_path)
+
+
+def write_report(folder: RunFolder) -> Summary:
+    """Write summary.csv, charts and report.html into the run folder. Raises StoreError, OSError."""
+    if not folder.streams_path.exists():
+        folder.merge()
+    summary = summarize(folder)
+    replace_file(folder.path / "summary.csv", summary.table.to_csv(index=False, float_format="%.6g").encode())
+    drawn = charts.write_charts(summary.measured, folder.charts_path)
+    pictures = [(chart, folder.charts_path / f"{chart.name}.svg") for chart in drawn]
+    html = page.render(summary.measured, summary.verdicts, summary.doubts, _claims(folder, summary.run), pictures)
+    replace_file(folder.report_path, html.encode())
+    return summary
+
+
+def _claims(folder: RunFolder, run: Run) -> list[Claim]:
+    wanted = bool(run.plan.get("story")) and folder.streams_path.exists()
+    return claims_of(folder) if wanted else []
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Table, verdicts, doubts, void cells and the report's path; fits 100 columns."""
+    console.print(_table(summary.measured.groups))
+    question = ""
+    for verdict in summary.verdicts:
+        heading = f"{verdict.question} ({verdict.arena})" if verdict.arena else verdict.question
+        if heading != question:
+            question = heading
+            console.print(Text(heading, style="bold"))
+        style = "green" if verdict.status == "resolved" else "yellow"
+        console.print(Padding(Text(verdict.sentence, style=style), (0, 0, 0, 2)))
+    for doubt in summary.doubts:
+        style = "bold red" if doubt.severity == "warning" else "dim"
+        console.print(Text(f"{doubt.severity}: {doubt.text}", style=style))
+    lines = page.excluded_lines(summary.measured.excluded)
+    for line in lines[:MAX_LINES]:
+        console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
+    if len(lines) > MAX_LINES:
+        console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
+    console.print(Text(f"report: {summary.report}"), soft_wrap=True)
+
+
+_COLUMNS = (
+    # heading, metrics whose values are joined by " / "
+    ("first token\noverhead ms\np50 / p99", ("ttft_overhead_ms_p50", "ttft_overhead_ms_p99")),
+    ("token delay\nms\np50 / p99", ("delay_ms_p50", "delay_ms_p99")),
+    ("tokens\n/read", ("burst_tokens_mean",)),
+    ("requests\n/message", ("requests_per_message",)),
+    ("B\n/token", ("bytes_per_token",)),
+    ("CPU µs/token\nclient / server", ("client_cpu_us_per_token", "server_cpu_us_per_token")),
+)
+
+
+def _table(groups: Sequence[Group]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("cell", overflow="fold")
+    table.add_column("complete", justify="right")
+    for heading, _ in _COLUMNS:
+        table.add_column(heading, justify="right", overflow="fold")
+    for group in groups:
+        values = [" / ".join(number(estimate(group, c).value) for c in columns) for _, columns in _COLUMNS]
+        complete = f"{int(group.messages['completed'].sum())}/{len(group.messages)}"
+        cells = [Text(text) for text in (group.key.title, complete, *values)]
+        table.add_row(*cells, style="" if group.is_valid else "dim")
+    return table
