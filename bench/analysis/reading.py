@@ -24,7 +24,7 @@ STALL_NS = 100_000_000  # a token that is so much later after its predecessor th
 BATCH_ROWS = 1 << 19
 TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "received_ns", "read")
 _NEEDED = (
-    *("block", "cell_index", "stream_id", "intended_start_ns", "end_ns", "outcome", "completed", "ttft_ms"),
+    *("block", "recovery", "cell_index", "stream_id", "intended_start_ns", "end_ns", "outcome", "completed", "ttft_ms"),
     *("ttft_overhead_ms", "tokens_expected", "tokens_lost", "tokens_duplicated", "delivered", "drops", "recovery_ms"),
 )
 
@@ -152,9 +152,8 @@ class _Counter:
     def __init__(self, run: Run, messages: pd.DataFrame, samples: Collection[int]) -> None:
         self._cell_of = messages["cell_index"].to_numpy()
         self._valid = np.array([cell.status == "ok" for cell in run.cells])
-        self._clock_ns = np.array([cell.clock_offset_ns for cell in run.cells], np.int64)
         self._start_ns = messages["intended_start_ns"].to_numpy()
-        self._lost = messages["tokens_lost"].to_numpy()
+        self._expected = messages["tokens_expected"].to_numpy()
         self._seen = np.zeros(len(messages), bool)
         self._samples = set(samples)
         self._counts = TokenCounts.zeros(len(run.cells), len(messages))
@@ -175,10 +174,8 @@ class _Counter:
 
     def _keep(self, message: int, tokens: _Batch) -> None:
         start_ns = self._start_ns[message]
-        due_ns = tokens.due_ns - self._clock_ns[self._cell_of[message]]
-        self._counts.samples[message] = MessageTokens(
-            (due_ns - start_ns) / 1e6, (tokens.received_ns - start_ns) / 1e6, tokens.read
-        )
+        due_ms, received_ms = (tokens.due_ns - start_ns) / 1e6, (tokens.received_ns - start_ns) / 1e6
+        self._counts.samples[message] = MessageTokens(due_ms, received_ms, tokens.read)
 
     def _add_reads(self, batch: _Batch) -> None:
         """A read may have the number of another connection's read; then the time of the read tells them apart."""
@@ -190,7 +187,7 @@ class _Counter:
     def _add_delays(self, batch: _Batch) -> None:
         cell = self._cell_of[batch.message]
         starts = batch.starts()
-        delay_ns = batch.received_ns - (batch.due_ns - self._clock_ns[cell])
+        delay_ns = batch.received_ns - batch.due_ns  # the load process has put both on its own clock
         gap_excess_ns = np.diff(delay_ns, prepend=delay_ns[:1])  # of a gap: what the transport added to the model's
         self._tally(self._counts.tokens, cell)
         self._tally(self._counts.emissions, cell[starts | _changes(batch.due_ns)])
@@ -208,7 +205,7 @@ class _Counter:
 
     def finish(self) -> TokenCounts:
         """Count what never arrived: infinitely late, and one stall for each message that lacks something."""
-        lost = self._lost * self._valid[self._cell_of]
+        lost = np.maximum(self._expected - self._counts.received, 0) * self._valid[self._cell_of]
         np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost)
         np.add.at(self._counts.stalls, self._cell_of, (lost > 0).astype(np.int64))
         return self._counts
