@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from rich.table import Table
 
 from bench.proxy import profile as profiles_module
 from bench.proxy.profile import Profile, ProfileError
+from bench.proxy.real import PREFIX, RealProxyError, real_proxy
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, allow_many_files, run, serve
 
@@ -56,20 +59,40 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
 ) -> None:
     """Put an intermediary in front of a server: its timeouts, its buffering, its ways to end a connection.
 
-    Prints one JSON line when ready and serves until SIGTERM.
+    Prints one JSON line when ready and serves until SIGTERM. The profiles real:nginx, real:nginx-http11,
+    real:nginx-unbuffered, real:haproxy and real:haproxy-no-delay start the real thing with the same timeouts (and
+    write no log).
     """
+    if name.startswith(PREFIX):
+        _serve_real(name, upstream, listen, time_scale)
+        return
     profile = _load(name)
     allow_many_files()
     rules = profile.scaled(time_scale).rules
 
-    def ready(address: tuple[str, int]) -> None:
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(json.dumps({"profile": profile.name, "url": f"http://{host}:{address[1]}"}), flush=True)
-
     try:
-        run(serve(Proxy(upstream, rules, listen=listen, seed=seed, log=log), ready))
+        run(serve(Proxy(upstream, rules, listen=listen, seed=seed, log=log), partial(_say_ready, profile.name)))
     except OSError as error:
         raise click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}") from error
+
+
+def _say_ready(name: str, address: tuple[str, int]) -> None:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    print(json.dumps({"profile": name, "url": f"http://{host}:{address[1]}"}), flush=True)
+
+
+def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], time_scale: float) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as address:
+            _say_ready(name, address)
+            signal.pause()
+    except KeyboardInterrupt:
+        return
+    except ProfileError as error:
+        raise WordsError(str(error)) from error
+    except RealProxyError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.command()

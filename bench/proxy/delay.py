@@ -23,7 +23,7 @@ class DelayLine:
 
     def __init__(self) -> None:
         self._items: deque[tuple[float, bytes]] = deque()
-        self._last_due_s = 0.0
+        self._last_due_s = -NEVER
         self.n_bytes = 0
 
     def put(self, due_s: float, data: bytes) -> None:
@@ -39,7 +39,7 @@ class DelayLine:
 
     @property
     def last_due_s(self) -> float:
-        """When the newest item may go (0 if there never was one)."""
+        """When the newest item may go (-NEVER if there never was one)."""
         return self._last_due_s
 
     def take(self, now_s: float) -> bytes | None:

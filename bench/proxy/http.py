@@ -137,7 +137,10 @@ def parse_request(head: bytes) -> h11.Request:
     return event
 
 
-_ASK = h11.Request(method="GET", target="/", headers=[("Host", "proxy")])
+# h11 reads a response in the light of its request; with an upgrade in it a 101 is fine, and all others are as well.
+_ASK = h11.Request(
+    method="GET", target="/", headers=[("Host", "proxy"), ("Connection", "upgrade"), ("Upgrade", "websocket")]
+)
 
 
 def parse_response(head: bytes) -> h11.Response | h11.InformationalResponse:

@@ -98,9 +98,10 @@ def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
         rule.check()
     except ValueError as error:  # msgspec's ValidationError is one
         raise ProfileError(f"{where}: {_plain(str(error))}") from error
-    for key in rule.unsure:
-        if key not in fields:
-            raise ProfileError(f"{where}: unsure names no parameter: {key!r}{_hint(key, fields)}")
+    for listing in ("unsure", "unscaled"):
+        for key in getattr(rule, listing):
+            if key not in fields:
+                raise ProfileError(f"{where}: {listing} names no parameter: {key!r}{_hint(key, fields)}")
     return rule
 
 

@@ -139,6 +139,7 @@ class Relay:
         self.last_byte_s = self.start_s = monotonic()
         self.bytes_up = self.bytes_down = 0
         self._early = b""
+        self._is_over = False
         self._upstream = upstream
         self._when_over = when_over
         self._loop = asyncio.get_running_loop()
@@ -226,7 +227,7 @@ class Relay:
             self._loop.call_later(LINGER_S, self.client.close)
 
     def wake_at(self, deadline_s: float) -> None:
-        if deadline_s >= self._armed_s or not self.client.is_open:
+        if deadline_s >= self._armed_s or self._is_over:
             return  # woken too early is harmless
         if self._timer:
             self._timer.cancel()
@@ -279,18 +280,20 @@ class Relay:
         self.server.reset()
 
     def lost(self, side: Side, error: Exception | None) -> None:
-        """A socket is closed. Without a behaviour's doing, the other one follows in the same manner."""
-        self.note_end(side.name, monotonic(), "rst" if error else "fin")
-        if self.chain.ended is None or self.chain.ended.way != "both":
-            if error:
+        """A socket is closed. If not by us, it was reset; without a behaviour's doing the reset is passed on.
+
+        (A socket that is closed in order has had a FIN each way, and the chain brings the other side its own.)
+        """
+        if error:
+            self.note_end(side.name, monotonic(), "rst")
+            if not self.chain.stopped:
                 self.other(side).reset()
-            else:
-                self.other(side).close()
         self._check_over()
 
     def _check_over(self) -> None:
         if self.client.is_open or self.server.is_open or self._connecting:
             return
+        self._is_over = True
         if self._timer:
             self._timer.cancel()
         self._when_over(self)

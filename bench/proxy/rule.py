@@ -36,12 +36,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     source: keys of the sources of the numbers (docs/proxy.md lists them)
     unsure: names of the parameters that are undocumented, secondary or conflicting in the sources
+    unscaled: names of the times that a time scale leaves alone, because the real one's are fixed
     """
 
     name: ClassVar[str]
 
     source: str = ""
     unsure: tuple[str, ...] = ()
+    unscaled: tuple[str, ...] = ()
 
     def stage(self, chain: Chain, draw: random.Random) -> Stage:
         """The behaviour at work on one connection; `draw` is that connection's own seeded randomness."""
@@ -55,11 +57,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Raise ValueError where single parameters are fine but together make no sense."""
 
     def scaled(self, time_scale: float) -> Self:
-        """The same rule with every time divided by `time_scale`."""
+        """The same rule with every time divided by `time_scale` (but those named in `unscaled`)."""
         times = {
             field: value / time_scale
             for field in self.__struct_fields__
-            if field.endswith(("_s", "_ms")) and (value := getattr(self, field)) is not None
+            if field.endswith(("_s", "_ms"))
+            and field not in self.unscaled
+            and (value := getattr(self, field)) is not None
         }
         return msgspec.structs.replace(self, **times)
 

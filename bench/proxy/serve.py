@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ class Proxy:
 
     upstream: host and port of the TCP server behind it
     rules: the behaviours, from the client's side to the server's
+    relays: the connections that are open
     listen: host and port (0: any free one)
     Raises OSError if it cannot listen there.
     """
@@ -43,7 +45,7 @@ class Proxy:
         self._listen = listen
         self._seed = seed
         self._log_path = log
-        self._relays: set[Relay] = set()
+        self.relays: set[Relay] = set()
         self._accepted = 0
 
     async def __aenter__(self) -> Self:
@@ -58,25 +60,27 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        for relay in list(self._relays):
+        for relay in list(self.relays):
+            relay.note_end("proxy", monotonic(), "rst")
             relay.reset()
         for _ in range(50):  # resets take a turn of the loop or two
-            if not self._relays:
+            if not self.relays:
                 break
             await asyncio.sleep(0.002)
-        for relay in list(self._relays):
+        for relay in list(self.relays):
             self._over(relay)
         self._log.close()
 
     def _accept(self) -> Side:
         self._accepted += 1
         relay = Relay(self._accepted, self._upstream, self._rules, self._seed, self._over)
-        self._relays.add(relay)
+        self.relays.add(relay)
         return relay.factory()
 
     def _over(self, relay: Relay) -> None:
-        self._relays.discard(relay)
-        self._log.write(relay.record())
+        if relay in self.relays:
+            self.relays.discard(relay)
+            self._log.write(relay.record())
 
 
 def allow_many_files() -> None:

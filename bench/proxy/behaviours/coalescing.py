@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
+
+import h11
 
 from bench.proxy.chain import Chain
+from bench.proxy.http import header
 from bench.proxy.rule import Count, Positive, Rule, Way, way_words
 from bench.proxy.stage import NEVER, End, Pass, Stage
 
 
 class Coalescing(Rule, frozen=True, kw_only=True):
-    """Holds bytes for `coalesce_ms` from the first one on, or until `coalesce_bytes` are there."""
+    """Holds bytes for `coalesce_ms` from the first one on, or until `coalesce_bytes` are there.
+
+    scope: all bytes; or an HTTP response's only, with a length or in chunks: its end goes on at once, and a WebSocket
+        and what ends with the connection are left alone
+    """
 
     name = "coalescing"
 
     coalesce_ms: Positive
     coalesce_bytes: Count = 16_384
     way: Way = "down"
+    scope: Literal["connection", "response"] = "connection"
+
+    def check(self) -> None:
+        if self.scope == "response" and self.way != "down":
+            raise ValueError('scope = "response" takes way = "down"')
 
     def stage(self, chain: Chain, draw: random.Random) -> Stage:
         return CoalescingStage(self, chain)
 
     def words(self) -> str:
-        return (
-            f"joins {way_words(self.way)} what comes within {self.coalesce_ms:g} ms, up to {self.coalesce_bytes} bytes"
-        )
+        where = "in HTTP responses" if self.scope == "response" else way_words(self.way)
+        return f"joins {where} what comes within {self.coalesce_ms:g} ms, up to {self.coalesce_bytes} bytes"
 
 
 class CoalescingStage(Stage):
     def __init__(self, rule: Coalescing, chain: Chain) -> None:
         super().__init__(rule, chain)
+        self.http = rule.scope == "response"
         self._rule = rule
+        self._in_scope = not self.http
         self._held = {way: bytearray() for way in ("up", "down") if rule.way in (way, "both")}
         self._due_s = dict.fromkeys(self._held, NEVER)
+
+    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+        self._in_scope = bool(header(response, b"transfer-encoding") or header(response, b"content-length"))
+
+    def finished(self, now_s: float) -> None:
+        if self.http:
+            self._in_scope = False
+            self._flush(now_s, "down", self.send_down)
 
     def up(self, now_s: float, data: bytes) -> None:
         self._enter(now_s, "up", data, self.send_up)
@@ -54,7 +76,7 @@ class CoalescingStage(Stage):
 
     def _enter(self, now_s: float, way: str, data: bytes, send: Pass) -> None:
         held = self._held.get(way)
-        if held is None:
+        if held is None or not self._in_scope:
             send(now_s, data)
             return
         if not held:

@@ -24,6 +24,7 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
     until_complete: pass on nothing before the response is complete
     honour_x_accel_buffering: a response with `X-Accel-Buffering: no` is not held
     chunked: whether a chunked response is held as well, or goes on as it comes
+    drop_on_cut: what is held of a body when another behaviour cuts the connection is lost; the head still goes out
     content_types: hold only these (without parameters, "text/event-stream"); empty: all
     """
 
@@ -34,6 +35,7 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
     until_complete: bool = False
     honour_x_accel_buffering: bool = False
     chunked: Literal["hold", "pass"] = "hold"
+    drop_on_cut: bool = False
     content_types: tuple[str, ...] = ()
 
     def check(self) -> None:
@@ -58,12 +60,14 @@ class ResponseBufferingStage(Stage):
     def __init__(self, rule: ResponseBuffering, chain: Chain) -> None:
         super().__init__(rule, chain)
         self._rule = rule
-        self._holds = False
+        self._holds = self._head_is_next = False
         self._held = bytearray()
+        self._head_bytes = 0  # of what is held
 
     def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
         rule = self._rule
         content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
+        self._head_is_next = True
         self._holds = not (
             (rule.honour_x_accel_buffering and header(response, b"x-accel-buffering") == b"no")
             or (rule.chunked == "pass" and b"chunked" in header(response, b"transfer-encoding"))
@@ -76,12 +80,15 @@ class ResponseBufferingStage(Stage):
             return
         if not self._held and self._rule.flush_s:
             self.wake_at(now_s + self._rule.flush_s)
+        if self._head_is_next:
+            self._head_is_next, self._head_bytes = False, len(data)
         self._held += data
         size = self._rule.buffer_bytes or MAX_HELD_BYTES
         self._flush(now_s, len(self._held) - len(self._held) % size)
 
     def down_eof(self, now_s: float) -> None:
-        self._flush(now_s, len(self._held))
+        drops = self._rule.drop_on_cut and self.chain.stopped
+        self._flush(now_s, self._head_bytes if drops else len(self._held))
         self.end_down(now_s)
 
     def finished(self, now_s: float) -> None:
@@ -98,6 +105,7 @@ class ResponseBufferingStage(Stage):
         if n_bytes:
             data = bytes(self._held[:n_bytes])
             del self._held[:n_bytes]
+            self._head_bytes = 0
             self.send_down(now_s, data)
         if not self._held:
             self.wake_at(NEVER)

@@ -1,0 +1,466 @@
+"""Every behaviour as a table: what goes in at what time, and what comes out when. No socket, no waiting."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from typing import Any
+
+import pytest
+from support.proxies import CHUNKED_HEAD, CLOSE_HEAD, OK, REQUEST, SWITCHING, UPGRADE, Clockwork, chunk
+from websockets.frames import BINARY, CLOSE, TEXT, Close, Frame
+
+from bench.proxy.behaviours import (
+    BEHAVIOURS,
+    Bandwidth,
+    ChunkedTruncation,
+    Coalescing,
+    Cut,
+    FirstByteTimeout,
+    GzipHoldback,
+    IdleTimeout,
+    KeepaliveTimeout,
+    Latency,
+    MaxAge,
+    MaxDuration,
+    Noop,
+    Refuse,
+    ResponseBuffering,
+    Slicing,
+    SlowClose,
+    Unreachable,
+    Upgrade,
+    WebsocketClose,
+)
+from bench.proxy.http import plain_response
+from bench.proxy.rule import Rule
+
+Steps = list[tuple[float, str, bytes]]
+Seen = list[tuple[float, str, Any]]
+END = b"0\r\n\r\n"
+HELLO, THERE = chunk(b"hello"), chunk("thére".encode())
+
+
+def text(data: bytes) -> bytes:
+    return Frame(TEXT, data).serialize(mask=False)
+
+
+def same(*steps: tuple[float, str, bytes]) -> Seen:
+    """What passes unchanged."""
+    return list(steps)
+
+
+def answered(at_s: float, status: int, by: str) -> Seen:
+    return [(at_s, "fin", by), (at_s, "down", plain_response(status)), (at_s, "fin down", b"")]
+
+
+def cut(at_s: float, action: str, by: str) -> Seen:
+    return [(at_s, action, by)] + ([(at_s, "fin down", b"")] if action == "fin" else [])
+
+
+TALK: Steps = [(1, "up", b"a"), (2, "down", b"b"), (3, "fin up", b""), (4, "fin down", b"")]
+ASK: Steps = [(0, "up", REQUEST)]
+STREAM: Steps = [
+    (0, "up", REQUEST),
+    (1, "down", CHUNKED_HEAD),
+    (2, "down", HELLO),
+    (3, "down", THERE),
+    (4, "down", END),
+]
+SOCKET: Steps = [(0, "up", UPGRADE), (1, "down", SWITCHING)]
+
+CASES: list[tuple[str, Rule, Steps, Seen]] = [
+    ("noop", Noop(), TALK, same(*TALK)),
+    # idle_timeout
+    ("idle from the start", IdleTimeout(idle_timeout_s=60), [], cut(60, "fin", "idle_timeout")),
+    (
+        "idle, either side resets",
+        IdleTimeout(idle_timeout_s=60),
+        [(59, "up", b"a"), (118, "down", b"b")],
+        [(59, "up", b"a"), (118, "down", b"b"), *cut(178, "fin", "idle_timeout")],
+    ),
+    (
+        "idle, only the server resets",
+        IdleTimeout(idle_timeout_s=60, reset_by="down", action="rst"),
+        [(30, "down", b"b"), (59, "up", b"a")],
+        [(30, "down", b"b"), (59, "up", b"a"), *cut(90, "rst", "idle_timeout")],
+    ),
+    (
+        "idle, only the client resets",
+        IdleTimeout(idle_timeout_s=60, reset_by="up", action="black_hole"),
+        [(30, "up", b"a"), (59, "down", b"b")],
+        [(30, "up", b"a"), (59, "down", b"b"), *cut(90, "black_hole", "idle_timeout")],
+    ),
+    (
+        "idle, each side by itself",
+        IdleTimeout(idle_timeout_s=60, reset_by="each"),
+        [(30, "up", b"a"), (40, "down", b"b"), (80, "down", b"b")],
+        [(30, "up", b"a"), (40, "down", b"b"), (80, "down", b"b"), *cut(90, "fin", "idle_timeout")],
+    ),
+    (
+        "idle before the response: a status",
+        IdleTimeout(idle_timeout_s=60, status=504),
+        ASK,
+        [*ASK, *answered(60, 504, "idle_timeout")],
+    ),
+    (
+        "idle in the response: no status, no last chunk",
+        IdleTimeout(idle_timeout_s=60, status=504),
+        STREAM[:3],
+        [*STREAM[:3], *cut(62, "fin", "idle_timeout")],
+    ),
+    (
+        "idle after the response, whole connection",
+        IdleTimeout(idle_timeout_s=60, status=504),
+        STREAM,
+        [*STREAM, *cut(64, "fin", "idle_timeout")],
+    ),
+    ("idle after the response, only requests count", IdleTimeout(idle_timeout_s=60, scope="request"), STREAM, STREAM),
+    (
+        "idle in a second request",
+        IdleTimeout(idle_timeout_s=60, scope="request", status=524),
+        [*STREAM, (100, "up", REQUEST)],
+        [*STREAM, (100, "up", REQUEST), *answered(160, 524, "idle_timeout")],
+    ),
+    (
+        "idle WebSocket, though requests may idle",
+        IdleTimeout(idle_timeout_s=60, scope="websocket"),
+        [*SOCKET, (30, "down", text(b"hi"))],
+        [*SOCKET, (30, "down", text(b"hi")), *cut(90, "fin", "idle_timeout")],
+    ),
+    ("a WebSocket is no request", IdleTimeout(idle_timeout_s=60, scope="request"), SOCKET, SOCKET),
+    (
+        "plain TCP counts as a WebSocket",
+        IdleTimeout(idle_timeout_s=60, scope="websocket"),
+        [(5, "up", b"hello")],
+        [(5, "up", b"hello"), *cut(65, "fin", "idle_timeout")],
+    ),
+    # keepalive_timeout
+    (
+        "keep-alive over",
+        KeepaliveTimeout(keepalive_timeout_s=75),
+        [*STREAM, (70, "up", REQUEST), (71, "down", OK)],
+        [
+            *STREAM,
+            (70, "up", REQUEST),
+            (71, "down", OK[:-2]),
+            (71, "down", b"ok"),
+            *cut(146, "fin", "keepalive_timeout"),
+        ],
+    ),
+    ("keep-alive does not touch a slow response", KeepaliveTimeout(keepalive_timeout_s=75), STREAM[:3], STREAM[:3]),
+    # max_age
+    (
+        "an old connection's next response is its last",
+        MaxAge(max_age_s=10),
+        [*STREAM, (20, "up", REQUEST), (21, "down", OK)],
+        [
+            *STREAM,
+            (20, "up", REQUEST),
+            (21, "down", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"),
+            (21, "down", b"ok"),
+            *cut(21, "fin", "max_age"),
+        ],
+    ),
+    ("age alone closes nothing", MaxAge(max_age_s=10), STREAM, STREAM),
+    # max_duration
+    (
+        "duration of a request, however active",
+        MaxDuration(max_duration_s=2.5, status=504),
+        STREAM,
+        [*STREAM[:3], *cut(2.5, "fin", "max_duration")],
+    ),
+    (
+        "duration before a response",
+        MaxDuration(max_duration_s=30, status=504),
+        ASK,
+        [*ASK, *answered(30, 504, "max_duration")],
+    ),
+    ("duration not reached", MaxDuration(max_duration_s=30), STREAM, STREAM),
+    (
+        "duration of the connection",
+        MaxDuration(max_duration_s=3.5, scope="connection", action="rst"),
+        STREAM,
+        [*STREAM[:4], *cut(3.5, "rst", "max_duration")],
+    ),
+    (
+        "duration of a WebSocket",
+        MaxDuration(max_duration_s=30, scope="websocket"),
+        SOCKET,
+        [*SOCKET, *cut(31, "fin", "max_duration")],
+    ),
+    # first_byte_timeout
+    (
+        "no first byte",
+        FirstByteTimeout(first_byte_timeout_s=30, status=503),
+        ASK,
+        [*ASK, *answered(30, 503, "first_byte_timeout")],
+    ),
+    ("a first byte, then nothing", FirstByteTimeout(first_byte_timeout_s=30), STREAM[:2], STREAM[:2]),
+    # response_buffering
+    (
+        "held until complete",
+        ResponseBuffering(until_complete=True),
+        STREAM,
+        [ASK[0], (4, "down", CHUNKED_HEAD + HELLO + THERE + END)],
+    ),
+    (
+        "held until the server closes",
+        ResponseBuffering(until_complete=True),
+        [*ASK, (1, "down", CLOSE_HEAD), (2, "down", b"hello"), (3, "fin down", b"")],
+        [*ASK, (3, "down", CLOSE_HEAD + b"hello"), (3, "fin down", b"")],
+    ),
+    (
+        "held in whole buffers",
+        ResponseBuffering(buffer_bytes=100),
+        [*ASK, (1, "down", CLOSE_HEAD), (2, "down", b"x" * 120), (3, "down", b"y" * 10), (4, "fin down", b"")],
+        [
+            *ASK,
+            (2, "down", (CLOSE_HEAD + b"x" * 120)[:100]),
+            (4, "down", (CLOSE_HEAD + b"x" * 120)[100:] + b"y" * 10),
+            (4, "fin down", b""),
+        ],
+    ),
+    (
+        "held for a time",
+        ResponseBuffering(flush_s=1.5),
+        STREAM,
+        [*ASK, (2.5, "down", CHUNKED_HEAD + HELLO), (4, "down", THERE + END)],
+    ),
+    ("chunks pass", ResponseBuffering(buffer_bytes=4096, chunked="pass"), STREAM, STREAM),
+    (
+        "X-Accel-Buffering: no is honoured",
+        ResponseBuffering(until_complete=True, honour_x_accel_buffering=True),
+        [*ASK, (1, "down", b"HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\n\r\n"), (2, "down", b"hello")],
+        [*ASK, (1, "down", b"HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\n\r\n"), (2, "down", b"hello")],
+    ),
+    ("other content passes", ResponseBuffering(until_complete=True, content_types=("text/html",)), STREAM, STREAM),
+    ("a WebSocket is not buffered", ResponseBuffering(until_complete=True), SOCKET, SOCKET),
+    # cut
+    (
+        "FIN behind so many bytes",
+        Cut(action="fin", after_bytes=3),
+        [(1, "down", b"ab"), (2, "down", b"cd")],
+        [(1, "down", b"ab"), (2, "down", b"c"), *cut(2, "fin", "cut")],
+    ),
+    ("RST after a time", Cut(action="rst", after_s=5), TALK[:2], [*TALK[:2], *cut(5, "rst", "cut")]),
+    (
+        "bytes counted per response",
+        Cut(action="rst", after_bytes=len(CHUNKED_HEAD) + 12, since="response"),
+        [*ASK, (1, "down", OK), (2, "up", REQUEST), (3, "down", CHUNKED_HEAD), (4, "down", HELLO + THERE)],
+        [
+            *ASK,
+            (1, "down", OK[:-2]),
+            (1, "down", b"ok"),
+            (2, "up", REQUEST),
+            (3, "down", CHUNKED_HEAD),
+            (4, "down", (HELLO + THERE)[:12]),
+            *cut(4, "rst", "cut"),
+        ],
+    ),
+    ("never, with probability 0", Cut(action="rst", after_s=5, probability=0), TALK, TALK),
+    # refuse
+    ("refused", Refuse(), [], cut(0, "rst", "refuse")),
+    ("refused by FIN", Refuse(mode="fin"), [], cut(0, "fin", "refuse")),
+    ("not refused", Refuse(probability=0), TALK, TALK),
+    ("503", Refuse(mode="status"), ASK, answered(0, 503, "refuse")),
+    # latency
+    (
+        "later by as much, both ways, order and end too",
+        Latency(latency_ms=1500),
+        TALK,
+        [(2.5, "up", b"a"), (3.5, "down", b"b"), (4.5, "fin up", b""), (5.5, "fin down", b"")],
+    ),
+    ("later one way", Latency(latency_ms=500, way="down"), TALK[:2], [(1, "up", b"a"), (2.5, "down", b"b")]),
+    # bandwidth: 8 kbit/s is 1000 bytes/s
+    (
+        "at the rate",
+        Bandwidth(rate_kbit=8, way="down"),
+        [(0, "down", b"x" * 500), (0.1, "down", b"y" * 500), (0.2, "fin down", b""), (0.3, "up", b"a")],
+        [(0.3, "up", b"a"), (0.5, "down", b"x" * 500), (1, "down", b"y" * 500), (1, "fin down", b"")],
+    ),
+    (
+        "a burst first",
+        Bandwidth(rate_kbit=8, burst_bytes=500, way="down"),
+        [(1, "down", b"x" * 500), (1.1, "down", b"y" * 200)],
+        [(1, "down", b"x" * 500), (1.2, "down", b"y" * 200)],
+    ),
+    # slicing
+    (
+        "sliced",
+        Slicing(slice_bytes=2, delay_ms=10),
+        [(0, "down", b"abcde"), (0, "fin down", b"")],
+        [(0.0, "down", b"ab"), (0.01, "down", b"cd"), (0.02, "down", b"e"), (0.02, "fin down", b"")],
+    ),
+    # coalescing
+    (
+        "joined",
+        Coalescing(coalesce_ms=200),
+        [(0, "down", b"a"), (0.1, "down", b"b"), (0.3, "down", b"c"), (0.4, "fin down", b"")],
+        [(0.2, "down", b"ab"), (0.4, "down", b"c"), (0.4, "fin down", b"")],
+    ),
+    (
+        "joined up to a size",
+        Coalescing(coalesce_ms=200, coalesce_bytes=3, way="both"),
+        [(0, "up", b"ab"), (0.1, "up", b"cd"), (0.15, "up", b"e")],
+        [(0.1, "up", b"abcd"), (0.35, "up", b"e")],
+    ),
+    # slow_close
+    (
+        "closed late",
+        SlowClose(close_delay_s=10),
+        TALK,
+        [(1, "up", b"a"), (2, "down", b"b"), (3, "fin up", b""), (14, "fin down", b"")],
+    ),
+    # upgrade
+    ("upgrade refused", Upgrade(), [(0, "up", UPGRADE)], answered(0, 403, "upgrade")),
+    (
+        "upgrade stripped",
+        Upgrade(action="strip"),
+        [(0, "up", UPGRADE)],
+        [(0, "up", b"GET /chat HTTP/1.1\r\nHost: x\r\n\r\n")],
+    ),
+    ("no upgrade, no refusal", Upgrade(), ASK, ASK),
+    # chunked_truncation
+    (
+        "no last chunk",
+        ChunkedTruncation(),
+        STREAM,
+        [*STREAM[:4], (4, "down", b""), *cut(4, "fin", "chunked_truncation")],
+    ),
+    (
+        "stops between chunks",
+        ChunkedTruncation(where="chunk_boundary"),
+        [*STREAM[:2], (2, "down", HELLO + THERE)],
+        [*STREAM[:2], (2, "down", HELLO), *cut(2, "fin", "chunked_truncation")],
+    ),
+    (
+        "stops in a chunk",
+        ChunkedTruncation(where="inside_chunk", after_chunks=2),
+        STREAM,
+        [*STREAM[:3], (3, "down", THERE[:-3]), *cut(3, "fin", "chunked_truncation")],
+    ),
+    (
+        "stops in a character",
+        ChunkedTruncation(where="inside_character"),
+        STREAM,
+        [*STREAM[:3], (3, "down", b"6\r\nth\xc3"), *cut(3, "fin", "chunked_truncation")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "steps", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_behaviour(rule: Rule, steps: Steps, expected: Seen) -> None:
+    seen = Clockwork(rule).play(steps)
+    assert [step for step in seen if step[2] != b"" or step[1] not in ("up", "down")] == [
+        step for step in expected if step[2] != b"" or step[1] not in ("up", "down")
+    ]
+
+
+def test_each_has_a_case() -> None:
+    elsewhere = {"gzip_holdback", "websocket_close", "unreachable"}
+    assert {case[1].name for case in CASES} | elsewhere == set(BEHAVIOURS)
+
+
+WORDS = random.Random(1).randbytes(1500).hex().encode()  # hardly compressible
+
+
+@pytest.mark.parametrize("sync_flush", [False, True])
+def test_gzip(sync_flush: bool) -> None:
+    """Without a flush the compressor withholds tokens; the text arrives all the same."""
+    tokens = [WORDS[i : i + 5] for i in range(0, len(WORDS), 5)]
+    ask = REQUEST.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n")
+    steps = [(0, "up", ask), (1, "down", CHUNKED_HEAD)]
+    steps += [(2 + i, "down", chunk(token)) for i, token in enumerate(tokens)]
+    steps += [(1000, "down", END)]
+    seen = Clockwork(GzipHoldback(sync_flush=sync_flush, content_types=())).play(steps)
+    head, *body = [data for _, what, data in seen if what == "down"]
+    assert b"Content-Encoding: gzip" in head
+    compressed = b"".join(piece.split(b"\r\n", 1)[1][:-2] for piece in body)
+    assert gzip.decompress(compressed) == WORDS
+    assert (len(body) >= len(tokens)) == sync_flush
+    if not sync_flush:
+        assert seen[3][0] > 100  # the gzip header comes at once, then long nothing
+
+
+def test_gzip_only_for_who_accepts_it() -> None:
+    assert Clockwork(GzipHoldback(content_types=())).play(STREAM) == STREAM
+
+
+@pytest.mark.parametrize(
+    ("rule", "at_s"),
+    [(WebsocketClose(after_s=30, close_code=1012, reason="bye"), 31), (WebsocketClose(idle_timeout_s=50), 60)],
+    ids=["after a time", "after silence"],
+)
+def test_websocket_close(rule: WebsocketClose, at_s: float) -> None:
+    frames = text(b"one") + Frame(BINARY, b"x" * 70_000).serialize(mask=False)
+    seen = Clockwork(rule).play([*SOCKET, (10, "down", frames)])
+    close = Frame(CLOSE, Close(rule.close_code, rule.reason).serialize()).serialize(mask=False)
+    assert seen[3][:2] == (at_s, "up")  # masked with a random key
+    assert seen[4:] == [(at_s, "down", close), *cut(at_s, "fin", "websocket_close")]
+
+
+def test_websocket_close_waits_for_the_end_of_a_frame() -> None:
+    frame = text(b"a long message")
+    compressed = bytes([frame[0] | 0x40]) + frame[1:]  # permessage-deflate sets a reserved bit
+    seen = Clockwork(WebsocketClose(after_s=30)).play(
+        [*SOCKET, (20, "down", compressed[:5]), (40, "down", compressed[5:])]
+    )
+    assert [at_s for at_s, what, _ in seen if what == "fin"] == [40]
+
+
+def test_unreachable() -> None:
+    works = Clockwork(Unreachable(status=502))
+    assert works.chain.unreachable(0.0)
+    assert works.play(ASK) == answered(0, 502, "unreachable")
+    assert not Clockwork(Noop()).chain.unreachable(0.0)
+
+
+def test_unreachable_for_what_is_not_http() -> None:
+    works = Clockwork(Unreachable())
+    works.chain.unreachable(0.0)
+    assert works.play([(1, "up", b"hello")]) == cut(1, "rst", "unreachable")
+
+
+def test_latency_jitter_keeps_order_and_is_seeded() -> None:
+    steps = [(i / 100, "down", bytes([i])) for i in range(50)]
+    rule = Latency(latency_ms=50, jitter_ms=40)
+    seen = Clockwork(rule, seed="1/1").play(steps)
+    assert [data for _, _, data in seen] == [data for _, _, data in steps]
+    delays = [out[0] - went[0] for out, went in zip(seen, steps, strict=True)]
+    assert 0.01 <= min(delays) < max(delays) - 0.02 <= 0.07
+    assert Clockwork(rule, seed="1/1").play(steps) == seen
+    assert Clockwork(rule, seed="1/2").play(steps) != seen
+
+
+def test_slicing_varies() -> None:
+    seen = Clockwork(Slicing(slice_bytes=10, variation_bytes=5)).play([(0, "down", b"x" * 1000)])
+    sizes = {len(data) for _, _, data in seen[:-1]}
+    assert 5 <= min(sizes) < max(sizes) <= 15
+
+
+def test_refusals_come_at_the_probability() -> None:
+    refused = sum(bool(Clockwork(Refuse(probability=0.3), seed=f"7/{n}").seen) for n in range(1000))
+    assert 250 < refused < 350
+
+
+def test_a_line_that_holds_too_much_stops_reading() -> None:
+    seen = Clockwork(Bandwidth(rate_kbit=8000, way="down")).play([(0, "down", b"x" * 1_200_000)])
+    holds = [(at_s, what) for at_s, what, _ in seen if what.startswith(("hold", "go on"))]
+    assert [what for _, what in holds] == ["hold down", "go on down"]
+    assert 0.6 < holds[1][0] < 0.7  # half a MiB is left of 1.2 MB at 1 MB/s
+
+
+def test_one_way_black_hole_leaves_the_other_way() -> None:
+    works = Clockwork(Cut(action="black_hole", after_s=1, way="down", since="connection"))
+    assert works.play([(2, "up", b"a")]) == [(1, "black_hole", "cut"), (2, "up", b"a")]
+
+
+def test_the_first_to_cut_is_the_one_named() -> None:
+    seen = Clockwork(IdleTimeout(idle_timeout_s=60), Cut(action="rst", after_s=60)).play([])
+    assert seen == cut(60, "fin", "idle_timeout")
+
+
+def test_a_fin_comes_behind_what_is_on_its_way() -> None:
+    works = Clockwork(Latency(latency_ms=1000), Cut(action="fin", after_bytes=2))
+    assert works.play([(0, "down", b"abc")]) == [(0, "fin", "cut"), (1, "down", b"ab"), (1, "fin down", b"")]

@@ -1,0 +1,120 @@
+"""Profiles: every one loads and says what it does; a mistake in one is an error that names it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.proxy import profile
+from bench.proxy.behaviours import BEHAVIOURS, IdleTimeout, Latency
+from bench.proxy.cli import profiles
+from bench.proxy.profile import ProfileError, load, parse
+
+WANTED = """
+none aws-alb aws-nlb aws-api-gateway cloudfront gcp-alb cloudflare heroku azure-app-gateway azure-front-door
+azure-load-balancer nginx nginx-unbuffered ingress-nginx haproxy envoy traefik caddy vercel mobile-nat
+corporate-proxy
+"""
+
+
+def test_the_intermediaries_promised_are_there() -> None:
+    assert set(WANTED.split()) <= set(profile.names())
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_each_loads_and_says_what_it_does(name: str) -> None:
+    loaded = load(name)
+    assert loaded.name == name
+    assert loaded.title
+    assert all(rule.words() for rule in loaded.rules)
+
+
+@pytest.mark.parametrize("name", sorted(set(profile.names()) - {"none"}))
+def test_each_number_has_a_source_or_a_reason(name: str) -> None:
+    """A source key that docs/proxy.md explains; else a comment (measured), or the mark that it is unsure."""
+    explained = Path("docs/proxy.md").read_text()
+    lines = (profile.FOLDER / f"{name}.toml").read_text()
+    for rule in load(name).rules:
+        assert rule.source or rule.unsure or "measured" in lines or "as nginx" in lines
+        for key in rule.source.split():
+            assert f"| {key} |" in explained, f"{key} is not among the sources of docs/proxy.md"
+
+
+def test_time_scale_divides_times_and_nothing_else() -> None:
+    rule = IdleTimeout(idle_timeout_s=60, status=504).scaled(20)
+    assert (rule.idle_timeout_s, rule.forget_s, rule.status) == (3, 15, 504)
+    assert Latency(latency_ms=100, jitter_ms=10).scaled(10) == Latency(latency_ms=10, jitter_ms=1)
+    scaled = load("aws-alb").scaled(20)
+    assert scaled.rules[0] == load("aws-alb").rules[0].scaled(20)
+
+
+BAD = [
+    ("[[behaviour]]\ntype = 'idle_timeout'\nidle_timout_s = 60", ["'idle_timout_s'", "did you mean 'idle_timeout_s'"]),
+    ("[[behaviour]]\ntype = 'idle_timeut'", ["'idle_timeut'", "did you mean 'idle_timeout'"]),
+    ("[[behaviour]]\nidle_timeout_s = 60", ["type is missing", "idle_timeout"]),
+    ("[[behavior]]\ntype = 'noop'", ["'behavior'", "did you mean 'behaviour'"]),
+    ("[behaviour]\ntype = 'noop'", ["behaviour takes tables", "[[behaviour]]"]),
+    ("[[behaviour]]\ntype = 'idle_timeout'", ["idle_timeout_s"]),
+    ("[[behaviour]]\ntype = 'idle_timeout'\nidle_timeout_s = '60'", ["idle_timeout_s", "float"]),
+    ("[[behaviour]]\ntype = 'idle_timeout'\nidle_timeout_s = -1", ["idle_timeout_s", "> 0"]),
+    ("[[behaviour]]\ntype = 'idle_timeout'\nidle_timeout_s = 1\nreset_by = 'all'", ["reset_by", "'all'"]),
+    ("[[behaviour]]\ntype = 'refuse'\nprobability = 1.5", ["probability", "<= 1"]),
+    ("[[behaviour]]\ntype = 'cut'\naction = 'fin'", ["after_bytes", "after_s"]),
+    ("[[behaviour]]\ntype = 'cut'\naction = 'fin'\nafter_s = 1\nway = 'up'", ["way", "black_hole"]),
+    ("[[behaviour]]\ntype = 'response_buffering'", ["until_complete", "buffer_bytes"]),
+    ("[[behaviour]]\ntype = 'slicing'\nslice_bytes = 5\nvariation_bytes = 5", ["variation_bytes"]),
+    ("[[behaviour]]\ntype = 'bandwidth'\nrate_kbit = 5\nburst_bytes = -5", ["burst_bytes"]),
+    ("[[behaviour]]\ntype = 'websocket_close'", ["after_s", "idle_timeout_s"]),
+    ("[[behaviour]]\ntype = 'noop'\nunsure = ['speed']", ["unsure", "'speed'"]),
+    ("title = 5", ["title takes a text"]),
+    ("title = ", ["at end of document"]),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD, ids=[str(n) for n in range(len(BAD))])
+def test_a_mistake_is_an_error_that_names_it(tmp_path: Path, text: str, said: list[str]) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ProfileError) as error:
+        load(str(path))
+    message = str(error.value)
+    assert "mine" in message
+    assert "\n" not in message
+    assert [part for part in said if part not in message] == []
+
+
+def test_the_message_names_the_place() -> None:
+    table = tomllib.loads("[[behaviour]]\ntype = 'noop'\n[[behaviour]]\ntype = 'max_age'\nmax_age = 5")
+    with pytest.raises(ProfileError, match=r"^profile mine, behaviour 2 \(max_age\): unknown key 'max_age'; did"):
+        parse("mine", table)
+
+
+def test_an_unknown_name_and_a_missing_file() -> None:
+    with pytest.raises(ProfileError, match="did you mean 'aws-alb'"):
+        load("aws-albb")
+    with pytest.raises(ProfileError, match="No such file"):
+        load("nowhere/mine.toml")
+
+
+def test_a_users_own_file_works_like_the_shipped_ones(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[[behaviour]]\ntype = 'idle_timeout'\nidle_timeout_s = 5\n")
+    assert load(str(path)).rules == (IdleTimeout(idle_timeout_s=5),)
+
+
+def test_the_table_shows_numbers_sources_and_doubts() -> None:
+    result = CliRunner().invoke(profiles, ["aws-alb", "mobile-nat"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "after 60 s with no byte either way: closes (FIN), or answers 504" in result.output
+    assert "idle_timeout_s ?" in result.output
+    assert "A1 A2 A3" in result.output
+    everything = CliRunner().invoke(profiles, [], env={"COLUMNS": "200"})
+    assert [name for name in profile.names() if name not in everything.output] == []
+
+
+def test_behaviours_are_named_after_their_files() -> None:
+    for name, rule in BEHAVIOURS.items():
+        assert rule.__module__ == f"bench.proxy.behaviours.{name}"
