@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import accumulate, islice
 from math import exp, log, sqrt
 from pathlib import Path
@@ -168,6 +168,7 @@ def _trace_rows(path: Path, file: Iterator[str]) -> Iterator[tuple[datetime, int
             tokens = int(row["GeneratedTokens"])
             if tokens < 0:
                 raise ValueError("GeneratedTokens is negative")
-            yield datetime.fromisoformat(row["TIMESTAMP"]), min(max(tokens, 1), MAX_TOKENS)
+            at = datetime.fromisoformat(row["TIMESTAMP"])
+            yield at if at.tzinfo else at.replace(tzinfo=UTC), min(max(tokens, 1), MAX_TOKENS)
         except (TypeError, ValueError) as error:
             raise TraceError(f"{path}, line {reader.line_num}: {error}") from None

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 import numpy as np
@@ -135,6 +135,10 @@ class Phase:
 
 async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple[list[StreamRecord], JobResult]:
     """Send a cell's messages. Raises ValueError (with its subclasses) for a job that cannot be sent."""
+    if job.transport not in TRANSPORTS:
+        raise ValueError(f"transport: there is no {job.transport!r}, but {', '.join(TRANSPORTS)}")
+    if job.recovery not in get_args(Mode):
+        raise ValueError(f"recovery: takes one of {', '.join(get_args(Mode))}, not {job.recovery!r}")
     for path in job.recordings:
         recording.register(recording.load(path))
     settings = Settings.of_variant(
@@ -155,6 +159,7 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         gc.collect()
         gc.freeze()
         gc.disable()
+        on_progress(0, len(messages))  # whoever measures the server's cost begins here
         cpu_s = time.process_time()
         await phase.run(messages, lambda done: on_progress(done, len(messages)))
         cpu_s = time.process_time() - cpu_s
