@@ -6,6 +6,7 @@ that a notebook can show the same pictures.
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,11 @@ def colour(key: Key) -> str:
     return TRANSPORTS[key.transport].colour if key.transport in TRANSPORTS else OTHER_COLOUR
 
 
+def label(key: Key) -> str:
+    """The group's name in at most two short lines."""
+    return textwrap.fill(key.title, width=28, max_lines=2, placeholder=" …")
+
+
 def _line_style(groups: Sequence[Group], group: Group) -> dict[str, Any]:
     siblings = [g.key for g in groups if g.key.transport == group.key.transport]
     rank = [g.key for g in groups].index(group.key) / max(1, len(groups) - 1)
@@ -141,7 +147,7 @@ def first_token(measured: Measurements) -> Figure | None:
     ):
         for group in groups:
             x, y = _ecdf(group.messages[column].to_numpy(float))
-            axes.step(x, y, where="post", label=group.key.title, **_line_style(groups, group))
+            axes.step(x, y, where="post", label=label(group.key), **_line_style(groups, group))
         _log_ms(axes)
         axes.set(title=title, xlabel=f"{unit}, logarithmic", ylim=(0, 1.02))
     left.set_ylabel("share of messages")
@@ -168,7 +174,7 @@ def token_delay(measured: Measurements) -> Figure | None:
     lowest = 1e-4
     for group in groups:
         x, later = _tail(group)
-        axes.step(x, np.maximum(later, lowest / 10), where="post", label=group.key.title, **_line_style(groups, group))
+        axes.step(x, np.maximum(later, lowest / 10), where="post", label=label(group.key), **_line_style(groups, group))
     _log_ms(axes)
     axes.set_yscale("log")
     axes.set(ylim=(lowest, 1.3), xlabel="delay from due to received [ms], logarithmic")
@@ -215,7 +221,7 @@ def staircase(measured: Measurements) -> Figure | None:
         axes.step(_from_zero(received_s), so_far, where="post", color=colour(group.key), linewidth=2.6)
         axes.step(_from_zero(due_s), so_far, where="post", color="black", linewidth=0.7, label="as the model made them")
         burst = int(np.unique(tokens.received_ms, return_counts=True)[1].max())
-        axes.set_title(f"{group.key.title}   largest burst: {burst} token{'s' * (burst > 1)}", fontsize=10, pad=3)
+        axes.set_title(f"{label(group.key)}   largest burst: {burst} token{'s' * (burst > 1)}", fontsize=10, pad=3)
         axes.set_ylim(bottom=0)
     rows[0].legend(loc="upper left", fontsize=9)
     rows[-1].set_xlabel("time since the question [s]")
@@ -238,7 +244,7 @@ def requests_and_bytes(measured: Measurements) -> Figure | None:
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, groups, "requests_per_message", "requests per message")
     _bars(right, groups, "bytes_per_message", "bytes per message, both ways [B]")
-    left.set_yticks(range(len(groups)), [g.key.title for g in groups])
+    left.set_yticks(range(len(groups)), [label(g.key) for g in groups])
     left.invert_yaxis()
     return figure
 
@@ -298,7 +304,7 @@ def cpu(measured: Measurements) -> Figure | None:
     axes = figure.subplots()
     for row, group in enumerate(groups):
         _stack(axes, row, group)
-    axes.set_yticks(range(len(groups)), [g.key.title for g in groups])
+    axes.set_yticks(range(len(groups)), [label(g.key) for g in groups])
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel(f"CPU time per token [{METRICS['cpu_us_per_token'].unit.partition('/')[0]}]")

@@ -66,7 +66,7 @@ def _claims(folder: RunFolder, run: Run) -> list[Claim]:
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """Table, verdicts, doubts, void cells and the report's path; fits 100 columns."""
+    """Table, verdicts, doubts and void cells; fits 100 columns. The caller says where the report is."""
     console.print(_table(summary.measured.groups))
     question = ""
     for verdict in summary.verdicts:
@@ -84,7 +84,6 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
     if len(lines) > MAX_LINES:
         console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
-    console.print(Text(f"report: {summary.report}"), soft_wrap=True)
 
 
 _COLUMNS = (

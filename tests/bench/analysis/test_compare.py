@@ -1,0 +1,91 @@
+"""Two runs: refused when they are not alike, silent about noise, loud about regressions."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.analysis.compare import ComparisonError, compare, print_comparison
+from bench.analysis.synthetic import Caricature, synthetic_run
+from bench.store import RunFolder
+
+SSE = Caricature("sse", delay_ms=0.5)
+COPY = Caricature("sse", "copy=aa", delay_ms=0.5)
+
+
+def run_in(folder: Path, seed: int, *field: Caricature, blocks: int = 8) -> RunFolder:
+    return synthetic_run(folder, blocks=blocks, messages=30, tokens=20, field=field or (SSE, COPY), seed=seed)
+
+
+def changed(folder: RunFolder, **changes: Any) -> RunFolder:
+    run = folder.load()
+    for name, value in changes.items():
+        setattr(run, name, value)
+    folder.save(run)
+    return folder
+
+
+def text_of(comparison: Any) -> str:
+    console = Console(width=120, record=True, file=StringIO())
+    print_comparison(comparison, console)
+    return console.export_text()
+
+
+def test_a_run_against_itself_shows_nothing(tmp_path: Path) -> None:
+    run = run_in(tmp_path, 1)
+    found = compare(run, run)
+    assert not found.regressed
+    assert {c.judgement for c in found.changes} == {"no difference"}
+
+
+def test_noise_is_no_regression(tmp_path: Path) -> None:
+    found = compare(run_in(tmp_path, 1), run_in(tmp_path, 2))
+    assert not found.regressed
+    assert "0 changes beyond noise" in text_of(found)
+
+
+def test_a_slower_run_is_a_regression_and_the_way_back_an_improvement(tmp_path: Path) -> None:
+    slow = (Caricature("sse", delay_ms=1.0), Caricature("sse", "copy=aa", delay_ms=1.0))
+    a, b = run_in(tmp_path, 1), run_in(tmp_path, 2, *slow)
+    found = compare(a, b)
+    worse = {c.column for c in found.changes if c.judgement == "regression"}
+    assert {"delay_ms_p50", "delay_ms_p95", "ttft_overhead_ms_p50"} <= worse
+    assert found.regressed
+    assert "regression" in text_of(found)
+    back = compare(b, a)
+    assert not back.regressed
+    assert worse == {c.column for c in back.changes if c.judgement == "improvement"}
+
+
+def test_failing_messages_are_a_regression(tmp_path: Path) -> None:
+    field = (Caricature("sse", delay_ms=0.5, failing=0.5), Caricature("sse", "copy=aa", delay_ms=0.5, failing=0.5))
+    found = compare(run_in(tmp_path, 1), run_in(tmp_path, 1, *field))
+    assert "completed_ratio" in {c.column for c in found.changes if c.judgement == "regression"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"machine": {"cpu": "other", "cores": 2}}, "another machine: cpu"),
+        ({"plan": {"blocks": 8, "stream": {"profile": "fast"}}}, "another plan: stream"),
+        ({"time_scale": 20.0}, "time scale"),
+    ],
+)
+def test_runs_that_are_not_alike_are_refused(tmp_path: Path, changes: dict[str, Any], word: str) -> None:
+    a, b = run_in(tmp_path, 1, blocks=2), changed(run_in(tmp_path, 1, blocks=2), **changes)
+    with pytest.raises(ComparisonError, match=word):
+        compare(a, b)
+    assert any(word in warning for warning in compare(a, b, force=True).warnings)
+
+
+def test_without_a_control_or_a_common_cell(tmp_path: Path) -> None:
+    a, b = run_in(tmp_path, 1, SSE), run_in(tmp_path, 2, Caricature("sse", delay_ms=50))
+    found = compare(a, b)
+    assert not found.regressed
+    assert any("no A/A control" in warning for warning in found.warnings)
+    with pytest.raises(ComparisonError, match="no valid cell in common"):
+        compare(a, run_in(tmp_path, 1, Caricature("chunked")))

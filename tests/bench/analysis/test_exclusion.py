@@ -1,0 +1,121 @@
+"""Void and failed cells are counted and shown, and are in no number; broken tables are refused."""
+
+from __future__ import annotations
+
+import math
+from io import StringIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from support.runs import Message, RunBuilder
+
+from bench.analysis import reading
+from bench.analysis.groups import measure
+from bench.analysis.metrics import estimate, summary_table
+from bench.analysis.report import print_summary, summarize, write_report
+from bench.analysis.validity import doubts
+from bench.store import RunFolder, StoreError
+
+GOOD = Message([(100, 101), (110, 112)])
+SLOW = Message([(100, 5000), (110, 5000)])
+
+
+def test_void_cells_are_in_no_number(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    for block in (1, 2, 3):
+        run.cell("sse", block, [GOOD])
+    run.cell("sse", 4, [SLOW] * 50, status="void", reasons=["load came late: p99 9.0 ms > 2 ms"])
+    run.cell("sse", 5, [SLOW] * 50, status="void", reasons=["load came late: p99 7.0 ms > 2 ms"])
+    folder = run.write()
+    summary = write_report(folder)
+    row = summary.table.iloc[0]
+    assert (row["streams"], row["ttft_ms_p50"], row["ttft_ms_p50_hi"]) == (3, 101, 101)
+    assert row["valid"]
+    console = Console(width=100, record=True, file=StringIO())
+    print_summary(summary, console)
+    text = console.export_text()
+    for shown in (text, folder.report_path.read_text()):
+        assert "2 of 5 cells are void and 0 failed" in shown
+        assert "p99 9.0 ms" in shown
+        assert "4, 5" in shown
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_row_of_mostly_void_cells_is_not_valid(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD])
+    for block in (2, 3):
+        run.cell("sse", block, [GOOD], status="void", reasons=["busy"])
+        run.cell("chunked", block, [GOOD], status="failed", reasons=["killed"])
+    run.cell("websocket", 1, [], status="pending")
+    folder = run.write()
+    table = summary_table(measure(folder)).set_index("transport")
+    assert table["valid"].to_dict() == {"sse": False, "chunked": False, "websocket": False}
+    assert table["streams"].to_dict() == {"sse": 1, "chunked": 0, "websocket": 0}
+    assert math.isnan(table.loc["chunked", "ttft_ms_p50"])
+    codes = {d.code for d in doubts(measure(folder))}
+    assert {"excluded", "nothing valid", "one block", "no control"} <= codes
+
+
+def test_a_run_in_which_nothing_finished_still_has_a_report(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path, {"status": "failed"})
+    record = run.cell("sse", 1, [], status="pending")
+    folder = run.write()
+    record.status, record.reasons = "failed", ["the server died"]
+    stored = folder.load()
+    stored.cells = [record]
+    folder.save(stored)
+    summary = write_report(folder)
+    assert "the server died" in folder.report_path.read_text()
+    assert summary.table["streams"].tolist() == [0]
+    assert "nothing is known" in summary.verdicts[-1].sentence
+
+
+def test_batches_cut_anywhere_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunBuilder(tmp_path)
+    messages = [Message([(10 * k, 10 * k + k % 4 + 1) for k in range(1, n)]) for n in (3, 9, 2, 7, 30)]
+    run.cell("sse", 1, messages)
+    run.cell("chunked", 1, messages)
+    folder = run.write()
+    columns = ("delay_ms_p50", "burst_tokens_mean", "burst_emitted_mean", "stalls_per_1k_tokens")
+
+    def numbers() -> list[float]:
+        return [estimate(g, c).value for g in measure(folder).groups for c in columns]
+
+    whole = numbers()
+    for rows in (1, 2, 5, 16):
+        monkeypatch.setattr(reading, "BATCH_ROWS", rows)
+        assert numbers() == whole, f"with {rows} rows a batch"
+
+
+def tampered(folder: RunFolder, table: str, change: object) -> None:
+    path = folder.path / f"{table}.parquet"
+    pq.write_table(change(pq.read_table(path)), path)  # type: ignore[operator]
+
+
+def test_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD, GOOD])
+    folder = run.write()
+    tokens = pq.read_table(folder.tokens_path)
+    tampered(folder, "tokens", lambda t: t.take(pa.array([0, 2, 1, 3])))
+    with pytest.raises(StoreError, match="stand together"):
+        measure(folder)
+    pq.write_table(tokens, folder.tokens_path)
+    tampered(folder, "streams", lambda t: t.slice(0, 1))
+    with pytest.raises(StoreError, match="does not have"):
+        measure(folder)
+
+
+def test_tokens_that_do_not_add_up_are_a_doubt(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD, Message([(1, 2)], expected=2, facts={"tokens_lost": 0})])
+    run.cell("sse", 2, [Message([(5, 3)])], clock_offset_ns=2_000_000)
+    summary = summarize(run.write())
+    codes = [d.code for d in summary.doubts]
+    assert "books" in codes
+    assert "early tokens" in codes
+    assert "clocks" in codes

@@ -1,0 +1,154 @@
+"""What is claimed, and what is not: equal cells must not win, real differences must be found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.analysis import histogram, intervals
+from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.validity import doubts
+from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
+from bench.store import CellRecord, Run
+
+SSE, COPY, CHUNKED, WEBSOCKET = Key("sse"), Key("sse", "copy=aa"), Key("chunked"), Key("websocket")
+FIELD = (SSE, COPY, CHUNKED, WEBSOCKET)
+
+
+def group(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: Sequence[float]) -> Group:
+    """40 messages of 5 tokens a block; delays are `slower` times lognormal, with a mood shared by a block's cells."""
+    messages, totals, delays = [], [], {}
+    for block in range(1, blocks + 1):
+        level = slower * mood[block - 1] * rng.lognormal(0, 0.05)
+        overhead = level * rng.lognormal(0, 0.5, 40)
+        rows = {"block": block, "ttft_overhead_ms": overhead, "ttft_ms": 600 + overhead, "completed": True}
+        messages.append(pd.DataFrame({**rows, "intended_start_ns": np.arange(40), "end_ns": 10**10}))
+        token_delays = level * rng.lognormal(0, 0.5, 200)
+        delays[block] = np.bincount(histogram.bins_of(token_delays), minlength=histogram.BINS).astype(np.int32)
+        cpu = 200 * slower * rng.lognormal(0, 0.03)
+        sums = {"messages": 40, "completed": 40, "delivered": 200, "requests": 40, "rows": 200, "reads": 200}
+        totals.append(
+            {"block": block, **sums, "bytes": 18000, "bytes_delivered": 200, "cpu_us": cpu, "redis_cpu_us": 0}
+        )
+    frame = pd.concat(messages).assign(outcome="ok", tokens_lost=0, tokens_duplicated=0)
+    cells = [CellRecord(id=f"{key}{b}", block=b, cell="", transport=key.transport, status="ok") for b in delays]
+    return Group(key, cells, frame, pd.DataFrame(totals).set_index("block"), delays)
+
+
+def run_of(
+    seed: int, *, blocks: int = 10, slower: dict[Key, float] | None = None, field: Sequence[Key] = FIELD
+) -> Measurements:
+    rng = np.random.default_rng(seed)
+    mood = rng.lognormal(0, 0.2, blocks)
+    groups = [group(key, rng, blocks, (slower or {}).get(key, 1.0), mood) for key in field]
+    run = Run(name="x", plan={}, seed=seed, schedule_sha256="", status="complete")
+    return Measurements(run, groups, {}, 0, 0)
+
+
+def claims(found: Sequence[Verdict]) -> list[tuple[str, Key, Key]]:
+    return [(p.column, p.better, p.worse) for v in found for p in v.pairs if p.claimed]
+
+
+@pytest.fixture
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setattr(intervals, "RESAMPLES", 2000)
+    intervals.block_weights.cache_clear()
+    yield
+    intervals.block_weights.cache_clear()
+
+
+@pytest.mark.usefixtures("fewer_resamples")
+@pytest.mark.parametrize("blocks", [5, 10])
+def test_equal_cells_hardly_ever_win(blocks: int) -> None:
+    """Runs in which nothing differs: at most 5 % may claim anything at all (docs/metrics.md has the large trial)."""
+    false_wins = sum(bool(claims(verdicts(run_of(seed, blocks=blocks)))) for seed in range(24))
+    assert false_wins <= 2, f"{false_wins} of 24 runs claimed a difference between equal cells"
+
+
+@pytest.mark.usefixtures("fewer_resamples")
+def test_a_real_shift_of_ten_percent_is_found() -> None:
+    found = wrong = 0
+    for seed in range(10):
+        claimed = claims(verdicts(run_of(seed, blocks=20, slower={CHUNKED: 1.1})))
+        wrong += any(worse != CHUNKED for *_, worse in claimed)
+        found += {("cpu_us_per_token", SSE, CHUNKED), ("cpu_us_per_token", WEBSOCKET, CHUNKED)} <= set(claimed)
+    assert found >= 9
+    assert wrong <= 1
+
+
+def test_a_clear_winner_is_named_with_milliseconds_and_ratio() -> None:
+    found = verdicts(run_of(1, slower={CHUNKED: 3.0, WEBSOCKET: 300.0}))
+    first = found[0]
+    assert first.status == "resolved"
+    assert first.sentence.startswith("At the median, over the model's own time: SSE is first with ")
+    assert "ms" in first.sentence
+    assert "Chunked" in first.sentence
+    assert "×" in first.sentence
+    requests = next(v for v in found if v.column == "requests_per_message")
+    assert requests.sentence == "Requests: SSE, Chunked and WebSocket are equal, 1 requests/message."
+    assert found[-1].question == COMPLETENESS
+    assert found[-1].sentence.startswith("Yes: all 1\u202f600 messages")
+
+
+def test_the_copy_is_no_contestant() -> None:
+    assert all(COPY not in (p.better, p.worse) for v in verdicts(run_of(1)) for p in v.pairs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"field": (SSE, CHUNKED)}, "no A/A control"), ({"blocks": 4}, "4 valid blocks are fewer than 5")],
+)
+def test_without_control_or_blocks_nothing_is_claimed(changes: dict[str, object], reason: str) -> None:
+    found = verdicts(run_of(1, slower={CHUNKED: 100.0}, **changes))  # type: ignore[arg-type]
+    assert {v.status for v in found[:-1]} == {"no claim"}
+    assert all(reason in v.sentence and "Measured: " in v.sentence for v in found[:-1])
+    assert not any(p.claimed for p in found[0].pairs) or "control" in reason
+
+
+def test_a_difference_below_the_controls_is_not_claimed() -> None:
+    """The A/A copy is 30 % off; a transport that is 15 % slower must not be called slower."""
+    measured = run_of(2, blocks=20, slower={COPY: 1.3, CHUNKED: 1.15})
+    assert not any(column != "requests_per_message" for column, *_ in claims(verdicts(measured)))
+    differs = [d for d in doubts(measured) if d.code == "control differs"]
+    assert differs
+    assert "SSE" in differs[0].text
+
+
+def test_cells_under_other_loads_do_not_race() -> None:
+    bursty = (Key("sse", "load=bursty"), Key("sse", "copy=aa load=bursty"), Key("chunked", "load=bursty"))
+    found = verdicts(run_of(1, field=(*FIELD, *bursty)))
+    assert {v.arena for v in found} == {"", "load=bursty"}
+    for verdict in found:
+        assert all(p.better.arena == p.worse.arena for p in verdict.pairs)
+
+
+def test_a_clean_run_has_no_warnings_but_small_samples_are_noted() -> None:
+    found = doubts(run_of(3, blocks=10))
+    assert [d.code for d in found if d.severity == "warning"] == []
+
+
+def test_drift_inside_cells_is_a_doubt() -> None:
+    measured = run_of(4)
+    sse = measured.groups[0].messages
+    sse["ttft_overhead_ms"] += np.tile(np.linspace(0, 5, 40), 10)
+    assert [d.text.partition(" ")[0] for d in doubts(measured) if d.code == "drift"] == ["SSE"]
+
+
+def test_a_machine_that_was_busy_is_a_doubt() -> None:
+    measured = run_of(5)
+    measured.run.machine = {"cores": 2}
+    for cell in measured.groups[0].cells:
+        cell.client_cpu_s, cell.server_cpu_s = 8.0, 9.0  # of 10 s on 2 cores
+    (doubt,) = [d for d in doubts(measured) if d.code == "busy"]
+    assert "SSE (85 %)" in doubt.text
+
+
+def test_scaled_and_unfinished_runs_say_so() -> None:
+    measured = run_of(6)
+    measured.run.time_scale, measured.run.status = 20, "interrupted"
+    texts = " ".join(d.text for d in doubts(measured))
+    assert "divided by 20" in texts
+    assert "interrupted" in texts
