@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -32,9 +33,21 @@ class Reader(Protocol):
 
 
 class Generation:
-    """A started answer: of its `schedule.n` tokens, `produced` have fallen due."""
+    """A started answer: of its `n` tokens, `produced` have fallen due; token i does so at `due_ns[i]`."""
 
-    __slots__ = ("_on_end", "_readers", "delivered", "ended_ns", "produced", "schedule", "start_ns", "stream_id")
+    __slots__ = (
+        "_on_end",
+        "_readers",
+        "_texts",
+        "delivered",
+        "due_ns",
+        "ended_ns",
+        "n",
+        "produced",
+        "schedule",
+        "start_ns",
+        "stream_id",
+    )
 
     def __init__(
         self, stream_id: str, schedule: Schedule, start_ns: int, on_end: Callable[[Generation], object]
@@ -42,6 +55,9 @@ class Generation:
         self.stream_id = stream_id
         self.schedule = schedule
         self.start_ns = start_ns
+        self.n = schedule.n
+        self.due_ns = array("q", [start_ns + offset_ns for offset_ns in schedule.due_ns])
+        self._texts = schedule.texts
         self.produced = 0
         self.ended_ns: int | None = None
         self.delivered = False  # whether its end message was handed to any connection
@@ -64,29 +80,30 @@ class Generation:
 
     def emit(self, now_ns: int) -> int | None:
         """Produce all that is due; the next due time or, after the last token, None (servers.emitter.Emits)."""
-        due_ns, start_ns = self.schedule.due_ns, self.start_ns
-        produced, n = self.produced, len(due_ns)
-        while produced < n and start_ns + due_ns[produced] <= now_ns:
+        due_ns, produced, n = self.due_ns, self.produced, self.n
+        next_ns = None
+        while produced < n:
+            next_ns = due_ns[produced]
+            if next_ns > now_ns:
+                break
             produced += 1
         self.produced = produced
-        next_ns = start_ns + due_ns[produced] if produced < n else None
-        if next_ns is None:
+        if produced == n:
+            next_ns = None
             self.ended_ns = now_ns
             self._on_end(self)
-        for reader in tuple(self._readers):
+        for reader in self._readers:  # nobody comes or goes while they are woken
             reader.wake()
         return next_ns
 
     def token(self, i: int, sent_ns: int) -> bytes:
         """The encoded token message `i`, handed to its transport at `sent_ns`."""
-        schedule = self.schedule
-        text = schedule.texts[i]
-        text_json = _json_texts.get(text) or _text_as_json(text)
-        return encode_token(i, text_json, self.start_ns + schedule.due_ns[i], sent_ns)
+        text = self._texts[i]
+        return encode_token(i, _json_texts.get(text) or _text_as_json(text), self.due_ns[i], sent_ns)
 
     def end(self) -> bytes:
         """The encoded end message."""
-        return encode_end(self.schedule.n, self.schedule.sha256)
+        return encode_end(self.n, self.schedule.sha256)
 
 
 def _text_as_json(text: str) -> bytes:

@@ -142,6 +142,7 @@ class HttpStream:
         self._encode = encode
         self._heartbeat = heartbeat
         self._chunked = request.version >= (1, 1)
+        self.backlog_bytes = transport.get_write_buffer_size
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
         """Send messages in one chunk."""
@@ -151,10 +152,6 @@ class HttpStream:
         """Send what the transport's readers pass over."""
         self._send(self._heartbeat)
 
-    def backlog_bytes(self) -> int:
-        """Bytes that the kernel has not taken yet."""
-        return self._transport.get_write_buffer_size()
-
     async def drain(self) -> None:
         """Return when the transport's buffer is below its limit. Raises OSError when the connection is lost."""
         if self._transport.is_closing():
@@ -162,8 +159,9 @@ class HttpStream:
         await self._writer.drain()
 
     def _send(self, data: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
 
 async def stream_answer(

@@ -54,7 +54,7 @@ class Push:
         self._finished = False
         self._stopped = False
         self._changed = asyncio.Event()
-        self._written_at = time.monotonic()
+        self._written_ns = time.monotonic_ns()
 
     def wake(self) -> None:
         """Write what has fallen due (servers.generation.Reader)."""
@@ -83,7 +83,7 @@ class Push:
             self._generation.unsubscribe(self)
 
     def _write_due(self) -> None:
-        generation, first = self._generation, self._next
+        generation, connection, first = self._generation, self._connection, self._next
         sent_ns = time.monotonic_ns()
         messages: list[bytes] = []
         size = 0
@@ -94,14 +94,16 @@ class Push:
             if size >= BATCH_BYTES:
                 break
         self._next = reached = first + len(messages)
-        end = generation.end() if reached == generation.schedule.n else None
+        end = generation.end() if reached == generation.n else None
         if messages or end is not None:
-            self._connection.write(first, messages, end)
+            connection.write(first, messages, end)
             self._note_sent(len(messages))
-            self._written_at = time.monotonic()
-        self._finished = end is not None
-        self._behind = reached < generation.produced or self._connection.backlog_bytes() > WRITE_LIMIT_BYTES
-        if self._finished or self._behind:
+            self._written_ns = sent_ns
+        if end is not None:
+            self._finished = True
+            self._changed.set()
+        elif reached < generation.produced or connection.backlog_bytes() > WRITE_LIMIT_BYTES:
+            self._behind = True
             self._changed.set()
 
     async def _catch_up(self) -> None:
@@ -125,7 +127,7 @@ class Push:
         except TimeoutError:
             if (self._silence_left(heartbeat_s) or 0) <= 0:
                 self._connection.heartbeat()
-                self._written_at = time.monotonic()
+                self._written_ns = time.monotonic_ns()
 
     def _silence_left(self, heartbeat_s: float | None) -> float | None:
-        return None if heartbeat_s is None else self._written_at + heartbeat_s - time.monotonic()
+        return None if heartbeat_s is None else heartbeat_s - (time.monotonic_ns() - self._written_ns) / 1e9

@@ -78,6 +78,8 @@ async def _answer(request: web.Request, generation: Generation, first: int) -> w
     stream_id = generation.stream_id.encode("ascii")
 
     def encode(index: int, messages: list[bytes], end: bytes | None) -> bytes:
+        if len(messages) == 1 and end is None and index != first:  # nearly always
+            return wire.encode_token(stream_id, index, messages[0])
         events = [wire.encode_token(stream_id, index + k, message) for k, message in enumerate(messages)]
         if index == first:
             events.insert(0, wire.encode_retry())
