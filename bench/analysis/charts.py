@@ -345,7 +345,7 @@ CHARTS = (
         "requests_bytes",
         "Requests and bytes per message",
         "Shorter is cheaper. Whiskers are 95 % intervals.",
-        "Requests: HTTP requests, or chat requests on a WebSocket, repeated ones included. Bytes: payload at the "
+        "Requests: HTTP requests, a WebSocket's upgrade among them, and chat requests on it. Bytes: payload at the "
         "client's sockets both ways, headers and framing included, TCP and IP headers not.",
         requests_and_bytes,
     ),

@@ -64,7 +64,9 @@ class Key(NamedTuple):
 class Group:
     """Everything measured of one row: its cells in all blocks, and the messages of the valid ones.
 
-    `totals` has a row per valid block: sums of what costs are made of. `delays` the delay histograms of those blocks.
+    `messages` are rows of streams.parquet with `ttft_ms`, `ttft_overhead_ms` (infinite for failures) and `answer_ms`,
+    from the question to the model's last token. `totals` has a row per valid block: sums of what costs are made of;
+    `delays` the delay histograms of those blocks.
     """
 
     key: Key
@@ -122,6 +124,7 @@ def measure(folder: RunFolder) -> Measurements:
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
+    messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
     valid = messages[_in_valid_cells(run, messages)]
     # An answer asked for again starts from nothing, but the tokens of the first one were received all the same.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()

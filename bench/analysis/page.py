@@ -134,19 +134,25 @@ def _row(group: Group, first: list[tuple[str, str]], columns: Sequence[str]) -> 
 
 
 def excluded_lines(cells: Sequence[CellRecord]) -> list[Excluded]:
-    """Void and failed cells for people: blocks with the same fate in one line."""
+    """Void and failed cells for people: all blocks of a cell in one line, each kind of reason once."""
 
-    def fate(cell: CellRecord) -> tuple[str, str, str]:
-        # Numbers inside a reason differ from block to block; what stands before them says the kind.
-        return cell.cell, cell.status, "; ".join(reason.partition(":")[0] for reason in cell.reasons)
+    def fate(cell: CellRecord) -> tuple[str, str]:
+        return cell.cell, cell.status
 
     lines = []
-    for (name, status, _), alike in groupby(sorted(cells, key=lambda c: (fate(c), c.block)), key=fate):
+    for (name, status), alike in groupby(sorted(cells, key=lambda c: (fate(c), c.block)), key=fate):
         same = list(alike)
-        more = f" (and similar in {len(same) - 1} more)" if len(same) > 1 else ""
-        why = "; ".join(same[0].reasons) or "no reason given"
-        lines.append(Excluded(name, status, ", ".join(str(c.block) for c in same), why + more))
+        lines.append(Excluded(name, status, ", ".join(str(c.block) for c in same), _why(same)))
     return lines
+
+
+def _why(cells: Sequence[CellRecord]) -> str:
+    """The first reason of each kind, and how often that kind came; a kind is what stands before the numbers."""
+    kinds: dict[str, list[str]] = {}
+    for reason in (reason for cell in cells for reason in cell.reasons):
+        kinds.setdefault(reason.partition(":")[0], []).append(reason)
+    texts = [same[0] + (f" (in {len(same)} blocks)" if len(same) > 1 else "") for same in kinds.values()]
+    return "; ".join(texts) or "no reason given"
 
 
 def _by_question(verdicts: Sequence[Verdict]) -> list[tuple[str, str, list[Verdict]]]:

@@ -45,7 +45,8 @@ class TokenCounts:
     `delays` are histograms (bench.analysis.histogram) over the first receipt of each token. `rows` counts receipts,
     repeated ones included, `reads` the client reads that completed at least one token, `emissions` the moments at
     which the model produced the received tokens, `early` tokens that came before they were due (wrong clocks).
-    `received` has a row per message: how many different tokens it got.
+    `received` and `last_due_ns` have a row per message: how many different tokens it got, and when the model produced
+    the last of them.
     """
 
     delays: NDArray[np.int32]
@@ -56,6 +57,7 @@ class TokenCounts:
     stalls: Ints
     early: Ints
     received: Ints
+    last_due_ns: Ints
     samples: dict[int, MessageTokens] = field(default_factory=dict)
 
     @classmethod
@@ -63,7 +65,8 @@ class TokenCounts:
         """Nothing counted yet. Pages of the big table that stay untouched take no memory."""
         rows, reads, tokens, emissions, stalls, early = np.zeros((6, cells), np.int64)
         delays = np.zeros((cells, histogram.BINS), np.int32)
-        return cls(delays, rows, reads, tokens, emissions, stalls, early, np.zeros(messages, np.int64))
+        received, last_due_ns = np.zeros((2, messages), np.int64)
+        return cls(delays, rows, reads, tokens, emissions, stalls, early, received, last_due_ns)
 
 
 @dataclass
@@ -194,6 +197,8 @@ class _Counter:
         self._tally(self._counts.stalls, cell[(gap_excess_ns > STALL_NS) & ~starts])
         self._tally(self._counts.early, cell[delay_ns < 0])
         self._counts.received += np.bincount(batch.message, minlength=len(self._counts.received))
+        ends = np.append(starts[1:], True)
+        self._counts.last_due_ns[batch.message[ends]] = batch.due_ns[ends]
         bins = histogram.bins_of(delay_ns / 1e6)
         for begin, end in pairwise([*np.flatnonzero(_changes(cell)).tolist(), len(cell)]):
             low = bins[begin:end].min()

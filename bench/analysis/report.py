@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +20,9 @@ from rich.text import Text
 from bench.analysis import charts, page
 from bench.analysis.groups import Group, Measurements, measure
 from bench.analysis.metrics import estimate, summary_table
-from bench.analysis.story import Claim, claims_of
+from bench.analysis.story import Claim, claims_in
 from bench.analysis.validity import Doubt, doubts
-from bench.analysis.verdicts import Verdict, verdicts
+from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.analysis.wording import number
 from bench.store import Run, RunFolder, replace_file
 
@@ -55,27 +56,19 @@ def write_report(folder: RunFolder) -> Summary:
     replace_file(folder.path / "summary.csv", summary.table.to_csv(index=False, float_format="%.6g").encode())
     drawn = charts.write_charts(summary.measured, folder.charts_path)
     pictures = [(chart, folder.charts_path / f"{chart.name}.svg") for chart in drawn]
-    html = page.render(summary.measured, summary.verdicts, summary.doubts, _claims(folder, summary.run), pictures)
+    html = page.render(summary.measured, summary.verdicts, summary.doubts, _claims(summary.measured), pictures)
     replace_file(folder.report_path, html.encode())
     return summary
 
 
-def _claims(folder: RunFolder, run: Run) -> list[Claim]:
-    wanted = bool(run.plan.get("story")) and folder.streams_path.exists()
-    return claims_of(folder) if wanted else []
+def _claims(measured: Measurements) -> list[Claim]:
+    return claims_in(measured) if measured.run.plan.get("story") else []
 
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Table, verdicts, doubts and void cells; fits 100 columns. The caller says where the report is."""
     console.print(_table(summary.measured.groups))
-    question = ""
-    for verdict in summary.verdicts:
-        heading = f"{verdict.question} ({verdict.arena})" if verdict.arena else verdict.question
-        if heading != question:
-            question = heading
-            console.print(Text(heading, style="bold"))
-        style = "green" if verdict.status == "resolved" else "yellow"
-        console.print(Padding(Text(verdict.sentence, style=style), (0, 0, 0, 2)))
+    _print_verdicts(summary.verdicts, console)
     for doubt in summary.doubts:
         style = "bold red" if doubt.severity == "warning" else "dim"
         console.print(Text(f"{doubt.severity}: {doubt.text}", style=style))
@@ -84,6 +77,18 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
     if len(lines) > MAX_LINES:
         console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
+
+
+def _print_verdicts(found: Sequence[Verdict], console: Console) -> None:
+    """The first race's answers and whether everything arrived; the page has the other races too."""
+    shown = [v for v in found if v.arena == found[0].arena or v.question == COMPLETENESS]
+    for question, answers in groupby(shown, key=lambda v: f"{v.question} ({v.arena})" if v.arena else v.question):
+        console.print(Text(question, style="bold"))
+        for verdict in answers:
+            style = "green" if verdict.status == "resolved" else "yellow"
+            console.print(Padding(Text(verdict.sentence, style=style), (0, 0, 0, 2)))
+    if len(shown) < len(found):
+        console.print(Text(f"{len(found) - len(shown)} answers about other loads or profiles are in the report."))
 
 
 _COLUMNS = (

@@ -75,7 +75,7 @@ def _few_blocks(measured: Measurements) -> Iterator[Doubt]:
         yield Doubt(
             "one block", "warning", "Rows with a single valid block have no intervals: nothing says how sure they are."
         )
-    elif fewest < MIN_BLOCKS:
+    elif 0 < fewest < MIN_BLOCKS:
         text = f"Some rows have {fewest} valid blocks: intervals are rough, and below {MIN_BLOCKS} nothing is claimed."
         yield Doubt("few blocks", "warning", text)
 
@@ -92,7 +92,7 @@ def _few_messages(measured: Measurements) -> Iterator[Doubt]:
 def _control(measured: Measurements) -> Iterator[Doubt]:
     by_key = {g.key: g for g in measured.groups if g.blocks}
     controls = [g for g in by_key.values() if g.key.is_control and g.key.original in by_key]
-    if not controls:
+    if by_key and not controls:
         yield Doubt(
             "no control", "warning", "No A/A control: how much two equal cells differ is unknown, so no win is claimed."
         )

@@ -40,6 +40,7 @@ def test_void_cells_are_in_no_number(tmp_path: Path) -> None:
     for shown in (text, folder.report_path.read_text()):
         assert "2 of 5 cells are void and 0 failed" in shown
         assert "p99 9.0 ms" in shown
+        assert "in 2 blocks" in shown
         assert "4, 5" in shown
     assert max(map(len, text.splitlines())) <= 100
 
@@ -69,6 +70,7 @@ def test_a_run_in_which_nothing_finished_still_has_a_report(tmp_path: Path) -> N
     stored.cells = [record]
     folder.save(stored)
     summary = write_report(folder)
+    assert [d.code for d in summary.doubts] == ["unfinished", "excluded", "nothing valid"]
     assert "the server died" in folder.report_path.read_text()
     assert summary.table["streams"].tolist() == [0]
     assert "nothing is known" in summary.verdicts[-1].sentence
