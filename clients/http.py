@@ -8,7 +8,7 @@ decoded there as well. The WebSocket client does the same, so that the transport
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
@@ -195,7 +195,7 @@ class _Handler(ResponseHandler):
     def __init__(self, client: HttpClient) -> None:
         super().__init__(asyncio.get_running_loop())
         self._client = client
-        self._pump: _Pump | None = None
+        self.pump: _Pump | None = None
         self._metered: asyncio.BaseTransport | None = None
         self.read_ns = 0
         self.is_lost = False
@@ -212,33 +212,34 @@ class _Handler(ResponseHandler):
             super().data_received(data)
             return
         self.read_ns = monotonic_ns()
-        super().data_received(data)
-        if self._pump is not None:
-            self._pump.on_read()
+        ResponseHandler.data_received(self, data)
+        pump = self.pump
+        if pump is not None:
+            pump.on_read(self.read_ns)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """A response's head is complete (aiohttp calls this while it parses a read)."""
         message, payload = data
         self._client.handler = self
-        self._pump = self._client.pump if message.code == 200 else None
-        if self._pump is not None:
-            self._pump.attach(self, payload)
+        self.pump = self._client.pump if message.code == 200 else None
+        if self.pump is not None:
+            self.pump.attach(self, payload)
         super().feed_data(data, size)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp calls this after each piece taken, to no effect unless it had paused, but at a cost.
         if self._reading_paused:
             super().resume_reading(resume_parser)
-            if self._pump is not None:
-                self._loop.call_soon(self._pump.on_read)
+            if self.pump is not None:
+                self._loop.call_soon(self.pump.on_read, self.read_ns)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost, self.lost = True, exc
         if self._metered is not None:
             self._client.meter.lost(self._metered)
         super().connection_lost(exc)
-        if self._pump is not None:
-            self._pump.on_lost(self.exception())
+        if self.pump is not None:
+            self.pump.on_lost(self.exception())
 
 
 class _Pump:
@@ -246,22 +247,24 @@ class _Pump:
 
     def __init__(self, decoder: Decoder, ledger: Ledger) -> None:
         self._loop = asyncio.get_running_loop()
-        self._feed = decoder.feed
-        self._ledger = ledger
+        self._decode, self._enter, self._ledger = decoder.feed, ledger.add, ledger
         self._handler: _Handler | None = None
-        self._content: aiohttp.StreamReader | None = None
+        self._take: Callable[[], bytes] | None = None  # what has come of the body; None before it and after its end
+        self._complete = False
         self._linger: asyncio.TimerHandle | None = None
         self.done = self._loop.create_future()
         self.failure: BaseException | None = None
 
     def attach(self, handler: _Handler, content: aiohttp.StreamReader) -> None:
         """The response has begun on this connection."""
-        self._handler, self._content = handler, content
+        self._handler, self._take = handler, content.read_nowait
+        content.on_eof(self._note_complete)
 
     def detach(self) -> None:
         """Nobody waits for it any more."""
+        self._take = None
         if self._handler is not None:
-            self._handler._pump = None
+            self._handler.pump = None
         if self._linger is not None:
             self._linger.cancel()
 
@@ -269,31 +272,34 @@ class _Pump:
         """When anything was read last."""
         return self._handler.read_ns if self._handler is not None else monotonic_ns()
 
-    def on_read(self) -> None:
-        """Something was read, or the connection was lost."""
-        content, handler = self._content, self._handler
-        if content is None or handler is None or self.done.done():
+    def on_read(self, read_ns: int) -> None:
+        """Something was read at `read_ns`."""
+        if self._take is None:
             return
         try:
-            if data := content.read_nowait():
-                self._ledger.add(self._feed(data), handler.read_ns)
+            if data := self._take():
+                self._enter(self._decode(data), read_ns)
         except ProtocolError as error:
-            self._ledger.add(error.messages, handler.read_ns)
+            self._enter(error.messages, read_ns)
             self._finish(NotTheFormat(str(error)))
         except Exception as error:  # what aiohttp found wrong with the response
             self._finish(error)
-        else:
-            if content.at_eof():
-                self._finish(None)
-            elif self._ledger.end is not None and self._linger is None:
-                self._linger = self._loop.call_later(LINGER_S, self._finish, None)
+        if self._complete:
+            self._finish(None)
+        elif self._ledger.end is not None and self._linger is None:
+            self._linger = self._loop.call_later(LINGER_S, self._finish, None)
 
     def on_lost(self, error: BaseException | None) -> None:
         """The connection is gone; `error` is what aiohttp holds against it."""
-        self.on_read()
+        self.on_read(self.last_read_ns())
         self._finish(error or aiohttp.ClientPayloadError("the connection was lost"))
 
+    def _note_complete(self) -> None:
+        """aiohttp has parsed the end of the response, in the read that is about to be announced."""
+        self._complete = True
+
     def _finish(self, failure: BaseException | None) -> None:
+        self._take = None
         if not self.done.done():
             self.failure = failure
             self.done.set_result(None)

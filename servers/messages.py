@@ -53,7 +53,8 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorMessage
 
 
-_decode_token = msgspec.json.Decoder(TokenMessage).decode
+decode_token = msgspec.json.Decoder(TokenMessage).decode
+"""Read a token message. Raises ValueError (or RecursionError) for anything else, an end message too."""
 _decode_end = msgspec.json.Decoder(EndMessage).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
@@ -81,7 +82,7 @@ def encode_error(code: str, message: str) -> bytes:
 def decode(data: bytes | str) -> TokenMessage | EndMessage:
     """Read a token or an end message. Raises ProtocolError for anything else."""
     try:
-        return _decode_token(data)
+        return decode_token(data)
     except (ValueError, RecursionError) as not_a_token:
         try:
             end = _decode_end(data)

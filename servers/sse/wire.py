@@ -26,6 +26,8 @@ RETRY_MS = 1000
 HEARTBEAT: bytes = b": heartbeat\n"
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,64})/(0|[1-9][0-9]{0,17})", re.ASCII)
 
+_plain_event = re.compile(rb"id: ([^\r\n\0]*+)\ndata: ([^\r\n]*+)\n\n").match
+
 
 def encode_token(stream_id: bytes, i: int, message: bytes) -> bytes:
     """The event of token `i`; `message` is its encoded token message."""
@@ -51,34 +53,57 @@ def parse_event_id(value: str) -> tuple[str, int]:
 
 
 class Decoder:
-    """Bytes of an event stream in, messages out."""
+    """Bytes of an event stream in, messages out.
+
+    Nearly every read holds whole events as `encode_token` writes them. Those are read in a quick way, which knows when
+    it does not understand something; then the exact way, by the standard, decides what it means.
+    """
 
     def __init__(self, limit_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self._events = EventDecoder(limit_bytes)
+        self._exact = EventDecoder(limit_bytes)
         self._limit_bytes = limit_bytes
+        self._quick_id: bytes | None = None  # of the last event, if that was read in the quick way
 
     @property
     def last_event_id(self) -> str:
         """The id of the last complete event, "" before the first."""
-        return self._events.last_event_id
+        self._tell_exact()
+        return self._exact.last_event_id
 
     @property
     def retry_ms(self) -> int | None:
         """The server's wish for how long to wait before connecting again."""
-        return self._events.retry_ms
+        return self._exact.retry_ms
 
     def feed(self, data: bytes) -> list[TokenMessage | EndMessage]:
         """The messages that `data` completes; `[DONE]` and events of unknown type are passed over.
 
         Raises ProtocolError, with the messages before the fault.
         """
-        if self._events.at_boundary and data[:4] == b"id: " and data[-2:] == b"\n\n":
-            found = self._whole_events(data)
-            if found is not None:
+        size = len(data)
+        if self._exact.at_boundary and size <= self._limit_bytes:
+            found: list[TokenMessage | EndMessage] = []
+            at, event = 0, None
+            try:
+                while at < size and (event := _plain_event(data, at)):
+                    found.append(messages.decode_token(event[2]))
+                    at = event.end()
+            except (ValueError, RecursionError):
+                event = None
+            if event is not None:
+                self._quick_id = event[1]
                 return found
-        found = []
+        return self._feed_exact(data)
+
+    def finish(self) -> int:
+        """The connection has ended: how many bytes of an unfinished event are discarded, as the standard says."""
+        return self._exact.pending_bytes
+
+    def _feed_exact(self, data: bytes) -> list[TokenMessage | EndMessage]:
+        self._tell_exact()
+        found: list[TokenMessage | EndMessage] = []
         try:
-            for event in self._events.feed(data):
+            for event in self._exact.feed(data):
                 if event.type in ("message", "end") and event.data != "[DONE]":
                     found.append(messages.decode(event.data))
         except ProtocolError as error:
@@ -86,25 +111,7 @@ class Decoder:
             raise
         return found
 
-    def finish(self) -> int:
-        """The connection has ended: how many bytes of an unfinished event are discarded, as the standard says."""
-        return self._events.pending_bytes
-
-    def _whole_events(self, data: bytes) -> list[TokenMessage | EndMessage] | None:
-        """The quick way for what nearly every read holds: whole events as `encode_token` writes them.
-
-        None if `data` is anything else, and then nothing has changed: the exact way decides what it means.
-        """
-        if b"\r" in data or b"\0" in data or len(data) > self._limit_bytes:
-            return None
-        found = []
-        try:
-            for block in data[:-2].split(b"\n\n"):
-                id_line, data_line = block.split(b"\n")
-                if id_line[:4] != b"id: " or data_line[:6] != b"data: ":
-                    return None
-                found.append(messages.decode(data_line[6:]))
-        except ValueError:
-            return None
-        self._events.skip(id_line[4:])
-        return found
+    def _tell_exact(self) -> None:
+        if self._quick_id is not None:
+            self._exact.skip(self._quick_id)
+            self._quick_id = None
