@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -164,25 +165,34 @@ def _conclude(folder: RunFolder, run: Run, console: Console) -> int:
 
 def _report(folder: RunFolder, console: Console) -> None:
     from bench.analysis.report import print_summary, write_report
+    from bench.analysis.story import claims_in, print_claims
 
-    print_summary(write_report(folder), console)
-    if folder.load().plan.get("story"):
-        from bench.analysis.story import claims_of, print_claims
-
-        print_claims(claims_of(folder), console)
+    summary = write_report(folder)
+    print_summary(summary, console)
+    if summary.run.plan.get("story"):
+        print_claims(claims_in(summary.measured), console)
     console.print(f"Report: {folder.report_path}", highlight=False, soft_wrap=True)
 
 
-@cli.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    add_help_option=False,
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="TRANSPORT [OPTIONS]")
-def serve(arguments: tuple[str, ...]) -> object:
-    """Serve the simulated stream over one transport (`tokenderby serve --help`)."""
-    from servers.__main__ import main as serve_main
+def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
+    """Add a command that lives in another part, which is imported only when it is called."""
 
-    return serve_main.main(list(arguments), prog_name="tokenderby serve", standalone_mode=False)
+    def call(arguments: tuple[str, ...]) -> object:
+        command: click.Command = getattr(import_module(module), attribute)
+        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False)
+
+    words = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+    cli.add_command(
+        click.Command(
+            name, params=[words], callback=call, help=summary, add_help_option=False, context_settings=settings
+        )
+    )
+
+
+_elsewhere("serve", "servers.__main__", "main", "Serve the simulated stream over one transport.")
+_elsewhere("proxy", "bench.proxy.cli", "proxy", "Put an intermediary in front of a server.")
+_elsewhere("profiles", "bench.proxy.cli", "profiles", "List the intermediaries that a proxy can be.")
 
 
 @cli.command()
@@ -218,9 +228,29 @@ def report(run: str) -> None:
     try:
         folder = open_run(run)
         folder.merge()
+        _report(folder, Console())
     except StoreError as error:
         raise click.UsageError(f"RUN: {error}") from None
-    _report(folder, Console())
+
+
+@cli.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
+def compare(run_a: str, run_b: str, force: bool) -> int:
+    """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression."""
+    from rich.console import Console
+
+    from bench.analysis.compare import ComparisonError, print_comparison
+    from bench.analysis.compare import compare as compared
+    from bench.store import StoreError, open_run
+
+    try:
+        comparison = compared(open_run(run_a), open_run(run_b), force=force)
+    except (ComparisonError, StoreError) as error:
+        raise click.UsageError(str(error)) from None
+    print_comparison(comparison, Console())
+    return FAILED if comparison.regressed else DONE
 
 
 def _fail(code: int, message: str) -> NoReturn:

@@ -19,6 +19,8 @@ import msgspec
 from msgspec import Meta
 
 from bench.checks import PlanError, check_keys, to_struct, unknown
+from bench.proxy import profile as proxy_profiles
+from clients.arrivals import TraceError, read_trace
 from clients.job import Load
 from servers.recording import load as load_recording
 from servers.stream import StreamError, StreamSpec
@@ -70,7 +72,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reuse: bool = True  # keep connections for later requests
     stream: str = ""  # one of [streams]
     wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
-    profile: Name = "direct"
+    profile: str = "direct"  # what stands between client and server: a proxy profile's name, or one's own file
     recovery: Recovery = "none"
 
     @property
@@ -86,9 +88,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return " ".join(f"{word}={value}" for word, value in self.variant.items())
 
     @property
+    def profile_name(self) -> str:
+        """The profile without its folder and ending, if it is a file of the user's own."""
+        return Path(self.profile).name.removesuffix(".toml")
+
+    @property
     def key(self) -> str:
         """What names this cell in every block, e.g. "websocket heartbeat=15 aws-alb resume"."""
-        profile = self.profile if self.profile != "direct" else ""
+        profile = self.profile_name if self.profile != "direct" else ""
         recovery = self.recovery if self.recovery != "none" else ""
         return " ".join(filter(None, (self.transport, self.variant_text, profile, recovery)))
 
@@ -160,7 +167,7 @@ def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
         "stream": _stream(table.get("stream", {"profile": "hosted"}), "[stream]", folder),
         "streams": _tables(table, "streams", lambda t, w: _stream(t, w, folder)),
         "validity": to_struct(table.get("validity", {}), Validity, "[validity]"),
-        "cells": _cells(table.get("cells")),
+        "cells": _cells(table.get("cells"), folder),
     }
     plan = to_struct(parsed, Plan, "plan")
     _check_references(plan)
@@ -201,20 +208,23 @@ def _stream(value: object, where: str, folder: Path) -> dict[str, Any]:
     return table
 
 
-def _cells(value: object) -> list[Cell]:
+def _cells(value: object, folder: Path) -> list[Cell]:
     if not isinstance(value, list | tuple) or not value:
         raise PlanError("plan: takes at least one [[cells]] table with a transport")
-    return [cell for number, table in enumerate(value, 1) for cell in _expand(table, f"[[cells]] {number}")]
+    return [cell for number, table in enumerate(value, 1) for cell in _expand(table, f"[[cells]] {number}", folder)]
 
 
-def _expand(value: object, where: str) -> Iterable[Cell]:
+def _expand(value: object, where: str, folder: Path) -> Iterable[Cell]:
     """The cells of one table: one for each combination of its lists' values."""
     if isinstance(value, Cell):
         value = msgspec.to_builtins(value)
     table = _table(value, where)
     choices = [each if isinstance(each, list) else [each] for each in table.values()]
     for values in itertools.product(*choices):
-        cell = to_struct(dict(zip(table, values, strict=True)), Cell, where)
+        chosen = dict(zip(table, values, strict=True))
+        if str(chosen.get("profile", "")).endswith(".toml"):
+            chosen = _with_file(chosen, "profile", where, folder)
+        cell = to_struct(chosen, Cell, where)
         _check_cell(cell, where)
         yield cell
 
@@ -225,13 +235,17 @@ def _check_cell(cell: Cell, where: str) -> None:
     for word, transports in _WORD_IS_FOR.items():
         if word in cell.variant and cell.transport not in transports:
             raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
-    if cell.profile not in profile_names() and not cell.profile.endswith(".toml"):
-        raise unknown(f"{where} profile", cell.profile, profile_names())
+    if cell.profile != "direct":
+        _check_profile(cell.profile, where)
 
 
-def profile_names() -> list[str]:
-    """What may stand between client and server."""
-    return ["direct"]
+def _check_profile(profile: str, where: str) -> None:
+    if not profile.endswith(".toml") and profile not in proxy_profiles.names():
+        raise unknown(f"{where} profile", profile, ["direct", *proxy_profiles.names(), "FILE.toml"])
+    try:
+        proxy_profiles.load(profile)
+    except proxy_profiles.ProfileError as error:
+        raise PlanError(f"{where} profile: {error}") from None
 
 
 def changed(
@@ -300,3 +314,8 @@ def _check_references(plan: Plan) -> None:
     for name, load in {"load": plan.load, **plan.loads}.items():
         if load.arrivals == "trace" and load.trace is None:
             raise PlanError(f'[{name}] trace: arrivals = "trace" takes a file in Azure\'s format')
+        if load.trace is not None:
+            try:
+                read_trace(Path(load.trace), load.trace_s)
+            except TraceError as error:
+                raise PlanError(f"[{name}] trace: {error}") from None

@@ -27,7 +27,7 @@ def _pending(cell: Cell, block: int, order: int) -> CellRecord:
         cell=cell.key,
         transport=cell.transport,
         variant=cell.variant_text,
-        profile=cell.profile,
+        profile=cell.profile_name,
         recovery=cell.recovery,
         order=order,
     )

@@ -1,4 +1,5 @@
-"""What the load talks to: a server of ours for each transport (and its Redis), or one that runs already."""
+"""What the load talks to: a server of ours for each transport (and its Redis), or one that runs already, and the proxy
+that a cell's profile puts in front of it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import psutil
 from bench.plan import Cell, Plan
 from bench.running.processes import Child, PartDied
 
-READY_S = 30.0  # a server that has not said where it listens by then is given up
+READY_S = 30.0  # a process that has not said where it listens by then is given up
 _WATCH_S = 0.2
 
 
@@ -26,15 +27,16 @@ class Counters(msgspec.Struct):
     cpu_seconds: float | None = None
     redis_commands: int | None = None
     redis_pid: int | None = None
+    emit_lag_us_p99: float | None = None
 
 
-@dataclass
-class Endpoint:
-    """A server that can be asked at `url`. `server` is None where it is not ours."""
+@dataclass(frozen=True)
+class Server:
+    """A server that can be asked at `url`. `child` is None where it is not ours, `redis` where it started none."""
 
     transport: str
     url: str
-    server: Child | None = None
+    child: Child | None = None
     redis: psutil.Process | None = None
 
     async def counters(self, http: aiohttp.ClientSession) -> Counters:
@@ -45,20 +47,28 @@ class Endpoint:
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
             return Counters()
 
-    def redis_cpu_s(self) -> float | None:
-        """CPU seconds of the Redis that our server started, so far."""
-        try:
-            return sum(self.redis.cpu_times()[:2]) if self.redis else None
-        except psutil.Error:
-            return None
-
     def failure(self) -> PartDied | None:
         """What has died, if anything."""
-        if self.server and not self.server.alive:
-            return self.server.obituary()
+        if self.child and not self.child.alive:
+            return self.child.obituary()
         if self.redis and not _runs(self.redis):
             return PartDied(f"the Redis of the {self.transport} server died")
         return None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a cell's load goes: to the server, or to the proxy before it."""
+
+    server: Server
+    url: str
+    proxy: Child | None = None
+
+    def failure(self) -> PartDied | None:
+        """What has died, if anything."""
+        if self.proxy and not self.proxy.alive:
+            return self.proxy.obituary()
+        return self.server.failure()
 
     async def died(self) -> PartDied:
         """Wait until a part dies; for ever, if all live."""
@@ -77,9 +87,9 @@ def _runs(process: psutil.Process) -> bool:
 
 @dataclass
 class Fleet:
-    """The endpoints of one block: fresh servers, started together, started again when one has died.
+    """The servers and proxies of one block: fresh, started together, started again when one has died.
 
-    `targets` maps a transport to the URL of a server that runs already; `logs` is a folder for standard error.
+    `targets` maps a transport to the URL of a server that runs already; `logs` is a folder for what they say.
     """
 
     plan: Plan
@@ -88,44 +98,74 @@ class Fleet:
     cpus: list[int]
     targets: Mapping[str, str] = field(default_factory=dict)
     redis_url: str | None = None
-    _endpoints: dict[tuple[str, float, str], Endpoint] = field(default_factory=dict)
+    _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
+    _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
 
     async def start(self, cells: Iterable[Cell]) -> None:
         """Start what `cells` need. What cannot start is left out: `endpoint` says why."""
-        unique = {self._key(cell): cell for cell in cells}
-        await asyncio.gather(*(self.endpoint(cell) for cell in unique.values()), return_exceptions=True)
+        cells = list(cells)
+        servers = {self._server_key(cell): cell for cell in cells}
+        await asyncio.gather(*map(self._server, servers.values()), return_exceptions=True)
+        proxies = {(*self._server_key(cell), cell.profile): cell for cell in cells}
+        await asyncio.gather(*map(self.endpoint, proxies.values()), return_exceptions=True)
 
     async def endpoint(self, cell: Cell) -> Endpoint:
         """The endpoint for `cell`, started if it is not there or has died. Raises PartDied."""
-        key = self._key(cell)
-        endpoint = self._endpoints.pop(key, None)
-        if endpoint and endpoint.failure():
-            await self._stop(endpoint)
-            endpoint = None
-        self._endpoints[key] = endpoint = endpoint or await self._open(cell)
+        server = await self._server(cell)
+        if cell.profile == "direct":
+            return Endpoint(server, server.url)
+        key = server.url, cell.profile
+        endpoint = self._proxies.pop(key, None)
+        if endpoint is None or endpoint.failure():
+            endpoint = await self._open_proxy(cell, server)
+        self._proxies[key] = endpoint
         return endpoint
 
-    def _key(self, cell: Cell) -> tuple[str, float, str]:
-        return cell.transport, cell.heartbeat, str(self.plan.stream_of(cell).get("recording", ""))
+    def _server_key(self, cell: Cell) -> tuple[object, ...]:
+        return cell.transport, cell.heartbeat, self.plan.stream_of(cell).get("recording")
 
-    async def _open(self, cell: Cell) -> Endpoint:
+    async def _server(self, cell: Cell) -> Server:
+        key = self._server_key(cell)
+        server = self._servers.pop(key, None)
+        if server and server.failure():
+            await _stop(server.child)
+            server = None
+        self._servers[key] = server = server or await self._open_server(cell)
+        return server
+
+    async def _open_server(self, cell: Cell) -> Server:
         if cell.transport in self.targets:
-            return Endpoint(cell.transport, self.targets[cell.transport].rstrip("/"))
-        name = f"{cell.transport} server"
-        child = await Child.start(name, self._argv(cell), self.logs / f"{cell.transport}.log", self.cpus)
+            return Server(cell.transport, self.targets[cell.transport].rstrip("/"))
+        child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), cell.transport)
+        server = Server(cell.transport, url, child)
+        pid = (await server.counters(self.http)).redis_pid
+        try:
+            return Server(cell.transport, url, child, psutil.Process(pid) if pid else None)
+        except psutil.Error:
+            await child.stop()
+            raise PartDied(f"the Redis of the {cell.transport} server died") from None
+
+    async def _open_proxy(self, cell: Cell, server: Server) -> Endpoint:
+        log = f"proxy-{cell.profile_name}-{cell.transport}"
+        argv = [sys.executable, "-m", "bench.proxy", "--upstream", server.url.removeprefix("http://")]
+        argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
+        argv += ["--log", str(self.logs / f"{log}.jsonl")]
+        child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
+        return Endpoint(server, url, child)
+
+    async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
+        """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
+        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus)
         try:
             async with asyncio.timeout(READY_S):
-                url = _ready_url(await _first_line(child))
-            endpoint = Endpoint(cell.transport, url, child)
-            await self._find_redis(endpoint)
-        except (PartDied, TimeoutError, asyncio.CancelledError) as error:
+                return child, await _ready_url(child)
+        except BaseException as error:
             await child.stop()
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise child.obituary() from None
-        return endpoint
+            if isinstance(error, TimeoutError | msgspec.MsgspecError):
+                raise PartDied(f"the {name} did not say within {READY_S:g} s where it listens") from None
+            raise
 
-    def _argv(self, cell: Cell) -> list[str]:
+    def _server_argv(self, cell: Cell) -> list[str]:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
         if cell.heartbeat:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
@@ -135,40 +175,29 @@ class Fleet:
             argv += ["--redis-url", self.redis_url]
         return argv
 
-    async def _find_redis(self, endpoint: Endpoint) -> None:
-        pid = (await endpoint.counters(self.http)).redis_pid
-        if pid:
-            try:
-                endpoint.redis = psutil.Process(pid)
-            except psutil.Error:
-                raise PartDied(f"the Redis of the {endpoint.transport} server died") from None
-
     async def stop(self) -> None:
-        """Stop every server of ours."""
-        endpoints = list(self._endpoints.values())
-        self._endpoints.clear()
+        """Stop everything of ours."""
+        children = [endpoint.proxy for endpoint in self._proxies.values()]
+        children += [server.child for server in self._servers.values()]
+        self._proxies.clear()
+        self._servers.clear()
         try:
-            await asyncio.gather(*map(self._stop, endpoints))
+            await asyncio.gather(*map(_stop, children))
         finally:
-            for endpoint in endpoints:
-                if endpoint.server:
-                    endpoint.server.kill()
-
-    async def _stop(self, endpoint: Endpoint) -> None:
-        if endpoint.server:
-            await endpoint.server.stop()
+            for child in filter(None, children):
+                child.kill()
 
 
-async def _first_line(child: Child) -> bytes:
+async def _stop(child: Child | None) -> None:
+    if child:
+        await child.stop()
+
+
+async def _ready_url(child: Child) -> str:
     assert child.process.stdout is not None
     line = await child.process.stdout.readline()
     if not line:
-        await child.process.wait()
-        raise child.obituary()
-    return line
-
-
-def _ready_url(line: bytes) -> str:
+        raise await child.died()
     ready: dict[str, Any] = msgspec.json.decode(line)
     return str(ready["url"])
 

@@ -101,3 +101,11 @@ def cpu_steal() -> tuple[float, float]:
     stolen: float = getattr(times, "steal", 0.0)
     spent = (getattr(times, part, 0.0) for part in ("user", "nice", "system", "idle", "iowait", "irq", "softirq"))
     return stolen, stolen + sum(spent)
+
+
+def cpu_seconds(process: psutil.Process | None) -> float | None:
+    """CPU seconds that `process` has used so far, None if there is none any more."""
+    try:
+        return float(sum(process.cpu_times()[:2])) if process else None
+    except psutil.Error:
+        return None

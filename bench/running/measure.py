@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import aiohttp
 import msgspec
+import psutil
 
 from bench.plan import Cell, Plan
 from bench.running.endpoints import Counters, Endpoint, Fleet
-from bench.running.machine import cpu_steal
+from bench.running.machine import cpu_seconds, cpu_steal
 from bench.running.processes import Child, PartDied
 from bench.running.validity import void_reasons
 from bench.store import CellRecord, RunFolder
 from clients.job import Job, JobResult, Load
 from servers.recording import load as load_recording
+from servers.transport import TRANSPORTS
 
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take
 
 OnProgress = Callable[[int, int], None]
+N = TypeVar("N", int, float)
 
 
 class _Line(msgspec.Struct):
@@ -33,19 +38,22 @@ class _Line(msgspec.Struct):
     of: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reading:
     """Meters read at one moment; the difference of two readings is what was spent between them."""
 
     counters: Counters
     redis_cpu_s: float | None
-    steal: tuple[float, float]
-    at: float = field(default_factory=time.monotonic)
+    proxy_cpu_s: float | None
+    stolen_s: float
+    cpu_time_s: float
 
     @classmethod
     async def take(cls, endpoint: Endpoint, http: aiohttp.ClientSession) -> Reading:
         """Read the meters of `endpoint` and of the machine."""
-        return cls(await endpoint.counters(http), endpoint.redis_cpu_s(), cpu_steal())
+        proxy = psutil.Process(endpoint.proxy.process.pid) if endpoint.proxy else None
+        counters = await endpoint.server.counters(http)
+        return cls(counters, cpu_seconds(endpoint.server.redis), cpu_seconds(proxy), *cpu_steal())
 
 
 class CellRunner:
@@ -63,26 +71,29 @@ class CellRunner:
         begun = time.monotonic()
         try:
             endpoint = await fleet.endpoint(cell)
-            before = await Reading.take(endpoint, self._http)
-            result = await self._load(cell, record, endpoint, on_progress)
-            after = await Reading.take(endpoint, self._http)
-            self._judge(record, self._plan.load_of(cell), result, before, after)
-        except PartDied as error:
-            record.status = "failed"
-            record.reasons = [str(error)]
+            job = job_for(self._plan, cell, record, endpoint, self._folder)
+            result, before = await self._load(job, endpoint, on_progress)
+            _note(record, result, before, await Reading.take(endpoint, self._http))
+            record.reasons = void_reasons(record, result, self._plan.validity)
+            record.status = "void" if record.reasons else "ok"
+        except (PartDied, psutil.Error) as error:
+            record.status, record.reasons = "failed", [str(error)]
             self._discard(record)
         except asyncio.CancelledError:
             self._discard(record)
             raise
         record.seconds = round(time.monotonic() - begun, 3)
 
-    async def _load(self, cell: Cell, record: CellRecord, endpoint: Endpoint, on_progress: OnProgress) -> JobResult:
-        """Run the load process to its end. Raises PartDied when it, the server or Redis dies."""
+    async def _load(self, job: Job, endpoint: Endpoint, on_progress: OnProgress) -> tuple[JobResult, Reading]:
+        """Run the load process to its end; its result, and the meters at the beginning of its measured part.
+
+        Raises PartDied when it, the server, the proxy or Redis dies.
+        """
         log = self._folder.path / "logs" / "load.log"
         child = await Child.start("load process", [sys.executable, "-m", "clients.load"], log, self._cpus)
-        talk = asyncio.create_task(_talk(child, job_for(self._plan, cell, record, endpoint, self._folder), on_progress))
+        talk = asyncio.create_task(_talk(child, job, partial(Reading.take, endpoint, self._http), on_progress))
         death = asyncio.create_task(endpoint.died())
-        limit_s = time_limit_s(self._plan.load_of(cell))
+        limit_s = time_limit_s(job.load)
         try:
             await asyncio.wait({talk, death}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if failure := endpoint.failure():  # before the load's own complaint, which may be only its echo
@@ -96,27 +107,6 @@ class CellRunner:
             child.kill()
             await asyncio.gather(talk, death, child.process.wait(), return_exceptions=True)
 
-    def _judge(self, record: CellRecord, load: Load, result: JobResult, before: Reading, after: Reading) -> None:
-        stolen, total = (late - early for late, early in zip(after.steal, before.steal, strict=True))
-        steal_ratio = stolen / total if total > 0 else None
-        # Meters also counted the warm-up, whose messages are like the others: the measured messages' share is theirs.
-        share = result.messages / max(1, result.messages + load.warmup_streams)
-        record.messages = result.messages
-        record.failed_messages = result.failed
-        record.client_cpu_s = result.cpu_s
-        record.server_cpu_s = _spent(before.counters.cpu_seconds, after.counters.cpu_seconds, share)
-        record.redis_cpu_s = _spent(before.redis_cpu_s, after.redis_cpu_s, share)
-        commands = _spent(before.counters.redis_commands, after.counters.redis_commands, share)
-        record.redis_commands = None if commands is None else round(commands)
-        record.generator_lag_ms_p99 = result.generator_lag_ms_p99
-        record.emit_lag_ms_p99 = result.emit_lag_ms_p99
-        record.loop_lag_ms_p99 = result.loop_lag_ms_p99
-        record.steal_ratio = steal_ratio
-        record.clock_offset_ns = result.clock_offset_ns
-        record.notes = result.notes
-        record.reasons = void_reasons(result, steal_ratio, self._plan.validity)
-        record.status = "void" if record.reasons else "ok"
-
     def _discard(self, record: CellRecord) -> None:
         """Remove what an unfinished cell has written."""
         prefix = self._folder.cell_prefix(record.id)
@@ -124,16 +114,41 @@ class CellRunner:
             path.unlink(missing_ok=True)
 
 
-def _spent(before: float | None, after: float | None, share: float) -> float | None:
-    return None if before is None or after is None else (after - before) * share
+def _note(record: CellRecord, result: JobResult, before: Reading, after: Reading) -> None:
+    """Enter what the load process said and what the meters show."""
+    early, late = before.counters, after.counters
+    record.messages, record.failed_messages = result.messages, result.failed
+    record.client_cpu_s = result.cpu_s
+    record.server_cpu_s = _spent(early.cpu_seconds, late.cpu_seconds)
+    record.redis_cpu_s = _spent(before.redis_cpu_s, after.redis_cpu_s)
+    record.proxy_cpu_s = _spent(before.proxy_cpu_s, after.proxy_cpu_s)
+    record.redis_commands = _spent(early.redis_commands, late.redis_commands)
+    record.generator_lag_ms_p99 = result.generator_lag_ms_p99
+    record.emit_lag_ms_p99 = result.emit_lag_ms_p99
+    if not TRANSPORTS[record.transport].streams:  # it sends at the end, so only the server knows its model's lateness
+        record.emit_lag_ms_p99 = None if late.emit_lag_us_p99 is None else late.emit_lag_us_p99 / 1000
+    record.loop_lag_ms_p99 = result.loop_lag_ms_p99
+    elapsed_s = after.cpu_time_s - before.cpu_time_s
+    record.steal_ratio = (after.stolen_s - before.stolen_s) / elapsed_s if elapsed_s > 0 else None
+    record.clock_offset_ns = result.clock_offset_ns
+    record.notes = result.notes
 
 
-async def _talk(child: Child, job: Job, on_progress: OnProgress) -> JobResult:
-    """Give the load process its job and read what it says until its result. Raises PartDied."""
+def _spent(before: N | None, after: N | None) -> N | None:
+    return None if before is None or after is None else after - before
+
+
+async def _talk(
+    child: Child, job: Job, read_meters: Callable[[], Awaitable[Reading]], on_progress: OnProgress
+) -> tuple[JobResult, Reading]:
+    """Give the load process its job and read what it says, from "0 done" (the meters are read then) to its result.
+
+    Raises PartDied.
+    """
     stdin, stdout = child.process.stdin, child.process.stdout
     assert stdin is not None
     assert stdout is not None
-    last = b""
+    last, before = b"", None
     try:
         stdin.write(msgspec.json.encode(job))
         await stdin.drain()
@@ -141,10 +156,11 @@ async def _talk(child: Child, job: Job, on_progress: OnProgress) -> JobResult:
         async for line in stdout:
             last = line
             progress = msgspec.json.decode(line, type=_Line)
+            before = before or await read_meters()
             if progress.done is not None:
                 on_progress(progress.done, progress.of)
-        if await child.process.wait() == 0:
-            return msgspec.json.decode(last, type=JobResult)
+        if await child.process.wait() == 0 and before is not None:
+            return msgspec.json.decode(last, type=JobResult), before
     except (OSError, ValueError) as error:
         child.kill()
         await child.process.wait()
@@ -165,7 +181,7 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, fold
         load=plan.load_of(cell),
         stream=stream,
         variant=cell.variant,
-        profile=cell.profile,
+        profile=cell.profile_name,
         recovery=cell.recovery,
         recordings=recordings,
         time_scale=plan.time_scale,

@@ -9,6 +9,7 @@ import pytest
 
 from bench.plan import Validity
 from bench.running.validity import void_reasons
+from bench.store import CellRecord
 from clients.job import JobResult
 
 GOOD = JobResult(
@@ -20,6 +21,20 @@ GOOD = JobResult(
     emit_lag_ms_p99=0.3,
     loop_lag_ms_p99=0.6,
 )
+
+
+def reasons(result: JobResult, steal_ratio: float | None) -> list[str]:
+    record = CellRecord(
+        id="b01-sse",
+        block=1,
+        cell="sse",
+        transport="sse",
+        generator_lag_ms_p99=result.generator_lag_ms_p99,
+        emit_lag_ms_p99=result.emit_lag_ms_p99,
+        loop_lag_ms_p99=result.loop_lag_ms_p99,
+        steal_ratio=steal_ratio,
+    )
+    return void_reasons(record, result, Validity())
 
 
 @pytest.mark.parametrize(
@@ -38,10 +53,14 @@ GOOD = JobResult(
     ],
 )
 def test_rules(changes: dict[str, Any], steal_ratio: float | None, words: str | None) -> None:
-    reasons = void_reasons(msgspec.structs.replace(GOOD, **changes), steal_ratio, Validity())
-    assert reasons == ([words] if words else [])
+    assert reasons(msgspec.structs.replace(GOOD, **changes), steal_ratio) == ([words] if words else [])
 
 
 def test_every_reason_is_given() -> None:
     late = msgspec.structs.replace(GOOD, generator_lag_ms_p99=5.0, emit_lag_ms_p99=5.0)
-    assert len(void_reasons(late, 0.5, Validity())) == 3
+    assert len(reasons(late, 0.5)) == 3
+
+
+def test_what_is_not_known_voids_nothing() -> None:
+    record = CellRecord(id="b01-sse", block=1, cell="sse", transport="sse")
+    assert void_reasons(record, GOOD, Validity()) == []
