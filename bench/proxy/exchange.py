@@ -62,6 +62,9 @@ class Exchange:
 
     def down(self, now_s: float, data: bytes) -> None:
         """Bytes from the server."""
+        if self._down_body is not None and self._down_body.contains(data):
+            self.send_down(now_s, data)
+            return
         while data and self.phase != "tunnel" and not self._chain.stopped:
             if self._down_body is None:
                 data = self._down_head(now_s, self._down_part + data)
@@ -102,16 +105,17 @@ class Exchange:
             return self._tunnel(now_s, data)
         self._up_body = None if body.done else body
         self._asked.append(request)
-        self._start_waiting(now_s, request)
-        if not self._chain.stopped:
-            self.send_up(now_s, head)
+        self._begin_request(now_s, request, head)
         return data[len(head) :]
 
-    def _start_waiting(self, now_s: float, request: h11.Request) -> None:
+    def _begin_request(self, now_s: float, request: h11.Request, head: bytes) -> None:
         if self.phase == "idle":
             self.phase = "waiting"
         for stage in self._stages:
             stage.request(now_s, request)
+            head = stage.rewrite_request(head)
+        if not self._chain.stopped:
+            self.send_up(now_s, head)
 
     def _hold_up(self, now_s: float, data: bytes) -> bytes:
         if len(data) > MAX_HEAD_BYTES:
@@ -168,6 +172,7 @@ class Exchange:
         self.phase = "responding"
         for stage in reversed(self._stages):
             stage.response(now_s, self._asked[0], response)
+            head = stage.rewrite_response(head)
         if not self._chain.stopped:
             self.send_down(now_s, head)
 
@@ -176,13 +181,9 @@ class Exchange:
             taken = body.feed(data)
         except ValueError:
             return self._tunnel(now_s, data)
-        if taken == len(data):  # nearly always: a token is a read
-            self.send_down(now_s, data)
-            if body.done:
-                self._finish(now_s)
-            return b""
-        self.send_down(now_s, data[:taken])
-        self._finish(now_s)
+        self.send_down(now_s, data if taken == len(data) else data[:taken])
+        if body.done:
+            self._finish(now_s)
         return data[taken:]
 
     def _finish(self, now_s: float) -> None:
@@ -198,6 +199,7 @@ class Exchange:
     def _tunnel(self, now_s: float, data: bytes) -> bytes:
         if self.phase != "tunnel":
             self.phase = "tunnel"
+            self._down_body = None
             self._flush_parts(now_s)
             for stage in self._stages:
                 stage.tunnelled(now_s)

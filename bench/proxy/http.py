@@ -28,6 +28,9 @@ class Body(Protocol):
     def feed(self, data: bytes) -> int:
         """How many of these bytes belong to the body. Sets `done` at its end."""
 
+    def contains(self, data: bytes) -> bool:
+        """True if these bytes are of the body, not its last, and need not be fed: the quick way of a token."""
+
 
 class LengthBody:
     """A body of known length."""
@@ -42,6 +45,9 @@ class LengthBody:
         self.done = self._left_bytes == 0
         return taken
 
+    def contains(self, data: bytes) -> bool:
+        return False
+
 
 class CloseBody:
     """A body that ends with the connection."""
@@ -50,6 +56,9 @@ class CloseBody:
 
     def feed(self, data: bytes) -> int:
         return len(data)
+
+    def contains(self, data: bytes) -> bool:
+        return True
 
 
 class ChunkedBody:
@@ -87,6 +96,16 @@ class ChunkedBody:
             self._line = b""
             at = end + 1
         return at
+
+    def contains(self, data: bytes) -> bool:
+        """Just one chunk, as a token in a read of its own is."""
+        end = data.find(b"\r\n", 0, 10)
+        if end < 0 or self._left_bytes or self._line or self._in_trailer:
+            return False
+        try:
+            return end + int(data[:end], 16) + 4 == len(data) > end + 4
+        except ValueError:
+            return False
 
     def _keep_partial(self, data: bytes) -> None:
         self._line += data

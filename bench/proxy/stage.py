@@ -49,8 +49,8 @@ class Stage:
     """Base of every behaviour's stage: passes everything on and never wakes.
 
     Stages with `http` also hear about HTTP: `request` and `response` are called before the bytes of that head, and the
-    head then comes whole in a call of its own; `finished` after the last byte of the response; `tunnelled` once the
-    connection is no (longer) HTTP: after a 101, or because the bytes never were.
+    head then comes whole in a call of its own (rewritten, if a stage likes to); `finished` after the last byte of the
+    response; `tunnelled` once the connection is no (longer) HTTP: after a 101, or because the bytes never were.
     """
 
     http: bool = False
@@ -101,6 +101,14 @@ class Stage:
 
     def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
         """The response's head to `request` is complete."""
+
+    def rewrite_request(self, head: bytes) -> bytes:
+        """The request's head as it shall go on."""
+        return head
+
+    def rewrite_response(self, head: bytes) -> bytes:
+        """The response's head as it shall go on."""
+        return head
 
     def finished(self, now_s: float) -> None:
         """The response has been passed on to its last byte."""

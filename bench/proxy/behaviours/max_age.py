@@ -37,19 +37,17 @@ class MaxAgeStage(Stage):
         self._rule = rule
         self._old_s = 0.0
         self._is_last = False
-        self._head_is_next = False
 
     def opened(self, now_s: float) -> None:
         self._old_s = now_s + self._rule.max_age_s
 
     def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
-        self._is_last = self._head_is_next = now_s >= self._old_s
+        self._is_last = now_s >= self._old_s
 
-    def down(self, now_s: float, data: bytes) -> None:
-        if self._head_is_next:
-            self._head_is_next = False
-            data = with_header(without_headers(data, b"connection", b"keep-alive"), b"Connection: close")
-        self.send_down(now_s, data)
+    def rewrite_response(self, head: bytes) -> bytes:
+        if not self._is_last:
+            return head
+        return with_header(without_headers(head, b"connection", b"keep-alive"), b"Connection: close")
 
     def finished(self, now_s: float) -> None:
         if self._is_last:

@@ -36,18 +36,12 @@ class UpgradeStage(Stage):
     def __init__(self, rule: Upgrade, chain: Chain) -> None:
         super().__init__(rule, chain)
         self._rule = rule
-        self._head_is_next = False
+        self._strips = False
 
     def request(self, now_s: float, request: h11.Request) -> None:
-        if not header(request, b"upgrade"):
-            return
-        if self._rule.action == "refuse":
+        self._strips = bool(header(request, b"upgrade")) and self._rule.action == "strip"
+        if header(request, b"upgrade") and self._rule.action == "refuse":
             self.answer(now_s, self._rule.status)
-        else:
-            self._head_is_next = True
 
-    def up(self, now_s: float, data: bytes) -> None:
-        if self._head_is_next:
-            self._head_is_next = False
-            data = without_headers(data, b"upgrade", b"connection")
-        self.send_up(now_s, data)
+    def rewrite_request(self, head: bytes) -> bytes:
+        return without_headers(head, b"upgrade", b"connection") if self._strips else head
