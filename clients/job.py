@@ -22,7 +22,8 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
 
     Open loop (`poisson`, `constant`, `gamma`, `trace`): starts are fixed before the run. `closed`: each of
     `concurrency` users asks again when its answer is complete. With `turns` > 1 every arrival is a conversation
-    of so many messages, `think_s` apart after each answer (partly open).
+    of so many messages, `think_s` apart after each answer (partly open). A trace determines by itself how many messages
+    there are and how long each answer is: `streams`, `rate_per_s` and `turns` say nothing then, but for the warm-up.
     """
 
     arrivals: Arrivals = "poisson"
