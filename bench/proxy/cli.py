@@ -97,9 +97,13 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
 
 @click.command()
 @click.argument("names", nargs=-1)
-def profiles(names: tuple[str, ...]) -> None:
+@click.option("--markdown", is_flag=True, help="As the table in docs/proxy.md.")
+def profiles(names: tuple[str, ...], markdown: bool) -> None:
     """List the profiles: what each intermediary does, where its numbers come from, which are unsure."""
     loaded = [_load(name) for name in names or profiles_module.names()]
+    if markdown:
+        click.echo(profile_markdown(loaded))
+        return
     console = Console()
     console.print(profile_table(loaded))
     console.print("? = the source does not say, or sources conflict. The keys of the sources are in docs/proxy.md.")
@@ -121,6 +125,17 @@ def profile_table(loaded: list[Profile]) -> Table:
             first = f"[bold]{escape(profile.name)}[/bold]\n{escape(profile.title)}" if n == 0 else ""
             table.add_row(first, *_rule_cells(rule), end_section=n == len(rules) - 1)
     return table
+
+
+def profile_markdown(loaded: list[Profile]) -> str:
+    """The same table for docs/proxy.md; a question mark stands behind what is unsure."""
+    lines = ["| profile | rules, from the client's side to the server's | source |", "|---|---|---|"]
+    for profile in loaded:
+        for n, rule in enumerate(profile.rules):
+            name = f"`{profile.name}`: {profile.title}. {profile.notes}".strip() if n == 0 else ""
+            unsure = f" (unsure: {', '.join(f'`{key}`' for key in rule.unsure)})" if rule.unsure else ""
+            lines.append(f"| {name} | {rule.words()}{unsure} | {rule.source} |")
+    return "\n".join(lines)
 
 
 def _rule_cells(rule: Rule | None) -> tuple[str, str, str]:
