@@ -53,10 +53,10 @@ _VARIANT = (
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
     """When a cell is void: limits chosen before the run (docs/methodology.md), 99th percentiles and shares."""
 
-    generator_lag_ms_p99: Annotated[float, Meta(gt=0)] = 2.0  # start - intended: the load came late
-    emit_lag_ms_p99: Annotated[float, Meta(gt=0)] = 2.0  # sent - due: the simulated model came late
-    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # the client's own event loop was busy with other things
-    steal_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.02  # share of CPU time that the hypervisor took
+    generator_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # start - intended: the load came late
+    emit_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # sent - due: the simulated model came late
+    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 10.0  # the client's own event loop was busy with other things
+    steal_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.05  # share of CPU time that the hypervisor took
     client_cpu_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.8  # share of one core that the load process used
 
 

@@ -38,7 +38,7 @@ def test_defaults() -> None:
     plan = parse(plan_table())
     assert (plan.blocks, plan.seed, plan.time_scale) == (10, 1, 1.0)
     assert plan.stream == {"profile": "hosted"}
-    assert plan.validity.generator_lag_ms_p99 == 2.0
+    assert plan.validity.generator_lag_ms_p99 == 5.0
 
 
 def test_a_list_stands_for_a_cell_per_value() -> None:
