@@ -1,0 +1,51 @@
+"""Find the knee: `locust -f clients/locustfile.py,clients/locust_knee.py --headless` (docs/locust.md).
+
+A file of its own, because Locust uses every LoadTestShape that it finds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from locust import LoadTestShape, events
+
+from clients.locusts.knee import Climb
+
+logger = logging.getLogger("tokenderby")
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _add_arguments(parser: Any, **_: Any) -> None:
+    parser.add_argument("--knee-delay-ms", type=float, default=20.0, help="Token delay, p99, that may not be exceeded")
+    parser.add_argument("--knee-step", type=int, default=10, help="Users more at each step")
+    parser.add_argument("--knee-most", type=int, default=1000, help="Users at which to stop whatever the delay")
+    parser.add_argument("--knee-hold", type=float, default=12.0, help="Seconds for each step, at least 10")
+
+
+class KneeShape(LoadTestShape):
+    """Climbs by steps until a transport's p99 delay breaks the limit, then ends the test; logs and records the knee."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._climb: Climb | None = None
+
+    def reset_time(self) -> None:
+        """A new test begins."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self._climb = None
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users and spawn rate, once a second; None when the knee is found."""
+        environment: Any = self.runner.environment if self.runner else None
+        station, options = environment.tokenderby, environment.parsed_options
+        if self._climb is None:
+            self._climb = Climb(options.knee_delay_ms, options.knee_step, options.knee_most, options.knee_hold)
+        climb = self._climb
+        users = climb.next(time.monotonic(), station.live.last())
+        if users is None:
+            logger.info("Tokenderby: the knee is at %d users (%s)", climb.knee, climb.why)
+            station.extra["knee"] = {"users": climb.knee, "why": climb.why, "p99_delay_ms": climb.seen}
+            return None
+        return users, float(max(1, options.knee_step))

@@ -1,0 +1,112 @@
+"""Locust users of the four transports: `locust -f clients/locustfile.py` (docs/locust.md).
+
+Each user asks, waits for the whole answer, thinks, and asks again. Locust counts what it always counts; every token's
+record goes into a run folder besides, which `tokenderby report` reads like any other.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic_ns
+from typing import Any, ClassVar, cast
+
+from locust import User, events, task
+from locust.exception import StopUser
+
+from clients.locusts import tab
+from clients.locusts.asking import GeventClient
+from clients.locusts.events import fire_events
+from clients.locusts.http import ChunkedClient, PollingClient, SseClient
+from clients.locusts.options import OptionError, add_arguments
+from clients.locusts.station import Station
+from clients.locusts.websocket import WebSocketClient
+
+
+class StreamUser(User):
+    """A user of one transport; the subclasses say of which. A message starts late rather than never."""
+
+    abstract = True
+    transport: ClassVar[str]
+    client_class: ClassVar[type[GeventClient]]
+
+    def on_start(self) -> None:
+        """Begin at once."""
+        self.load = self.environment.tokenderby.load
+        self.client = self.client_class(self.load.options.settings(self.transport))
+        self.next_ns = monotonic_ns()  # when the next message is meant to start
+
+    def wait_time(self) -> float:
+        """Seconds until the next message."""
+        return max(0.0, (self.next_ns - monotonic_ns()) / 1e9)
+
+    @task
+    def message(self) -> None:
+        """Ask one question and wait for the end of its answer."""
+        if self.load.closing:
+            raise StopUser
+        with self.load.under_way():
+            record = self.client.ask(self.load.question(self.transport, self.next_ns))
+            ended_ns = monotonic_ns()
+            self.load.add(self.transport, record)
+        self.next_ns = ended_ns + round(self.load.options.think_s * 1e9)
+        fire_events(self.environment.events.request.fire, self.transport, record, self.client.response_ms, ended_ns)
+
+    def on_stop(self) -> None:
+        """Close the connection."""
+        self.client.hang_up()
+
+
+class PollingUser(StreamUser):
+    """Asks, then fetches what has come, again and again."""
+
+    transport = "polling"
+    client_class = PollingClient
+
+
+class WebSocketUser(StreamUser):
+    """Every token is a frame over one connection."""
+
+    transport = "websocket"
+    client_class = WebSocketClient
+
+
+class ChunkedUser(StreamUser):
+    """JSON lines over one POST."""
+
+    transport = "chunked"
+    client_class = ChunkedClient
+
+
+class SSEUser(StreamUser):
+    """Server-Sent Events over one POST."""
+
+    transport = "sse"
+    client_class = SseClient
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _add_arguments(parser: Any, **_: Any) -> None:
+    add_arguments(parser)
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _set_up(environment: Any, web_ui: Any = None, **_: Any) -> None:
+    environment.tokenderby = station = Station(environment)
+    if not station.records:
+        return
+    if not environment.parsed_options.user_classes:  # nobody named any: those that have a server
+        _leave_out_classes_without_server(environment)
+    if web_ui is not None:
+        tab.add_to(web_ui, station)
+        return
+    try:
+        station.options()
+    except OptionError as error:
+        print(f"locust: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _leave_out_classes_without_server(environment: Any) -> None:
+    given = vars(environment.parsed_options)
+    classes = cast(list[type[StreamUser]], environment.user_classes)
+    environment.user_classes = [c for c in classes if given[f"{c.transport}_url"]] or classes

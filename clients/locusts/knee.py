@@ -1,0 +1,64 @@
+"""Where the delay breaks: the number of users climbs step by step until the limit no longer holds (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clients.locusts.live import WINDOW_S, Point
+
+
+@dataclass
+class Climb:
+    """Tells how many users there should be. A step holds for `hold_s`; then the window must be about it alone.
+
+    A step is broken when the p99 delay of any transport exceeds `limit_ms`, or messages are dropped or fail, in two
+    looks in a row: one slow second is no knee. `knee` is then the step before it (0 if even the first broke).
+    """
+
+    limit_ms: float
+    step: int
+    most: int
+    hold_s: float
+    users: int = 0
+    knee: int | None = None
+    why: str = ""
+    seen: list[dict[str, object]] = field(default_factory=list)
+    _since_s: float = 0.0
+    _bad: int = 0
+
+    def next(self, now_s: float, points: Mapping[str, Point]) -> int | None:
+        """Users from now on, or None when the search is over."""
+        if not self.users:
+            self._go_to(min(self.step, self.most), now_s)
+            return self.users
+        if now_s - self._since_s < max(self.hold_s, WINDOW_S):
+            return self.users
+        why = self._broken(points)
+        if why:
+            self._bad += 1
+            if self._bad < 2:
+                return self.users
+            self._end(self.users - self.step, why)
+            return None
+        self.seen.append({"users": self.users, **{t: p.get("delay_ms_p99") for t, p in points.items()}})
+        if self.users >= self.most:
+            self._end(self.users, "no limit was reached: there may be room above")
+            return None
+        self._go_to(min(self.users + self.step, self.most), now_s)
+        return self.users
+
+    def _go_to(self, users: int, now_s: float) -> None:
+        self.users, self._since_s, self._bad = users, now_s, 0
+
+    def _end(self, knee: int, why: str) -> None:
+        self.knee, self.why = max(0, knee), why
+
+    def _broken(self, points: Mapping[str, Point]) -> str:
+        for transport, point in points.items():
+            delay_ms, dropped = point.get("delay_ms_p99"), point.get("drop_percent")
+            if delay_ms is not None and delay_ms > self.limit_ms:
+                return f"{transport}: p99 delay {delay_ms:.1f} ms > {self.limit_ms:g} ms at {self.users} users"
+            if dropped:
+                return f"{transport}: {dropped:.1f} % of the messages dropped or failed at {self.users} users"
+        return ""

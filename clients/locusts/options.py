@@ -1,0 +1,178 @@
+"""What a Locust test is told: command line, environment variables and the start form's fields are one and the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+from urllib.parse import urlsplit
+
+from clients.client import Settings
+from clients.recovery import Mode, Policy
+from clients.results import variant_words
+from servers.stream import PROFILES, StreamError, StreamSpec
+
+TRANSPORTS = ("polling", "websocket", "chunked", "sse")
+
+
+class OptionError(ValueError):
+    """An option is wrong; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """A test's options, checked. Seconds end in `_s`; a `silence_s` of None never gives up.
+
+    `profile` and `heartbeat_s` describe what stands before the servers and how these were started: Locust cannot set
+    either, but the results carry them.
+    """
+
+    urls: Mapping[str, str]
+    stream: Mapping[str, object]
+    interval_s: float
+    wait_s: float
+    think_s: float
+    recovery: Mode
+    silence_s: float | None
+    timeout_s: float
+    finish_s: float
+    seed: int
+    profile: str
+    heartbeat_s: float
+    auth_token: str | None
+    results: str
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> Options:
+        """Check what was given, for users of `transports`. Raises OptionError."""
+        silence_s = _seconds(given, "silence")
+        return cls(
+            urls=_urls(given, host, transports),
+            stream=_stream(given),
+            interval_s=_seconds(given, "poll_interval"),
+            wait_s=_seconds(given, "poll_wait"),
+            think_s=_seconds(given, "think_time"),
+            recovery=cast(Mode, _choice(given, "recovery", get_args(Mode))),
+            silence_s=silence_s or None,
+            timeout_s=_seconds(given, "message_timeout", least=0.1),
+            finish_s=_seconds(given, "finish"),
+            seed=_seed(given),
+            profile=str(given["network_profile"]).strip() or "direct",
+            heartbeat_s=_seconds(given, "server_heartbeat"),
+            auth_token=str(given["auth_token"] or "") or None,
+            results=str(given["results_dir"]),
+        )
+
+    def variant(self, transport: str) -> dict[str, object]:
+        """The cell's settings that are not defaults, as the contract's `key=value` words have them."""
+        words: dict[str, object] = {"heartbeat": f"{self.heartbeat_s:g}"} if self.heartbeat_s else {}
+        if transport == "polling" and self.wait_s:
+            words["wait"] = f"{self.wait_s:g}"
+        elif transport == "polling" and self.interval_s != 1.0:
+            words["interval"] = f"{self.interval_s:g}"
+        return words
+
+    def cell(self, transport: str) -> str:
+        """The cell's name, the same in every block."""
+        parts = [transport, variant_words(self.variant(transport))]
+        parts += [self.profile] * (self.profile != "direct") + [self.recovery] * (self.recovery != "none")
+        return " ".join(filter(None, parts))
+
+    def settings(self, transport: str) -> Settings:
+        """How a user of `transport` behaves."""
+        return Settings(
+            url=self.urls[transport],
+            auth_token=self.auth_token,
+            recovery=Policy(self.recovery),
+            silence_s=self.silence_s,
+            interval_s=self.interval_s,
+            wait_s=self.wait_s,
+        )
+
+
+def add_arguments(parser: Any) -> None:
+    """Tell Locust's parser (and with it the start form) what there is."""
+
+    def option(name: str, default: object, text: str, **more: Any) -> None:
+        variable = f"TOKENDERBY_{name.upper().replace('-', '_')}"
+        kind = {} if isinstance(default, str) else {"type": type(default)}
+        parser.add_argument(  # not in a group: Locust's form leaves groups out
+            f"--{name}", default=default, env_var=variable, help=text, **kind, **more
+        )
+
+    for transport in TRANSPORTS:
+        option(f"{transport}-url", "", f"The {transport} server, as http://127.0.0.1:8001")
+    option("stream-profile", "hosted", "The simulated model", choices=list(PROFILES))
+    option("stream-parameters", "", "What differs from the profile, as words: tokens=40 gap_ms=5")
+    option("poll-interval", 1.0, "Polling: seconds from one poll to the next")
+    option("poll-wait", 0.0, "Polling: seconds for which the server may hold a poll (long polling); 0: not at all")
+    option("think-time", 1.0, "Seconds between an answer and the next question")
+    option("recovery", "none", "What a user does after a drop", choices=list(get_args(Mode)))
+    option("silence", 0.0, "Seconds without a byte after which a user gives a connection up; 0: never")
+    option("message-timeout", 60.0, "Seconds after which a message that is not complete has failed")
+    option("finish", 30.0, "Seconds that messages under way may go on after the stop")
+    option("seed", 1, "Another seed, other answers")
+    option("network-profile", "direct", "What stands before the servers, for the results; the URLs must lead there")
+    option("server-heartbeat", 0.0, "The heartbeat that the servers were started with, for the results; 0: none")
+    option("results-dir", "results", "Where the run's folder is made", include_in_web_ui=False)
+    option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
+
+
+def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> dict[str, str]:
+    urls = {name: str(given[f"{name}_url"] or "").strip() for name in transports}
+    if len(transports) == 1 and host:
+        urls[transports[0]] = urls[transports[0]] or host
+    for name, url in urls.items():
+        if not url:
+            raise OptionError(
+                f"--{name}-url: not given, but there are users of {name}; takes the server's address, as "
+                f"http://127.0.0.1:8001 (or set TOKENDERBY_{name.upper()}_URL, or leave the class out)"
+            )
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise OptionError(f"--{name}-url: takes an address as http://127.0.0.1:8001, not {url!r}")
+    return {name: url.rstrip("/") for name, url in urls.items()}
+
+
+def _stream(given: Mapping[str, Any]) -> dict[str, object]:
+    table: dict[str, object] = {"profile": given["stream_profile"]}
+    for word in str(given["stream_parameters"] or "").split():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise OptionError(f"--stream-parameters: takes key=value words, not {word!r}")
+        try:
+            table[key] = json.loads(value)
+        except ValueError:
+            table[key] = value
+    try:
+        StreamSpec.parse(table)
+    except StreamError as error:
+        raise OptionError(f"--stream-parameters: {error}") from None
+    return table
+
+
+def _seconds(given: Mapping[str, Any], name: str, least: float = 0.0) -> float:
+    try:
+        value = float(given[name])
+    except (TypeError, ValueError):
+        value = -1.0
+    if not least <= value <= 86_400:
+        raise OptionError(f"--{name.replace('_', '-')}: takes seconds from {least:g} to 86400, not {given[name]!r}")
+    return value
+
+
+def _seed(given: Mapping[str, Any]) -> int:
+    try:
+        seed = int(given["seed"])
+    except (TypeError, ValueError):
+        seed = -1
+    if not 0 <= seed < 2**53:
+        raise OptionError(f"--seed: takes an integer from 0 to 2**53 - 1, not {given['seed']!r}")
+    return seed
+
+
+def _choice(given: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    if given[name] not in choices:
+        raise OptionError(f"--{name}: takes one of {', '.join(choices)}, not {given[name]!r}")
+    return str(given[name])

@@ -1,0 +1,192 @@
+"""A Locust process's part in Tokenderby: wires Locust's events to the load, the recorder and the live figures.
+
+Who is who: a worker (or a process alone) has a Load while a test runs, the master (or a process alone) a Recorder.
+Workers send batches every second. At the stop the master asks them to finish, waits until every worker that is still
+there has said that it is done, and only then lets Locust stop the users; so no record is lost with its user.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gevent
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+
+from clients.locusts.batch import Batch
+from clients.locusts.live import Live
+from clients.locusts.load import Load
+from clients.locusts.options import Options
+from clients.locusts.recorder import Recorder
+
+logger = logging.getLogger("tokenderby")
+
+_BATCH, _FINISH, _DONE = "tokenderby_batch", "tokenderby_finish", "tokenderby_done"
+_SPARE_S = 10.0  # workers may take so much longer than their messages to say that they are done
+_TICK_S = 1.0
+
+
+class Station:
+    """Everything of one process; `environment.tokenderby` is where users and the knee's shape find it."""
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.runner = environment.runner
+        self.every_class = list(environment.user_classes)
+        self.load: Load | None = None
+        self.recorder: Recorder | None = None
+        self.live = Live()
+        self.report_path = ""  # of the last test, once it is written
+        self.extra: dict[str, object] = {}  # goes into the run's plan
+        self._cut = 0
+        self._done: set[str] = set()
+        self._ticker: gevent.Greenlet | None = None
+        self._writer: gevent.Greenlet | None = None
+        self._listen()
+
+    @property
+    def records(self) -> bool:
+        """Whether this process writes the run folder."""
+        return not isinstance(self.runner, WorkerRunner)
+
+    @property
+    def loads(self) -> bool:
+        """Whether this process has users."""
+        return not isinstance(self.runner, MasterRunner)
+
+    def _listen(self) -> None:
+        events = self.environment.events
+        events.test_start.add_listener(self._begin)
+        events.test_stopping.add_listener(self._finish)
+        events.test_stop.add_listener(self._conclude)
+        events.quitting.add_listener(self._wait_for_writer)
+        if isinstance(self.runner, WorkerRunner):
+            self.runner.register_message(_FINISH, self._on_finish, concurrent=True)
+        if isinstance(self.runner, MasterRunner):
+            self.runner.register_message(_BATCH, self._on_batch)
+            self.runner.register_message(_DONE, self._on_done)
+
+    def options(
+        self, given: Mapping[str, Any] | None = None, classes: Sequence[Any] | None = None, host: str | None = None
+    ) -> Options:
+        """The options for the classes that are chosen now, or for others that are about to be. Raises OptionError."""
+        environment = self.environment
+        chosen = tuple(user_class.transport for user_class in classes or environment.user_classes)
+        return Options.of(given or vars(environment.parsed_options), host or environment.host, chosen)
+
+    def _begin(self, **_: Any) -> None:
+        options = self.worker_options() if not self.records else self.options()
+        if self.records:
+            self._wait_for_writer()
+            self.live, self.extra, self._cut, self._done = Live(), {}, 0, set()
+            self.recorder = Recorder(options)
+            self._ticker = gevent.spawn(self._tick)
+            logger.info("Tokenderby: recording into %s", self.recorder.folder.path)
+        if self.loads:
+            self.load = Load(options, max(0, getattr(self.runner, "worker_index", 0)), self._send)
+
+    def worker_options(self) -> Options:
+        """A worker has all classes; those that the master chose are those that have a URL. Raises OptionError."""
+        given = vars(self.environment.parsed_options)
+        every = [user_class.transport for user_class in self.environment.user_classes]
+        chosen = tuple(name for name in every if given[f"{name}_url"]) or tuple(every)
+        return Options.of(given, self.environment.host, chosen)
+
+    def _send(self, batch: bytes) -> None:
+        if isinstance(self.runner, WorkerRunner):
+            self.runner.send_message(_BATCH, batch)  # type: ignore[arg-type]  # msgpack takes bytes
+        else:
+            self._take(batch)
+
+    def _on_batch(self, msg: Any, **_: Any) -> None:
+        self._take(msg.data)
+
+    def _take(self, data: bytes) -> None:
+        """Record a batch, and add it to the live figures."""
+        if self.recorder is None:
+            logger.warning("Tokenderby: a worker's records came after the end of the test and are lost")
+            return
+        batch = Batch.decode(data)
+        now_s = time.monotonic()
+        for transport, record in self.recorder.receive(batch):
+            self.live.add(transport, record, now_s)
+        self.live.count(batch.worker, batch.counters)
+
+    def _tick(self) -> None:
+        while True:
+            gevent.sleep(_TICK_S)
+            self.live.tick(time.monotonic())
+
+    def _on_finish(self, **_: Any) -> None:
+        cut = self.load.finish() if self.load is not None else 0
+        self.runner.send_message(_DONE, {"cut": cut})
+
+    def _on_done(self, msg: Any, **_: Any) -> None:
+        if msg.node_id not in self._done:
+            self._done.add(msg.node_id)
+            self._cut += msg.data["cut"]
+
+    def _finish(self, **_: Any) -> None:
+        """The stop begins: wait for messages under way, here or at the workers."""
+        if self.load is not None:
+            cut = self.load.finish()
+            self._cut = cut if self.records else 0
+        elif self.recorder is not None:
+            self._finish_workers(self.recorder.options.finish_s + _SPARE_S)
+
+    def _finish_workers(self, limit_s: float) -> None:
+        self.runner.send_message(_FINISH)
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            present = {worker.id for worker in self.runner.clients.all if worker.state != STATE_MISSING}
+            if present <= self._done:
+                return
+            gevent.sleep(0.05)
+        logger.warning("Tokenderby: some workers did not say that they are done; their last records may be missing")
+
+    def _conclude(self, **_: Any) -> None:
+        """The users are gone: write the folder and its report; a web UI goes on meanwhile."""
+        recorder, self.recorder, self.load = self.recorder, None, None
+        if self._ticker is not None:
+            self._ticker.kill()
+        if recorder is not None:
+            self._writer = gevent.spawn(self._write, recorder, self._warnings())
+        if self.environment.web_ui is None:
+            self._wait_for_writer()
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        if self._cut:
+            warnings.append(
+                f"{self._cut} messages were cut by the end of the test or of their user, and are in no table: "
+                "long answers are missing. A longer --finish lets them end."
+            )
+        if isinstance(self.runner, MasterRunner) and (vanished := self._vanished()):
+            warnings.append(f"{vanished} workers vanished; what they had not sent yet is missing.")
+        return warnings
+
+    def _vanished(self) -> int:
+        return sum(worker.state == STATE_MISSING for worker in self.runner.clients.all)
+
+    def _write(self, recorder: Recorder, warnings: list[str]) -> None:
+        try:
+            folder = recorder.finish(warnings, self.extra)
+        except OSError as error:
+            logger.error("Tokenderby: cannot write %s: %s", recorder.folder.path, error)
+            return
+        # Another process: drawing takes seconds in which users of the next test would have to wait.
+        report = [sys.executable, "-m", "bench.cli", "report", str(folder.path)]
+        done = subprocess.run(report, check=False, capture_output=True, text=True)
+        if done.returncode:
+            logger.error("Tokenderby: no report: %s", done.stderr.strip())
+            return
+        self.report_path = str(folder.report_path)
+        logger.info("Tokenderby:\n%s\nTokenderby: report in %s", done.stdout.rstrip(), self.report_path)
+
+    def _wait_for_writer(self, **_: Any) -> None:
+        if self._writer is not None:
+            self._writer.join()

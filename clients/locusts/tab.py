@@ -1,0 +1,104 @@
+"""Our tab in Locust's web UI: live figures by transport, and a check of the start form before a test begins.
+
+Locust draws a tab's name and a table, no charts; so its page gets one script more (tab.js), which asks for the figures
+every second and draws them while our tab is open.
+"""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, send_file
+
+from clients.locusts.live import FIGURES, Live, Point
+from clients.locusts.options import OptionError
+from clients.locusts.station import Station
+from servers.transport import TRANSPORTS
+
+KEY = "tokenderby"
+_SCRIPT = Path(__file__).with_name("tab.js")
+
+
+def add_to(web_ui: Any, station: Station) -> None:
+    """Add the tab, its data, a link to the report, and the check of the form."""
+    pages = Blueprint(KEY, __name__, url_prefix=f"{_base_path(station)}/{KEY}")
+    protected = web_ui.auth_required_if_enabled
+
+    @pages.route("/tab.js")
+    def script() -> Response:
+        return send_file(_SCRIPT, mimetype="text/javascript", max_age=0)
+
+    @pages.route("/live")
+    @protected  # type: ignore[untyped-decorator]
+    def live() -> Response:
+        return jsonify(live_json(station.live))
+
+    @pages.route("/report")
+    @protected  # type: ignore[untyped-decorator]
+    def report() -> Response | tuple[str, int]:
+        if not station.report_path:
+            return "There is no report yet: it is written when a test has ended.", 404
+        return send_file(station.report_path, max_age=0)
+
+    web_ui.app.register_blueprint(pages)
+    web_ui.app.before_request(lambda: _check_form(web_ui, station))
+    web_ui.app.after_request(_with_script)
+    web_ui.template_args |= {
+        "extended_tabs": [{"title": "Tokenderby", "key": KEY}],
+        "extended_csv_files": [{"href": f"./{KEY}/report", "title": "Open the Tokenderby report of the last test"}],
+    }
+
+
+def _base_path(station: Station) -> str:
+    return station.environment.parsed_options.web_base_path or ""
+
+
+def live_json(live: Live) -> dict[str, Any]:
+    """The figures as the script takes them; infinitely late is the text "inf", unknown is null."""
+    lines = {
+        transport: {"t": [at_s for at_s, _ in line], **_columns([point for _, point in line])}
+        for transport, line in list(live.lines.items())
+    }
+    look = {t.name: {"title": t.title, "colour": t.colour} for t in TRANSPORTS.values()}
+    return {"figures": FIGURES, "transports": look, "lines": lines}
+
+
+def _columns(points: list[Point]) -> dict[str, list[float | str | None]]:
+    return {figure: [_plain(point[figure]) for point in points] for figure in FIGURES}
+
+
+def _plain(value: float | None) -> float | str | None:
+    return "inf" if value is not None and math.isinf(value) else value
+
+
+def _with_script(response: Response) -> Response:
+    """Locust's own page, and ours at its end."""
+    if request.endpoint == "locust.index" and response.mimetype == "text/html" and not response.direct_passthrough:
+        page = response.get_data(as_text=True)
+        response.set_data(page.replace("</body>", f'<script src="./{KEY}/tab.js" defer></script></body>'))
+    return response
+
+
+def _check_form(web_ui: Any, station: Station) -> Response | None:
+    """Before a test starts: what is wrong with the form, in words; None if nothing is."""
+    if request.endpoint != "locust.swarm":
+        return None
+    environment = station.environment
+    given = vars(environment.parsed_options)
+    wanted = vars(Namespace(**given)) | {key: value for key, value in request.form.items() if key in given}
+    names = request.form.getlist("user_classes")
+    with_server = [c for c in station.every_class if wanted[f"{c.transport}_url"]]
+    if web_ui.userclass_picker_is_active and names:
+        classes = [c for c in station.every_class if c.__name__ in names]
+    else:
+        classes = with_server or station.every_class
+    try:
+        station.options(wanted, classes, request.form.get("host") or environment.host)
+    except OptionError as error:
+        return jsonify({"success": False, "message": str(error), "host": environment.host})
+    if not web_ui.userclass_picker_is_active:
+        environment.user_classes = classes
+    return None
