@@ -12,6 +12,9 @@ from bench.running.validity import void_reasons
 from bench.store import CellRecord
 from clients.job import JobResult
 
+LIMITS = Validity(
+    generator_lag_ms_p99=2.0, emit_lag_ms_p99=2.0, loop_lag_ms_p99=5.0, steal_ratio=0.02, client_cpu_ratio=0.8
+)
 GOOD = JobResult(
     messages=80,
     failed=0,
@@ -34,7 +37,7 @@ def reasons(result: JobResult, steal_ratio: float | None) -> list[str]:
         loop_lag_ms_p99=result.loop_lag_ms_p99,
         steal_ratio=steal_ratio,
     )
-    return void_reasons(record, result, Validity())
+    return void_reasons(record, result, LIMITS)
 
 
 @pytest.mark.parametrize(
