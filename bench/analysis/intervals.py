@@ -4,9 +4,10 @@ Messages of one block share a machine's mood, tokens of one message even more; c
 intervals that are too narrow. So whole blocks are drawn with replacement and every number is recomputed from them. Both
 sides of a ratio use the same draw, which keeps the pairing.
 
-With few blocks a plain percentile interval is too narrow as well; its tails are set wider, as t is wider than the
+With few blocks a plain percentile interval is too narrow as well. Its tails are set wider, as t is wider than the
 normal distribution (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.3: the expanded
-percentile interval).
+percentile interval); and since no resample can go beyond the worst block seen, it is stretched to the t interval of the
+logarithm where that is wider. docs/metrics.md says how often the result misses.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def estimate(of: Estimator) -> Estimate:
     value = _point(of)
     if count < 2 or math.isnan(value):
         return Estimate(value)
-    return Estimate(value, *_interval(draws(of), count))
+    return Estimate(value, *_interval(value, draws(of), count))
 
 
 def draws(of: Estimator) -> Floats:
@@ -149,13 +150,27 @@ def _tail(blocks: int) -> float:
     return NormalDist().cdf(-wide)
 
 
-def _interval(draws: Floats, blocks: int) -> tuple[float, float]:
-    """The expanded percentile interval. A draw that gave no number stretches it both ways instead of vanishing."""
+def _interval(value: float, drawn: Floats, blocks: int) -> tuple[float, float]:
+    """The interval around `value`. A draw that gave no number stretches it both ways instead of vanishing."""
     tail = _tail(blocks)
-    unknown = np.isnan(draws)
-    lo = np.quantile(np.where(unknown, -np.inf, draws), tail, method="inverted_cdf")
-    hi = np.quantile(np.where(unknown, np.inf, draws), 1 - tail, method="inverted_cdf")
-    return (math.nan if np.isneginf(lo) else float(lo)), float(hi)
+    unknown = np.isnan(drawn)
+    lo = float(np.quantile(np.where(unknown, -np.inf, drawn), tail, method="inverted_cdf"))
+    hi = float(np.quantile(np.where(unknown, np.inf, drawn), 1 - tail, method="inverted_cdf"))
+    error = _log_error(drawn, blocks)
+    if error is not None:
+        factor = math.exp(min(student.quantile(LEVEL, blocks - 1) * error, 700))
+        lo, hi = min(lo, value / factor), max(hi, value * factor)
+    return (math.nan if lo == -math.inf else lo), hi
+
+
+def _log_error(drawn: Floats, blocks: int) -> float | None:
+    """The standard error of the logarithm; None unless all draws are positive and finite.
+
+    Resampling n blocks sees a variance that is too small by (n-1)/n.
+    """
+    if not (np.isfinite(drawn).all() and (drawn > 0).all()):
+        return None
+    return float(np.std(np.log(drawn))) * math.sqrt(blocks / (blocks - 1))
 
 
 def _without_interval(a: Estimator, b: Estimator, blocks: int) -> Contrast:
@@ -174,16 +189,13 @@ def _contrast(a: float, b: float, draws_a: Floats, draws_b: Floats, blocks: int)
     value = _divide(a, b)
     if math.isnan(value):
         return Contrast(a, b, Estimate(value), 1.0, blocks)
-    return Contrast(a, b, Estimate(value, *_interval(ratios, blocks)), _p_value(value, ratios, blocks), blocks)
+    return Contrast(a, b, Estimate(value, *_interval(value, ratios, blocks)), _p_value(value, ratios, blocks), blocks)
 
 
 def _p_value(value: float, ratios: Floats, blocks: int) -> float:
-    """t of ln(ratio) over its resampled standard error; where a draw was infinite, what the blocks' signs can show.
-
-    Resampling n blocks sees a spread that is too small by (n-1)/n; n-1 degrees of freedom pay for the few blocks.
-    """
-    if np.isfinite(ratios).all() and (ratios > 0).all() and 0 < value < math.inf:
-        error = float(np.std(np.log(ratios))) * math.sqrt(blocks / (blocks - 1))
+    """t of ln(ratio) over its standard error; where a draw was infinite, what the blocks' signs can show."""
+    error = _log_error(ratios, blocks)
+    if error is not None:
         distance = abs(math.log(value))
         if error == 0:
             return 1.0 if distance == 0 else student.SMALLEST_P

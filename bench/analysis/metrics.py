@@ -47,7 +47,7 @@ def _widened(found: Estimate, group: Group) -> Estimate:
     if not found.has_interval:
         return found
     lo, hi = intervals.wilson(int(group.totals["completed"].sum()), int(group.totals["messages"].sum()))
-    return Estimate(found.value, min(found.lo, lo), max(found.hi, hi))
+    return Estimate(found.value, min(found.lo, lo), min(max(found.hi, hi), 1.0))
 
 
 def _message_quantile(p: float, column: str) -> Callable[[Group], Estimator]:

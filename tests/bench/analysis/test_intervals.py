@@ -54,12 +54,12 @@ def test_intervals_cover_the_truth(blocks: int, monkeypatch: pytest.MonkeyPatch)
     intervals.block_weights.cache_clear()
     rng = np.random.default_rng(3)
     misses = 0
-    for _ in range(200):
+    for _ in range(300):
         values = {b: rng.lognormal(rng.normal(0, 0.1), 0.5, 40) for b in range(blocks)}
         found = intervals.estimate(quantile_of_values(0.5, values))
         misses += not found.lo <= 1.0 <= found.hi
     intervals.block_weights.cache_clear()
-    assert misses <= 20, f"{misses} of 200 intervals missed"
+    assert misses <= 24, f"{misses} of 300 intervals missed"
 
 
 def test_pairing_removes_what_blocks_share() -> None:

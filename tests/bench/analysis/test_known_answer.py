@@ -77,9 +77,11 @@ def test_from_records_to_the_files(paper: RunBuilder) -> None:
     assert not any(f"{name}_lo" in header for name in (*COUNTS, "valid", "transport"))
     (row,) = (dict(zip(header, r, strict=True)) for r in rows)
     assert (row["transport"], row["variant"], row["profile"], row["streams"]) == ("sse", "", "direct", "4")
-    # Drawing block 1 twice gives 102, 205 twice each; block 2 twice gives 303 twice and two that never came.
-    assert [row[f"ttft_ms_p50{end}"] for end in ("", "_lo", "_hi")] == ["205", "102", "303"]
-    assert row["ttft_ms_p95"] == ""
+    # Block 1 twice gives 102, block 2 twice 303; two blocks say so little that the interval reaches further still.
+    assert row["ttft_ms_p50"] == "205"
+    assert float(row["ttft_ms_p50_lo"]) <= 102
+    assert float(row["ttft_ms_p50_hi"]) >= 303
+    assert row["ttft_ms_p95"] == row["ttft_ms_p95_lo"] == ""
     assert (row["tokens_lost"], row["drops"], row["recovery_ms_p50"]) == ("2", "1", "inf")
     assert row["valid"] == "True"
     html = folder.report_path.read_text()
