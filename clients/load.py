@@ -13,7 +13,6 @@ import gc
 import hashlib
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -175,11 +174,12 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
 
 
 def _prefix(job: Job) -> str:
-    """Begins every stream id: says which cell, and differs from run to run, as a server may outlive a run."""
-    cell = re.sub(r"[^A-Za-z0-9]+", "_", job.cell)
-    if len(cell) > 32:
-        cell = f"{cell[:23]}_{hashlib.sha256(job.cell.encode()).hexdigest()[:8]}"
-    return f"b{job.block:02d}-{cell}-{os.urandom(3).hex()}"
+    """Begins every stream id; differs from cell to cell and from run to run, as a server may outlive a run.
+
+    Always of the same length: SSE repeats the id with every token, and a cell's name must not show in its bytes.
+    """
+    cell = hashlib.sha256(job.cell.encode()).hexdigest()[:6]
+    return f"b{job.block % 100:02d}-{cell}-{os.urandom(3).hex()}"
 
 
 def _to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:

@@ -165,11 +165,13 @@ def test_a_signal_ends_it_promptly_without_files(
     }
     slow["load"] = {"streams": 3, "rate_per_s": 100.0, "warmup_streams": 0, "timeout_s": 100.0}
     command = [sys.executable, "-m", "clients.load"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(json.dumps(slow))
         process.stdin.close()
-        time.sleep(1.5)
+        assert json.loads(process.stdout.readline()) == {"done": 0, "of": 3}  # the measured phase has begun
         process.send_signal(number)
         before = time.monotonic()
         assert process.wait(10) == 130
