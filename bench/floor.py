@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
+from functools import partial
 from urllib.parse import urlsplit
 
 try:
@@ -62,7 +63,7 @@ async def count(url: str, streams: int, body: dict[str, object]) -> dict[str, fl
     for k in range(streams):
         data = json.dumps(body | {"seed": k}).encode()
         request = b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
-        _, counter = await loop.create_connection(lambda request=request: Counter(request), parts.hostname, parts.port)
+        _, counter = await loop.create_connection(partial(Counter, request), parts.hostname or "", parts.port or 80)
         counters.append(counter)
         await asyncio.sleep(1 / streams)
     await asyncio.wait([counter.done for counter in counters])
@@ -88,8 +89,9 @@ async def write(streams: int, tokens_per_s: float, seconds: float) -> dict[str, 
     loop = asyncio.get_running_loop()
     connections: list[asyncio.Transport] = []
     server = await loop.create_server(lambda: Writer(connections), "127.0.0.1", 0)
-    print(json.dumps({"url": "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]}), flush=True)
-    while len(connections) < streams:
+    port = server.sockets[0].getsockname()[1]
+    print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
+    while len(connections) < streams:  # noqa: ASYNC110 - an event would have to count
         await asyncio.sleep(0.01)
     gap_ns = round(1e9 / (streams * tokens_per_s))
     total = round(streams * tokens_per_s * seconds)

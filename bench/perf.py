@@ -32,6 +32,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from bench.analysis.scale import measure_cost as measure_analysis
+from bench.proxy.perf import PROFILE, ProxyCost
+from bench.proxy.perf import measure as measure_proxy
 from bench.running.machine import git_commit
 from clients.job import Job, JobResult, Load
 from servers.transport import TRANSPORTS
@@ -39,8 +42,9 @@ from servers.transport import TRANSPORTS
 STREAMS = 200
 TOKENS_PER_S = 50
 TOKENS = 250
+GAP_MS = 1000 / TOKENS_PER_S
 STREAM: dict[str, object] = {
-    "profile": "fast", "tokens": TOKENS, "ttft_ms": 500, "ttft_sigma": 0.3, "gap_ms": 1000 / TOKENS_PER_S, "gap_sigma": 0.1
+    "profile": "fast", "tokens": TOKENS, "ttft_ms": 500, "ttft_sigma": 0.3, "gap_ms": GAP_MS, "gap_sigma": 0.1
 }  # fmt: skip
 FLOOR_BODY = {"message": "floor", "stream": STREAM}
 RESULTS = Path("results/perf.csv")
@@ -158,13 +162,16 @@ def show(console: Console, measured: dict[str, Measured], floor: Measured) -> No
     console.print(table)
 
 
-def append_csv(measured: dict[str, Measured], floor: Measured, proxy_us: float | None) -> None:
+def append_csv(measured: dict[str, Measured], floor: Measured, proxy: ProxyCost | None) -> None:
     """Add this run's medians to results/perf.csv."""
     rows = []
     for name, figures in measured.items():
-        rows += [(name, "client", figures.client_us, floor.client_us), (name, "server", figures.server_us, floor.server_us)]
-    if proxy_us is not None:
-        rows.append(("sse", "proxy", [proxy_us], floor.server_us))
+        rows += [
+            (name, "client", figures.client_us, floor.client_us),
+            (name, "server", figures.server_us, floor.server_us),
+        ]
+    if proxy is not None:
+        rows.append(("sse", "proxy", [proxy.us_per_token], [proxy.floor_us_per_token]))
     new = not RESULTS.exists()
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a", newline="") as file:
@@ -174,7 +181,9 @@ def append_csv(measured: dict[str, Measured], floor: Measured, proxy_us: float |
         for name, role, values, floors in rows:
             value, least = statistics.median(values), statistics.median(floors)
             machine = f"{platform.machine()} {os.cpu_count()} cores {platform.system()}"
-            writer.writerow([git_commit() or "", machine, name, role, f"{value:.2f}", f"{least:.2f}", f"{value / least:.2f}"])
+            writer.writerow(
+                [git_commit() or "", machine, name, role, f"{value:.2f}", f"{least:.2f}", f"{value / least:.2f}"]
+            )
 
 
 @click.command(help=__doc__)
@@ -191,7 +200,21 @@ def main(repeat: int, transports: str, only_transports: bool) -> None:
         for name in transports.split(","):
             measure_transport(name, k, measured[name])
     show(console, measured, floor)
-    append_csv(measured, floor, None)
+    proxy = None
+    if not only_transports:
+        proxy = measure_proxy()
+        console.print(
+            f"proxy ({PROFILE}): {proxy.us_per_token:.1f} CPU µs per token {_verdict(proxy.us_per_token, 25)} "
+            f"(a bare pump: {proxy.floor_us_per_token:.1f}); adds {proxy.added_ms_p50:.2f} ms at the median, "
+            f"{proxy.added_ms_p99:.2f} ms at p99 {_verdict(proxy.added_ms_p99, 2)}"
+        )
+        cost = measure_analysis()
+        console.print(
+            f"analysis of {cost.rows:,} token rows: {cost.seconds:.1f} s {_verdict(cost.seconds, 20)}, "
+            f"{cost.peak_mib:.0f} MiB {_verdict(cost.peak_mib, 2048)}"
+        )
+    append_csv(measured, floor, proxy)
+    console.print(f"appended to {RESULTS}", style="dim")
 
 
 if __name__ == "__main__":

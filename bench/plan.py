@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from bench.checks import PlanError, check_keys, to_struct, unknown
 from bench.proxy import profile as proxy_profiles
+from bench.proxy import real as real_proxy
 from clients.arrivals import TraceError, read_trace
 from clients.job import Load
 from servers.recording import load as load_recording
@@ -108,6 +109,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     blocks: Annotated[int, Meta(ge=1, le=1000)] = 10
     seed: Annotated[int, Meta(ge=0, lt=2**53)] = 1
     time_scale: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    parallel: Annotated[int, Meta(ge=1, le=64)] = 1  # cells that run at once: for what survives, not for what it costs
     control: str = "sse"  # the transport that runs twice as the A/A control, or "none"
     story: bool = False  # print what was measured for each claim of the story behind this project
     stream: dict[str, Any] = {}
@@ -240,11 +242,15 @@ def _check_cell(cell: Cell, where: str) -> None:
 
 
 def _check_profile(profile: str, where: str) -> None:
-    if not profile.endswith(".toml") and profile not in proxy_profiles.names():
-        raise unknown(f"{where} profile", profile, ["direct", *proxy_profiles.names(), "FILE.toml"])
+    real = [f"{real_proxy.PREFIX}{kind}" for kind in real_proxy.KINDS]
+    if not profile.endswith(".toml") and profile not in (*proxy_profiles.names(), *real):
+        raise unknown(f"{where} profile", profile, ["direct", *proxy_profiles.names(), *real, "FILE.toml"])
     try:
-        proxy_profiles.load(profile)
-    except proxy_profiles.ProfileError as error:
+        if profile in real:
+            real_proxy.find(profile.removeprefix(real_proxy.PREFIX))
+        else:
+            proxy_profiles.load(profile)
+    except (proxy_profiles.ProfileError, real_proxy.RealProxyError) as error:
         raise PlanError(f"{where} profile: {error}") from None
 
 

@@ -13,9 +13,12 @@ from typing import Any
 import aiohttp
 import msgspec
 import psutil
+from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
 from bench.running.processes import Child, PartDied
+from bench.running.targets import check_target
+from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
 _WATCH_S = 0.2
@@ -28,16 +31,22 @@ class Counters(msgspec.Struct):
     redis_commands: int | None = None
     redis_pid: int | None = None
     emit_lag_us_p99: float | None = None
+    started_ns: int | None = None
+    cores: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that can be asked at `url`. `child` is None where it is not ours, `redis` where it started none."""
+    """A server that can be asked at `url`. `child` is None where it is not ours, `redis` where it started none.
+
+    `foreign_redis` is a client of the Redis that it uses, where the user named one.
+    """
 
     transport: str
     url: str
     child: Child | None = None
     redis: psutil.Process | None = None
+    foreign_redis: Redis | None = None
 
     async def counters(self, http: aiohttp.ClientSession) -> Counters:
         """The server's counters now; empty if it does not tell."""
@@ -100,6 +109,11 @@ class Fleet:
     redis_url: str | None = None
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
     _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
+    _foreign_redis: Redis | None = None
+
+    def __post_init__(self) -> None:
+        if self.redis_url:
+            self._foreign_redis = Redis.from_url(self.redis_url, socket_timeout=READY_S / 10)
 
     async def start(self, cells: Iterable[Cell]) -> None:
         """Start what `cells` need. What cannot start is left out: `endpoint` says why."""
@@ -121,6 +135,11 @@ class Fleet:
         self._proxies[key] = endpoint
         return endpoint
 
+    async def foreign_cores(self) -> dict[str, list[int] | None]:
+        """The cores that each server which is not ours may run on, as it says itself."""
+        foreign = [server for server in self._servers.values() if server.child is None]
+        return {server.transport: (await server.counters(self.http)).cores for server in foreign}
+
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
         return cell.transport, cell.heartbeat, self.plan.stream_of(cell).get("recording")
 
@@ -131,22 +150,25 @@ class Fleet:
             await _stop(server.child)
             server = None
         self._servers[key] = server = server or await self._open_server(cell)
+        if server.child is None and (wrong := await check_target(self.http, cell.transport, server.url, READY_S)):
+            raise PartDied(wrong)
         return server
 
     async def _open_server(self, cell: Cell) -> Server:
+        redis = self._foreign_redis if TRANSPORTS[cell.transport].needs_redis else None
         if cell.transport in self.targets:
-            return Server(cell.transport, self.targets[cell.transport].rstrip("/"))
+            return Server(cell.transport, self.targets[cell.transport].rstrip("/"), foreign_redis=redis)
         child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), cell.transport)
         server = Server(cell.transport, url, child)
         pid = (await server.counters(self.http)).redis_pid
         try:
-            return Server(cell.transport, url, child, psutil.Process(pid) if pid else None)
+            return Server(cell.transport, url, child, psutil.Process(pid) if pid else None, redis)
         except psutil.Error:
             await child.stop()
             raise PartDied(f"the Redis of the {cell.transport} server died") from None
 
     async def _open_proxy(self, cell: Cell, server: Server) -> Endpoint:
-        log = f"proxy-{cell.profile_name}-{cell.transport}"
+        log = f"proxy-{cell.profile_name.replace(':', '-')}-{cell.transport}"
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", server.url.removeprefix("http://")]
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
         argv += ["--log", str(self.logs / f"{log}.jsonl")]
@@ -186,6 +208,8 @@ class Fleet:
         finally:
             for child in filter(None, children):
                 child.kill()
+            if self._foreign_redis:
+                await self._foreign_redis.aclose()
 
 
 async def _stop(child: Child | None) -> None:
@@ -200,13 +224,3 @@ async def _ready_url(child: Child) -> str:
         raise await child.died()
     ready: dict[str, Any] = msgspec.json.decode(line)
     return str(ready["url"])
-
-
-async def check_target(http: aiohttp.ClientSession, transport: str, url: str) -> str | None:
-    """What is wrong with a server that is said to run at `url`, in words; None if it is as it should be."""
-    try:
-        async with http.get(f"{url.rstrip('/')}/healthz") as response:
-            found = (await response.json(content_type=None)).get("transport") if response.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-        return f"no server of ours answers at {url} ({error or type(error).__name__})"
-    return None if found == transport else f"the server at {url} says that it is {found or 'none of ours'}"
