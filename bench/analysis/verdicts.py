@@ -246,15 +246,25 @@ def _completeness(measured: Measurements) -> Verdict:
     total = sum(len(g.messages) for g in measured.groups)
     broken = [g for g in measured.groups if len(g.messages) and not g.messages["completed"].all()]
     if not total:
-        sentence = "No valid cell, nothing is known."
+        sentence = "No valid cell, nothing is known of times."
     elif broken:
         sentence = "; ".join(_breakage(g) for g in broken) + ". All other messages arrived whole."
     else:
         sentence = f"Yes: all {count(total)} messages arrived whole, no token lost, repeated, out of order or altered."
-    excluded = len(measured.excluded)
-    if excluded:
-        sentence += f" {excluded} void or failed cells are not in this count."
+    sentence += _completeness_of_excluded(measured)
     return Verdict(COMPLETENESS, "", "completed_ratio", sentence, "resolved" if total else "no claim")
+
+
+def _completeness_of_excluded(measured: Measurements) -> str:
+    """A void cell's times are not the transport's, but what it lost was lost all the same."""
+    void = [cell for cell in measured.excluded if cell.status == "void"]
+    sent, broken = sum(cell.messages for cell in void), sum(cell.failed_messages for cell in void)
+    fate = f"{count(broken)} did not arrive whole" if broken else "all arrived whole"
+    said = (
+        f" In the {len(void)} void cells, whose times do not count: of {count(sent)} messages {fate}." if void else ""
+    )
+    unfinished = len(measured.excluded) - len(void)
+    return said + (f" {unfinished} failed cells are in no count." if unfinished else "")
 
 
 def _breakage(group: Group) -> str:

@@ -27,13 +27,15 @@ def test_void_cells_are_in_no_number(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     for block in (1, 2, 3):
         run.cell("sse", block, [GOOD])
-    run.cell("sse", 4, [SLOW] * 50, status="void", reasons=["load came late: p99 9.0 ms > 2 ms"])
-    run.cell("sse", 5, [SLOW] * 50, status="void", reasons=["load came late: p99 7.0 ms > 2 ms"])
+    for block, lag in ((4, 9.0), (5, 7.0)):
+        reasons = [f"load came late: p99 {lag} ms > 2 ms"]
+        run.cell("sse", block, [SLOW] * 50, status="void", reasons=reasons, messages=50, failed_messages=block - 4)
     folder = run.write()
     summary = write_report(folder)
     row = summary.table.iloc[0]
     assert (row["streams"], row["ttft_ms_p50"], row["ttft_ms_p50_hi"]) == (3, 101, 101)
     assert row["valid"]
+    assert "In the 2 void cells, whose times do not count: of 100 messages 1 did not" in summary.verdicts[-1].sentence
     console = Console(width=100, record=True, file=StringIO())
     print_summary(summary, console)
     text = console.export_text()
@@ -73,7 +75,7 @@ def test_a_run_in_which_nothing_finished_still_has_a_report(tmp_path: Path) -> N
     assert [d.code for d in summary.doubts] == ["unfinished", "excluded", "nothing valid"]
     assert "the server died" in folder.report_path.read_text()
     assert summary.table["streams"].tolist() == [0]
-    assert "nothing is known" in summary.verdicts[-1].sentence
+    assert summary.verdicts[-1].sentence == "No valid cell. 1 failed cells are in no count."
 
 
 def test_batches_cut_anywhere_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,17 +48,14 @@ def test_a_single_block_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize("blocks", [5, 10])
-def test_intervals_cover_the_truth(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_cover_the_truth(blocks: int) -> None:
     """A 95 % interval of a median, messages of a block sharing a mood: nominal is 5 % misses."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 1000)
-    intervals.block_weights.cache_clear()
     rng = np.random.default_rng(3)
     misses = 0
     for _ in range(300):
         values = {b: rng.lognormal(rng.normal(0, 0.1), 0.5, 40) for b in range(blocks)}
         found = intervals.estimate(quantile_of_values(0.5, values))
         misses += not found.lo <= 1.0 <= found.hi
-    intervals.block_weights.cache_clear()
     assert misses <= 24, f"{misses} of 300 intervals missed"
 
 

@@ -108,12 +108,12 @@ def test_a_scaled_run_says_so_at_the_top(tmp_path: Path) -> None:
 
 def test_many_cells_stay_legible(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
-    for k in range(40):
+    for k in range(15):
         run.cell("polling", 1, [Message([(1, 2), (3, 5)])], variant={"interval": k / 10})
     folder = run.write()
     summary = write_report(folder)
     assert len(charts.charted(summary.measured)) == charts.MAX_LINES
-    assert "The pictures show 12 of 40 rows" in folder.report_path.read_text()
+    assert "The pictures show 12 of 15 rows" in folder.report_path.read_text()
 
 
 def test_a_transport_has_one_colour_and_its_variants_other_lines(summary: Summary) -> None:

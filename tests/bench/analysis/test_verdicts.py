@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis import histogram, intervals
+from bench.analysis import histogram
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.validity import doubts
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
@@ -52,15 +52,6 @@ def claims(found: Sequence[Verdict]) -> list[tuple[str, Key, Key]]:
     return [(p.column, p.better, p.worse) for v in found for p in v.pairs if p.claimed]
 
 
-@pytest.fixture
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setattr(intervals, "RESAMPLES", 2000)
-    intervals.block_weights.cache_clear()
-    yield
-    intervals.block_weights.cache_clear()
-
-
-@pytest.mark.usefixtures("fewer_resamples")
 @pytest.mark.parametrize("blocks", [5, 10])
 def test_equal_cells_hardly_ever_win(blocks: int) -> None:
     """Runs in which nothing differs: at most 5 % may claim anything at all (docs/metrics.md has the large trial)."""
@@ -68,7 +59,6 @@ def test_equal_cells_hardly_ever_win(blocks: int) -> None:
     assert false_wins <= 2, f"{false_wins} of 24 runs claimed a difference between equal cells"
 
 
-@pytest.mark.usefixtures("fewer_resamples")
 def test_a_real_shift_of_ten_percent_is_found() -> None:
     found = wrong = 0
     for seed in range(10):
