@@ -39,6 +39,7 @@ class Load:
         self._token = os.urandom(4).hex()
         self._numbers = count()
         self._spec = StreamSpec.parse(options.stream)
+        build(self._spec, 0)  # reads the texts, which takes longer than a token may be late
         self._over: list[tuple[str, StreamRecord]] = []
         self._counters: dict[str, Counter[str]] = {name: Counter() for name in options.urls}
         self._active = 0

@@ -152,14 +152,26 @@ class Recorder:
         blocks = block_count(min(map(len, self._index.values())))
         edges = np.linspace(min(starts), max(starts) + 1, blocks + 1).astype(np.int64).tolist()
         for block, (from_ns, until_ns) in enumerate(pairwise(edges), 1):
-            for order, transport in enumerate(sorted(self._index)):
-                yield self._cell(transport, order, _Slice(block, from_ns, until_ns))
+            yield from self._block(_Slice(block, from_ns, until_ns))
 
-    def _cell(self, transport: str, order: int, part: _Slice) -> CellRecord:
-        options = self.options
+    def _block(self, part: _Slice) -> Iterator[CellRecord]:
+        by_transport = {transport: self._records(transport, part) for transport in sorted(self._index)}
+        # The same processes ask for all transports, and a block has few messages of each: one lag for all.
+        generator_ns = [r.start_ns - r.intended_start_ns for records in by_transport.values() for r in records]
+        for order, (transport, records) in enumerate(by_transport.items()):
+            cell = self._cell(transport, order, part, records)
+            results.write(self._job(cell), records)
+            cell.generator_lag_ms_p99 = _p99_ms(generator_ns)
+            self._judge(cell, records, part)
+            yield cell
+
+    def _records(self, transport: str, part: _Slice) -> list[StreamRecord]:
         spooled = [s for s in self._index[transport] if part.from_ns <= s.start_ns < part.until_ns]
-        records = [self._read(s) for s in sorted(spooled, key=lambda s: s.start_ns)]
-        cell = CellRecord(
+        return [self._read(s) for s in sorted(spooled, key=lambda s: s.start_ns)]
+
+    def _cell(self, transport: str, order: int, part: _Slice, records: Sequence[StreamRecord]) -> CellRecord:
+        options = self.options
+        return CellRecord(
             id=f"b{part.block:02d}-{transport}",
             block=part.block,
             cell=options.cell(transport),
@@ -172,9 +184,6 @@ class Recorder:
             messages=len(records),
             failed_messages=sum(record.outcome is not Outcome.OK for record in records),
         )
-        results.write(self._job(cell), records)
-        self._judge(cell, records, part)
-        return cell
 
     def _read(self, spooled: _Spooled) -> StreamRecord:
         self._spool.seek(spooled.offset)
@@ -200,7 +209,6 @@ class Recorder:
         """Void the cell if its number is not the transport's, by the same limits as in any run."""
         lags_ns, busiest = self._health(part)
         emit_ns = [s - d for record in records for s, d in zip(record.sent_ns, record.due_ns, strict=True)]
-        cell.generator_lag_ms_p99 = _p99_ms([record.start_ns - record.intended_start_ns for record in records])
         cell.emit_lag_ms_p99 = _p99_ms(emit_ns)
         cell.loop_lag_ms_p99 = _p99_ms(lags_ns)
         offsets = [worker.clock_offsets_ns.get(cell.transport, 0) for worker in self._workers.values()]
@@ -210,7 +218,7 @@ class Recorder:
             failed=cell.failed_messages,
             cpu_s=busiest,
             measured_s=1.0,
-            generator_lag_ms_p99=cell.generator_lag_ms_p99,
+            generator_lag_ms_p99=cell.generator_lag_ms_p99 or 0.0,
             emit_lag_ms_p99=cell.emit_lag_ms_p99,
             loop_lag_ms_p99=cell.loop_lag_ms_p99,
         )

@@ -63,7 +63,8 @@ def live_json(live: Live) -> dict[str, Any]:
         for transport, line in list(live.lines.items())
     }
     look = {t.name: {"title": t.title, "colour": t.colour} for t in TRANSPORTS.values()}
-    return {"figures": FIGURES, "transports": look, "lines": lines}
+    figures = [{"figure": figure, "title": title} for figure, title in FIGURES.items()]  # a list keeps its order
+    return {"figures": figures, "transports": look, "lines": lines}
 
 
 def _columns(points: list[Point]) -> dict[str, list[float | str | None]]:

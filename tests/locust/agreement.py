@@ -1,0 +1,133 @@
+"""Do Locust's users see what the asyncio client sees? Both ask the same server, in turns, one transport at a time.
+
+    python tests/locust/agreement.py --users 50 --rounds 3
+
+Prints first-token overhead and token delay of both at p50 and p99, and their differences. Each user's first message
+is left out: there, both open all connections at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.processes import running_server
+
+from clients.job import Job, Load
+
+TRANSPORTS = ("sse", "chunked", "websocket", "polling")
+CLASSES = {"sse": "SSEUser", "chunked": "ChunkedUser", "websocket": "WebSocketUser", "polling": "PollingUser"}
+STREAM: dict[str, object] = {"profile": "hosted", "tokens": 60}
+THINK_S = 0.5
+INTERVAL_S = 0.1  # polling: with a second, the polls' phase would hide everything else
+LOCUSTFILE = Path(__file__).parents[2] / "clients" / "locustfile.py"
+
+
+@dataclass
+class Seen:
+    """What one kind of client saw, in ms."""
+
+    ttft_ms: list[float] = field(default_factory=list)
+    delay_ms: list[float] = field(default_factory=list)
+
+    def add(self, streams: pd.DataFrame, tokens: pd.DataFrame, first: Sequence[str]) -> None:
+        """Add a run's messages but those named in `first`."""
+        assert (streams["outcome"] == "ok").all(), streams["detail"].unique()
+        streams = streams[~streams["stream_id"].isin(first)]
+        tokens = tokens[tokens["stream_id"].isin(streams["stream_id"])]
+        overhead_ns = streams["first_token_ns"] - streams["intended_start_ns"] - streams["ttft_scheduled_ns"]
+        self.ttft_ms += (overhead_ns / 1e6).tolist()
+        self.delay_ms += ((tokens["received_ns"] - tokens["due_ns"]) / 1e6).tolist()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One quantile of one quantity, by both clients (ms)."""
+
+    transport: str
+    what: str
+    p: float
+    locust_ms: float
+    asyncio_ms: float
+
+    @property
+    def ms(self) -> float:
+        """Locust minus asyncio."""
+        return self.locust_ms - self.asyncio_ms
+
+    @property
+    def holds(self) -> bool:
+        """The project's own demand: p50 within 1 ms, p99 within 5 ms."""
+        return abs(self.ms) <= (1.0 if self.p == 0.5 else 5.0)
+
+
+def ask_with_locust(transport: str, url: str, users: int, seconds: float, seen: Seen) -> None:
+    """Locust's users of one transport, headless in one process."""
+    with tempfile.TemporaryDirectory() as results:
+        words = ["-f", LOCUSTFILE, CLASSES[transport], "--headless", "-u", users, "-r", 100, "-t", f"{seconds:g}s"]
+        words += [f"--{transport}-url", url, "--stream-parameters", f"tokens={STREAM['tokens']}"]
+        words += ["--think-time", THINK_S, "--poll-interval", INTERVAL_S, "--results-dir", results, "--only-summary"]
+        subprocess.run([sys.executable, "-m", "locust", *map(str, words)], check=True, capture_output=True, timeout=120)
+        folder = Path(results) / "latest"
+        streams, tokens = (pd.read_parquet(folder / f"{table}.parquet") for table in ("streams", "tokens"))
+    seen.add(streams, tokens, streams.nsmallest(users, "intended_start_ns")["stream_id"].tolist())
+
+
+def ask_with_asyncio(transport: str, url: str, users: int, turns: int, seen: Seen) -> None:
+    """The same by the asyncio client, as a closed loop of as many users."""
+    load = Load(arrivals="closed", streams=users * turns, concurrency=users, think_s=THINK_S, warmup_streams=0)
+    with tempfile.TemporaryDirectory() as results:
+        prefix = f"{results}/cell"
+        variant: dict[str, object] = {"interval": INTERVAL_S} if transport == "polling" else {}
+        job = Job(transport=transport, url=url, out=prefix, block=1, cell=transport, seed=1, load=load, stream=STREAM)
+        job.variant = variant
+        command = [sys.executable, "-m", "clients.load"]
+        subprocess.run(command, input=msgspec.json.encode(job), check=True, capture_output=True, timeout=120)
+        streams, tokens = (pd.read_parquet(f"{prefix}.{table}.parquet") for table in ("streams", "tokens"))
+    seen.add(streams, tokens, streams[streams["turn"] == 0]["stream_id"].tolist())
+
+
+def compare(transport: str, users: int, rounds: int, seconds: float) -> Iterator[Difference]:
+    """Ask in turns, so that whatever else the machine does meets both."""
+    by_locust, by_asyncio = Seen(), Seen()
+    turns = max(2, round(seconds / (0.6 + 0.012 * float(str(STREAM["tokens"])) + THINK_S)))
+    with running_server(transport) as server:
+        for _ in range(rounds):
+            ask_with_asyncio(transport, server.url, users, turns, by_asyncio)
+            ask_with_locust(transport, server.url, users, seconds, by_locust)
+    for what in ("ttft_ms", "delay_ms"):
+        for p in (0.5, 0.99):
+            a, b = (float(np.quantile(getattr(seen, what), p)) for seen in (by_locust, by_asyncio))
+            yield Difference(transport, what, p, a, b)
+
+
+def main() -> int:
+    """Print the table; 1 if a difference is larger than demanded."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--transports", nargs="+", choices=TRANSPORTS, default=TRANSPORTS)
+    options = parser.parse_args()
+    print(f"{'transport':<10} {'what':<9} {'p':>4} {'Locust':>9} {'asyncio':>9} {'difference':>11}  ms")
+    held = True
+    for transport in options.transports:
+        for found in compare(transport, options.users, options.rounds, options.seconds):
+            held &= found.holds
+            figures = f"{found.locust_ms:9.3f} {found.asyncio_ms:9.3f} {found.ms:+11.3f}"
+            print(f"{transport:<10} {found.what:<9} {found.p:4.2f} {figures}  {'' if found.holds else 'too large'}")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
