@@ -83,12 +83,16 @@ def _targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option(
     "--target", "targets", multiple=True, callback=_targets, metavar="TRANSPORT=URL", help="A running server."
 )
+@click.option(
+    "--target-wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="For targets that still start."
+)
 @click.option("--redis-url", metavar="URL", help="Redis for polling; without it one is found or started.")
 @click.option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that did not finish, by its own plan.")
-def run(
+def run(  # noqa: PLR0917 - click passes them by name
     plan: str | None,
     targets: dict[str, str],
+    target_wait: float,
     redis_url: str | None,
     out: str,
     resume: str | None,
@@ -105,14 +109,14 @@ def run(
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
-    asyncio.run(runner.check_targets(targets))
+    asyncio.run(runner.check_targets(targets, target_wait))
     chosen, folder = _resumed(resume, out) if resume else _begun(plan or "quick", changes, out)
     console = Console()
     todo = runner.remaining(folder.load().cells)
     console.print(f"plan {chosen.name}: {len(todo)} cells to run, into {folder.path}", highlight=False, soft_wrap=True)
     options = runner.Options(targets, redis_url)
     try:
-        ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo)))
+        ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
     return _conclude(folder, ended, console)

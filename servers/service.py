@@ -73,6 +73,7 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         self._process = psutil.Process(os.getpid())
+        self._started_ns = time.monotonic_ns()
 
     async def push(self, generation: Generation, first: int, connection: Connection) -> bool:
         """Push an answer from index `first` down `connection`; False if the server stopped before its end.
@@ -127,6 +128,8 @@ class Service:
             "cpu_seconds": time.process_time(),
             "rss_bytes": self._process.memory_info().rss,
             "emit_lag_us_p99": self.emitter.lag_us_p99(),
+            "started_ns": self._started_ns,  # another number: another process
+            "cores": usable_cores(),
             **stats.extra,
         }
 
@@ -137,3 +140,8 @@ class Service:
     def health_report(self) -> dict[str, object]:
         """The body of `GET /healthz`."""
         return {"transport": self.settings.transport}
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on; empty where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

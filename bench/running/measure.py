@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,9 +16,10 @@ import msgspec
 import psutil
 
 from bench.plan import Cell, Plan
-from bench.running.endpoints import Counters, Endpoint, Fleet
+from bench.running.endpoints import Counters, Endpoint, Fleet, Server
 from bench.running.machine import cpu_seconds, cpu_steal
 from bench.running.processes import Child, PartDied
+from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
 from bench.store import CellRecord, RunFolder
 from clients.job import Job, JobResult, Load
@@ -43,7 +44,7 @@ class Reading:
     """Meters read at one moment; the difference of two readings is what was spent between them."""
 
     counters: Counters
-    redis_cpu_s: float | None
+    redis: RedisReading
     proxy_cpu_s: float | None
     stolen_s: float
     cpu_time_s: float
@@ -53,17 +54,39 @@ class Reading:
         """Read the meters of `endpoint` and of the machine."""
         proxy = psutil.Process(endpoint.proxy.process.pid) if endpoint.proxy else None
         counters = await endpoint.server.counters(http)
-        return cls(counters, cpu_seconds(endpoint.server.redis), cpu_seconds(proxy), *cpu_steal())
+        return cls(counters, await _read_redis(endpoint.server), cpu_seconds(proxy), *cpu_steal())
+
+    def changed(self, later: Reading, server: Server) -> Iterator[str]:
+        """Which processes behind the two readings are not the same any more, in words."""
+        if self.counters.started_ns is not None and self.counters.started_ns != later.counters.started_ns:
+            yield f"the {server.transport} server at {server.url}"
+        if self.redis.run_id is not None and self.redis.run_id != later.redis.run_id:
+            yield f"the Redis of the {server.transport} server"
+
+
+async def _read_redis(server: Server) -> RedisReading:
+    if server.foreign_redis:
+        return await RedisReading.take(server.foreign_redis)
+    return RedisReading(cpu_seconds(server.redis))
 
 
 class CellRunner:
-    """Runs cells of one run, one at a time, and fills in their records."""
+    """Runs cells of one run and fills in their records. `warn` takes what the report must say."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, http: aiohttp.ClientSession, cpus: list[int]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        http: aiohttp.ClientSession,
+        cpus: list[int],
+        warn: Callable[[str], object],
+    ) -> None:
         self._plan = plan
         self._folder = folder
         self._http = http
         self._cpus = cpus
+        self._warn = warn
+        self._last: dict[str, Reading] = {}  # of each server's URL
 
     async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnProgress) -> None:
         """Measure `cell` and write into `record` how it went; a part that died makes the cell failed."""
@@ -73,7 +96,11 @@ class CellRunner:
             endpoint = await fleet.endpoint(cell)
             job = job_for(self._plan, cell, record, endpoint, self._folder)
             result, before = await self._load(job, endpoint, on_progress)
-            _note(record, result, before, await Reading.take(endpoint, self._http))
+            after = await Reading.take(endpoint, self._http)
+            self._check_same(endpoint.server, record, before, after)
+            _note(record, result, before, after)
+            if self._plan.parallel > 1:
+                _forget_shared_costs(record)
             record.reasons = void_reasons(record, result, self._plan.validity)
             record.status = "void" if record.reasons else "ok"
         except (PartDied, psutil.Error) as error:
@@ -107,6 +134,20 @@ class CellRunner:
             child.kill()
             await asyncio.gather(talk, death, child.process.wait(), return_exceptions=True)
 
+    def _check_same(self, server: Server, record: CellRecord, before: Reading, after: Reading) -> None:
+        """Raise PartDied if a server or Redis that is not ours was restarted in the cell; warn if it was before it.
+
+        Of our own the process itself tells.
+        """
+        if server.child is not None and server.foreign_redis is None:
+            return
+        last = self._last.get(server.url)
+        self._last[server.url] = after
+        for what in before.changed(after, server):
+            raise PartDied(f"{what} died, or was restarted, while the cell ran")
+        for what in last.changed(before, server) if last else ():
+            self._warn(f"{what} was restarted before block {record.block}, {record.cell}")
+
     def _discard(self, record: CellRecord) -> None:
         """Remove what an unfinished cell has written."""
         prefix = self._folder.cell_prefix(record.id)
@@ -120,7 +161,7 @@ def _note(record: CellRecord, result: JobResult, before: Reading, after: Reading
     record.messages, record.failed_messages = result.messages, result.failed
     record.client_cpu_s = result.cpu_s
     record.server_cpu_s = _spent(early.cpu_seconds, late.cpu_seconds)
-    record.redis_cpu_s = _spent(before.redis_cpu_s, after.redis_cpu_s)
+    record.redis_cpu_s = _spent(before.redis.cpu_s, after.redis.cpu_s)
     record.proxy_cpu_s = _spent(before.proxy_cpu_s, after.proxy_cpu_s)
     record.redis_commands = _spent(early.redis_commands, late.redis_commands)
     record.generator_lag_ms_p99 = result.generator_lag_ms_p99
@@ -132,6 +173,11 @@ def _note(record: CellRecord, result: JobResult, before: Reading, after: Reading
     record.steal_ratio = (after.stolen_s - before.stolen_s) / elapsed_s if elapsed_s > 0 else None
     record.clock_offset_ns = result.clock_offset_ns
     record.notes = result.notes
+
+
+def _forget_shared_costs(record: CellRecord) -> None:
+    """Cells that ran at once shared the server, its Redis and the proxy: nobody knows whose cost it was."""
+    record.server_cpu_s = record.redis_cpu_s = record.proxy_cpu_s = record.redis_commands = None
 
 
 def _spent(before: N | None, after: N | None) -> N | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -18,10 +20,11 @@ from bench.checks import PlanError
 from bench.plan import Plan, parse
 from bench.running import machine
 from bench.running.blocks import schedule
-from bench.running.endpoints import Fleet, check_target
+from bench.running.endpoints import Fleet
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.progress import Display
+from bench.running.targets import check_target
 from bench.store import CellRecord, Run, RunFolder, create_run, open_run
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
@@ -79,11 +82,11 @@ def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
     return [record for record in cells if record.status in ("pending", "failed")]
 
 
-async def check_targets(targets: Mapping[str, str]) -> None:
-    """Raise PlanError if a target is not the server that it is said to be."""
+async def check_targets(targets: Mapping[str, str], patience_s: float = 0.0) -> None:
+    """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`."""
     async with _http() as http:
         for transport, url in targets.items():
-            if wrong := await check_target(http, transport, url):
+            if wrong := await check_target(http, transport, url, patience_s):
                 raise PlanError(f"--target {transport}: {wrong}")
 
 
@@ -123,19 +126,41 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
     (folder.path / "logs").mkdir(exist_ok=True)
     (folder.path / "cells").mkdir(exist_ok=True)
     async with _http() as http:
-        runner = CellRunner(plan, folder, http, pins["load"])
+        runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append)
+
+        async def one(record: CellRecord, fleet: Fleet) -> None:
+            display.begin(record)
+            await runner.run(cells[record.cell], record, fleet, display.advance)
+            folder.save(run)
+            display.end(record)
+
         for _, block in groupby(remaining(run.cells), key=lambda record: record.block):
             records = list(block)
             fleet = Fleet(plan, http, folder.path / "logs", pins["servers"], options.targets, options.redis_url)
             try:
                 await fleet.start(cells[record.cell] for record in records)
-                for record in records:
-                    display.begin(record)
-                    await runner.run(cells[record.cell], record, fleet, display.advance)
-                    folder.save(run)
-                    display.end(record)
+                if options.targets:
+                    run.machine["target_cores"] = await fleet.foreign_cores()
+                await _at_once(plan.parallel, [partial(one, record, fleet) for record in records])
             finally:
                 await fleet.stop()
+
+
+async def _at_once(limit: int, steps: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Do `steps` in their order, `limit` of them at a time; the first error ends all."""
+    room = asyncio.Semaphore(limit)
+
+    async def do(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with room:
+            await step()
+
+    tasks = [asyncio.create_task(do(step)) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _http() -> aiohttp.ClientSession:
