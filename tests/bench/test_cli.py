@@ -81,7 +81,9 @@ def test_a_misspelt_key_in_a_plan(tokenderby: Tokenderby, tmp_path: Path, monkey
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["serve"], ["proxy"], ["profiles"], ["report"], ["compare"], ["doctor"], ["plans"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["run"], ["serve"], ["proxy"], ["profiles"], ["report"], ["compare"], ["doctor"], ["plans"]]
+)
 def test_help_teaches(tokenderby: Tokenderby, arguments: list[str]) -> None:
     done = tokenderby(*arguments, "--help")
     assert done.returncode == 0
