@@ -10,6 +10,7 @@ from servers.sse import wire
 from servers.sse.events import Event, EventDecoder
 
 # WHATWG HTML §9.2.6 and the cases that the web platform's tests list as eventsource/format-*.
+ODD_CHARACTERS = "\u200d\U0001f4bbé\u2028\u2029\x85\x0b\x0c"
 EVENTS = [
     ("data: x\n\n", [("message", "x", "")]),
     ("data: x\r\n\r\n", [("message", "x", "")]),
@@ -36,7 +37,7 @@ EVENTS = [
     ("\ufeffdata: x\n\n", [("message", "x", "")]),
     ("\ufeff\ufeffdata: x\n\ndata: \ufeffy\n\n", [("message", "\ufeffy", "")]),
     ("\n\ufeffdata: x\n\n", []),
-    ("data: \u200d\U0001f4bbé\u2028\u2029\x85\x0b\x0c\n\n", [("message", "\u200d\U0001f4bbé\u2028\u2029\x85\x0b\x0c", "")]),
+    (f"data: {ODD_CHARACTERS}\n\n", [("message", ODD_CHARACTERS, "")]),
     ("data: cut", []),
     ("data: cut\n", []),
     ("data: x\n\ndata: cut\n", [("message", "x", "")]),
