@@ -192,6 +192,7 @@ def append_csv(measured: dict[str, Measured], floor: Measured, proxy: ProxyCost 
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
 def main(repeat: int, transports: str, only_transports: bool) -> None:
     console = Console()
+    console.width = max(console.width, 110)
     measured: dict[str, Measured] = defaultdict(Measured)
     floor = Measured()
     for k in range(repeat):

@@ -230,7 +230,12 @@ def _answer(test: _Test) -> Verdict:
     if len({estimate(g, test.column) for g in first}) == 1:
         return test.verdict(f"{lead}: {listed([g.key.title for g in first])} are equal, {value}.{then}", "resolved")
     names = listed([test.measured(g) for g in first])
-    limit = f"equal cells may differ by {percent(test.race.noise(test.column))} here"
+    noise = test.race.noise(test.column)
+    limit = (
+        f"equal cells may differ by {percent(noise)} here"
+        if math.isfinite(noise)
+        else "the A/A control is too small here"
+    )
     return test.verdict(f"{lead}: not resolved between {names}; {limit}.{then}", "not resolved")
 
 
