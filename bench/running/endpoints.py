@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
 _WATCH_S = 0.2
+_STARTING = 6  # processes that start at once; more would only wait for the processor, and for READY_S
 
 
 class Counters(msgspec.Struct):
@@ -109,6 +111,8 @@ class Fleet:
     redis_url: str | None = None
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
     _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
+    _locks: defaultdict[object, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTING))
     _foreign_redis: Redis | None = None
 
     def __post_init__(self) -> None:
@@ -129,11 +133,12 @@ class Fleet:
         if cell.profile == "direct":
             return Endpoint(server, server.url)
         key = server.url, cell.profile
-        endpoint = self._proxies.pop(key, None)
-        if endpoint is None or endpoint.failure():
-            endpoint = await self._open_proxy(cell, server)
-        self._proxies[key] = endpoint
-        return endpoint
+        async with self._locks[key]:
+            endpoint = self._proxies.pop(key, None)
+            if endpoint is None or endpoint.failure():
+                endpoint = await self._open_proxy(cell, server)
+            self._proxies[key] = endpoint
+            return endpoint
 
     async def foreign_cores(self) -> dict[str, list[int] | None]:
         """The cores that each server which is not ours may run on, as it says itself."""
@@ -144,6 +149,10 @@ class Fleet:
         return cell.transport, cell.heartbeat, self.plan.stream_of(cell).get("recording")
 
     async def _server(self, cell: Cell) -> Server:
+        async with self._locks[self._server_key(cell)]:  # cells that run at once may want the same
+            return await self._running(cell)
+
+    async def _running(self, cell: Cell) -> Server:
         key = self._server_key(cell)
         server = self._servers.pop(key, None)
         if server and server.failure():
@@ -169,6 +178,8 @@ class Fleet:
 
     async def _open_proxy(self, cell: Cell, server: Server) -> Endpoint:
         log = f"proxy-{cell.profile_name.replace(':', '-')}-{cell.transport}"
+        if cell.heartbeat:  # another server, so another proxy: two must not write one log
+            log += f"-{cell.heartbeat:g}"
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", server.url.removeprefix("http://")]
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
         argv += ["--log", str(self.logs / f"{log}.jsonl")]
@@ -177,6 +188,10 @@ class Fleet:
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
+        async with self._starting:
+            return await self._start(name, argv, log)
+
+    async def _start(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus)
         try:
             async with asyncio.timeout(READY_S):

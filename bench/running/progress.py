@@ -31,9 +31,13 @@ class Display(Protocol):
 
 
 class Remaining:
-    """Predicts how long the cells to come will take: as long as the same cells took, or the mean of all."""
+    """Predicts how long the cells to come will take: as long as the same cells took, or the mean of all.
 
-    def __init__(self, todo: list[CellRecord]) -> None:
+    `parallel` cells run at once.
+    """
+
+    def __init__(self, todo: list[CellRecord], parallel: int = 1) -> None:
+        self._parallel = parallel
         self._todo = [record.cell for record in todo]
         self._seconds: dict[str, list[float]] = {}
 
@@ -48,7 +52,7 @@ class Remaining:
         if not known:
             return None
         mean = sum(known.values()) / len(known)
-        return sum(known.get(cell, mean) for cell in self._todo)
+        return sum(known.get(cell, mean) for cell in self._todo) / self._parallel
 
 
 def clock_text(seconds: float | None) -> str:
@@ -69,9 +73,9 @@ def ending_text(record: CellRecord) -> str:
 class PlainDisplay:
     """A line per finished cell, for logs and pipes."""
 
-    def __init__(self, console: Console, todo: list[CellRecord]) -> None:
+    def __init__(self, console: Console, todo: list[CellRecord], parallel: int = 1) -> None:
         self._console = console
-        self._remaining = Remaining(todo)
+        self._remaining = Remaining(todo, parallel)
         self._done, self._total = 0, len(todo)
 
     def begin(self, record: CellRecord) -> None:
@@ -95,8 +99,8 @@ class PlainDisplay:
 class BarDisplay:
     """A bar over all cells, with what runs now and the time left; cells that are not ok get a line of their own."""
 
-    def __init__(self, console: Console, todo: list[CellRecord]) -> None:
-        self._remaining = Remaining(todo)
+    def __init__(self, console: Console, todo: list[CellRecord], parallel: int = 1) -> None:
+        self._remaining = Remaining(todo, parallel)
         self._begun = time.monotonic()
         self._record: CellRecord | None = None
         self._progress = Progress(
@@ -140,6 +144,6 @@ class BarDisplay:
         self._progress.stop()
 
 
-def display(console: Console, todo: list[CellRecord]) -> Display:
-    """The display that suits `console`."""
-    return BarDisplay(console, todo) if console.is_terminal else PlainDisplay(console, todo)
+def display(console: Console, todo: list[CellRecord], parallel: int = 1) -> Display:
+    """The display that suits `console`; `parallel` cells run at once."""
+    return BarDisplay(console, todo, parallel) if console.is_terminal else PlainDisplay(console, todo, parallel)
