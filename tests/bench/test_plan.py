@@ -27,6 +27,14 @@ def test_shipped_plans_are_good(name: str) -> None:
     assert sum(cell.copy == "aa" and not cell.load for cell in plan.cells) == 1
 
 
+def test_the_plan_of_timeouts() -> None:
+    plan = read_plan("timeouts")
+    assert with_control(plan) == plan  # nothing in it is compared by speed
+    assert plan.parallel > 1
+    assert {cell.recovery for cell in plan.cells} == {"none", "restart", "resume"}
+    assert len({cell.profile for cell in plan.cells}) > 5
+
+
 def test_shipped_plans_are_large_enough_for_p99() -> None:
     for name in ("quick", "full"):
         plan = read_plan(name)
