@@ -86,19 +86,21 @@ async def _page(request: web.Request, stream_id: str, first: int, wait_s: float)
     deadline = time.monotonic() + wait_s
     while True:
         with store.next_write(stream_id) as next_write:  # before the read: what comes in between is not missed
-            page = await _read(store, stream_id, first)
+            ours = service.generations.get(stream_id) is not None
+            page = await _read(store, stream_id, first, ours=ours)
             left_s = deadline - time.monotonic()
             if page.tokens or page.end is not None or left_s <= 0 or service.stopping.is_set():
                 return page
-            ours = service.generations.get(stream_id) is not None
             await asyncio.wait([next_write], timeout=min(left_s, STOP_CHECK_S if ours else FOREIGN_CHECK_S))
 
 
-async def _read(store: TokenStore, stream_id: str, first: int) -> Page:
+async def _read(store: TokenStore, stream_id: str, first: int, *, ours: bool) -> Page:
     try:
         page = await store.read(stream_id, first)
     except RedisError as error:
         raise _redis_failed(error) from error
+    if page is None and ours:  # Redis has lost it; it is being written anew
+        raise RequestError(503, "redis_unavailable", "Redis has lost the stream, which is being written anew", 1)
     if page is None:
         raise unknown_stream(stream_id)
     return page

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from servers.emitter import Emitter
@@ -41,8 +43,13 @@ class TokenStore:
     """Writes answers to Redis and reads them back. Counts its commands with `note_commands`."""
 
     def __init__(self, url: str, emitter: Emitter, keep_s: float, note_commands: Callable[[int], object]) -> None:
+        # No hidden retries: a push that is repeated would write a token twice.
         self._redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=COMMAND_TIMEOUT_S, socket_connect_timeout=COMMAND_TIMEOUT_S, max_connections=256
+            url,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            socket_connect_timeout=COMMAND_TIMEOUT_S,
+            max_connections=256,
+            retry=Retry(NoBackoff(), 0),
         )
         self._keep_s = keep_s
         self._note_commands = note_commands
@@ -119,27 +126,30 @@ class TokenStore:
             writers = list(self._fresh)
             self._fresh.clear()
             try:
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for writer in writers:
-                        writer.write(pipe)
-                    await self._execute(pipe)
+                incomplete = await self._flush(writers)
             except RedisError as error:
                 _log.warning("Redis: %s; trying again", error)
                 await asyncio.sleep(RETRY_S)
-                self._try_again(writers)
+                incomplete = writers
+            for writer in incomplete:
+                writer.lost()
+            if incomplete:
+                self._fresh.update(incomplete)
+                self._wake.set()
             self._announce(writers)
+
+    async def _flush(self, writers: list[StreamWriter]) -> list[StreamWriter]:
+        """Write what is new; those whose list is not as long as it should be. Raises RedisError."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            replies = [(writer, writer.write(pipe)) for writer in writers]
+            told = await self._execute(pipe)
+        return [writer for writer, reply in replies if reply is not None and told[reply] != writer.length]
 
     def _announce(self, writers: list[StreamWriter]) -> None:
         for writer in writers:
             for future in self._waiting.pop(writer.stream_id, ()):
                 if not future.done():
                     future.set_result(None)
-
-    def _try_again(self, writers: list[StreamWriter]) -> None:
-        for writer in writers:
-            writer.lost()
-        self._fresh.update(writers)
-        self._wake.set()
 
 
 class StreamWriter:
@@ -154,6 +164,7 @@ class StreamWriter:
         self._expiry_s = round(generation.schedule.duration_ns / 1e9) + self._keep_s + 1
         self._fresh = fresh
         self._next = 0
+        self.length = 0  # of the list, its mark included, when all that was queued is written
         self._sent_ns: list[int] = []
         self._lost = False
 
@@ -169,22 +180,31 @@ class StreamWriter:
         """What was written may be there or not: the next `write` replaces the whole list."""
         self._lost = True
 
-    def write(self, pipe: Any) -> None:
-        """Queue what is new, and after the last token the end message."""
+    def write(self, pipe: Any) -> int | None:
+        """Queue what is new, and after the last token the end message.
+
+        Returns which reply tells the list's length, None when there is nothing to write. A list that Redis no longer
+        has (it was restarted) is not begun in its middle: RPUSHX then does nothing.
+        """
         if self._lost:
-            self.rewrite(pipe)
-            return
-        for message in self._messages():
-            pipe.rpush(self._key, message)
+            return self.rewrite(pipe)
+        messages = self._messages()
+        for message in messages:
+            pipe.rpushx(self._key, message)
+        if not messages:
+            return None
+        reply = len(pipe) - 1
         if self._generation.ended:
             pipe.expire(self._key, self._keep_s)
+        return reply
 
-    def rewrite(self, pipe: Any) -> None:
+    def rewrite(self, pipe: Any) -> int:
         """Queue the list anew from its mark on; the same whether the list is there, in part or not at all."""
-        self._next, self._lost = 0, False
+        self._next, self.length, self._lost = 0, 1, False
         pipe.delete(self._key)
         pipe.rpush(self._key, _MARK, *self._messages())
         pipe.expire(self._key, self._keep_s if self._generation.ended else self._expiry_s)
+        return len(pipe) - 2
 
     def _messages(self) -> list[bytes]:
         generation, first = self._generation, self._next
@@ -192,4 +212,5 @@ class StreamWriter:
         messages = [generation.token(i, self._sent_ns[i]) for i in range(first, self._next)]
         if generation.ended and self._next == generation.schedule.n:
             messages.append(generation.end())
+        self.length += len(messages)
         return messages

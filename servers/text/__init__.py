@@ -11,7 +11,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-_PIECES = re.compile(r"\n+|[ ]?[^\W\d_]+|[ ]?\d+|[ ]{2,}(?=\S)|[ ]?[^\w\s]+|\s")
+_PIECES = re.compile(r"\n+|[ ]?[^\W\d_]+|[ ]?\d+|[ ]{2,}(?=\S)|[ ]?(?:[^\w\s]|_)+|\s")
 _WHOLE_WORD_MAX = 10  # letters; longer words are two tokens, as in real vocabularies of about 100,000 entries
 _ROOT = 5  # letters of a long word's first token
 

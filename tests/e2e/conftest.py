@@ -97,7 +97,8 @@ class Bench:
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
             session = os.getsid(process.pid)
-            if session not in self.sessions and process.environ().get(MARK) != self.mark:
+            known = session in self.sessions or os.getsid(process.ppid() or 1) in self.sessions
+            if not known and process.environ().get(MARK) != self.mark:
                 return False
             self.sessions.add(session)
             return bool(process.status() != psutil.STATUS_ZOMBIE)
