@@ -34,6 +34,7 @@ class StreamUser(User):
         self.load = self.environment.tokenderby.load
         self.client = self.client_class(self.load.options.settings(self.transport))
         self.next_ns = monotonic_ns()  # when the next message is meant to start
+        self.question = self.load.question(self.transport, self.next_ns)
 
     def wait_time(self) -> float:
         """Seconds until the next message."""
@@ -45,10 +46,11 @@ class StreamUser(User):
         if self.load.closing:
             raise StopUser
         with self.load.under_way():
-            record = self.client.ask(self.load.question(self.transport, self.next_ns))
+            record = self.client.ask(self.question)
             ended_ns = monotonic_ns()
             self.load.add(self.transport, record)
         self.next_ns = ended_ns + round(self.load.options.think_s * 1e9)
+        self.question = self.load.question(self.transport, self.next_ns)  # now: it takes time that TTFT would show
         fire_events(self.environment.events.request.fire, self.transport, record, self.client.response_ms, ended_ns)
 
     def on_stop(self) -> None:

@@ -24,6 +24,7 @@ class Climb:
     knee: int | None = None
     why: str = ""
     seen: list[dict[str, object]] = field(default_factory=list)
+    _held: int = 0  # users of the step before
     _since_s: float = 0.0
     _bad: int = 0
 
@@ -39,7 +40,7 @@ class Climb:
             self._bad += 1
             if self._bad < 2:
                 return self.users
-            self._end(self.users - self.step, why)
+            self._end(self._held, why)
             return None
         self.seen.append({"users": self.users, **{t: p.get("delay_ms_p99") for t, p in points.items()}})
         if self.users >= self.most:
@@ -49,10 +50,10 @@ class Climb:
         return self.users
 
     def _go_to(self, users: int, now_s: float) -> None:
-        self.users, self._since_s, self._bad = users, now_s, 0
+        self._held, self.users, self._since_s, self._bad = self.users, users, now_s, 0
 
     def _end(self, knee: int, why: str) -> None:
-        self.knee, self.why = max(0, knee), why
+        self.knee, self.why = knee, why
 
     def _broken(self, points: Mapping[str, Point]) -> str:
         for transport, point in points.items():

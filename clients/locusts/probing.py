@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from http.client import HTTPException
 from time import monotonic_ns
 
 from clients.clock import Reading, offset_of
@@ -16,8 +17,11 @@ def get_json(url: str, path: str, auth_token: str | None = None) -> dict[str, ob
     """A small JSON answer. Raises OSError, ValueError."""
     headers = {"Authorization": f"Bearer {auth_token}"} if auth_token else {}
     request = urllib.request.Request(url.rstrip("/") + path, headers=headers)  # noqa: S310  # options check the scheme
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-        answer = json.load(response)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            answer = json.load(response)
+    except HTTPException as error:
+        raise ValueError(f"{path}: {type(error).__name__}") from error
     if not isinstance(answer, dict):
         raise ValueError(f"{path}: takes a JSON object")
     return answer

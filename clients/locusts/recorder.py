@@ -210,7 +210,7 @@ class Recorder:
         lags_ns, busiest = self._health(part)
         emit_ns = [s - d for record in records for s, d in zip(record.sent_ns, record.due_ns, strict=True)]
         cell.emit_lag_ms_p99 = _p99_ms(emit_ns)
-        cell.loop_lag_ms_p99 = _p99_ms(lags_ns)
+        cell.loop_lag_ms_p99 = _p99_ms(lags_ns) if lags_ns else None
         offsets = [worker.clock_offsets_ns.get(cell.transport, 0) for worker in self._workers.values()]
         cell.clock_offset_ns = max(offsets, key=abs, default=0)
         result = JobResult(
@@ -220,7 +220,7 @@ class Recorder:
             measured_s=1.0,
             generator_lag_ms_p99=cell.generator_lag_ms_p99 or 0.0,
             emit_lag_ms_p99=cell.emit_lag_ms_p99,
-            loop_lag_ms_p99=cell.loop_lag_ms_p99,
+            loop_lag_ms_p99=cell.loop_lag_ms_p99 or 0.0,
         )
         cell.reasons = void_reasons(cell, result, Validity())
         cell.status = "void" if cell.reasons else "ok"
@@ -230,7 +230,8 @@ class Recorder:
         lags_ns: list[int] = []
         busiest = 0.0
         for worker in self._workers.values():
-            within = [h for h in worker.health if part.from_ns <= h.until_ns + worker.shift_ns < part.until_ns]
+            from_ns, until_ns = part.from_ns - worker.shift_ns, part.until_ns - worker.shift_ns
+            within = [h for h in worker.health if h.from_ns < until_ns and h.until_ns > from_ns]
             lags_ns += [lag for health in within for lag in health.loop_lags_ns]
             lasted_s = sum(health.until_ns - health.from_ns for health in within) / 1e9
             if lasted_s > 0:

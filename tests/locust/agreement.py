@@ -2,8 +2,8 @@
 
     python tests/locust/agreement.py --users 50 --rounds 3
 
-Prints first-token overhead and token delay of both at p50 and p99, and their differences. Each user's first message
-is left out: there, both open all connections at once.
+Prints first-token overhead and token delay of both at p50 and p99, and their differences, over the answers that both
+have asked for. Each user's first message is left out: there, both open all connections at once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -35,19 +37,27 @@ LOCUSTFILE = Path(__file__).parents[2] / "clients" / "locustfile.py"
 
 @dataclass
 class Seen:
-    """What one kind of client saw, in ms."""
+    """What one kind of client saw of some messages, by the messages' numbers; a number is the same answer for both."""
 
-    ttft_ms: list[float] = field(default_factory=list)
-    delay_ms: list[float] = field(default_factory=list)
+    ttft_ms: dict[int, float]
+    delay_ms: dict[int, list[float]]
 
-    def add(self, streams: pd.DataFrame, tokens: pd.DataFrame, first: Sequence[str]) -> None:
-        """Add a run's messages but those named in `first`."""
+    @classmethod
+    def of(cls, streams: pd.DataFrame, tokens: pd.DataFrame, first: Sequence[str]) -> Seen:
+        """All messages but those named in `first`."""
         assert (streams["outcome"] == "ok").all(), streams["detail"].unique()
-        streams = streams[~streams["stream_id"].isin(first)]
-        tokens = tokens[tokens["stream_id"].isin(streams["stream_id"])]
+        streams = streams[~streams["stream_id"].isin(first)].set_index("stream_id")
         overhead_ns = streams["first_token_ns"] - streams["intended_start_ns"] - streams["ttft_scheduled_ns"]
-        self.ttft_ms += (overhead_ns / 1e6).tolist()
-        self.delay_ms += ((tokens["received_ns"] - tokens["due_ns"]) / 1e6).tolist()
+        tokens = tokens[tokens["stream_id"].isin(streams.index)]
+        delays = ((tokens["received_ns"] - tokens["due_ns"]) / 1e6).groupby(tokens["stream_id"].astype(str))
+        return cls(
+            {_number(name): ns / 1e6 for name, ns in overhead_ns.items()},
+            {_number(name): part.tolist() for name, part in delays},
+        )
+
+
+def _number(stream_id: object) -> int:
+    return int(str(stream_id).rpartition("-")[2])
 
 
 @dataclass(frozen=True)
@@ -71,43 +81,59 @@ class Difference:
         return abs(self.ms) <= (1.0 if self.p == 0.5 else 5.0)
 
 
-def ask_with_locust(transport: str, url: str, users: int, seconds: float, seen: Seen) -> None:
+def ask_with_locust(transport: str, url: str, users: int, seconds: float, seed: int) -> Seen:
     """Locust's users of one transport, headless in one process."""
     with tempfile.TemporaryDirectory() as results:
         words = ["-f", LOCUSTFILE, CLASSES[transport], "--headless", "-u", users, "-r", 100, "-t", f"{seconds:g}s"]
         words += [f"--{transport}-url", url, "--stream-parameters", f"tokens={STREAM['tokens']}"]
-        words += ["--think-time", THINK_S, "--poll-interval", INTERVAL_S, "--results-dir", results, "--only-summary"]
+        words += [
+            "--seed",
+            seed,
+            "--think-time",
+            THINK_S,
+            "--poll-interval",
+            INTERVAL_S,
+            "--results-dir",
+            results,
+            "--only-summary",
+        ]
         subprocess.run([sys.executable, "-m", "locust", *map(str, words)], check=True, capture_output=True, timeout=120)
         folder = Path(results) / "latest"
         streams, tokens = (pd.read_parquet(folder / f"{table}.parquet") for table in ("streams", "tokens"))
-    seen.add(streams, tokens, streams.nsmallest(users, "intended_start_ns")["stream_id"].tolist())
+    return Seen.of(streams, tokens, streams.nsmallest(users, "intended_start_ns")["stream_id"].tolist())
 
 
-def ask_with_asyncio(transport: str, url: str, users: int, turns: int, seen: Seen) -> None:
-    """The same by the asyncio client, as a closed loop of as many users."""
+def ask_with_asyncio(transport: str, url: str, users: int, turns: int, seed: int) -> Seen:
+    """The same by the asyncio client, as a closed loop of as many users. Block 0 has the answers of worker 0."""
     load = Load(arrivals="closed", streams=users * turns, concurrency=users, think_s=THINK_S, warmup_streams=0)
     with tempfile.TemporaryDirectory() as results:
         prefix = f"{results}/cell"
         variant: dict[str, object] = {"interval": INTERVAL_S} if transport == "polling" else {}
-        job = Job(transport=transport, url=url, out=prefix, block=1, cell=transport, seed=1, load=load, stream=STREAM)
+        job = Job(
+            transport=transport, url=url, out=prefix, block=0, cell=transport, seed=seed, load=load, stream=STREAM
+        )
         job.variant = variant
         command = [sys.executable, "-m", "clients.load"]
         subprocess.run(command, input=msgspec.json.encode(job), check=True, capture_output=True, timeout=120)
         streams, tokens = (pd.read_parquet(f"{prefix}.{table}.parquet") for table in ("streams", "tokens"))
-    seen.add(streams, tokens, streams[streams["turn"] == 0]["stream_id"].tolist())
+    return Seen.of(streams, tokens, streams[streams["turn"] == 0]["stream_id"].tolist())
 
 
 def compare(transport: str, users: int, rounds: int, seconds: float) -> Iterator[Difference]:
     """Ask in turns, so that whatever else the machine does meets both."""
-    by_locust, by_asyncio = Seen(), Seen()
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
     turns = max(2, round(seconds / (0.6 + 0.012 * float(str(STREAM["tokens"])) + THINK_S)))
     with running_server(transport) as server:
-        for _ in range(rounds):
-            ask_with_asyncio(transport, server.url, users, turns, by_asyncio)
-            ask_with_locust(transport, server.url, users, seconds, by_locust)
+        for seed in range(rounds):
+            by_asyncio = ask_with_asyncio(transport, server.url, users, turns, seed)
+            by_locust = ask_with_locust(transport, server.url, users, seconds, seed)
+            common = sorted(by_asyncio.ttft_ms.keys() & by_locust.ttft_ms.keys())
+            for who, seen in (("asyncio", by_asyncio), ("locust", by_locust)):
+                values[who, "ttft_ms"] += [seen.ttft_ms[k] for k in common]
+                values[who, "delay_ms"] += chain.from_iterable(seen.delay_ms[k] for k in common)
     for what in ("ttft_ms", "delay_ms"):
         for p in (0.5, 0.99):
-            a, b = (float(np.quantile(getattr(seen, what), p)) for seen in (by_locust, by_asyncio))
+            a, b = (float(np.quantile(values[who, what], p)) for who in ("locust", "asyncio"))
             yield Difference(transport, what, p, a, b)
 
 

@@ -1,0 +1,225 @@
+"""The parts of the locustfile that need no Locust, each on paper."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Any
+
+import pytest
+
+from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
+from clients.locusts.events import fire_events
+from clients.locusts.knee import Climb
+from clients.locusts.live import Live
+from clients.locusts.options import TRANSPORTS, OptionError, Options, add_arguments
+from clients.locusts.recorder import block_count
+from clients.record import Outcome, StreamRecord
+
+MS = 1_000_000
+
+
+def record_of(delays_ms: list[float], outcome: Outcome = Outcome.OK, lost: int = 0) -> StreamRecord:
+    """A message that began at 1,000 ms with a token every 10 ms from 1,100 ms on, each late by its delay."""
+    n = len(delays_ms)
+    due = array("q", [(1100 + 10 * k) * MS for k in range(n)])
+    received = array("q", [d + round(delay * MS) for d, delay in zip(due, delays_ms, strict=True)])
+    record = StreamRecord("s", 1000 * MS, n + lost, start_ns=1001 * MS, outcome=outcome, tokens_received=n)
+    record.tokens_lost, record.requests, record.bytes_in = lost, 2, 500
+    record.i, record.due_ns, record.received_ns = array("q", range(n)), due, received
+    record.sent_ns, record.read = array("q", due), array("q", range(n))
+    record.first_token_ns = received[0] if n else 0
+    record.end_ns = received[-1] if outcome is Outcome.OK else 0
+    return record
+
+
+class _Parser:
+    """Collects options as Locust's parser does."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+
+    def add_argument(self, name: str, default: object, **_: object) -> None:
+        self.given[name.removeprefix("--").replace("-", "_")] = default
+
+
+def given(**changes: object) -> dict[str, Any]:
+    parser = _Parser()
+    add_arguments(parser)
+    urls = {f"{transport}_url": "http://127.0.0.1:1" for transport in TRANSPORTS}
+    return parser.given | urls | changes
+
+
+class TestOptions:
+    def test_defaults(self) -> None:
+        options = Options.of(given(), None, TRANSPORTS)
+        assert set(options.urls) == set(TRANSPORTS)
+        assert (options.silence_s, options.recovery, options.stream) == (None, "none", {"profile": "hosted"})
+        assert [options.cell(transport) for transport in TRANSPORTS] == list(TRANSPORTS)
+
+    def test_words_of_a_cell(self) -> None:
+        changes = {"poll_interval": 0.1, "server_heartbeat": 15.0, "network_profile": "aws-alb", "recovery": "resume"}
+        options = Options.of(given(**changes), None, TRANSPORTS)
+        assert options.cell("polling") == "polling heartbeat=15 interval=0.1 aws-alb resume"
+        assert options.cell("sse") == "sse heartbeat=15 aws-alb resume"
+        assert options.settings("polling").interval_s == 0.1
+
+    def test_long_polling_has_no_interval(self) -> None:
+        options = Options.of(given(poll_wait=20, poll_interval=0.1), None, ("polling",))
+        assert options.cell("polling") == "polling wait=20"
+
+    def test_stream_parameters(self) -> None:
+        options = Options.of(given(stream_parameters="tokens=40 text=hazards"), None, ("sse",))
+        assert options.stream == {"profile": "hosted", "tokens": 40, "text": "hazards"}
+
+    def test_host_serves_a_single_class(self) -> None:
+        assert Options.of(given(sse_url=""), "http://h:2/", ("sse",)).urls == {"sse": "http://h:2"}
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"sse_url": ""}, "--sse-url: not given, but there are users of sse"),
+            ({"chunked_url": "ftp://x"}, "--chunked-url: takes an address"),
+            ({"stream_parameters": "tokens"}, "--stream-parameters: takes key=value words"),
+            ({"stream_parameters": "token=4"}, "did you mean tokens?"),
+            ({"think_time": "soon"}, "--think-time: takes seconds"),
+            ({"message_timeout": 0}, "--message-timeout: takes seconds from 0.1"),
+            ({"recovery": "hope"}, "--recovery: takes one of none, restart, resume"),
+            ({"seed": -1}, "--seed: takes an integer"),
+        ],
+    )
+    def test_mistakes_name_the_option(self, changes: dict[str, object], told: str) -> None:
+        with pytest.raises(OptionError, match=r"^--") as error:
+            Options.of(given(**changes), None, TRANSPORTS)
+        assert told in str(error.value)
+
+
+class TestBatch:
+    def test_what_was_packed_comes_out(self) -> None:
+        record = record_of([1.0, 2.5])
+        assert unpack(pack(record)) == record
+
+    def test_another_clock(self) -> None:
+        shifted = unpack(pack(record_of([1.0], Outcome.TRUNCATED)), 7)
+        assert (shifted.intended_start_ns, shifted.received_ns[0]) == (1000 * MS + 7, 1101 * MS + 7)
+        assert shifted.end_ns == 0  # never stays never
+
+    def test_encoding(self) -> None:
+        batch = Batch("1", 5, [("sse", b"x")], {"sse": {"tokens": 2}}, Health(1, 2, 0.5, [3]), {"sse": 4}, ["note"])
+        assert Batch.decode(batch.encode()) == batch
+
+    def test_portions_are_bounded(self) -> None:
+        long = record_of([0.0] * (MAX_TOKENS // 2))
+        found = list(portions([("sse", long)] * 5))
+        assert [len(portion) for portion in found] == [2, 2, 1]
+        assert list(portions([])) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "blocks"), [(0, 1), (4, 1), (10, 2), (25, 5), (99, 5), (120, 6), (400, 20), (10_000, 20)]
+)
+def test_block_count(messages: int, blocks: int) -> None:
+    assert block_count(messages) == blocks
+
+
+class TestEvents:
+    def fired(self, record: StreamRecord) -> dict[str, tuple[float, str]]:
+        seen: dict[str, tuple[float, str]] = {}
+
+        def fire(**event: Any) -> None:
+            assert event["request_type"] == "sse"
+            seen[event["name"]] = (event["response_time"], str(event["exception"] or ""))
+
+        fire_events(fire, "sse", record, [3.0], 5000 * MS)
+        return seen
+
+    def test_a_whole_message(self) -> None:
+        seen = self.fired(record_of([float(k) for k in range(1, 101)]))
+        assert seen["TTFT"] == (101.0, "")
+        assert seen["delay p50"] == (50.0, "")
+        assert seen["delay p99"] == (99.0, "")
+        assert seen["message"] == (100 + 990 + 100, "")
+        assert seen["requests"] == (3.0, "")
+
+    def test_no_p99_of_a_few_tokens(self) -> None:
+        assert "delay p99" not in self.fired(record_of([1.0] * 99))
+
+    def test_a_truncated_message_is_a_failure(self) -> None:
+        record = record_of([1.0], Outcome.TRUNCATED, lost=3)
+        record.detail = "fin: the connection was closed within the response"
+        seen = self.fired(record)
+        assert seen["message"] == (4000.0, "truncated: fin: the connection was closed within the response")
+        assert seen["TTFT"] == (101.0, "")
+
+    def test_nothing_came(self) -> None:
+        seen = self.fired(record_of([], Outcome.REFUSED, lost=3))
+        assert seen["message"] == seen["TTFT"] == (4000.0, "refused")
+
+
+class TestLive:
+    def test_a_point(self) -> None:
+        live = Live()
+        live.count("0", {"sse": {"tokens": 0, "requests": 0}})
+        live.tick(99.0)
+        live.add("sse", record_of([float(k) for k in range(400)]), 99.5)
+        live.count("0", {"sse": {"tokens": 400, "requests": 3}})
+        live.count("1", {"sse": {"tokens": 20, "requests": 1}})
+        live.tick(101.0)
+        point = live.last()["sse"]
+        assert point["ttft_ms_p50"] == 100.0
+        assert (point["delay_ms_p50"], point["delay_ms_p99"]) == (200.0, 396.0)
+        assert (point["tokens_per_s"], point["requests_per_s"]) == (210.0, 2.0)
+        assert point["drop_percent"] == 0
+
+    def test_failures_are_infinitely_late(self) -> None:
+        live = Live()
+        live.count("0", {"sse": {}})
+        live.add("sse", record_of([1.0], Outcome.TRUNCATED, lost=9), 1.0)
+        live.tick(1.0)
+        point = live.last()["sse"]
+        assert point["ttft_ms_p50"] == point["delay_ms_p50"] == math.inf
+        assert (point["drop_percent"], point["delay_ms_p99"]) == (100, None)
+
+    def test_the_window_passes(self) -> None:
+        live = Live()
+        live.count("0", {"sse": {}})
+        live.add("sse", record_of([1.0]), 1.0)
+        live.tick(12.0)
+        assert live.last()["sse"]["ttft_ms_p50"] is None
+
+
+def climb_through(climb: Climb, delay_of: dict[int, float]) -> int | None:
+    users: int | None = 0
+    for second in range(1000):
+        points = {"sse": {"delay_ms_p99": delay_of.get(climb.users, 1.0), "drop_percent": 0.0}}
+        users = climb.next(float(second), points)
+        if users is None:
+            return climb.knee
+    raise AssertionError("the climb does not end")
+
+
+class TestKnee:
+    def test_the_step_before_the_limit_broke(self) -> None:
+        assert climb_through(Climb(20.0, 10, 100, 12.0), {40: 25.0}) == 30
+
+    def test_even_the_first_step_broke(self) -> None:
+        assert climb_through(Climb(20.0, 10, 100, 12.0), {10: 25.0}) == 0
+
+    def test_a_last_step_that_is_smaller(self) -> None:
+        assert climb_through(Climb(20.0, 10, 25, 12.0), {25: 25.0}) == 20
+
+    def test_no_limit_was_reached(self) -> None:
+        climb = Climb(20.0, 10, 25, 12.0)
+        assert climb_through(climb, {}) == 25
+        assert [step["users"] for step in climb.seen] == [10, 20, 25]
+
+    def test_one_slow_second_is_no_knee(self) -> None:
+        climb = Climb(20.0, 10, 20, 10.0)
+        quiet, slow = ({"sse": {"delay_ms_p99": ms, "drop_percent": 0.0}} for ms in (1.0, 30.0))
+        assert [climb.next(t, p) for t, p in ((0.0, quiet), (11.0, slow), (12.0, quiet))] == [10, 10, 20]
+
+    def test_drops_break_it_too(self) -> None:
+        climb = Climb(20.0, 10, 20, 10.0)
+        points = {"sse": {"delay_ms_p99": None, "drop_percent": 5.0}}
+        assert [climb.next(t, points) for t in (0.0, 11.0, 12.0)] == [10, 10, None]
+        assert climb.why == "sse: 5.0 % of the messages dropped or failed at 10 users"
