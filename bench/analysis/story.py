@@ -22,9 +22,11 @@ from bench.store import RunFolder
 Verdict = Literal["holds", "does not hold", "not resolved"]
 
 MESSAGES_NEEDED = 72  # what a p95 takes
-# "Smooth": every message complete, no stall (a gap over 100 ms longer than the model's, docs/metrics.md), and 95 % of
-# the tokens within 100 ms, below which people take a response as immediate.
+# "Smooth": every message complete, at most one stall in 1,000 tokens (a gap over 100 ms longer than the model's,
+# docs/metrics.md; a single pause of the machine makes one in each stream under way), and 95 % of the tokens within
+# 100 ms, below which people take a response as immediate.
 SMOOTH_DELAY_MS = 100.0
+SMOOTH_STALLS_PER_1K = 1.0
 FRAME_MS = 1000 / 60  # a difference that a screen does not show
 
 
@@ -49,12 +51,13 @@ class Seen:
     tokens_per_read: float
     delay_ms_p50: float
     delay_ms_p95: float
-    stalls: int
+    stalls_per_1k: float
 
     @property
     def smooth(self) -> bool:
         """Whether the answers came as they were made."""
-        return self.complete == self.messages and self.stalls == 0 and self.delay_ms_p95 <= SMOOTH_DELAY_MS
+        steady = self.stalls_per_1k <= SMOOTH_STALLS_PER_1K and self.delay_ms_p95 <= SMOOTH_DELAY_MS
+        return self.complete == self.messages and steady
 
 
 def seen(group: Group) -> Seen:
@@ -68,7 +71,7 @@ def seen(group: Group) -> Seen:
         tokens_per_read=estimate(group, "burst_tokens_mean").value,
         delay_ms_p50=estimate(group, "delay_ms_p50").value,
         delay_ms_p95=estimate(group, "delay_ms_p95").value,
-        stalls=int(group.totals["stalls"].sum()),
+        stalls_per_1k=estimate(group, "stalls_per_1k_tokens").value,
     )
 
 
@@ -131,7 +134,7 @@ def _smooth(cell: Seen) -> tuple[str, bool]:
 def _smoothness(cell: Seen) -> str:
     return (
         f"{cell.complete} of {cell.messages} complete, token delay p50 {cell.delay_ms_p50:.2f} ms, "
-        f"p95 {cell.delay_ms_p95:.2f} ms, {cell.stalls} stalls"
+        f"p95 {cell.delay_ms_p95:.2f} ms, {cell.stalls_per_1k:.2g} stalls in 1,000 tokens"
     )
 
 

@@ -22,7 +22,7 @@ SMOOTH = Seen(
     tokens_per_read=1.0,
     delay_ms_p50=0.5,
     delay_ms_p95=2.0,
-    stalls=0,
+    stalls_per_1k=0.0,
 )
 CELLS = {
     "blocking": replace(SMOOTH, ttft_s=30.0),
@@ -50,7 +50,7 @@ def test_all_hold() -> None:
         (1, "blocking", {"ttft_s": 0.7}),
         (2, "polling", {"requests": 3.0}),
         (2, "polling", {"tokens_per_read": 1.2}),
-        (3, "websocket", {"stalls": 1}),
+        (3, "websocket", {"stalls_per_1k": 1.1}),
         (3, "websocket", {"complete": 79}),
         (4, "chunked", {"delay_ms_p95": 101.0}),
         (5, "sse", {"requests": 1.1}),
@@ -80,7 +80,8 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     assert (found.messages, found.complete, found.requests) == (2, 1, 3.0)
     assert found.answer_s == pytest.approx((0.3 + 0.1) / 2)
     assert found.tokens_per_read == pytest.approx(4 / 3)
-    assert found.stalls == 2  # token 1 came 201 ms late, 200 ms more than the one before it; and the cut
+    # Two of five tokens: token 1 came 201 ms late, 200 ms more than the one before it; and the cut.
+    assert found.stalls_per_1k == pytest.approx(400)
     assert found.ttft_s == pytest.approx(0.101)  # of 0.101 s and never
     assert math.isnan(found.delay_ms_p95)
     assert [claim.verdict for claim in claims_of(folder)] == ["not resolved"] * 5
