@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test check fix perf requirements clean
+.PHONY: help setup bench test compose-test check fix perf requirements clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ bench: setup  ## run the quick plan: prints the table and the path of the report
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
 
+compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
+	$(BIN)/python -m pytest -m compose tests/compose
+
 check: $(VENV)/.dev  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -44,6 +47,7 @@ perf: setup  ## CPU per token of every server and client, beside the floor measu
 requirements:  ## pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev -o requirements/dev.txt
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/run.txt
+	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra locust --extra notebook -c requirements/dev.txt -o requirements/container.txt
 	printf 'hatchling\neditables\n' | uv pip compile - -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/build.txt
 
 clean:  ## remove the environment and the caches, keep results

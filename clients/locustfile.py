@@ -6,10 +6,12 @@ record goes into a run folder besides, which `tokenderby report` reads like any 
 
 from __future__ import annotations
 
+import random
 import sys
 from time import monotonic_ns
 from typing import Any, ClassVar, cast
 
+import gevent
 from locust import User, events, task
 from locust.exception import StopUser
 
@@ -21,6 +23,8 @@ from clients.locusts.options import OptionError, add_arguments
 from clients.locusts.station import Station
 from clients.locusts.websocket import WebSocketClient
 
+_SPREAD_S = 0.5  # Locust spawns a second's users at one moment; their first questions would hold up everybody else
+
 
 class StreamUser(User):
     """A user of one transport; the subclasses say of which. A message starts late rather than never."""
@@ -30,9 +34,10 @@ class StreamUser(User):
     client_class: ClassVar[type[GeventClient]]
 
     def on_start(self) -> None:
-        """Begin at once."""
+        """Begin soon."""
         self.load = self.environment.tokenderby.load
         self.client = self.client_class(self.load.options.settings(self.transport))
+        gevent.sleep(random.random() * _SPREAD_S)
         self.next_ns = monotonic_ns()  # when the next message is meant to start
         self.question = self.load.question(self.transport, self.next_ns)
 

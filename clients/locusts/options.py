@@ -42,6 +42,7 @@ class Options:
     heartbeat_s: float
     auth_token: str | None
     results: str
+    report: bool
 
     @classmethod
     def of(cls, given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> Options:
@@ -62,6 +63,7 @@ class Options:
             heartbeat_s=_seconds(given, "server_heartbeat"),
             auth_token=str(given["auth_token"] or "") or None,
             results=str(given["results_dir"]),
+            report=not given["skip_report"],
         )
 
     def variant(self, transport: str) -> dict[str, object]:
@@ -116,6 +118,13 @@ def add_arguments(parser: Any) -> None:
     option("network-profile", "direct", "What stands before the servers, for the results; the URLs must lead there")
     option("server-heartbeat", 0.0, "The heartbeat that the servers were started with, for the results; 0: none")
     option("results-dir", "results", "Where the run's folder is made", include_in_web_ui=False)
+    parser.add_argument(
+        "--skip-report",
+        action="store_true",
+        help="Leave the report to `tokenderby report`",
+        env_var="TOKENDERBY_SKIP_REPORT",
+        include_in_web_ui=False,
+    )
     option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
 
 

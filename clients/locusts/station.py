@@ -178,6 +178,9 @@ class Station:
         except OSError as error:
             logger.error("Tokenderby: cannot write %s: %s", recorder.folder.path, error)
             return
+        if not recorder.options.report:
+            logger.info("Tokenderby: the run is in %s", folder.path)
+            return
         # Another process: drawing takes seconds in which users of the next test would have to wait.
         report = [sys.executable, "-m", "bench.cli", "report", str(folder.path)]
         done = subprocess.run(report, check=False, capture_output=True, text=True)

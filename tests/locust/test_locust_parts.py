@@ -39,7 +39,7 @@ class _Parser:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
 
-    def add_argument(self, name: str, default: object, **_: object) -> None:
+    def add_argument(self, name: str, default: object = False, **_: object) -> None:
         self.given[name.removeprefix("--").replace("-", "_")] = default
 
 

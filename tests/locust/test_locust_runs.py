@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.agreement import compare
 from support.locusts import free_port, headless, locust
 from support.processes import RunningServer
 
@@ -72,7 +73,7 @@ def test_master_and_two_workers(tmp_path: Path, server: Callable[[str], RunningS
     workers = [locust("--worker", "--master-port", port) for _ in range(2)]
     try:
         master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "2")
-        code, output = headless(tmp_path, *master, "-u", "6", "-r", "6", "-t", "4s", *SHORT, **urls)
+        code, output = headless(tmp_path, *master, "-u", "6", "-r", "6", "-t", "4s", "--skip-report", *SHORT, **urls)
         said = [worker.communicate(timeout=20)[0] for worker in workers]
     finally:
         for worker in workers:
@@ -115,7 +116,7 @@ def truncating() -> Iterator[str]:
 @pytest.mark.slow
 def test_a_truncated_stream_is_a_failure_with_its_finding(tmp_path: Path) -> None:
     with truncating() as url:
-        words = ("ChunkedUser", "--host", url, "-u", "1", "-r", "1", "-t", "2s", *SHORT)
+        words = ("ChunkedUser", "--host", url, "-u", "1", "-r", "1", "-t", "2s", "--skip-report", *SHORT)
         code, output = headless(tmp_path, *words)
     assert code == 1  # Locust's code for a test with failures
     finding = "truncated: fin: the connection was closed within the response"
@@ -141,3 +142,11 @@ def test_mistakes_end_in_one_line(tmp_path: Path, words: tuple[str, ...], told: 
     assert f"locust: error: {told}" in output
     assert "Traceback" not in output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_locust_sees_what_the_asyncio_client_sees() -> None:
+    """Loosely, since other tests share the machine; `python tests/support/agreement.py` measures it."""
+    differences = list(compare("sse", users=10, rounds=1, seconds=3.0))
+    assert [(d.what, d.p) for d in differences] == [(w, p) for w in ("ttft_ms", "delay_ms") for p in (0.5, 0.99)]
+    assert all(abs(d.ms) < 15 for d in differences if d.p == 0.5), differences

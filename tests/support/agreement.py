@@ -1,6 +1,6 @@
 """Do Locust's users see what the asyncio client sees? Both ask the same server, in turns, one transport at a time.
 
-    python tests/locust/agreement.py --users 50 --rounds 3
+    python tests/support/agreement.py --users 50 --rounds 3
 
 Prints first-token overhead and token delay of both at p50 and p99, and their differences, over the answers that both
 have asked for. Each user's first message is left out: there, both open all connections at once.
@@ -29,9 +29,12 @@ from clients.job import Job, Load
 
 TRANSPORTS = ("sse", "chunked", "websocket", "polling")
 CLASSES = {"sse": "SSEUser", "chunked": "ChunkedUser", "websocket": "WebSocketUser", "polling": "PollingUser"}
-STREAM: dict[str, object] = {"profile": "hosted", "tokens": 60}
+TOKENS, GAP_MS = 60, 12
+# Polling: with an interval the delay is the polls' phase, which hides everything else; so polls are held. Each token
+# then costs a request, so there are fewer: a machine at its limit would tell nothing of the clients.
+POLLING_TOKENS, POLLING_GAP_MS = 20, 60
+WAIT_S = 20.0
 THINK_S = 0.5
-INTERVAL_S = 0.1  # polling: with a second, the polls' phase would hide everything else
 LOCUSTFILE = Path(__file__).parents[2] / "clients" / "locustfile.py"
 
 
@@ -81,22 +84,21 @@ class Difference:
         return abs(self.ms) <= (1.0 if self.p == 0.5 else 5.0)
 
 
+def stream_of(transport: str) -> dict[str, object]:
+    """The answers' length and pace."""
+    tokens, gap_ms = (POLLING_TOKENS, POLLING_GAP_MS) if transport == "polling" else (TOKENS, GAP_MS)
+    return {"profile": "hosted", "tokens": tokens, "gap_ms": gap_ms}
+
+
 def ask_with_locust(transport: str, url: str, users: int, seconds: float, seed: int) -> Seen:
     """Locust's users of one transport, headless in one process."""
+    stream = stream_of(transport)
+    parameters = f"tokens={stream['tokens']} gap_ms={stream['gap_ms']}"
     with tempfile.TemporaryDirectory() as results:
         words = ["-f", LOCUSTFILE, CLASSES[transport], "--headless", "-u", users, "-r", 100, "-t", f"{seconds:g}s"]
-        words += [f"--{transport}-url", url, "--stream-parameters", f"tokens={STREAM['tokens']}"]
-        words += [
-            "--seed",
-            seed,
-            "--think-time",
-            THINK_S,
-            "--poll-interval",
-            INTERVAL_S,
-            "--results-dir",
-            results,
-            "--only-summary",
-        ]
+        words += [f"--{transport}-url", url, "--stream-parameters", parameters]
+        words += ["--seed", seed, "--think-time", THINK_S, "--poll-wait", WAIT_S]
+        words += ["--results-dir", results, "--only-summary", "--skip-report"]
         subprocess.run([sys.executable, "-m", "locust", *map(str, words)], check=True, capture_output=True, timeout=120)
         folder = Path(results) / "latest"
         streams, tokens = (pd.read_parquet(folder / f"{table}.parquet") for table in ("streams", "tokens"))
@@ -108,9 +110,16 @@ def ask_with_asyncio(transport: str, url: str, users: int, turns: int, seed: int
     load = Load(arrivals="closed", streams=users * turns, concurrency=users, think_s=THINK_S, warmup_streams=0)
     with tempfile.TemporaryDirectory() as results:
         prefix = f"{results}/cell"
-        variant: dict[str, object] = {"interval": INTERVAL_S} if transport == "polling" else {}
+        variant: dict[str, object] = {"wait": WAIT_S} if transport == "polling" else {}
         job = Job(
-            transport=transport, url=url, out=prefix, block=0, cell=transport, seed=seed, load=load, stream=STREAM
+            transport=transport,
+            url=url,
+            out=prefix,
+            block=0,
+            cell=transport,
+            seed=seed,
+            load=load,
+            stream=stream_of(transport),
         )
         job.variant = variant
         command = [sys.executable, "-m", "clients.load"]
@@ -122,7 +131,7 @@ def ask_with_asyncio(transport: str, url: str, users: int, turns: int, seed: int
 def compare(transport: str, users: int, rounds: int, seconds: float) -> Iterator[Difference]:
     """Ask in turns, so that whatever else the machine does meets both."""
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    turns = max(2, round(seconds / (0.6 + 0.012 * float(str(STREAM["tokens"])) + THINK_S)))
+    turns = max(2, round(seconds / (0.6 + TOKENS * GAP_MS / 1000 + THINK_S)))
     with running_server(transport) as server:
         for seed in range(rounds):
             by_asyncio = ask_with_asyncio(transport, server.url, users, turns, seed)

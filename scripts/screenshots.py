@@ -1,0 +1,116 @@
+"""The pictures in the README, taken again: `python scripts/screenshots.py [locust]`.
+
+Starts what is to be seen, looks at it with Chromium (Debian: `apt-get install chromium fonts-dejavu-core`) and writes
+docs/images/*.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+PROJECT = Path(__file__).resolve().parents[1]
+IMAGES = PROJECT / "docs" / "images"
+CHROMIUM = "/usr/bin/chromium"
+ARGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+TRANSPORTS = ("polling", "websocket", "chunked", "sse")
+_READY_S = 30.0
+
+
+@contextmanager
+def process(*words: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of this Python, ended with the block."""
+    command = [sys.executable, "-m", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+    running = subprocess.Popen(command, cwd=PROJECT, env=os.environ | variables, text=True, **pipes)  # type: ignore[call-overload]
+    try:
+        yield running
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+@contextmanager
+def server(transport: str) -> Iterator[str]:
+    """A server; its URL."""
+    with process("servers", transport) as running:
+        yield json.loads(running.stdout.readline())["url"]
+
+
+def free_port() -> str:
+    """A port that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
+
+
+def wait_for(url: str) -> None:
+    """Until somebody answers. Raises SystemExit."""
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310  # our own address
+            return
+        except OSError:
+            time.sleep(0.2)
+    sys.exit(f"nobody answers at {url} after {_READY_S:g} s")
+
+
+def locust_tab(page: Page) -> None:
+    """Locust's web UI with our tab, 24 users over four transports, after half a minute."""
+    with ExitStack() as stack:
+        urls = {f"TOKENDERBY_{t.upper()}_URL": stack.enter_context(server(t)) for t in TRANSPORTS}
+        results = stack.enter_context(tempfile.TemporaryDirectory())
+        port = free_port()
+        words = ("locust", "-f", "clients/locustfile.py", "--web-host", "127.0.0.1", "--web-port", port)
+        stack.enter_context(process(*words, "--results-dir", results, "--skip-report", **urls))
+        wait_for(f"http://127.0.0.1:{port}")
+        page.goto(f"http://127.0.0.1:{port}")
+        page.fill("[name=userCount]", "24")
+        page.fill("[name=spawnRate]", "4")
+        page.get_by_text("Custom parameters").click()
+        page.fill("[name=streamParameters]", "tokens=60")
+        page.get_by_role("button", name="Start").click()
+        page.get_by_role("tab", name="Tokenderby").click()
+        page.wait_for_timeout(35_000)
+        page.screenshot(path=IMAGES / "locust.png")
+        page.get_by_role("button", name="Stop").click()
+
+
+PICTURES: dict[str, Callable[[Page], None]] = {"locust": locust_tab}
+
+
+def main() -> None:
+    """Take the pictures that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=f"of {', '.join(PICTURES)} (default: all)")
+    wanted = parser.parse_args().pictures or list(PICTURES)
+    if unknown := [name for name in wanted if name not in PICTURES]:
+        parser.error(f"no picture {unknown[0]!r}; there are {', '.join(PICTURES)}")
+    if not Path(CHROMIUM).exists():
+        sys.exit(f"no {CHROMIUM}: apt-get install chromium fonts-dejavu-core")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+        for name in wanted:
+            PICTURES[name](browser.new_page(viewport={"width": 1280, "height": 760}))
+            print(IMAGES / f"{name}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

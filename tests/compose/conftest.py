@@ -1,0 +1,46 @@
+"""The project's services, started by a real `docker compose` under a name, ports and a results folder of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.composing import OWNER, Compose, docker
+
+PORTS = ("LOCUST", "NOTEBOOK", "POLLING", "WEBSOCKET", "CHUNKED", "SSE")
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """End at once, with one clear line, where no Docker engine answers."""
+    try:
+        docker("info", timeout_s=30)
+        docker("compose", "version")
+    except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
+        pytest.exit(f"compose-test: no Docker engine with Compose v2 answers here ({error})", returncode=1)
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Compose]:
+    """A project that leaves nothing behind, whatever happens."""
+    results = tmp_path / "results"
+    results.mkdir()
+    if os.getuid() == 0:
+        os.chown(results, OWNER, OWNER)
+    ports = {f"{name}_PORT": _free_port() for name in PORTS}
+    compose = Compose(f"tokenderby-test-{uuid.uuid4().hex[:6]}", {"RESULTS": str(results), "PLAN": "quick", **ports})
+    try:
+        yield compose
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--timeout", "5", timeout_s=120)

@@ -1,0 +1,58 @@
+"""A real `docker compose` for tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.store import Run, RunFolder
+
+ROOT = Path(__file__).parents[2]
+OWNER = 1234 if os.getuid() == 0 else os.getuid()  # whose folder the results go to
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One Compose project; `environment` are its settings."""
+
+    project: str
+    environment: dict[str, str]
+
+    def __call__(self, *words: str, timeout_s: float = 60, check: bool = True) -> str:
+        """`docker compose WORDS`; what it printed. Fails the test if it fails."""
+        done = subprocess.run(
+            ["docker", "compose", "-p", self.project, *words],
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        assert not check or done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def container(self, service: str) -> str:
+        """The id of a service's container, running or not."""
+        return self("ps", "--all", "--quiet", service).strip()
+
+    def ended(self, service: str, timeout_s: float) -> int:
+        """Wait for a container's end; its exit code."""
+        return int(docker("wait", self.container(service), timeout_s=timeout_s))
+
+    def port(self, service: str) -> str:
+        """`http://127.0.0.1:PORT` of a published service."""
+        return f"http://127.0.0.1:{self.environment[f'{service.upper()}_PORT']}"
+
+    def only_run(self) -> tuple[RunFolder, Run]:
+        """The one run in the results folder."""
+        (path,) = Path(self.environment["RESULTS"]).glob("*Z-*")
+        return RunFolder(path), RunFolder(path).load()
+
+
+def docker(*words: str, timeout_s: float = 60) -> str:
+    """`docker WORDS`; what it printed."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout_s)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
