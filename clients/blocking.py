@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clients.client import Exchange
 from clients.errors import NotTheFormat
+from clients.exchange import Exchange
 from clients.http import HttpClient
 from servers.blocking import wire
 from servers.messages import ProtocolError

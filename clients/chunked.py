@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clients.client import Exchange
+from clients.exchange import Exchange
 from clients.http import HttpClient
 from servers.chunked.wire import CONTENT_TYPE, Decoder
 

@@ -7,8 +7,6 @@ alike: limits, recovery, accounting.
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,13 +16,10 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from clients.errors import AnswerTruncated, ClientFailure, MessageTimeout, OwnFault
-from clients.ledger import Ledger
+from clients.exchange import Exchange, Question
 from clients.record import StreamRecord
 from clients.recovery import Policy
 from clients.sockets import Meter
-from servers.stream import Schedule
-
-GREETING = "Which transport brings the first token soonest?"
 
 
 @dataclass(frozen=True)
@@ -80,56 +75,6 @@ def _choice(variant: Mapping[str, object], word: str, choices: dict[str, Any]) -
     return choices[value]
 
 
-@dataclass(frozen=True)
-class Question:
-    """One message to send, and the answer that the schedule promises. Times are CLOCK_MONOTONIC ns."""
-
-    stream_id: str
-    seed: int
-    stream: object  # a stream profile's name or a table of parameters, as a chat request takes it
-    schedule: Schedule
-    intended_start_ns: int
-    timeout_s: float = 60.0
-    conversation: int = 0
-    turn: int = 0
-    text: str = GREETING
-
-
-@dataclass
-class Exchange:
-    """A message on its way: what was asked, what has come, and where the next attempt begins."""
-
-    question: Question
-    record: StreamRecord
-    ledger: Ledger = field(default_factory=Ledger)
-    first: int = 0
-    restarts: int = 0
-    poll_path: str = ""  # polling: the answer to the POST
-    last_event_id: str = ""  # SSE
-    retry_s: float = 0.0  # SSE: the server's standing wish before a reconnection
-
-    def fields(self) -> dict[str, object]:
-        """The chat request. One that starts again asks for a new answer, not for the one that was cut."""
-        question = self.question
-        stream_id = f"{question.stream_id}-{self.restarts}" if self.restarts else question.stream_id
-        request = {"message": question.text, "seed": question.seed, "stream": question.stream, "stream_id": stream_id}
-        return request | {"from": self.first} if self.first else request
-
-    def body(self) -> bytes:
-        """The chat request as JSON."""
-        return json.dumps(self.fields()).encode()
-
-    def start_again(self) -> None:
-        """The next attempt asks anew and throws away what has come."""
-        self.ledger.restart()
-        self.restarts += 1
-        self.first, self.poll_path, self.last_event_id = 0, "", ""
-
-    def go_on(self) -> None:
-        """The next attempt asks for what is missing."""
-        self.first = self.ledger.next_index()
-
-
 class Client(ABC):
     """One user of one transport. `ask` never raises for what a server or the network does; that is in the record."""
 
@@ -157,20 +102,14 @@ class Client(ABC):
 
     async def ask(self, question: Question) -> StreamRecord:
         """Send one message and see what becomes of its answer."""
-        schedule = question.schedule
-        record = StreamRecord(question.stream_id, question.intended_start_ns, schedule.n)
-        record.conversation, record.turn = question.conversation, question.turn
-        record.ttft_scheduled_ns = schedule.ttft_ns
-        exchange = Exchange(question, record)
         before, connections = self.meter.read(), self.meter.connections
-        record.start_ns = time.monotonic_ns()
+        exchange = Exchange.begin(question, self.settings.recovery, time.monotonic_ns())
         failure = await self._failure_of(exchange)
         if failure is not None or not self.settings.reuse:
             await self._hang_up(orderly=failure is None)
-        used = self.meter.read().since(before)
+        used, record = self.meter.read().since(before), exchange.settle(failure)
         record.bytes_in, record.bytes_out = used.received, used.sent
         record.connections = self.meter.connections - connections
-        exchange.ledger.settle(record, schedule, failure)
         return record
 
     async def _failure_of(self, exchange: Exchange) -> ClientFailure | None:
@@ -189,29 +128,22 @@ class Client(ABC):
 
     async def _complete(self, exchange: Exchange) -> None:
         """Try until the end message has come, as the recovery policy allows. Raises the last ClientFailure."""
-        policy, ledger, fruitless = self.settings.recovery, exchange.ledger, 0
+        ledger = exchange.ledger
         while True:
-            held = len(ledger.tokens)
+            exchange.begin_attempt(time.monotonic_ns())
             try:
                 await self._attempt(exchange)
                 if ledger.end is None:
                     raise AnswerTruncated("the response is complete, but has no end message", "end")
                 return
             except ClientFailure as failure:
+                noticed_ns = time.monotonic_ns()
                 await self._hang_up(orderly=False)
                 if ledger.end is not None:
                     return  # complete all the same; the fault came after the end message
-                exchange.record.drops += failure.is_drop
-                fruitless = 0 if len(ledger.tokens) > held else fruitless + 1
-                delay_s = policy.delay_s(failure, fruitless, random.random(), exchange.retry_s)
-                if delay_s is None:
-                    raise
-            ledger.note_drop(time.monotonic_ns())
+                delay_s = exchange.end_attempt(failure, noticed_ns)
             await asyncio.sleep(delay_s)
-            if policy.mode == "restart":
-                exchange.start_again()
-            else:
-                exchange.go_on()
+            exchange.try_again()
 
 
 def client_for(transport: str, settings: Settings) -> Client:

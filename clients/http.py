@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-from clients.client import Client, Exchange, Settings
+from clients.client import Client, Settings
 from clients.errors import (
     AnswerTruncated,
     ClientFailure,
@@ -29,6 +29,7 @@ from clients.errors import (
     broken,
     seconds,
 )
+from clients.exchange import Exchange
 from clients.ledger import Ledger
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 

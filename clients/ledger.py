@@ -18,6 +18,8 @@ from clients.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
 from servers.stream import Schedule
 
+STALL_NS = 100_000_000  # below this people take a response as immediate (docs/metrics.md)
+
 
 class Ledger:
     """Tokens in the order of their arrival, and the reads that completed them. Times are CLOCK_MONOTONIC ns."""
@@ -27,6 +29,7 @@ class Ledger:
         self.end: EndMessage | None = None
         self.end_ns = 0
         self.reads = 0
+        self.heard_ns = 0  # the last read, whatever it brought
         self._fruitful: list[tuple[int, int, int]] = []  # read number, its stamp, tokens held after it
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
@@ -34,6 +37,7 @@ class Ledger:
     def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
         """Enter what one read completed (perhaps nothing); `read_ns` was taken straight after it."""
         self.reads += 1
+        self.heard_ns = read_ns
         if not found:
             return
         tokens = self.tokens
@@ -79,7 +83,11 @@ class Ledger:
         record.end_ns = self.end_ns
         self._fill_columns(record, firsts)
         record.first_token_ns = record.received_ns[0] if firsts else 0
-        record.recovery_ms = self._recovery_ms(firsts, record.received_ns)
+        record.tokens_discarded = self._valid_from
+        outages = self._outages(firsts, record.received_ns)
+        if outages:
+            record.recovery_ms = sum(outage.lasted_ns for outage in outages) / 1e6
+            record.catch_up_ms = _catch_up_ms(record, schedule, [outage.ended_by for outage in outages])
 
     def _first_arrivals(self, n: int) -> list[int]:
         """Positions in `tokens` where an index of the schedule appears for the first time."""
@@ -110,17 +118,41 @@ class Ledger:
             numbers += [number] * new
         return stamps, numbers
 
-    def _recovery_ms(self, firsts: list[int], received_ns: array[int]) -> float | None:
-        """From each drop to the first message after it that was not seen before, added up.
+    def _outages(self, firsts: list[int], received_ns: array[int]) -> list[_Outage]:
+        """From each drop to the first message after it that was not seen before.
 
         A second drop before anything new had come belongs to the same outage.
         """
-        outages: dict[int, int] = {}  # what ended it -> when it began
+        began: dict[int, int] = {}  # what ended it -> when it began
         for drop_ns, held in self._drops:
-            outages.setdefault(bisect_left(firsts, held), drop_ns)
+            began.setdefault(bisect_left(firsts, held), drop_ns)
         ends_ns = [*received_ns, self.end_ns]
-        lasted_ns = [ends_ns[k] - began_ns for k, began_ns in outages.items() if ends_ns[k] > began_ns]
-        return sum(lasted_ns) / 1e6 if lasted_ns else None
+        return [_Outage(k, ends_ns[k] - began_ns) for k, began_ns in began.items() if ends_ns[k] > began_ns]
+
+
+@dataclass(frozen=True)
+class _Outage:
+    """A time without tokens, and the first arrival that ended it (the number of tokens: the end message)."""
+
+    ended_by: int
+    lasted_ns: int
+
+
+def _catch_up_ms(record: StreamRecord, schedule: Schedule, ended_by: Sequence[int]) -> float:
+    """From each outage's end until a token is as punctual as before the first one, or to the last token.
+
+    Punctual: not later after the message's start than the schedule has it, but for what the worst token before the
+    outage was late, and STALL_NS. So a poll's wait is no backlog, and no clock but the client's is needed.
+    """
+    received_ns = record.received_ns
+    late_ns = [at - record.start_ns - schedule.due_ns[i] for at, i in zip(received_ns, record.i, strict=True)]
+    allowed_ns = max(late_ns[: ended_by[0]], default=0) + STALL_NS
+    total_ns = 0
+    for first in ended_by:
+        if first < len(received_ns):
+            on_time = (k for k in range(first, len(late_ns)) if late_ns[k] <= allowed_ns)
+            total_ns += received_ns[next(on_time, -1)] - received_ns[first]
+    return total_ns / 1e6
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ import numpy as np
 from clients import results
 from clients.agenda import Agenda
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
-from clients.client import Client, Question, Settings, client_for
+from clients.client import Client, Settings, client_for
 from clients.clock import clock_offset_ns
+from clients.exchange import Question
 from clients.job import Job, JobResult
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
@@ -205,11 +206,15 @@ def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, stre
 
 
 def _emit_lags_ns(records: Sequence[StreamRecord], *, streams: bool) -> list[int]:
-    """How late the server was with each token; where answers are sent whole, with each answer's last."""
+    """How late the server was with each token; where answers are sent whole, with each answer's last.
+
+    A token that is sent again after a drop is late for another reason, so messages with drops say nothing here.
+    """
     first = 0 if streams else -1
     return [
         sent_ns - due_ns
         for record in records
+        if not record.drops
         for sent_ns, due_ns in zip(record.sent_ns[first:], record.due_ns[first:], strict=True)
     ]
 

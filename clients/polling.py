@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from clients.client import Exchange
 from clients.errors import NotTheFormat
+from clients.exchange import Exchange
 from clients.http import HttpClient
 from servers.messages import EndMessage, ProtocolError, TokenMessage
 from servers.polling import wire

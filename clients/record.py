@@ -34,6 +34,11 @@ class StreamRecord:
     Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "never". `bytes_in` and `bytes_out` are payload bytes at the
     client's sockets, None where the platform does not tell. `read` is the number of the client read that completed
     the token, so that tokens which arrived together stay visible.
+
+    Of drops: `noticed_by` says for each how the client learnt of it (`fin`, `rst`, `status 504`, `close 1001`,
+    `silence`); `detection_ms` adds up how long nothing had come by then; `recovery_ms` how long it took from there to
+    the next message not seen before, `catch_up_ms` from there until tokens were as punctual as before.
+    `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 
     stream_id: str
@@ -55,6 +60,11 @@ class StreamRecord:
     bytes_in: int | None = None
     bytes_out: int | None = None
     recovery_ms: float | None = None
+    noticed_by: list[str] = field(default_factory=list)
+    detection_ms: float | None = None
+    catch_up_ms: float | None = None
+    tokens_discarded: int = 0
+    tokens_wasted: int = 0
     ttft_scheduled_ns: int = 0  # the simulated model's own time to first token
     conversation: int = 0
     turn: int = 0

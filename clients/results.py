@@ -17,8 +17,13 @@ _MESSAGE_COLUMNS = (
     *("tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated", "tokens_reordered", "text_ok"),
     *("requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),
     *("detail", "ttft_scheduled_ns", "conversation", "turn"),
+    *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
 )
-_TYPES = {"stream_id": "string", "outcome": "string", "detail": "string", "text_ok": "bool", "recovery_ms": "double"}
+_TYPES = {
+    **dict.fromkeys(("stream_id", "outcome", "detail", "noticed_by"), "string"),
+    **dict.fromkeys(("recovery_ms", "detection_ms", "catch_up_ms"), "double"),
+    "text_ok": "bool",
+}
 _TOKEN_COLUMNS = ("i", "due_ns", "sent_ns", "received_ns", "read")
 
 
@@ -50,8 +55,12 @@ def _streams(job: Job, records: Sequence[StreamRecord]) -> Any:
     }
     for name in _MESSAGE_COLUMNS:
         kind = pa.type_for_alias(_TYPES.get(name, "int64"))
-        columns[name] = pa.array([getattr(record, name) for record in records], kind)
+        columns[name] = pa.array([_written(getattr(record, name)) for record in records], kind)
     return pa.table(columns)
+
+
+def _written(value: Any) -> Any:
+    return "; ".join(value) if isinstance(value, list) else value
 
 
 def _tokens(records: Sequence[StreamRecord]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from clients.client import Exchange
+from clients.exchange import Exchange
 from clients.http import HttpClient
 from servers.messages import EndMessage
 from servers.sse.wire import CONTENT_TYPE, Decoder

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Event, State
 
-from clients.client import Client, Exchange, Settings
+from clients.client import Client, Settings
 from clients.errors import (
     AnswerTruncated,
     ClientFailure,
@@ -28,6 +28,7 @@ from clients.errors import (
     broken,
     seconds,
 )
+from clients.exchange import Exchange
 from clients.ledger import Ledger
 from clients.sockets import Meter
 from servers.messages import MAX_MESSAGE_BYTES, EndMessage, ProtocolError, TokenMessage, decode_error
@@ -39,7 +40,11 @@ _ORDERLY_CODES = frozenset({1000, 1001, 1005})  # RFC 6455 §7.4.1: normal, goin
 
 
 class WebSocketClient(Client):
-    """Resumes by `from`."""
+    """Resumes by `from`.
+
+    A connection that was cut while nobody asked is a drop of the message that needs it: a browser's WebSocket does not
+    come back by itself, as a pool of HTTP connections does.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -47,7 +52,9 @@ class WebSocketClient(Client):
 
     async def _attempt(self, exchange: Exchange) -> None:
         connection = self._connection
-        if connection is None or connection.protocol.state is not State.OPEN:
+        if connection is not None and connection.protocol.state is not State.OPEN:
+            raise connection.farewell()
+        if connection is None:
             exchange.record.requests += 1  # the upgrade
             self._connection = connection = await self._connect()
         exchange.record.requests += 1
@@ -205,12 +212,23 @@ class _Connection(ClientConnection):
             else:
                 answer.finish(RequestRefused(refusal.message, f"error {refusal.code}"))
 
+    def farewell(self) -> ClientFailure:
+        """How the connection ended between two messages."""
+        if self.protocol.close_rcvd is not None:
+            return _closed(self.protocol.close_rcvd)
+        return _cut(self.lost)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = exc
         self._meter.lost(self.transport)
         super().connection_lost(exc)
         if self.answer is not None:
-            self.answer.finish(broken(exc) if exc is not None else AnswerTruncated("", "fin"))
+            self.answer.finish(_cut(exc))
+
+
+def _cut(error: Exception | None) -> ClientFailure:
+    """The connection ended without a farewell."""
+    return broken(error) if error is not None else AnswerTruncated("", "fin")
 
 
 def _closed(close: Close | None) -> ClientFailure:

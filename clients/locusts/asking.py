@@ -6,15 +6,15 @@ differs, and that is all there is in this module and in the two beside it.
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from time import monotonic_ns
 from urllib.parse import urlsplit
 
 import gevent
 
-from clients.client import Exchange, Question, Settings
+from clients.client import Settings
 from clients.errors import AnswerTruncated, ClientFailure, MessageTimeout, OwnFault
+from clients.exchange import Exchange, Question
 from clients.record import StreamRecord
 from clients.sockets import Meter
 
@@ -45,21 +45,15 @@ class GeventClient(ABC):
 
     def ask(self, question: Question) -> StreamRecord:
         """Send one message and see what becomes of its answer."""
-        schedule = question.schedule
-        record = StreamRecord(question.stream_id, question.intended_start_ns, schedule.n)
-        record.conversation, record.turn = question.conversation, question.turn
-        record.ttft_scheduled_ns = schedule.ttft_ns
-        exchange = Exchange(question, record)
         self.response_ms = []
         before, connections = self.meter.read(), self.meter.connections
-        record.start_ns = monotonic_ns()
+        exchange = Exchange.begin(question, self.settings.recovery, monotonic_ns())
         failure = self._failure_of(exchange)
         if failure is not None or not self.settings.reuse:
             self.hang_up()
-        used = self.meter.read().since(before)
+        used, record = self.meter.read().since(before), exchange.settle(failure)
         record.bytes_in, record.bytes_out = used.received, used.sent
         record.connections = self.meter.connections - connections
-        exchange.ledger.settle(record, schedule, failure)
         return record
 
     def _failure_of(self, exchange: Exchange) -> ClientFailure | None:
@@ -81,29 +75,22 @@ class GeventClient(ABC):
 
     def _complete(self, exchange: Exchange) -> None:
         """Try until the end message has come, as the recovery policy allows. Raises the last ClientFailure."""
-        policy, ledger, fruitless = self.settings.recovery, exchange.ledger, 0
+        ledger = exchange.ledger
         while True:
-            held = len(ledger.tokens)
+            exchange.begin_attempt(monotonic_ns())
             try:
                 self._attempt(exchange)
                 if ledger.end is None:
                     raise AnswerTruncated("the response is complete, but has no end message", "end")
                 return
             except ClientFailure as failure:
+                noticed_ns = monotonic_ns()
                 self.hang_up()
                 if ledger.end is not None:
                     return  # complete all the same; the fault came after the end message
-                exchange.record.drops += failure.is_drop
-                fruitless = 0 if len(ledger.tokens) > held else fruitless + 1
-                delay_s = policy.delay_s(failure, fruitless, random.random(), exchange.retry_s)
-                if delay_s is None:
-                    raise
-            ledger.note_drop(monotonic_ns())
+                delay_s = exchange.end_attempt(failure, noticed_ns)
             gevent.sleep(delay_s)
-            if policy.mode == "restart":
-                exchange.start_again()
-            else:
-                exchange.go_on()
+            exchange.try_again()
 
     def note_response(self, asked_ns: int, answered_ns: int) -> None:
         """A request has got its first byte."""

@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 import gevent
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
-from clients.client import Exchange, Settings
+from clients.client import Settings
 from clients.errors import AnswerTruncated, NotTheFormat, RequestRefused, seconds
+from clients.exchange import Exchange
 from clients.http import LINGER_S, MAX_BODY_BYTES, Decoder
 from clients.locusts.asking import GeventClient
 from clients.locusts.connection import Connection

@@ -13,7 +13,7 @@ from itertools import count
 import gevent
 from gevent.event import Event
 
-from clients.client import Question
+from clients.exchange import Question
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
 from clients.locusts.probing import clock_offset_ns

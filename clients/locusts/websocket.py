@@ -17,7 +17,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from clients.client import Exchange, Settings
+from clients.client import Settings
 from clients.errors import (
     AnswerTruncated,
     ClientFailure,
@@ -28,6 +28,7 @@ from clients.errors import (
     SilenceTimeout,
     seconds,
 )
+from clients.exchange import Exchange
 from clients.ledger import Ledger
 from clients.locusts.asking import GeventClient
 from clients.locusts.connection import Connection
@@ -38,7 +39,7 @@ _ORDERLY_CODES = frozenset({1000, 1001, 1005})  # RFC 6455 §7.4.1: normal, goin
 
 
 class WebSocketClient(GeventClient):
-    """Resumes by `from`."""
+    """Resumes by `from`. A connection that was cut while nobody asked is a drop of the message that needs it."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -46,8 +47,9 @@ class WebSocketClient(GeventClient):
 
     def _attempt(self, exchange: Exchange) -> None:
         talk = self._talk
-        if talk is None or not talk.is_open:
-            self.hang_up()
+        if talk is not None and not talk.is_open:
+            raise talk.ended or AnswerTruncated("", "fin")
+        if talk is None:
             exchange.record.requests += 1  # the upgrade
             asked_ns = monotonic_ns()
             self._talk = talk = self._connect()
@@ -118,6 +120,7 @@ class _Talk:
     def __init__(self, connection: Connection, url: str, authorization: str | None) -> None:
         """Shake hands over `connection`. Raises ClientFailure."""
         self.answer: _Answer | None = None
+        self.ended: ClientFailure | None = None  # how the connection ended
         self._connection = connection
         self._parts: list[bytes] = []  # of a fragmented message
         # No extensions: deflate costs CPU on tiny messages, and its bytes would not compare.
@@ -189,6 +192,7 @@ class _Talk:
             failure = error
         except Exception as error:
             failure = OwnFault(error)
+        self.ended = failure
         if self.answer is not None:
             self.answer.finish(failure)
         connection.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from support.feeding import encoded_end, schedule_of
 
@@ -9,6 +11,7 @@ from clients.errors import AnswerTruncated, MessageTimeout
 from clients.ledger import Ledger
 from clients.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
+from servers.stream import Schedule
 
 ANSWER = schedule_of("a", "b", "c", "d")
 END = EndMessage(True, 4, ANSWER.sha256)
@@ -148,6 +151,29 @@ def test_a_restart_judges_the_new_answer_and_counts_what_came_again() -> None:
     record = settled(ledger)
     assert (record.outcome, record.tokens_duplicated, record.recovery_ms) == (Outcome.OK, 2, 2.0)
     assert list(record.received_ns) == [1_000_000, 1_000_000, 4_000_000, 4_000_000]
+
+
+def test_catching_up_lasts_until_a_token_is_as_punctual_as_before() -> None:
+    """The first token was 300 ms late, so up to 400 ms is as punctual."""
+    answer = Schedule("abcd", array("q", [0, 1_000_000, 2_000_000_000, 2_010_000_000]))
+    ledger = Ledger()
+    ledger.add([token(0)], 300_000_000)
+    ledger.note_drop(500_000_000)
+    ledger.add([token(1)], 2_350_000_000)
+    ledger.add([token(2)], 2_399_000_000)
+    ledger.add([token(3), EndMessage(True, 4, answer.sha256)], 2_410_000_000)
+    record = StreamRecord("s", 0, 4)
+    ledger.settle(record, answer, None)
+    assert (record.outcome, record.recovery_ms, record.catch_up_ms) == (Outcome.OK, 1850.0, 49.0)
+
+
+def test_whoever_never_catches_up_is_counted_to_the_last_token() -> None:
+    ledger = Ledger()
+    ledger.add([token(0)], 1_000_000)
+    ledger.note_drop(2_000_000)
+    ledger.add([token(1)], 900_000_000)
+    ledger.add([token(2), token(3), END], 1_000_000_000)
+    assert settled(ledger).catch_up_ms == 100.0
 
 
 def test_a_drop_without_recovery_has_no_recovery_time() -> None:

@@ -32,6 +32,7 @@ STREAM_COLUMNS = [  # the contract's, then ours
     *("first_token_ns", "end_ns", "outcome", "tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated"),
     *("tokens_reordered", "text_ok", "requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),
     *("detail", "ttft_scheduled_ns", "conversation", "turn"),
+    *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
 ]
 
 

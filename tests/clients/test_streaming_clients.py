@@ -14,7 +14,7 @@ from support.scripted import Connection, close_frame, closed_port, frame, pieces
 
 from clients.client import Client
 from clients.record import Outcome
-from clients.recovery import Policy
+from clients.recovery import Mode, Policy
 from servers import messages
 
 MakeClient = Callable[..., Client]
@@ -313,7 +313,10 @@ async def test_recovery_after_a_cut_inside_a_token(client: MakeClient, transport
     async with scripted(answering(transport, cut_once)) as server:
         record = await client(transport, server.url, recovery=policy).ask(question())
     assert (record.outcome, record.drops, record.connections) == (Outcome.OK, 1, 2), record.detail
-    assert record.tokens_duplicated == (0 if mode == "resume" else 2)
+    assert record.tokens_duplicated == record.tokens_discarded == (0 if mode == "resume" else 2)
+    assert record.tokens_wasted == (0 if mode == "resume" else 6)
+    assert (record.noticed_by, record.catch_up_ms is not None) == (["fin"], True)
+    assert 0 <= (record.detection_ms or -1) < 2000
     assert record.recovery_ms is not None
     assert 0 < record.recovery_ms < 3000
     assert record.i == array("q", range(6))
@@ -342,6 +345,31 @@ async def test_farewell_codes_and_refusals_of_a_websocket(client: MakeClient, tr
         (Outcome.HTTP_ERROR, "error bad_stream: no"),
     ]
     assert all(record.tokens_received == 1 for record in records)
+
+
+@pytest.mark.parametrize(("mode", "outcome"), [("none", Outcome.TRUNCATED), ("resume", Outcome.OK)])
+async def test_a_websocket_cut_between_messages_is_a_drop_of_the_next(
+    client: MakeClient, transport: str, mode: Mode, outcome: Outcome
+) -> None:
+    if transport != "websocket":
+        pytest.skip("only a WebSocket is kept by its user; a pool of HTTP connections opens another")
+    cut = asyncio.Event()
+
+    async def answer_once(connection: Connection, parts: list[bytes]) -> None:
+        await connection.send(b"".join(parts))
+        await connection.fin()
+        cut.set()
+
+    async with scripted(answering(transport, answer_once)) as server:
+        user = client(transport, server.url, recovery=Policy(mode, base_s=0.01))
+        first = await user.ask(question())
+        await cut.wait()
+        await asyncio.sleep(0.05)
+        second = await user.ask(question())
+        third = await user.ask(question()) if mode == "none" else None
+    assert (first.outcome, first.drops) == (Outcome.OK, 0)
+    assert (second.outcome, second.drops, second.noticed_by) == (outcome, 1, ["fin"])
+    assert third is None or (third.outcome, third.connections) == (Outcome.OK, 1)
 
 
 async def test_fragments_pings_and_binary_frames_of_a_websocket(client: MakeClient, transport: str) -> None:

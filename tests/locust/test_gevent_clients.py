@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 from support.processes import RunningServer
 
-from clients.client import Question, Settings
+from clients.client import Settings
+from clients.exchange import Question
 from clients.locusts.asking import GeventClient
 from clients.locusts.http import ChunkedClient, PollingClient, SseClient
 from clients.locusts.websocket import WebSocketClient

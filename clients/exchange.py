@@ -1,0 +1,119 @@
+"""A message on its way: what was asked, what has come, and what each failed attempt cost (pure; times are arguments).
+
+The asyncio clients and Locust's users share this; they differ only in how they wait.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+
+from clients.errors import ClientFailure, NoConnection, RequestRefused
+from clients.ledger import Ledger
+from clients.record import Outcome, StreamRecord
+from clients.recovery import Policy
+from servers.stream import Schedule
+
+GREETING = "Which transport brings the first token soonest?"
+_GATEWAY_TIMEOUT = 504  # the one refusal behind which a server is at work
+
+
+@dataclass(frozen=True)
+class Question:
+    """One message to send, and the answer that the schedule promises. Times are CLOCK_MONOTONIC ns."""
+
+    stream_id: str
+    seed: int
+    stream: object  # a stream profile's name or a table of parameters, as a chat request takes it
+    schedule: Schedule
+    intended_start_ns: int
+    timeout_s: float = 60.0
+    conversation: int = 0
+    turn: int = 0
+    text: str = GREETING
+
+
+@dataclass
+class Exchange:
+    """A question, the ledger and the record of its answer, and where the next attempt begins."""
+
+    question: Question
+    policy: Policy
+    record: StreamRecord
+    ledger: Ledger = field(default_factory=Ledger)
+    first: int = 0
+    restarts: int = 0
+    poll_path: str = ""  # polling: the answer to the POST
+    last_event_id: str = ""  # SSE
+    retry_s: float = 0.0  # SSE: the server's standing wish before a reconnection
+    _begun_ns: int = 0  # of this attempt
+    _held: int = 0  # tokens that had come when this attempt began
+    _fruitless: int = 0  # attempts in a row that brought nothing new
+    _refused: bool = False  # whether the last attempt never reached an answer
+
+    @classmethod
+    def begin(cls, question: Question, policy: Policy, now_ns: int) -> Exchange:
+        """Nothing is sent yet."""
+        schedule = question.schedule
+        record = StreamRecord(question.stream_id, question.intended_start_ns, schedule.n, start_ns=now_ns)
+        record.conversation, record.turn = question.conversation, question.turn
+        record.ttft_scheduled_ns = schedule.ttft_ns
+        return cls(question, policy, record)
+
+    def fields(self) -> dict[str, object]:
+        """The chat request. One that starts again asks for a new answer, not for the one that was cut."""
+        question = self.question
+        stream_id = f"{question.stream_id}-{self.restarts}" if self.restarts else question.stream_id
+        request = {"message": question.text, "seed": question.seed, "stream": question.stream, "stream_id": stream_id}
+        return request | {"from": self.first} if self.first else request
+
+    def body(self) -> bytes:
+        """The chat request as JSON."""
+        return json.dumps(self.fields()).encode()
+
+    def begin_attempt(self, now_ns: int) -> None:
+        """An attempt begins."""
+        self._begun_ns, self._held = now_ns, len(self.ledger.tokens)
+
+    def end_attempt(self, failure: ClientFailure, now_ns: int) -> float:
+        """An attempt has failed: enter what that means; the seconds to wait before the next one.
+
+        Raises `failure` if there is to be none.
+        """
+        self._refused = isinstance(failure, NoConnection) or (
+            isinstance(failure, RequestRefused) and failure.status != _GATEWAY_TIMEOUT
+        )
+        if failure.is_drop:
+            record, heard_ns = self.record, max(self._begun_ns, self.ledger.heard_ns)
+            record.drops += 1
+            record.noticed_by.append(failure.how)
+            record.detection_ms = (record.detection_ms or 0.0) + (now_ns - heard_ns) / 1e6
+        self._fruitless = 0 if len(self.ledger.tokens) > self._held else self._fruitless + 1
+        delay_s = self.policy.delay_s(failure, self._fruitless, random.random(), self.retry_s)
+        if delay_s is None:
+            raise failure
+        self.ledger.note_drop(now_ns)
+        return delay_s
+
+    def try_again(self) -> None:
+        """Make the next attempt's request: for what is missing, or for a new answer in place of what has come."""
+        if self.policy.mode != "restart":
+            self.first = self.ledger.next_index()
+            return
+        self.ledger.restart()
+        self.restarts += 1
+        self.first, self.poll_path, self.last_event_id = 0, "", ""
+        self._count_wasted(self.question.schedule.n)
+
+    def settle(self, failure: ClientFailure | None) -> StreamRecord:
+        """The message is over: its record, complete but for what only its client knows."""
+        record = self.record
+        self.ledger.settle(record, self.question.schedule, failure)
+        if record.outcome is not Outcome.OK:
+            self._count_wasted(record.tokens_lost)
+        return record
+
+    def _count_wasted(self, tokens: int) -> None:
+        """The model makes an answer to its end, whoever is there to read it; if it was reached at all."""
+        self.record.tokens_wasted += 0 if self._refused else tokens
