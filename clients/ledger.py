@@ -139,19 +139,21 @@ class _Outage:
 
 
 def _catch_up_ms(record: StreamRecord, schedule: Schedule, ended_by: Sequence[int]) -> float:
-    """From each outage's end until a token is as punctual as before the first one, or to the last token.
+    """From each outage's end until the tokens come at the model's pace again.
 
-    Punctual: not later after the message's start than the schedule has it, but for what the worst token before the
-    outage was late, and STALL_NS. So a poll's wait is no backlog, and no clock but the client's is needed.
+    That is when one is not later after the message's start, measured by the schedule, than the latest before the first
+    outage or the least late after this one, and STALL_NS. So neither a poll's wait nor an answer that the model began
+    later counts as backlog, and no clock but the client's is needed.
     """
     received_ns = record.received_ns
     late_ns = [at - record.start_ns - schedule.due_ns[i] for at, i in zip(received_ns, record.i, strict=True)]
-    allowed_ns = max(late_ns[: ended_by[0]], default=0) + STALL_NS
+    before_ns = max(late_ns[: ended_by[0]], default=0)
     total_ns = 0
     for first in ended_by:
         if first < len(received_ns):
-            on_time = (k for k in range(first, len(late_ns)) if late_ns[k] <= allowed_ns)
-            total_ns += received_ns[next(on_time, -1)] - received_ns[first]
+            allowed_ns = max(before_ns, min(late_ns[first:])) + STALL_NS
+            caught_up = next(k for k in range(first, len(late_ns)) if late_ns[k] <= allowed_ns)
+            total_ns += received_ns[caught_up] - received_ns[first]
     return total_ns / 1e6
 
 

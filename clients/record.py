@@ -37,7 +37,7 @@ class StreamRecord:
 
     Of drops: `noticed_by` says for each how the client learnt of it (`fin`, `rst`, `status 504`, `close 1001`,
     `silence`); `detection_ms` adds up how long nothing had come by then; `recovery_ms` how long it took from there to
-    the next message not seen before, `catch_up_ms` from there until tokens were as punctual as before.
+    the next message not seen before, `catch_up_ms` from there until tokens came at the model's pace again.
     `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 

@@ -24,6 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats
 from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.heatmaps import recovery_cost, survival
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.wording import listed, number
 from servers.transport import TRANSPORTS
@@ -54,13 +55,17 @@ _LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of the report: its file name, its title, how to read it, what it shows exactly, and what draws it."""
+    """A picture of the report: its file name, its title, how to read it, what it shows exactly, and what draws it.
+
+    Those of `speed` or cost are not drawn where cells shared the machine.
+    """
 
     name: str
     title: str
     reading: str
     definition: str
     draw: Callable[[Measurements], Figure | None]
+    speed: bool = True
 
 
 def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
@@ -69,7 +74,7 @@ def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
     drawn = []
     with mpl.rc_context(STYLE):
         for chart in CHARTS:
-            figure = chart.draw(measured)
+            figure = chart.draw(measured) if measured.cells_at_once == 1 or not chart.speed else None
             if figure is not None:
                 _save(figure, folder / chart.name)
                 drawn.append(chart)
@@ -315,6 +320,28 @@ def cpu(measured: Measurements) -> Figure | None:
 
 
 CHARTS = (
+    Chart(
+        "survival",
+        "What survived",
+        "Each square is one way to carry tokens (row) behind one intermediary (column): the share of messages that "
+        "arrived complete, and its 95 % interval. Blue is what you want; read down a column to see what it takes.",
+        "Complete: every token once, in order, the text's hash right, and the end message seen. Intervals: Wilson's. "
+        "Rows without a recovery give up at the first drop. White: not run, or no valid cell.",
+        survival,
+        speed=False,
+    ),
+    Chart(
+        "recovery_cost",
+        "What coming back cost",
+        "The same squares for the ways that recover: how long there was nothing, what came twice, what was asked "
+        "again. A dash means that nothing dropped, or nothing could be asked.",
+        "Time lost: until the client noticed, from the last byte before a drop, and from there to the next token not "
+        "seen before; medians over the messages that dropped, added up over a message's drops; ∞: most never saw "
+        "another token. Repeated: tokens received again, per message. Extra requests: per message, beyond the same "
+        "transport's without an intermediary. Seconds as they were measured, not scaled.",
+        recovery_cost,
+        speed=False,
+    ),
     Chart(
         "ttft",
         "Time to first token",

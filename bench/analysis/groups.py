@@ -64,9 +64,10 @@ class Key(NamedTuple):
 class Group:
     """Everything measured of one row: its cells in all blocks, and the messages of the valid ones.
 
-    `messages` are rows of streams.parquet with `ttft_ms`, `ttft_overhead_ms` (infinite for failures) and `answer_ms`,
-    from the question to the model's last token. `totals` has a row per valid block: sums of what costs are made of;
-    `delays` the delay histograms of those blocks.
+    `messages` are rows of streams.parquet with `ttft_ms`, `ttft_overhead_ms` (infinite for failures), `answer_ms`,
+    from the question to the model's last token, and in how many `reads` its tokens came from how many `emissions`.
+    `totals` has a row per valid block: sums of what costs are made of. Histograms of those blocks: `delays` from due to
+    received, of which `lags` until sent, and `transits` from there.
     """
 
     key: Key
@@ -74,6 +75,8 @@ class Group:
     messages: pd.DataFrame
     totals: pd.DataFrame
     delays: dict[int, NDArray[np.int32]]
+    lags: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    transits: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     estimators: dict[str, Estimator] = field(default_factory=dict, repr=False)  # what bench.analysis.metrics has made
     estimates: dict[str, Estimate] = field(default_factory=dict, repr=False)
 
@@ -112,6 +115,12 @@ class Measurements:
         raise KeyError(f"no {wanted.title} in this run")
 
     @property
+    def cells_at_once(self) -> int:
+        """How many cells ran side by side. If more than one, the run tells what survives, but not what it costs."""
+        at_once = self.run.plan.get("parallel", 1)
+        return at_once if isinstance(at_once, int) else 1
+
+    @property
     def excluded(self) -> list[CellRecord]:
         """The cells that count in no number: void, or failed."""
         return [cell for cell in self.run.cells if cell.status in ("void", "failed")]
@@ -125,6 +134,7 @@ def measure(folder: RunFolder) -> Measurements:
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
     messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
+    messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
     valid = messages[_in_valid_cells(run, messages)]
     # An answer asked for again starts from nothing, but the tokens of the first one were received all the same.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
@@ -166,6 +176,8 @@ def _group(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> Grou
         messages=messages,
         totals=totals[totals["messages"] > 0],
         delays={run.cells[p].block: counts.delays[p] for p in usable},
+        lags={run.cells[p].block: counts.lags[p] for p in usable},
+        transits={run.cells[p].block: counts.transits[p] for p in usable},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -54,11 +55,12 @@ def _message_quantile(p: float, column: str) -> Callable[[Group], Estimator]:
     return lambda group: quantile_of_values(p, group.values(column))
 
 
-def _delay_quantile(p: float) -> Callable[[Group], Estimator]:
+def _token_quantile(p: float, histograms: Literal["delays", "lags", "transits"]) -> Callable[[Group], Estimator]:
     def build(group: Group) -> Estimator:
         support = histogram.values_ms(np.arange(histogram.BINS))
         messages = dict(zip(group.blocks, group.totals["messages"].astype(int).tolist(), strict=True))
-        return quantile_of_counts(p, support, {b: group.delays[b] for b in group.blocks}, messages)
+        counted = getattr(group, histograms)
+        return quantile_of_counts(p, support, {b: counted[b] for b in group.blocks}, messages)
 
     return build
 
@@ -76,11 +78,19 @@ def _recovery(group: Group) -> Estimator:
     """Over the messages that dropped; one that never saw a further token after its drop took for ever."""
     dropped = group.messages[group.messages["drops"] > 0]
     never = dropped["recovery_ms"].isna() & (dropped["tokens_lost"] > 0)
-    times = dropped.assign(recovery_ms=dropped["recovery_ms"].astype(float).mask(never, np.inf)).dropna(
-        subset=["recovery_ms"]
+    return _median_of(
+        dropped.assign(recovery_ms=dropped["recovery_ms"].astype(float).mask(never, np.inf)), "recovery_ms"
     )
-    by_block = {int(str(b)): part.to_numpy(float) for b, part in times.groupby("block")["recovery_ms"]}
-    return quantile_of_values(0.5, by_block)
+
+
+def _of_dropped(column: str) -> Callable[[Group], Estimator]:
+    """The median over the messages that dropped and have a value."""
+    return lambda group: _median_of(group.messages[group.messages["drops"] > 0], column)
+
+
+def _median_of(messages: pd.DataFrame, column: str) -> Estimator:
+    known = messages.dropna(subset=[column])
+    return quantile_of_values(0.5, {int(str(b)): v.to_numpy(float) for b, v in known.groupby("block")[column]})
 
 
 METRICS: dict[str, Metric] = {
@@ -90,9 +100,9 @@ METRICS: dict[str, Metric] = {
     "ttft_ms_p99": Metric("first token p99", "ms", _message_quantile(0.99, "ttft_ms")),
     "ttft_overhead_ms_p50": Metric("first token overhead p50", "ms", _message_quantile(0.5, "ttft_overhead_ms")),
     "ttft_overhead_ms_p99": Metric("first token overhead p99", "ms", _message_quantile(0.99, "ttft_overhead_ms")),
-    "delay_ms_p50": Metric("token delay p50", "ms", _delay_quantile(0.5)),
-    "delay_ms_p95": Metric("token delay p95", "ms", _delay_quantile(0.95)),
-    "delay_ms_p99": Metric("token delay p99", "ms", _delay_quantile(0.99)),
+    "delay_ms_p50": Metric("token delay p50", "ms", _token_quantile(0.5, "delays")),
+    "delay_ms_p95": Metric("token delay p95", "ms", _token_quantile(0.95, "delays")),
+    "delay_ms_p99": Metric("token delay p99", "ms", _token_quantile(0.99, "delays")),
     "burst_tokens_mean": Metric("tokens per read", "tokens/read", _ratio("rows", "reads")),
     "stalls_per_1k_tokens": Metric("stalls per 1000 tokens", "/1000 tokens", _ratio("stalls", "expected", 1000)),
     "requests_per_message": Metric("requests per message", "requests/message", _ratio("requests", "messages")),
@@ -110,6 +120,12 @@ METRICS: dict[str, Metric] = {
     "server_only_cpu_us_per_token": Metric(
         "server CPU per token without Redis", "µs/token", _ratio("server_only_cpu_us", "delivered")
     ),
+    "lag_ms_p50": Metric("due to sent p50", "ms", _token_quantile(0.5, "lags")),
+    "lag_ms_p99": Metric("due to sent p99", "ms", _token_quantile(0.99, "lags")),
+    "transit_ms_p50": Metric("sent to received p50", "ms", _token_quantile(0.5, "transits")),
+    "transit_ms_p99": Metric("sent to received p99", "ms", _token_quantile(0.99, "transits")),
+    "detection_ms_p50": Metric("silent until noticed p50", "ms", _of_dropped("detection_ms")),
+    "catch_up_ms_p50": Metric("catching up p50", "ms", _of_dropped("catch_up_ms")),
     "redis_cpu_us_per_token": Metric("Redis CPU per token", "µs/token", _ratio("redis_cpu_us", "delivered")),
 }
 

@@ -13,13 +13,16 @@ from typing import NamedTuple
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bench.analysis import intervals
+from bench.analysis.buffering import alarms
 from bench.analysis.charts import Chart, charted, colour
 from bench.analysis.estimators import MESSAGES_NEEDED
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.intervals import RESAMPLES
-from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.story import Claim
+from bench.analysis.survival import advice, how_noticed, survival_maps, twins
 from bench.analysis.validity import Doubt
 from bench.analysis.verdicts import MIN_BLOCKS, Verdict
 from bench.analysis.wording import count, interval, number
@@ -35,11 +38,15 @@ _SPEED = (
     *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "burst_emitted_mean"),
     "stalls_per_1k_tokens",
 )
+_TRANSIT = "transit_ms_p50"
+_STAGES = ("lag_ms_p50", "lag_ms_p99", _TRANSIT, "transit_ms_p99")
 _COST = (
     *("completed_ratio", "requests_per_message", "connections_per_message", "bytes_per_token"),
     *("client_cpu_us_per_token", "server_cpu_us_per_token", "recovery_ms_p50"),
 )
 _EVENTS = ("tokens_lost", "tokens_duplicated", "drops")
+_DROP = ("detection_ms_p50", "recovery_ms_p50", "catch_up_ms_p50")
+_DROP_MEANS = ("drops", "requests", "connections", "tokens_discarded", "tokens_wasted")  # per message
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,10 @@ def render(
         questions=_by_question(verdicts),
         claims=claims,
         needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
-        tables=[speed_table(measured.groups), cost_table(measured.groups)],
+        tables=_tables(measured),
+        advice=[found.sentence for found in advice(survival_maps(measured))],
+        alarms=[alarm.sentence for alarm in alarms(measured)],
+        twins=_twin_lines(measured),
         charts=[_picture(chart, path) for chart, path in pictures],
         shown=shown,
         hidden=len(measured.groups) - shown,
@@ -121,15 +131,87 @@ def cost_table(groups: Sequence[Group]) -> Table:
     return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(_COST)], rows)
 
 
+def _tables(measured: Measurements) -> list[Table]:
+    """Those that have something to say: speed only where cells had the machine to themselves."""
+    groups = measured.groups
+    tables = [cost_table(groups), drops_table(groups)]
+    if measured.cells_at_once == 1:
+        tables = [speed_table(groups), stage_table(groups), *tables]
+    return [table for table in tables if table.rows]
+
+
+def stage_table(groups: Sequence[Group]) -> Table:
+    """Where a token's delay comes from, stage by stage; the proxy's is what it adds to the same cell without it."""
+    direct = {g.key: g for g in groups if g.key.profile == "direct" and g.blocks}
+    rows = []
+    for group in groups:
+        bare = direct.get(group.key._replace(profile="direct"))
+        added = intervals.paired(estimator(group, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
+        through = number(added.a - added.b) if added and group.key.profile != "direct" else "–"
+        rows.append(_row(group, [], _STAGES, last=[(through, "")]))
+    headings = [*_headings(_STAGES), ("of that, the proxy p50", "ms")]
+    return Table("Where the delay comes from", headings, rows)
+
+
+def drops_table(groups: Sequence[Group]) -> Table:
+    """Of the cells that had drops: how they were noticed, what they cost. Means are per message of the cell."""
+    rows = []
+    for group in groups:
+        if (group.messages["drops"] > 0).any():
+            means = [(number(float(group.messages[column].mean())), "") for column in _DROP_MEANS]
+            rows.append(_row(group, [(how_noticed(group.messages), ""), *means], _DROP))
+    headings = [("noticed by", ""), *((f"{column.replace('_', ' ')} per message", "") for column in _DROP_MEANS)]
+    return Table("Drops, and coming back", [*headings, *_headings(_DROP)], rows)
+
+
+class TwinLine(NamedTuple):
+    """A cell behind an emulated intermediary beside the same behind the real one; each value as text."""
+
+    cell: str
+    complete: str
+    real_complete: str
+    noticed: str
+    real_noticed: str
+    cut_s: str
+    real_cut_s: str
+    difference_ms: str
+
+
+def _twin_lines(measured: Measurements) -> list[TwinLine]:
+    def complete(group: Group) -> str:
+        return f"{int(group.messages['completed'].sum())}/{len(group.messages)}"
+
+    def cut_s(group: Group) -> str:
+        return number(estimate(group, "detection_ms_p50").value / 1e3)
+
+    lines = []
+    for pair in twins(measured):
+        a, b = pair.emulated, pair.real
+        line = TwinLine(
+            cell=a.key.title,
+            complete=complete(a),
+            real_complete=complete(b),
+            noticed=how_noticed(a.messages) or "–",
+            real_noticed=how_noticed(b.messages) or "–",
+            cut_s=cut_s(a),
+            real_cut_s=cut_s(b),
+            difference_ms=number(pair.difference_ms),
+        )
+        lines.append(line)
+    return lines
+
+
 def _headings(columns: Sequence[str]) -> list[tuple[str, str]]:
     """Names and units; a unit such as "requests/message" would only repeat the name."""
     units = {c: METRICS[c].unit for c in columns}
     return [(METRICS[c].title, "" if "/" in unit else unit) for c, unit in units.items()]
 
 
-def _row(group: Group, first: list[tuple[str, str]], columns: Sequence[str]) -> Row:
+def _row(
+    group: Group, first: list[tuple[str, str]], columns: Sequence[str], last: Sequence[tuple[str, str]] = ()
+) -> Row:
     found = [estimate(group, column) for column in columns]
-    cells = [*first, *((number(e.value), "" if e.lo == e.hi else interval(e)) for e in found)]
+    cells = [*first, *((number(e.value), "" if e.lo == e.hi else interval(e)) for e in found), *last]
     return Row(group.key.title, colour(group.key), group.is_valid, cells)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,11 +23,17 @@ from bench.store import Run, RunFolder, StoreError
 
 STALL_NS = 100_000_000  # a token that is so much later after its predecessor than the model made it: a stall
 BATCH_ROWS = 1 << 19
-TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "received_ns", "read")
+TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "sent_ns", "received_ns", "read")
 _NEEDED = (
     *("block", "recovery", "cell_index", "stream_id", "intended_start_ns", "end_ns", "outcome", "completed", "ttft_ms"),
     *("ttft_overhead_ms", "tokens_expected", "tokens_lost", "tokens_duplicated", "delivered", "drops", "recovery_ms"),
+    *("requests", "connections"),
 )
+_SINCE_RECOVERY: dict[str, Any] = {  # columns that runs of before have not, and what stands for them
+    **dict.fromkeys(("detail", "noticed_by"), ""),
+    **dict.fromkeys(("detection_ms", "catch_up_ms"), np.nan),
+    **dict.fromkeys(("tokens_discarded", "tokens_wasted"), 0),
+}
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,18 @@ class MessageTokens:
 class TokenCounts:
     """What was counted of the tokens; every array has a row per cell of `run.cells`.
 
-    `delays` are histograms (bench.analysis.histogram) over the first receipt of each token. `rows` counts receipts,
+    `delays` (due to received), `lags` (due to sent) and `transits` (sent to received) are histograms
+    (bench.analysis.histogram) over the first receipt of each token. `rows` counts receipts,
     repeated ones included, `reads` the client reads that completed at least one token, `emissions` the moments at
     which the model produced the received tokens, `early` tokens that came before they were due (wrong clocks).
-    `received` and `last_due_ns` have a row per message: how many different tokens it got, and when the model produced
-    the last of them.
+
+    The rest has a row per message: `received` different tokens in `message_reads` reads, made by the model at
+    `message_emissions` moments, the last of them at `last_due_ns`.
     """
 
     delays: NDArray[np.int32]
+    lags: NDArray[np.int32]
+    transits: NDArray[np.int32]
     rows: Ints
     reads: Ints
     tokens: Ints
@@ -58,15 +69,17 @@ class TokenCounts:
     early: Ints
     received: Ints
     last_due_ns: Ints
+    message_reads: Ints
+    message_emissions: Ints
     samples: dict[int, MessageTokens] = field(default_factory=dict)
 
     @classmethod
     def zeros(cls, cells: int, messages: int) -> TokenCounts:
-        """Nothing counted yet. Pages of the big table that stay untouched take no memory."""
+        """Nothing counted yet. Pages of the big tables that stay untouched take no memory."""
+        delays, lags, transits = (np.zeros((cells, histogram.BINS), np.int32) for _ in range(3))
         rows, reads, tokens, emissions, stalls, early = np.zeros((6, cells), np.int64)
-        delays = np.zeros((cells, histogram.BINS), np.int32)
-        received, last_due_ns = np.zeros((2, messages), np.int64)
-        return cls(delays, rows, reads, tokens, emissions, stalls, early, received, last_due_ns)
+        of_message = np.zeros((4, messages), np.int64)
+        return cls(delays, lags, transits, rows, reads, tokens, emissions, stalls, early, *of_message)
 
 
 @dataclass
@@ -76,6 +89,7 @@ class _Batch:
     message: Ints
     i: Ints
     due_ns: Ints
+    sent_ns: Ints
     received_ns: Ints
     read: Ints
 
@@ -98,7 +112,8 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     there are no messages. Raises StoreError if the table has messages of cells that the run does not know.
     """
     if not folder.streams_path.exists():
-        return pd.DataFrame({name: np.empty(0) for name in _NEEDED}).astype({"cell_index": int, "completed": bool})
+        columns = {name: np.empty(0) for name in (*_NEEDED, *_SINCE_RECOVERY)}
+        return pd.DataFrame(columns).astype({"cell_index": int, "completed": bool})
     messages: pd.DataFrame = pq.read_table(folder.streams_path).to_pandas()
     index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
     try:
@@ -106,6 +121,10 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
         messages["cell_index"] = np.fromiter((index[pair] for pair in pairs), np.int64, len(messages))
     except KeyError as error:
         raise StoreError(f"{folder.path}: streams.parquet lacks or does not know {error}") from error
+    for name, value in _SINCE_RECOVERY.items():
+        if name not in messages:
+            messages[name] = value
+    messages["noticed_by"] = messages["noticed_by"].fillna("")
     messages["completed"] = (messages["outcome"] == "ok") & (messages["first_token_ns"] > 0)
     ttft_ms = (messages["first_token_ns"] - messages["intended_start_ns"]) / 1e6
     messages["ttft_ms"] = ttft_ms.where(messages["completed"], np.inf)
@@ -186,6 +205,7 @@ class _Counter:
         read = batch.starts() | _changes(batch.read) | _changes(batch.received_ns)
         self._tally(self._counts.rows, cell)
         self._tally(self._counts.reads, cell[read])
+        self._tally(self._counts.message_reads, batch.message[read])
 
     def _add_delays(self, batch: _Batch) -> None:
         cell = self._cell_of[batch.message]
@@ -193,20 +213,20 @@ class _Counter:
         delay_ns = batch.received_ns - batch.due_ns  # the load process has put both on its own clock
         gap_excess_ns = np.diff(delay_ns, prepend=delay_ns[:1])  # of a gap: what the transport added to the model's
         self._tally(self._counts.tokens, cell)
-        self._tally(self._counts.emissions, cell[starts | _changes(batch.due_ns)])
+        emission = starts | _changes(batch.due_ns)
+        self._tally(self._counts.emissions, cell[emission])
+        self._tally(self._counts.message_emissions, batch.message[emission])
         self._tally(self._counts.stalls, cell[(gap_excess_ns > STALL_NS) & ~starts])
         self._tally(self._counts.early, cell[delay_ns < 0])
-        self._counts.received += np.bincount(batch.message, minlength=len(self._counts.received))
+        self._tally(self._counts.received, batch.message)
         ends = np.append(starts[1:], True)
         self._counts.last_due_ns[batch.message[ends]] = batch.due_ns[ends]
-        bins = histogram.bins_of(delay_ns / 1e6)
-        for begin, end in pairwise([*np.flatnonzero(_changes(cell)).tolist(), len(cell)]):
-            low = bins[begin:end].min()
-            counts = np.bincount(bins[begin:end] - low)
-            self._counts.delays[cell[begin], low : low + len(counts)] += counts.astype(np.int32)
+        _add_to_histograms(self._counts.delays, cell, delay_ns)
+        _add_to_histograms(self._counts.lags, cell, batch.sent_ns - batch.due_ns)
+        _add_to_histograms(self._counts.transits, cell, batch.received_ns - batch.sent_ns)
 
-    def _tally(self, counts: Ints, cells: Ints) -> None:
-        counts += np.bincount(cells, minlength=len(counts))
+    def _tally(self, counts: Ints, rows: Ints) -> None:
+        counts += np.bincount(rows, minlength=len(counts))
 
     def finish(self) -> TokenCounts:
         """Count what never arrived: infinitely late, and one stall for each message that lacks something."""
@@ -214,6 +234,15 @@ class _Counter:
         np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost)
         np.add.at(self._counts.stalls, self._cell_of, (lost > 0).astype(np.int64))
         return self._counts
+
+
+def _add_to_histograms(histograms: NDArray[np.int32], cell: Ints, delay_ns: Ints) -> None:
+    """Add each delay to its cell's histogram; the rows of a cell stand together."""
+    bins = histogram.bins_of(delay_ns / 1e6)
+    for begin, end in pairwise([*np.flatnonzero(_changes(cell)).tolist(), len(cell)]):
+        low = bins[begin:end].min()
+        counts = np.bincount(bins[begin:end] - low)
+        histograms[cell[begin], low : low + len(counts)] += counts.astype(np.int32)
 
 
 def _first_receipts(batch: _Batch) -> _Batch:

@@ -18,9 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import charts, page
+from bench.analysis.buffering import alarms
 from bench.analysis.groups import Group, Measurements, measure
 from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.story import Claim, claims_in
+from bench.analysis.survival import Spot, advice, survival_maps
 from bench.analysis.validity import Doubt, doubts
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.analysis.wording import number
@@ -45,7 +47,8 @@ def summarize(folder: RunFolder) -> Summary:
     """Analyse a run without writing anything. Raises StoreError if its files cannot be read."""
     measured = measure(folder)
     table = summary_table(measured)
-    return Summary(measured.run, table, verdicts(measured), doubts(measured), measured, folder.report_path)
+    found = verdicts(measured) if measured.cells_at_once == 1 else []
+    return Summary(measured.run, table, found, doubts(measured), measured, folder.report_path)
 
 
 def write_report(folder: RunFolder) -> Summary:
@@ -66,9 +69,11 @@ def _claims(measured: Measurements) -> list[Claim]:
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """Table, verdicts, doubts and void cells; fits 100 columns. The caller says where the report is."""
-    console.print(_table(summary.measured.groups))
-    _print_verdicts(summary.verdicts, console)
+    """Table, verdicts, survival map, doubts and void cells; fits 100 columns. The caller says where the report is."""
+    if summary.measured.cells_at_once == 1:
+        console.print(_table(summary.measured.groups))
+        _print_verdicts(summary.verdicts, console)
+    _print_survival(summary.measured, console)
     for doubt in summary.doubts:
         style = "bold red" if doubt.severity == "warning" else "dim"
         console.print(Text(f"{doubt.severity}: {doubt.text}", style=style))
@@ -77,6 +82,29 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
     if len(lines) > MAX_LINES:
         console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
+
+
+def _print_survival(measured: Measurements, console: Console) -> None:
+    """A table per situation, what it says of each intermediary, and the buffering alarm."""
+    maps = survival_maps(measured)
+    for each in maps:
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Messages complete: {each.situation.title}")
+        table.add_column("", overflow="fold")
+        for profile in each.profiles:
+            table.add_column(profile, justify="right", overflow="fold", max_width=10)
+        for way in each.ways:
+            spots = [each.spot(way, profile) for profile in each.profiles]
+            table.add_row(Text(way.title), *map(_square, spots))
+        console.print(table)
+    for text in (*(found.sentence for found in advice(maps)), *(alarm.sentence for alarm in alarms(measured))):
+        console.print(Padding(Text(text), (0, 0, 0, 2)))
+
+
+def _square(spot: Spot | None) -> Text:
+    if spot is None:
+        return Text("")
+    style = "green" if spot.survives else "red" if not spot.complete else "yellow"
+    return Text(f"{100 * spot.share.value:.0f} %", style=style)
 
 
 def _print_verdicts(found: Sequence[Verdict], console: Console) -> None:

@@ -43,7 +43,8 @@ Check = Callable[[Measurements], Iterator[Doubt]]
 
 def doubts(measured: Measurements) -> list[Doubt]:
     """All doubts about a run, warnings first."""
-    found = [doubt for check in CHECKS for doubt in check(measured)]
+    checks = CHECKS if measured.cells_at_once == 1 else SURVIVAL_CHECKS
+    found = [doubt for check in checks for doubt in check(measured)]
     return sorted(found, key=lambda doubt: doubt.severity != "warning")
 
 
@@ -203,7 +204,31 @@ def _books(measured: Measurements) -> Iterator[Doubt]:
         yield Doubt("redis", "note", f"Redis's CPU was not measured, so there is no server CPU for {listed(unknown)}.")
 
 
+def _side_by_side(measured: Measurements) -> Iterator[Doubt]:
+    text = (
+        f"{measured.cells_at_once} cells ran at once: the run tells which messages arrive and what a drop costs in "
+        "seconds, and nothing of speed, CPU or small delays."
+    )
+    yield Doubt("side by side", "note", text)
+
+
+def _false_alarms(measured: Measurements) -> Iterator[Doubt]:
+    """A client that gave a connection up as silent, with nothing in between that could have cut it."""
+    direct = [g for g in measured.groups if g.key.profile == "direct"]
+    alarms = {g.key.title: _silences(g) for g in direct if _silences(g)}
+    if alarms:
+        which = listed([f"{title} {times}" for title, times in alarms.items()])
+        text = f"False alarms: with nothing in between, the clients' silence limit gave up living connections: {which}."
+        yield Doubt("false alarms", "note", text)
+
+
+def _silences(group: Group) -> int:
+    return sum(text.split("; ").count("silence") for text in group.messages["noticed_by"])
+
+
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
-    *(_drift, _busy, _clocks, _books),
+    *(_drift, _busy, _clocks, _books, _false_alarms),
 )
+SURVIVAL_CHECKS: tuple[Check, ...] = (_unfinished, _scaled, _side_by_side, _excluded, _clocks, _false_alarms)
+"""Of a run whose cells shared the machine."""

@@ -33,7 +33,7 @@ def group(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: 
         totals.append(
             {"block": block, **sums, "bytes": 18000, "bytes_delivered": 200, "cpu_us": cpu, "redis_cpu_us": 0}
         )
-    frame = pd.concat(messages).assign(outcome="ok", tokens_lost=0, tokens_duplicated=0)
+    frame = pd.concat(messages).assign(outcome="ok", tokens_lost=0, tokens_duplicated=0, noticed_by="")
     cells = [CellRecord(id=f"{key}{b}", block=b, cell="", transport=key.transport, status="ok") for b in delays]
     return Group(key, cells, frame, pd.DataFrame(totals).set_index("block"), delays)
 

@@ -1,0 +1,75 @@
+"""The buffering alarm: answers whose tokens came in fewer, larger bursts than they were sent.
+
+What holds tokens back makes the mean gap between them smaller, not larger: a buffered answer looks better on average,
+and only its bursts (and its first token) tell. So reads are counted against emissions, message by message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.analysis import intervals
+from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.wording import count, number
+from servers.transport import TRANSPORTS
+
+MIN_EMISSIONS = 8  # a shorter answer may well come in a few reads
+MAX_READS_SHARE = 0.5  # fewer reads than this share of the emissions: held back
+MAX_HELD_SHARE = 0.05  # of the answers, by the lower end of Wilson's interval: above, the alarm rings
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A cell whose answers were held back. Medians over those answers; gaps are means within an answer."""
+
+    key: Key
+    held: int
+    answers: int
+    emissions: float
+    reads: float
+    gap_model_ms: float
+    gap_client_ms: float
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        looks = "looks no worse" if self.gap_client_ms <= self.gap_model_ms else "is longer"
+        return (
+            f"{self.key.title}: {count(self.held)} of {count(self.answers)} answers were held back. The model sent "
+            f"them in {number(self.emissions)} pieces, they came in {number(self.reads)} (medians). The mean gap "
+            f"between tokens {looks}: {number(self.gap_client_ms)} ms, the model's {number(self.gap_model_ms)} ms."
+        )
+
+
+def alarms(measured: Measurements) -> list[Alarm]:
+    """The cells of a run that stream, and yet did not."""
+    return list(_alarms(measured))
+
+
+def _alarms(measured: Measurements) -> Iterator[Alarm]:
+    for group in measured.groups:
+        answers = _answers(group)
+        held = answers[answers["reads"] <= MAX_READS_SHARE * answers["emissions"]]
+        if intervals.wilson(len(held), len(answers))[0] > MAX_HELD_SHARE:
+            gaps = held["tokens_expected"] - 1
+            yield Alarm(
+                group.key,
+                len(held),
+                len(answers),
+                float(held["emissions"].median()),
+                float(held["reads"].median()),
+                float(((held["answer_ms"] - held["ttft_scheduled_ns"] / 1e6) / gaps).median()),
+                float(((held["end_ns"] - held["first_token_ns"]) / 1e6 / gaps).median()),
+            )
+
+
+def _answers(group: Group) -> pd.DataFrame:
+    """The messages that could tell: streamed, complete, and without a drop, after which a backlog comes at once."""
+    transport = TRANSPORTS.get(group.key.transport)
+    if transport is None or not transport.streams or transport.pulls:
+        return group.messages.iloc[:0]
+    m = group.messages
+    return m[m["completed"] & (m["drops"] == 0) & (m["emissions"] >= MIN_EMISSIONS)]

@@ -1,0 +1,199 @@
+"""What survived, worked out on paper: maps, advice, alarms, and what the page and the terminal make of them."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support.runs import Message, RunBuilder
+
+from bench.analysis import buffering, page, survival
+from bench.analysis.groups import Measurements, measure
+from bench.analysis.report import print_summary, write_report
+from bench.analysis.survival import Way
+from bench.analysis.validity import doubts
+
+TOKENS = [(200.0, 201.0), (225.0, 226.0), (3725.0, 3726.0)]
+PLAN = {
+    "parallel": 4,
+    "load": {"turns": 2, "think_s": 330.0, "silence_s": 5.0},
+    "loads": {"short": {"turns": 1, "think_s": 0.0, "silence_s": None}},
+    "stream": {"ttft_ms": 200, "ttft_sigma": 0, "gap_ms": 25, "gap_sigma": 0, "tokens": 41},
+    "streams": {
+        "silence": {"ttft_ms": 200, "ttft_sigma": 0, "gap_ms": 3500, "gap_sigma": 0, "tokens": 48, "per_emission": 24}
+    },
+}
+
+
+def arrived(**facts: Any) -> Message:
+    return Message(TOKENS, facts=facts)
+
+
+def cut(how: str = "fin", after_ms: float = 3000.0, **facts: Any) -> Message:
+    """One token of three came, then the connection was cut."""
+    noticed = {"drops": 1, "noticed_by": [how], "detection_ms": after_ms, "tokens_wasted": 2, "detail": f"{how}: cut"}
+    return Message(TOKENS[:1], 3, "truncated", facts=noticed | facts)
+
+
+def recovered(**facts: Any) -> Message:
+    """The same cut, and the rest half a second later."""
+    noticed = {"drops": 1, "noticed_by": ["fin"], "detection_ms": 3000.0, "recovery_ms": 500.0, "requests": 2}
+    return Message(TOKENS, facts=noticed | facts)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunBuilder:
+    """SSE behind an ALB: cut without help, saved by a heartbeat and by resuming; a WebSocket turned away by nginx."""
+    builder = RunBuilder(tmp_path, {"plan": PLAN, "time_scale": 20.0})
+    refused = Message([], 3, "http_error", facts={"detail": "status 426: upgrade", "requests": 1})
+    silent: dict[str, object] = {"load": "short", "stream": "silence"}
+    builder.cell("sse", 1, [arrived()] * 4, variant=silent)
+    builder.cell("sse", 1, [cut()] * 3 + [arrived()], variant=silent, profile="aws-alb")
+    builder.cell("sse", 1, [arrived()] * 4, variant={"heartbeat": 15, **silent}, profile="aws-alb")
+    builder.cell("sse", 1, [recovered()] * 4, variant=silent, profile="aws-alb", recovery="resume")
+    again = {"recovery_ms": None, "tokens_duplicated": 6, "tokens_discarded": 6, "tokens_wasted": 5}
+    builder.cell("sse", 1, [cut(**again)] * 4, variant=silent, profile="aws-alb", recovery="restart")
+    builder.cell("websocket", 1, [refused] * 4, variant=silent, profile="nginx")
+    builder.cell("polling", 1, [arrived()] * 4, profile="aws-alb")
+    return builder
+
+
+def maps_of(measured: Measurements) -> dict[tuple[str, ...], survival.SurvivalMap]:
+    return {each.situation.words: each for each in survival.survival_maps(measured)}
+
+
+def test_each_situation_has_a_map_of_its_own(run: RunBuilder) -> None:
+    maps = maps_of(measure(run.write()))
+    assert set(maps) == {(), ("load=short", "stream=silence")}
+    silence = maps["load=short", "stream=silence"]
+    assert silence.profiles == ["direct", "aws-alb", "nginx"]
+    assert [way.title for way in silence.ways] == [
+        "WebSocket",
+        "SSE",
+        "SSE heartbeat=15",
+        "SSE · restart",
+        "SSE · resume",
+    ]
+    spot = silence.spots[Way("sse"), "aws-alb"]
+    assert (spot.complete, spot.messages) == (1, 4)
+    assert spot.share.value == 0.25
+    assert spot.share.lo == pytest.approx(0.0456, abs=0.0001)  # Wilson's, by hand
+    assert spot.share.hi == pytest.approx(0.6994, abs=0.0001)
+    assert silence.spot(Way("websocket"), "direct") is None
+
+
+def test_a_situation_is_described_by_its_pauses_and_silences_in_real_seconds(run: RunBuilder) -> None:
+    maps = maps_of(measure(run.write()))
+    conversation, silence = maps[()].situation, maps["load=short", "stream=silence"].situation
+    assert conversation.title.replace("\u00a0", " ") == (
+        "2 messages, 330 s ÷ 20 apart; answers of 24 s ÷ 20, silent for up to 4 s ÷ 20; "
+        "clients give up after 100 s ÷ 20 without a byte"
+    )
+    assert silence.when.replace("\u00a0", " ") == "when the model is silent for up to 70 s ÷ 20"
+
+
+def test_the_advice_follows_from_what_arrived(run: RunBuilder) -> None:
+    advice = {found.profile: found.sentence.replace("\u00a0", " ") for found in _advice(run)}
+    assert advice["aws-alb"] == (
+        "Behind aws-alb (AWS Application Load Balancer): with 330 s ÷ 20 between messages, Polling got everything "
+        "through as it is; when the model is silent for up to 70 s ÷ 20, SSE lost 3 of 4 messages (saved by a "
+        "heartbeat every 15 s ÷ 20 or resuming, not by starting again)."
+    )
+    assert advice["nginx"].endswith("WebSocket got nothing through (status 426).")
+    assert "direct" not in advice, "nothing was lost there"
+
+
+def test_other_measurements_give_other_advice(run: RunBuilder) -> None:
+    run.cells = [c for c in run.cells if c[0].recovery == "none" and "heartbeat" not in c[0].variant]
+    advice = {found.profile: found.sentence for found in _advice(run)}
+    assert advice["aws-alb"].endswith("SSE lost 3 of 4 messages.")
+
+
+def _advice(run: RunBuilder) -> list[survival.Advice]:
+    return survival.advice(survival.survival_maps(measure(run.write())))
+
+
+def test_what_coming_back_cost(run: RunBuilder) -> None:
+    silence = maps_of(measure(run.write()))["load=short", "stream=silence"]
+    resumed, restarted = (silence.spots[Way("sse", (), mode), "aws-alb"] for mode in ("resume", "restart"))
+    assert survival.extra_requests(silence, resumed) == 1
+    assert restarted.per_message("tokens_duplicated") == 6
+    assert survival.how_noticed(restarted.group.messages) == "fin 4×"
+    turned_away = silence.spots[Way("websocket"), "nginx"]
+    assert turned_away.never_opened
+    assert math.isnan(survival.extra_requests(silence, turned_away))
+
+
+def test_the_page_and_the_terminal_show_the_map_and_no_speed(run: RunBuilder) -> None:
+    folder = run.write()
+    summary = write_report(folder)
+    html = folder.report_path.read_text()
+    assert "Behind aws-alb (AWS Application Load Balancer)" in html
+    assert "What survived" in html
+    assert "Drops, and coming back" in html
+    assert "Time to first token" not in html, "cells ran side by side"
+    assert {path.stem for path in folder.charts_path.iterdir()} == {"survival", "recovery_cost"}
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_summary(summary, console)
+    text = console.export_text()
+    assert "Messages complete: answers of" in text
+    assert "25 %" in text
+    assert "not by starting again" in text.replace("\n", " ").replace("  ", " ")
+    assert summary.verdicts == []
+
+
+def test_emulated_and_real_stand_side_by_side(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path)
+    builder.cell("sse", 1, [cut(after_ms=3004.0)] * 3, profile="nginx")
+    builder.cell("sse", 1, [cut(after_ms=3001.0)] * 3, profile="real:nginx")
+    builder.cell("sse", 1, [arrived()], profile="real:haproxy")
+    folder = builder.write()
+    (pair,) = survival.twins(measure(folder))
+    assert (pair.emulated.key.profile, pair.real.key.profile) == ("nginx", "real:nginx")
+    assert pair.difference_ms == pytest.approx(3.0)
+    write_report(folder)
+    html = folder.report_path.read_text()
+    assert "Emulated and real" in html
+    assert "<td>fin 3×</td>" in html
+
+
+def test_held_back_answers_ring_whatever_their_mean_gap_says(tmp_path: Path) -> None:
+    """Ten tokens 50 ms apart, all received with the last one; beside it an answer that came as it was sent."""
+    due = [100.0 + 50 * k for k in range(10)]
+    held, prompt = Message([(d, 560.0) for d in due]), Message([(d, d + 1) for d in due])
+    builder = RunBuilder(tmp_path)
+    builder.cell("sse", 1, [held] * 8, profile="corporate-proxy")
+    builder.cell("sse", 1, [prompt] * 8)
+    builder.cell("polling", 1, [held] * 8)  # bursts are what polling is
+    builder.cell("chunked", 1, [Message(held.tokens, facts={"drops": 1})] * 8)  # a backlog after a drop comes at once
+    folder = builder.write()
+    (alarm,) = buffering.alarms(measure(folder))
+    assert alarm.key.profile == "corporate-proxy"
+    assert (alarm.held, alarm.answers, alarm.emissions, alarm.reads) == (8, 8, 10, 1)
+    assert (alarm.gap_model_ms, alarm.gap_client_ms) == (50, 0)
+    assert "looks no worse: 0 ms, the model's 50 ms" in alarm.sentence
+    write_report(folder)
+    assert "8 of 8 answers were held back" in folder.report_path.read_text()
+
+
+def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path)
+    builder.cell("sse", 1, [cut("silence"), arrived()])
+    builder.cell("sse", 1, [cut("silence")], profile="mobile-nat")  # there it may well be right
+    (alarm,) = [doubt for doubt in doubts(measure(builder.write())) if doubt.code == "false alarms"]
+    assert alarm.text.endswith("gave up living connections: SSE 1.")
+
+
+def test_the_proxy_is_a_stage_of_its_own(tmp_path: Path) -> None:
+    """Tokens reach the client 1 ms after they were sent, and 3 ms after behind a proxy: 2 ms are the proxy's."""
+    builder = RunBuilder(tmp_path)
+    for block in (1, 2):
+        builder.cell("sse", block, [Message([(10.0, 11.0), (20.0, 21.0)])])
+        builder.cell("sse", block, [Message([(10.0, 13.0), (20.0, 23.0)])], profile="none")
+    table = page.stage_table(measure(builder.write()).groups)
+    assert table.title == "Where the delay comes from"
+    assert [row.cells[-1] for row in table.rows] == [("–", ""), ("2.00", "")]  # bins are 0.1 % wide
