@@ -145,7 +145,7 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         job.variant,
         url=job.url,
         auth_token=job.auth_token,
-        recovery=Policy(cast(Mode, job.recovery)),
+        recovery=Policy(cast(Mode, job.recovery), job.load.backoff_s, job.load.backoff_cap_s, job.load.attempts),
         silence_s=job.load.silence_s,
     )
     messages = plan_messages(job.load, job.stream, job.seed, job.block)

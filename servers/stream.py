@@ -90,7 +90,7 @@ class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 _RANGES: dict[str, tuple[float, float]] = {
     "ttft_ms": (0, 600_000),
     "ttft_sigma": (0, 3),
-    "gap_ms": (0, 60_000),
+    "gap_ms": (0, 600_000),
     "gap_sigma": (0, 3),
     "tokens": (1, MAX_TOKENS),
     "tokens_median": (1, MAX_TOKENS),
