@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.plan import Plan
+    from bench.running.runner import Options
     from bench.store import Run, RunFolder
 
 DONE, FAILED, WRONG_WORDS, INTERRUPTED = 0, 1, 2, 130
@@ -22,6 +23,7 @@ _RUN_HELP = """Run PLAN (a name, see `tokenderby plans`, or a TOML file), then w
 Examples:
   tokenderby run                             the race, under 3 minutes
   tokenderby run article                     30-second answers, claim by claim
+  tokenderby run timeouts                    who survives which load balancer, in under 4 minutes
   tokenderby run quick --transports sse,websocket --blocks 10
   tokenderby run my.toml --out /data/runs    a plan of your own
   tokenderby run quick --target sse=http://10.0.0.7:8001 --transports sse
@@ -42,6 +44,7 @@ def cli() -> None:
     \b
     Start here:
       tokenderby doctor        is this machine fit for it?
+      tokenderby calibrate     what differences can it tell apart?
       tokenderby run           the race: a table, and an HTML report under results/
       tokenderby serve sse     one server, to look at with curl
     """
@@ -104,17 +107,24 @@ def run(  # noqa: PLR0917 - click passes them by name
     from rich.console import Console
 
     from bench.running import runner
-    from bench.running.progress import display
 
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
     asyncio.run(runner.check_targets(targets, target_wait))
     chosen, folder = _resumed(resume, out) if resume else _begun(plan or "quick", changes, out)
-    console = Console()
+    return _carry_out(chosen, folder, runner.Options(targets, redis_url), Console())
+
+
+def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Console) -> int:
+    """Run a plan into its folder and report; the exit code."""
+    import asyncio
+
+    from bench.running import runner
+    from bench.running.progress import display
+
     todo = runner.remaining(folder.load().cells)
     console.print(f"plan {chosen.name}: {len(todo)} cells to run, into {folder.path}", highlight=False, soft_wrap=True)
-    options = runner.Options(targets, redis_url)
     try:
         ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OSError as error:
@@ -206,7 +216,7 @@ def plans() -> None:
 
     for name in plan_names():
         plan = with_control(read_plan(name))
-        click.echo(f"{name:<12} {plan.description} ({plan.blocks} x {len(plan.cells)} cells)")
+        click.echo(f"{name:<14} {plan.description} ({plan.blocks} x {len(plan.cells)} cells)")
 
 
 @cli.command()
@@ -219,6 +229,33 @@ def doctor() -> int:
         missing |= check.verdict == "missing"
         click.echo(f"{check.verdict:<8} {check.name:<16} {check.text}")
     return FAILED if missing else DONE
+
+
+@cli.command()
+@click.option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
+def calibrate(out: str) -> int:
+    """Measure the noise floor of this machine: two transports, each against itself (about two minutes).
+
+    Prints by how much equal cells differ, and so which differences a run of this size can claim here; how late the
+    harness itself is; and the least CPU that a bare client and a bare server spend on a token.
+    """
+    from rich.console import Console
+
+    from bench.analysis.groups import measure
+    from bench.analysis.noise import print_noise
+    from bench.perf import Measured, measure_floors
+    from bench.running.runner import Options
+
+    console = Console()
+    plan, folder = _begun("calibrate", {}, out)
+    code = _carry_out(plan, folder, Options(), console)
+    if code == DONE:
+        console.print("The noise floor", style="bold")
+        print_noise(measure(folder), console)
+        floor = Measured()
+        measure_floors(floor)
+        console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
+    return code
 
 
 @cli.command()

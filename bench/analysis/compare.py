@@ -21,6 +21,7 @@ from bench.analysis import intervals
 from bench.analysis.groups import Group, Key, Measurements, measure
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, SUMMARY_COLUMNS, estimator
+from bench.analysis.noise import noise as noise_of
 from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
 from bench.analysis.wording import listed, times, with_unit
 from bench.store import Run, RunFolder
@@ -85,7 +86,7 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     }
     known = {name: c for name, c in contrasts.items() if not (math.isnan(c.a) or math.isnan(c.b))}
     adjusted = intervals.holm([c.p for c in known.values()])
-    noise = {column: max(_noise(before, column), _noise(after, column)) for column in COLUMNS}
+    noise = {column: max(noise_of(before, column), noise_of(after, column)) for column in COLUMNS}
     changes = [
         Change(key, column, contrast, p, noise[column], _judge(column, contrast, p, noise[column]))
         for ((key, column), contrast), p in zip(known.items(), adjusted, strict=True)
@@ -111,17 +112,6 @@ def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[Group,
     return {g.key: (g, new[g.key]) for g in before.groups if g.blocks and g.key in new}
 
 
-def _noise(measured: Measurements, column: str) -> float:
-    """The largest |ln ratio| of two equal cells in this run; infinite without a control."""
-    groups = {g.key: g for g in measured.groups if g.blocks}
-    widths = [
-        intervals.paired(estimator(g, column), estimator(groups[g.key.original], column)).half_width
-        for g in groups.values()
-        if g.key.is_control and g.key.original in groups
-    ]
-    return max(widths, default=math.inf)
-
-
 def _judge(column: str, contrast: Contrast, adjusted_p: float, noise: float) -> Judgement:
     if contrast.a == contrast.b:
         return "no difference"
@@ -136,7 +126,7 @@ def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, ob
     if before.run.schedule_sha256 != after.run.schedule_sha256:
         found.append("the runs had other seeds: the same kind of work, not the same messages")
     for name, measured in (("A", before), ("B", after)):
-        if math.isinf(_noise(measured, "requests_per_message")):
+        if math.isinf(noise_of(measured, "requests_per_message")):
             found.append(f"run {name} has no A/A control, so nothing can be claimed")
         left_out = [g.key.title for g in measured.groups if g.key not in common]
         if left_out:

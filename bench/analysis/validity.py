@@ -18,6 +18,7 @@ from bench.analysis import intervals, student
 from bench.analysis.estimators import MESSAGES_NEEDED
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.noise import lateness_ms
 from bench.analysis.verdicts import MIN_BLOCKS, TOPICS
 from bench.analysis.wording import count, listed, number, times
 from servers.transport import TRANSPORTS
@@ -226,9 +227,17 @@ def _silences(group: Group) -> int:
     return sum(text.split("; ").count("silence") for text in group.messages["noticed_by"])
 
 
+def _harness(measured: Measurements) -> Iterator[Doubt]:
+    """The harness's own floor, shown with every run."""
+    late = [f"{what} by {number(late_ms)} ms" for what, late_ms in lateness_ms(measured).items()]
+    if late:
+        text = f"The harness's own floor: {listed(late)} (p99, median of the valid cells)."
+        yield Doubt("floor", "note", text)
+
+
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
-    *(_drift, _busy, _clocks, _books, _false_alarms),
+    *(_drift, _busy, _clocks, _books, _false_alarms, _harness),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (_unfinished, _scaled, _side_by_side, _excluded, _clocks, _false_alarms)
 """Of a run whose cells shared the machine."""

@@ -1,0 +1,74 @@
+"""The noise floor: by how much two equal cells of a run differ, and how late the harness itself was.
+
+No difference smaller than the first is claimed, and no delay smaller than the second is the transport's.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis import intervals
+from bench.analysis.groups import Group, Measurements
+from bench.analysis.metrics import METRICS, estimator
+from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT, TOPICS
+from bench.analysis.wording import number, percent, with_unit
+from bench.store import CellRecord
+
+_LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
+    ("messages started late", lambda cell: cell.generator_lag_ms_p99),
+    ("the model emitted late", lambda cell: cell.emit_lag_ms_p99),
+    ("the clients' event loop was late", lambda cell: cell.loop_lag_ms_p99),
+)
+
+
+def noise(measured: Measurements, column: str) -> float:
+    """The largest |ln ratio| that two equal cells of this run may have; infinite without an A/A control."""
+    return max((_contrast(pair, column).half_width for pair in _pairs(measured)), default=math.inf)
+
+
+def _pairs(measured: Measurements) -> list[tuple[Group, Group]]:
+    """Each A/A control and what it is the copy of."""
+    groups = {g.key: g for g in measured.groups if g.blocks}
+    return [(g, groups[g.key.original]) for g in groups.values() if g.key.is_control and g.key.original in groups]
+
+
+def _contrast(pair: tuple[Group, Group], column: str) -> intervals.Contrast:
+    copy, original = pair
+    return intervals.paired(estimator(copy, column), estimator(original, column))
+
+
+def lateness_ms(measured: Measurements) -> dict[str, float]:
+    """How late the harness was itself, in words: medians over the valid cells of each cell's p99, in ms."""
+    found = {}
+    for what, of in _LATENESS:
+        values = [late for cell in measured.run.cells if cell.status == "ok" and (late := of(cell)) is not None]
+        if values:
+            found[what] = statistics.median(values)
+    return found
+
+
+def print_noise(measured: Measurements, console: Console) -> None:
+    """Per number of the report's questions, what this machine cannot tell apart; then the harness's own lateness."""
+    table = Table("two equal cells", "number", "both", "smallest difference that can be claimed", box=SIMPLE_HEAD)
+    for pair in _pairs(measured):
+        for column in (column for topic in TOPICS for column in topic.columns):
+            contrast = _contrast(pair, column)
+            if not math.isnan(contrast.a + contrast.b):
+                both = f"{number(contrast.a)} and {with_unit(contrast.b, METRICS[column].unit)}"
+                smallest = percent(max(contrast.half_width, SMALLEST_EFFECT))
+                table.add_row(*map(Text, (pair[1].key.title, METRICS[column].title, both, smallest)))
+    console.print(table)
+    for what, late_ms in lateness_ms(measured).items():
+        console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
+    valid = min((len(g.blocks) for g in measured.groups), default=0)
+    if valid < MIN_BLOCKS:
+        console.print(
+            f"Only {valid} valid blocks: below {MIN_BLOCKS} nothing is claimed. `tokenderby doctor` may say why."
+        )

@@ -1,0 +1,49 @@
+"""The noise floor, from cells whose difference is known."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.runs import Message, RunBuilder
+
+from bench.analysis.groups import Measurements, measure
+from bench.analysis.noise import lateness_ms, noise, print_noise
+from bench.analysis.validity import doubts
+
+
+def pair(folder: Path, factor: float) -> Measurements:
+    """Six blocks of SSE and its copy, which sends `factor` times the requests."""
+    run = RunBuilder(folder)
+    for block in range(1, 7):
+        for variant, requests in (({}, 10), ({"copy": "aa"}, round(10 * factor))):
+            messages = [Message([(10.0, 11.0)], facts={"requests": requests})] * 4
+            late = {"generator_lag_ms_p99": float(block), "emit_lag_ms_p99": 0.5}
+            run.cell("sse", block, messages, variant=dict[str, object](variant), **late)
+    return measure(run.write())
+
+
+def test_no_difference_below_what_equal_cells_differ_by(tmp_path: Path) -> None:
+    measured = pair(tmp_path, 1.2)
+    assert noise(measured, "requests_per_message") == pytest.approx(math.log(1.2))
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_noise(measured, console)
+    line = next(line for line in console.export_text().splitlines() if "requests per message" in line)
+    assert "12 and 10 requests/message" in line
+    assert "20.0 %" in line
+
+
+def test_without_a_control_nothing_is_known(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [Message([(10.0, 11.0)])])
+    assert noise(measure(run.write()), "requests_per_message") == math.inf
+
+
+def test_the_harness_s_own_lateness_is_told(tmp_path: Path) -> None:
+    measured = pair(tmp_path, 1.0)
+    assert lateness_ms(measured) == {"messages started late": 3.5, "the model emitted late": 0.5}
+    (floor,) = [doubt for doubt in doubts(measured) if doubt.code == "floor"]
+    assert "messages started late by 3.50 ms and the model emitted late by 0.5" in floor.text
