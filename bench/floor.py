@@ -18,13 +18,9 @@ from collections.abc import Coroutine
 from functools import partial
 from urllib.parse import urlsplit
 
-try:
-    from uvloop import new_event_loop
-except ImportError:
-    from asyncio import new_event_loop  # type: ignore[assignment]
-
 from servers.alarm import alarm
 from servers.emitter import TICK_NS
+from servers.process import run
 
 TOKEN = b'5b\r\nid: s/100\ndata: {"i": 100, "t": " token", "due": 1234567890123456, "sent": 1234567890123456}\n\n\r\n'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -122,8 +118,7 @@ async def write(streams: int, tokens_per_s: float, seconds: float) -> dict[str, 
 
 
 def _run(work: Coroutine[None, None, dict[str, float]]) -> None:
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        print(json.dumps(runner.run(work)), flush=True)
+    print(json.dumps(run(work)), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import cast, get_args
 
@@ -34,6 +33,7 @@ from clients.job import Job, JobResult
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
 from servers import recording
+from servers.process import run
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
@@ -246,31 +246,11 @@ async def _run_until_signal(job: Job) -> tuple[list[StreamRecord], JobResult]:
     return await run_cell(job, _Progress())
 
 
-def _allow_many_files() -> None:
-    """A connection is a file: take as many as the system lets us."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 def main() -> int:
     """Do what the job on standard input says. Exit codes: 0 done, 1 failed, 2 a wrong job, 130 interrupted."""
     try:
         job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-        _allow_many_files()
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            records, result = runner.run(_run_until_signal(job))
+        records, result = run(_run_until_signal(job))
         results.write(job, records)
         print(msgspec.json.encode(result).decode(), flush=True)
     except (asyncio.CancelledError, KeyboardInterrupt):

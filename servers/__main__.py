@@ -16,17 +16,13 @@ import click
 from aiohttp import web
 
 from servers import recording
+from servers.process import run
 from servers.redis_server import RedisUnavailable
 from servers.service import Service, Settings
 from servers.stream import StreamError
 from servers.transport import TRANSPORTS
 
 CLOSE_S = 1.0  # connections still open when the answers have ended are cut after so long
-
-try:
-    from uvloop import new_event_loop
-except ImportError:  # no uvloop for this platform: asyncio's own loop does the same, more slowly
-    from asyncio import new_event_loop  # type: ignore[assignment]
 
 
 @click.command()
@@ -75,8 +71,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     try:
         for path in recordings:
             recording.register(recording.load(path))
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_serve(settings))
+        run(_serve(settings))
     except (StreamError, RedisUnavailable, OSError) as error:
         sys.exit(f"tokenderby serve {transport}: {error}")
 

@@ -16,7 +16,8 @@ from bench.proxy import profile as profiles_module
 from bench.proxy.profile import Profile, ProfileError
 from bench.proxy.real import PREFIX, RealProxyError, real_proxy
 from bench.proxy.rule import Rule
-from bench.proxy.serve import Proxy, allow_many_files, run, serve
+from bench.proxy.serve import Proxy, serve
+from servers.process import run
 
 
 class _Address(click.ParamType[tuple[str, int]]):
@@ -67,7 +68,6 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
         _serve_real(name, upstream, listen, time_scale)
         return
     profile = _load(name)
-    allow_many_files()
     rules = profile.scaled(time_scale).rules
 
     try:

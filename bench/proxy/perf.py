@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from bench.proxy.serve import allow_many_files, run
+from servers.process import run
 
 STREAMS, TOKENS_PER_S, SECONDS = 200, 50, 5.0
 PROFILE = "aws-alb"  # follows HTTP and has timers, as most do
@@ -224,7 +224,6 @@ def _say(address: tuple[str, int]) -> None:
 
 def main(words: list[str]) -> None:
     """Be one of the processes, or measure and print."""
-    allow_many_files()
     match words:
         case ["source", streams, rate, seconds]:
             run(source(int(streams), int(rate), float(seconds)))

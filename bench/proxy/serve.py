@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from bench.proxy.log import ConnectionLog
 from bench.proxy.relay import Relay, Side
@@ -81,25 +79,6 @@ class Proxy:
         if relay in self.relays:
             self.relays.discard(relay)
             self._log.write(relay.record())
-
-
-def allow_many_files() -> None:
-    """Raise the limit of open files as far as the system lets us: each connection takes two."""
-    with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where it exists."""
-    if sys.platform == "win32":
-        asyncio.run(main)
-    else:
-        import uvloop
-
-        uvloop.run(main)
 
 
 async def serve(proxy: Proxy, ready: Callable[[tuple[str, int]], None]) -> None:

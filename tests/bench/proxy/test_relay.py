@@ -12,7 +12,7 @@ from support.proxies import Client, Net
 
 from bench.proxy.behaviours import IdleTimeout, Latency, Noop
 from bench.proxy.rule import Rule
-from bench.proxy.serve import allow_many_files
+from servers.process import allow_many_files
 
 # Without HTTP, with it, and with a stage that queues.
 PIPES: list[tuple[Rule, ...]] = [(), (IdleTimeout(idle_timeout_s=60, status=504),), (Latency(latency_ms=1),)]
