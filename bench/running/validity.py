@@ -6,10 +6,12 @@ from bench.plan import Validity
 from bench.store import CellRecord
 from clients.job import JobResult
 
+_LONG_ENOUGH_S = 1.0  # of measuring, for a share of the processor to mean anything: refusals are over in no time
+
 
 def void_reasons(record: CellRecord, result: JobResult, limits: Validity) -> list[str]:
     """Why the cell is void, in words for the report's table; empty when it is valid. Unknown values void nothing."""
-    client_cpu_ratio = result.cpu_s / result.measured_s if result.measured_s > 0 else 0.0
+    client_cpu_ratio = result.cpu_s / result.measured_s if result.measured_s >= _LONG_ENOUGH_S else 0.0
     measured = (
         ("load came late: p99", record.generator_lag_ms_p99, limits.generator_lag_ms_p99, "ms"),
         ("server emitted late: p99", record.emit_lag_ms_p99, limits.emit_lag_ms_p99, "ms"),

@@ -52,6 +52,7 @@ def reasons(result: JobResult, steal_ratio: float | None) -> list[str]:
         ({"loop_lag_ms_p99": 9.0}, 0.0, "client's event loop late: p99 9.0 ms > 5 ms"),
         ({}, 0.035, "CPU time stolen by the host: 3.5 % > 2 %"),
         ({"cpu_s": 1.9}, 0.0, "load process's CPU: 95.0 % > 80 %"),
+        ({"cpu_s": 0.2, "measured_s": 0.01}, 0.0, None),  # every message was refused at once
         ({"messages": 0, "measured_s": 0.0}, 0.0, "no message was measured"),
     ],
 )
