@@ -1,4 +1,4 @@
-"""The pictures in the README, taken again: `python scripts/screenshots.py [locust]`.
+"""The pictures in the README, taken again: `python scripts/screenshots.py [locust] [notebook]`.
 
 Starts what is to be seen, looks at it with Chromium (Debian: `apt-get install chromium fonts-dejavu-core`) and writes
 docs/images/*.png.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -91,7 +92,32 @@ def locust_tab(page: Page) -> None:
         page.get_by_role("button", name="Stop").click()
 
 
-PICTURES: dict[str, Callable[[Page], None]] = {"locust": locust_tab}
+def notebook(page: Page) -> None:
+    """The review notebook in JupyterLab, as it is committed: from the verdicts to the first chart."""
+    with ExitStack() as stack:
+        results = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shutil.copy(PROJECT / "results" / "review.ipynb", results)
+        port, root = free_port(), f"--ServerApp.root_dir={results}"
+        words = ("jupyterlab", "--no-browser", "--allow-root", "--port", port, root, "--IdentityProvider.token=")
+        homes = {f"JUPYTER_{name}_DIR": str(results / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+        stack.enter_context(process(*words, **homes))
+        wait_for(f"http://127.0.0.1:{port}/lab")
+        page.set_viewport_size({"width": 1160, "height": 5000})  # so high that no cell waits to be drawn
+        page.goto(f"http://127.0.0.1:{port}/doc/tree/review.ipynb")
+        top = page.locator(".jp-Notebook h2", has_text="The verdicts").bounding_box(timeout=60_000)
+        page.locator(".jp-OutputArea img").first.wait_for()
+        page.wait_for_timeout(2000)  # the page still moves
+        top = page.locator(".jp-Notebook h2", has_text="The verdicts").bounding_box()
+        chart = page.locator(".jp-OutputArea img").first.bounding_box()
+        if top is None or chart is None:
+            sys.exit("the notebook shows no verdicts or no chart: python scripts/refresh_notebook.py")
+        height = chart["y"] + chart["height"] - top["y"] + 20
+        page.screenshot(
+            path=IMAGES / "notebook.png", clip={"x": 60, "y": top["y"] - 12, "width": 1080, "height": height}
+        )
+
+
+PICTURES: dict[str, Callable[[Page], None]] = {"locust": locust_tab, "notebook": notebook}
 
 
 def main() -> None:

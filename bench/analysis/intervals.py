@@ -41,6 +41,10 @@ class Estimate:
         """Whether there were blocks enough for an interval."""
         return not (math.isnan(self.lo) or math.isnan(self.hi))
 
+    def times(self, factor: float) -> Estimate:
+        """The same in another unit, or of so many."""
+        return Estimate(self.value * factor, self.lo * factor, self.hi * factor)
+
 
 @dataclass(frozen=True)
 class Contrast:

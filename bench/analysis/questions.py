@@ -1,0 +1,224 @@
+"""A reader's own questions to a run, for results/review.ipynb: what the report does not ask.
+
+One cell against another, one message token by token, and what it would take at so many users. Tables hold text as
+people read it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import pyarrow.parquet as pq
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bench.analysis import intervals
+from bench.analysis.charts import STYLE, Chart, colour
+from bench.analysis.compare import noise
+from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.intervals import Contrast
+from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.page import Table, cost_table, excluded_lines, speed_table
+from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
+from bench.analysis.wording import count, listed, percent, shown, times, with_unit
+from bench.store import LATEST, RunFolder, StoreError
+
+DPI = 96
+MEASURES = {"token delay": "delay_ms", "first token": "ttft_ms", "first token over the model's own": "ttft_overhead_ms"}
+PERCENTILES = (50, 95, 99)
+WHICH = {"median": 0.5, "soonest": 0.0, "latest": 1.0}
+"""Which message of a cell, by its first token's overhead; failed ones are the latest."""
+
+
+def runs(results_dir: Path) -> list[str]:
+    """The names of the runs in a folder that have tables: the latest first, then the newest, the reference run last."""
+    names = {path.parent.name for path in results_dir.glob("*/streams.parquet")} - {LATEST}
+    newest_first = sorted(names, key=lambda name: (name[:1].isdigit(), name), reverse=True)
+    link = results_dir / LATEST
+    latest = link.read_text("utf-8").strip() if link.is_file() else link.resolve().name
+    return sorted(newest_first, key=lambda name: name != latest)
+
+
+def facts(measured: Measurements) -> pd.DataFrame:
+    """What was run, and on what: a row each."""
+    run = measured.run
+    known: dict[str, object] = {
+        "plan": run.plan.get("name", run.name),
+        "description": run.plan.get("description"),
+        "started": run.started,
+        "ended": run.ended,
+        "status": run.status,
+        "cells": f"{len(measured.groups)} × {len({cell.block for cell in run.cells})} blocks",
+        "valid messages": count(sum(len(group.messages) for group in measured.groups)),
+        "time scale": f"{run.time_scale:g}",
+        **run.machine,
+        **run.versions,
+        "git commit": run.git_commit,
+        "schedule SHA-256": run.schedule_sha256,
+    }
+    rows = {name.replace("_", " "): str(value) for name, value in known.items() if value not in (None, "")}
+    return pd.DataFrame({run.name: rows})
+
+
+def excluded(measured: Measurements) -> pd.DataFrame:
+    """The cells that count in no number, and why; empty if there are none."""
+    return pd.DataFrame(excluded_lines(measured.excluded), columns=["cell", "status", "blocks", "why"])
+
+
+def numbers(measured: Measurements) -> list[tuple[str, pd.DataFrame]]:
+    """The report's tables, title and content: a column per cell, each number with its 95 % interval."""
+    return [(table.title, _frame(table)) for table in (speed_table(measured.groups), cost_table(measured.groups))]
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    columns = [f"{name} [{unit}]" if unit else name for name, unit in table.headings]
+    rows = [[f"{value} ({sure})" if sure else value for value, sure in row.cells] for row in table.rows]
+    titles = [row.title if row.valid else f"{row.title} (not valid)" for row in table.rows]
+    return pd.DataFrame(rows, columns=columns, index=titles).T
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a picture."""
+    FigureCanvasAgg(figure)
+    data = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(data, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    return data.getvalue()
+
+
+def chart(measured: Measurements, which: Chart) -> bytes | None:
+    """One of the report's charts as PNG; None where the run has no data for it."""
+    with mpl.rc_context(STYLE):
+        figure = which.draw(measured)
+    return None if figure is None else png(figure)
+
+
+def cells(measured: Measurements) -> list[str]:
+    """The titles of the cells that have valid blocks, as the other functions take them."""
+    return [group.key.title for group in measured.groups if group.blocks]
+
+
+def find(measured: Measurements, title: str) -> Group:
+    """The cell of that title. Raises KeyError, which names those that there are."""
+    for group in measured.groups:
+        if group.key.title == title and group.blocks:
+            return group
+    raise KeyError(f"no valid cell {title!r}; this run has {listed(cells(measured))}")
+
+
+def against(measured: Measurements, a: str, b: str, measure: str = "token delay", percentile: int = 50) -> str:
+    """One cell against another at a percentile, in words, judged as `tokenderby compare` does. Raises KeyError."""
+    column = f"{MEASURES[measure]}_p{percentile}"
+    if column not in METRICS:
+        return f"There is no p{percentile} of “{measure}”; take another percentile."
+    groups = [find(measured, title) for title in (a, b)]
+    common = sorted(set(groups[0].blocks) & set(groups[1].blocks))  # only these compare
+    of_a, of_b = (estimator(group, column).on(common) for group in groups)
+    values = [f"{title} {shown(intervals.estimate(of))} ms" for title, of in ((a, of_a), (b, of_b))]
+    sentence = f"**{METRICS[column].title}** over {len(common)} common blocks: {listed(values)}."
+    contrast = intervals.paired(of_a, of_b)
+    if math.isnan(contrast.ratio.value):
+        return f"{sentence} Nothing to compare: a dash means too few messages for this percentile."
+    other = "" if groups[0].key.arena == groups[1].key.arena else " The two did not run under the same conditions."
+    return f"{sentence} {a} ÷ {b} = {times(contrast.ratio)}. {_judged(contrast, noise(measured, column))}{other}"
+
+
+def _judged(contrast: Contrast, floor: float) -> str:
+    """What one comparison may be called."""
+    if contrast.blocks < MIN_BLOCKS:
+        return f"No claim: {contrast.blocks} valid blocks are fewer than {MIN_BLOCKS}."
+    if math.isinf(floor):
+        return "No claim: the run has no A/A control that tells how much two equal cells differ."
+    if contrast.excludes_one and contrast.exceeds(max(floor, SMALLEST_EFFECT)):
+        return f"A difference: the interval leaves out 1, and two equal cells differ by at most {percent(floor)} here."
+    return f"Not resolved: the interval contains 1, or two equal cells may differ as much ({percent(floor)})."
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message: its row of streams.parquet, and its tokens, in ms after its intended start."""
+
+    key: Key
+    row: pd.Series[Any]
+    tokens: pd.DataFrame
+
+    @property
+    def sentence(self) -> str:
+        """What became of it."""
+        row = self.row
+        first = f"first token after {with_unit(row['ttft_ms'], 'ms')}"
+        over = f"{with_unit(row['ttft_overhead_ms'], 'ms')} of it over the model's own"
+        got = f"tokens {len(self.tokens)} of {row['tokens_expected']}, reads {self.tokens['read'].nunique()}"
+        got += f", requests {row['requests']}"
+        return f"{self.key.title}, {row['stream_id']} (block {row['block']}): {row['outcome']}, {first}, {over}; {got}."
+
+
+def message(folder: RunFolder, measured: Measurements, title: str, which: str = "median") -> Message:
+    """One message of a cell, chosen by WHICH. Raises KeyError."""
+    group = find(measured, title)
+    ordered = group.messages.sort_values("ttft_overhead_ms", kind="stable")
+    return _message(folder, group.key, ordered.iloc[round(WHICH[which] * (len(ordered) - 1))])
+
+
+def message_named(folder: RunFolder, measured: Measurements, stream_id: str) -> Message:
+    """The message with that `stream_id`. Raises StoreError if no valid cell has it."""
+    for group in measured.groups:
+        rows = group.messages[group.messages["stream_id"] == stream_id]
+        if len(rows):
+            return _message(folder, group.key, rows.iloc[0])
+    raise StoreError(f"{folder.path.name}: no valid cell has a message {stream_id!r}")
+
+
+def _message(folder: RunFolder, key: Key, row: pd.Series[Any]) -> Message:
+    found = pq.read_table(folder.tokens_path, filters=[("stream_id", "=", row["stream_id"])]).to_pandas()
+    begin_ns = int(row["intended_start_ns"])
+    columns = {f"{name} [ms]": (found[f"{name}_ns"] - begin_ns) / 1e6 for name in ("due", "sent", "received")}
+    delay_ms = columns["received [ms]"] - columns["due [ms]"]
+    tokens = pd.DataFrame({"token": found["i"], **columns, "delay [ms]": delay_ms, "read": found["read"]})
+    return Message(key, row, tokens)
+
+
+def message_figure(asked: Message) -> Figure | None:
+    """Each token as a line from when it was due, over when it was sent, to when it came; None if none came."""
+    tokens = asked.tokens
+    if tokens.empty:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        axes = figure.subplots()
+        axes.hlines(tokens["token"], tokens["due [ms]"], tokens["sent [ms]"], color="black", alpha=0.4)
+        axes.hlines(tokens["token"], tokens["sent [ms]"], tokens["received [ms]"], color=colour(asked.key), alpha=0.5)
+        axes.plot(tokens["due [ms]"], tokens["token"], "k.", markersize=3, label="due")
+        axes.plot(
+            tokens["received [ms]"], tokens["token"], ".", color=colour(asked.key), markersize=6, label="received"
+        )
+        axes.set(xlabel="time since the question [ms]", ylabel="token", title=asked.key.title)
+        axes.legend(loc="lower right")
+    return figure
+
+
+def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0) -> pd.DataFrame:
+    """What each cell would take at so many users who ask so often: proportional to what was measured, no more.
+
+    Nothing here says that one machine could serve them. Cores are the servers' and Redis's; 95 % intervals.
+    """
+    messages_per_s = users * messages_per_hour / 3600
+    rows = {}
+    for group in (group for group in measured.groups if group.blocks and not group.key.is_control):
+        delivered_per_s = messages_per_s * group.totals["delivered"].sum() / group.totals["messages"].sum()
+        rows[group.key.title] = {
+            name: shown(estimate(group, column).times(factor))
+            for name, column, factor in (
+                ("requests/s", "requests_per_message", messages_per_s),
+                ("Mbit/s", "bytes_per_token", delivered_per_s * 8 / 1e6),
+                ("server cores, with Redis", "server_cpu_us_per_token", delivered_per_s / 1e6),
+                ("of these Redis", "redis_cpu_us_per_token", delivered_per_s / 1e6),
+            )
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
