@@ -13,7 +13,8 @@ class Climb:
     """Tells how many users there should be. A step holds for `hold_s`; then the window must be about it alone.
 
     A step is broken when the p99 delay of any transport exceeds `limit_ms`, or messages are dropped or fail, in two
-    looks in a row: one slow second is no knee. `knee` is then the step before it (0 if even the first broke).
+    looks in a row: one slow second is no knee. `knee` is then the step before it (0 if even the first broke). `seen`
+    has the p99 delays of every step, the broken one last.
     """
 
     limit_ms: float
@@ -36,13 +37,13 @@ class Climb:
         if now_s - self._since_s < max(self.hold_s, WINDOW_S):
             return self.users
         why = self._broken(points)
+        self._bad += bool(why)
+        if why and self._bad < 2:
+            return self.users
+        self.seen.append({"users": self.users, **{t: p.get("delay_ms_p99") for t, p in points.items()}})
         if why:
-            self._bad += 1
-            if self._bad < 2:
-                return self.users
             self._end(self._held, why)
             return None
-        self.seen.append({"users": self.users, **{t: p.get("delay_ms_p99") for t, p in points.items()}})
         if self.users >= self.most:
             self._end(self.users, "no limit was reached: there may be room above")
             return None

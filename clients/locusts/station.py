@@ -166,7 +166,9 @@ class Station:
                 "long answers are missing. A longer --finish lets them end."
             )
         if isinstance(self.runner, MasterRunner) and (vanished := self._vanished()):
-            warnings.append(f"{vanished} workers vanished; what they had not sent yet is missing.")
+            who = "1 worker vanished; what it" if vanished == 1 else f"{vanished} workers vanished; what they"
+            warnings.append(f"{who} had not sent yet is missing.")
+            logger.warning("Tokenderby: %s", warnings[-1])
         return warnings
 
     def _vanished(self) -> int:

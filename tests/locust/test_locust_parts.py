@@ -200,7 +200,9 @@ def climb_through(climb: Climb, delay_of: dict[int, float]) -> int | None:
 
 class TestKnee:
     def test_the_step_before_the_limit_broke(self) -> None:
-        assert climb_through(Climb(20.0, 10, 100, 12.0), {40: 25.0}) == 30
+        climb = Climb(20.0, 10, 100, 12.0)
+        assert climb_through(climb, {40: 25.0}) == 30
+        assert [step["sse"] for step in climb.seen] == [1.0, 1.0, 1.0, 25.0]
 
     def test_even_the_first_step_broke(self) -> None:
         assert climb_through(Climb(20.0, 10, 100, 12.0), {10: 25.0}) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.agreement import compare
-from support.locusts import free_port, headless, locust
+from support.locusts import LOCUSTFILE, free_port, headless, locust
 from support.processes import RunningServer
 
+from bench.analysis.groups import measure
 from bench.analysis.report import summarize
 from bench.store import RunFolder, open_run
 
@@ -88,6 +90,65 @@ def test_master_and_two_workers(tmp_path: Path, server: Callable[[str], RunningS
     streams = pd.read_parquet(folder.streams_path)
     assert streams["stream_id"].is_unique
     assert streams["stream_id"].str.split("-").str[2].nunique() == 2  # both workers' records are there
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_takes_only_its_own_with_it(tmp_path: Path, server: Callable[[str], RunningServer]) -> None:
+    sse = server("sse")
+    before = sse.get("/stats")
+    port = str(free_port())
+    workers = [locust("--worker", "--master-port", port, log=tmp_path / f"worker-{k}.log") for k in range(2)]
+    try:
+        master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "2")
+        words = ("--headless", "--skip-report", "--results-dir", str(tmp_path / "runs"), "SSEUser", *SHORT)
+        running = locust(*master, *words, "-u", "6", "-r", "6", "-t", "9s", log=tmp_path / "master.log", sse=sse.url)
+        _wait_until(lambda: sse.get("/stats")["streams_completed"] > before["streams_completed"] + 12)
+        killed_ns = time.monotonic_ns()
+        workers[0].kill()
+        assert running.wait(60) == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait(10)
+    told = (tmp_path / "master.log").read_text()
+    assert "Traceback" not in told, told
+    assert len(re.findall("1 worker vanished", told)) == 1
+    folder = open_run(tmp_path / "runs" / "latest")
+    run = folder.load()
+    assert run.status == "complete"
+    assert [text for text in run.warnings if "vanished" in text] == [
+        "1 worker vanished; what it had not sent yet is missing."
+    ]
+    measured = measure(folder)
+    assert measured.ledger_errors == 0
+    streams = pd.read_parquet(folder.streams_path)
+    assert set(streams["outcome"]) == {"ok"}
+    assert streams["stream_id"].is_unique
+    assert streams["stream_id"].str.split("-").str[2].nunique() == 2  # what the dead one had sent is there
+    assert (streams["intended_start_ns"] > killed_ns + 3_000_000_000).sum() > 10  # the other went on
+    totals = run.plan["totals"]["sse"]  # type: ignore[index]
+    assert totals["messages"] == len(streams) <= totals["server_streams_completed"]
+
+
+def _wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_knee_search_ends_at_its_last_step(tmp_path: Path, server: Callable[[str], RunningServer]) -> None:
+    """A step lasts ten seconds at least, so this one has a single step; how it climbs is tested on paper."""
+    shape = f"{LOCUSTFILE},{Path(LOCUSTFILE).with_name('locust_knee.py')}"
+    steps = ("--knee-step", "3", "--knee-most", "3", "--knee-hold", "1", "--knee-delay-ms", "5000")
+    code, output = headless(tmp_path, "-f", shape, "SSEUser", *steps, *SHORT, "--skip-report", sse=server("sse").url)
+    assert code == 0, output
+    assert "the knee is at 3 users (no limit was reached: there may be room above)" in output
+    knee = open_run(tmp_path / "latest").load().plan["knee"]
+    assert isinstance(knee, dict)
+    assert knee["users"] == 3
+    assert [set(step) for step in knee["p99_delay_ms"]] == [{"users", "sse"}]
 
 
 @contextmanager
