@@ -101,7 +101,7 @@ def render(
         questions=_by_question(verdicts),
         claims=claims,
         needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
-        tables=_tables(measured),
+        tables=tables(measured),
         advice=[found.sentence for found in advice(survival_maps(measured))],
         alarms=[alarm.sentence for alarm in alarms(measured)],
         twins=_twin_lines(measured),
@@ -131,13 +131,13 @@ def cost_table(groups: Sequence[Group]) -> Table:
     return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(_COST)], rows)
 
 
-def _tables(measured: Measurements) -> list[Table]:
+def tables(measured: Measurements) -> list[Table]:
     """Those that have something to say: speed only where cells had the machine to themselves."""
     groups = measured.groups
-    tables = [cost_table(groups), drops_table(groups)]
+    found = [cost_table(groups), drops_table(groups)]
     if measured.cells_at_once == 1:
-        tables = [speed_table(groups), stage_table(groups), *tables]
-    return [table for table in tables if table.rows]
+        found = [speed_table(groups), stage_table(groups), *found]
+    return [table for table in found if table.rows]
 
 
 def stage_table(groups: Sequence[Group]) -> Table:

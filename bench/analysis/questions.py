@@ -15,23 +15,25 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 import pyarrow.parquet as pq
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis import intervals
-from bench.analysis.charts import STYLE, Chart, colour
+from bench.analysis.charts import STYLE, Chart, charted, colour, label
 from bench.analysis.compare import noise
 from bench.analysis.groups import Group, Key, Measurements
-from bench.analysis.intervals import Contrast
+from bench.analysis.intervals import Contrast, Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
-from bench.analysis.page import Table, cost_table, excluded_lines, speed_table
+from bench.analysis.page import Table, excluded_lines, tables
 from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
-from bench.analysis.wording import count, listed, percent, shown, times, with_unit
+from bench.analysis.wording import count, listed, number, percent, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
 DPI = 96
 MEASURES = {"token delay": "delay_ms", "first token": "ttft_ms", "first token over the model's own": "ttft_overhead_ms"}
 PERCENTILES = (50, 95, 99)
+STAGES = {"lag_ms_p50": "until the server had sent it", "transit_ms_p50": "from there until the client held it"}
 WHICH = {"median": 0.5, "soonest": 0.0, "latest": 1.0}
 """Which message of a cell, by its first token's overhead; failed ones are the latest."""
 
@@ -71,9 +73,9 @@ def excluded(measured: Measurements) -> pd.DataFrame:
     return pd.DataFrame(excluded_lines(measured.excluded), columns=["cell", "status", "blocks", "why"])
 
 
-def numbers(measured: Measurements) -> list[tuple[str, pd.DataFrame]]:
-    """The report's tables, title and content: a column per cell, each number with its 95 % interval."""
-    return [(table.title, _frame(table)) for table in (speed_table(measured.groups), cost_table(measured.groups))]
+def numbers(measured: Measurements) -> dict[str, pd.DataFrame]:
+    """The report's tables by their titles: a column per cell, each number with its 95 % interval."""
+    return {table.title: _frame(table) for table in tables(measured)}
 
 
 def _frame(table: Table) -> pd.DataFrame:
@@ -99,6 +101,30 @@ def chart(measured: Measurements, which: Chart) -> bytes | None:
     return None if figure is None else png(figure)
 
 
+def stages_figure(measured: Measurements) -> Figure | None:
+    """The median of each of STAGES with its 95 % interval; None unless cells had the machine to themselves.
+
+    Points, since bars have no foot on a logarithmic axis.
+    """
+    groups = charted(measured)
+    if not groups or measured.cells_at_once > 1:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 1.2 + 0.4 * len(groups)), layout="constrained")
+        for axes, (column, title) in zip(figure.subplots(1, 2, sharex=True, sharey=True), STAGES.items(), strict=True):
+            axes.set(xscale="log", title=title, xlabel="median [ms], logarithmic", ylim=(len(groups) - 0.3, -0.8))
+            axes.set_yticks(range(len(groups)), [label(group.key) for group in groups])
+            for row, group in enumerate(groups):
+                _point(axes, row, estimate(group, column), colour(group.key))
+    return figure
+
+
+def _point(axes: Axes, row: int, found: Estimate, shade: str) -> None:
+    whiskers = [[found.value - found.lo], [found.hi - found.value]] if found.has_interval else None
+    axes.errorbar(found.value, row, xerr=whiskers, fmt="o", color=shade, capsize=2)
+    axes.annotate(number(found.value), (found.value, row), (0, 6), textcoords="offset points", ha="center")
+
+
 def cells(measured: Measurements) -> list[str]:
     """The titles of the cells that have valid blocks, as the other functions take them."""
     return [group.key.title for group in measured.groups if group.blocks]
@@ -122,6 +148,8 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     of_a, of_b = (estimator(group, column).on(common) for group in groups)
     values = [f"{title} {shown(intervals.estimate(of))} ms" for title, of in ((a, of_a), (b, of_b))]
     sentence = f"**{METRICS[column].title}** over {len(common)} common blocks: {listed(values)}."
+    if measured.cells_at_once > 1:
+        return f"{sentence} No claim: cells ran side by side, so this run says nothing of speed."
     contrast = intervals.paired(of_a, of_b)
     if math.isnan(contrast.ratio.value):
         return f"{sentence} Nothing to compare: a dash means too few messages for this percentile."
@@ -206,7 +234,8 @@ def message_figure(asked: Message) -> Figure | None:
 def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0) -> pd.DataFrame:
     """What each cell would take at so many users who ask so often: proportional to what was measured, no more.
 
-    Nothing here says that one machine could serve them. Cores are the servers' and Redis's; 95 % intervals.
+    Nothing here says that one machine could serve them. Cores are the servers' and Redis's; 95 % intervals. Of a run
+    whose cells ran side by side the CPU is left out.
     """
     messages_per_s = users * messages_per_hour / 3600
     rows = {}
@@ -220,5 +249,6 @@ def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0)
                 ("server cores, with Redis", "server_cpu_us_per_token", delivered_per_s / 1e6),
                 ("of these Redis", "redis_cpu_us_per_token", delivered_per_s / 1e6),
             )
+            if measured.cells_at_once == 1 or "cpu" not in column
         }
     return pd.DataFrame.from_dict(rows, orient="index")

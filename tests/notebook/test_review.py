@@ -19,9 +19,9 @@ REFERENCE = NOTEBOOK.parent / "reference"
 DEFINITIONS = {"imports", "ask"}  # cells that only define what the others use
 REFRESH = "to bring it up to date: python scripts/refresh_notebook.py"
 
-# Two short blocks: a run that is too small to claim anything, which the notebook has to survive as well.
+# One short block, with something in between: too small to claim anything, which the notebook has to survive as well.
 PLAN = """
-blocks = 2
+blocks = 1
 control = "none"
 
 [stream]
@@ -42,6 +42,7 @@ client_cpu_ratio = 1
 
 [[cells]]
 transport = "sse"
+profile = ["direct", "none"]
 
 [[cells]]
 transport = "polling"
@@ -132,6 +133,6 @@ def test_a_fresh_run_and_every_control(fresh: Path) -> None:
     assert not any(output.output_type == "error" for _, output in outputs(executed))
     everything = "\n".join(texts(executed))
     assert all(f"### {chart.title}" in everything for chart in CHARTS)
-    assert "Yes: all 24 messages arrived whole" in everything
-    assert "No claim: 2 valid blocks are fewer than 5." in everything
-    assert pictures(executed) >= 5 + 2  # charts, where the delay comes from, one message
+    assert "Yes: all 18 messages arrived whole" in everything
+    assert "No claim: 1 valid blocks are fewer than 5." in everything
+    assert pictures(executed) >= 6 + 2  # charts, where the delay comes from, one message

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.runs import MS, Message, RunBuilder
+from support.runs import Message, RunBuilder
 
-from bench.analysis import delays, questions
+from bench.analysis import questions
 from bench.analysis.charts import CHARTS
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.synthetic import Caricature, synthetic_run
@@ -59,8 +57,8 @@ class TestTables:
         assert told["cpu"] == "none: made-up numbers"
 
     def test_numbers_have_a_column_for_each_cell(self, race: tuple[RunFolder, Measurements]) -> None:
-        (title, speed), (_, cost) = questions.numbers(race[1])
-        assert title == "Speed"
+        tables = questions.numbers(race[1])
+        speed, cost = tables["Speed"], tables["Cost and completeness"]
         assert list(speed.columns) == ["Polling", "Chunked", "SSE", "SSE (A/A copy)"]
         assert speed["SSE"]["messages"] == "144"
         assert cost["SSE"]["requests per message"] == "1"
@@ -126,41 +124,23 @@ class TestAgainst:
             questions.against(race[1], "Pigeon", "SSE")
 
 
-def sent(*times_ms: float) -> dict[str, object]:
-    """The column of a message of block 1 whose number is 0: these times after its intended start."""
-    return {"sent_ns": array("q", [1000 * 1000 * MS + round(ms * MS) for ms in times_ms])}
+def test_where_the_delay_comes_from(race: tuple[RunFolder, Measurements]) -> None:
+    figure = questions.stages_figure(race[1])
+    assert figure is not None
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(questions.STAGES.values())
+    assert [len(axes.texts) for axes in figure.axes] == [4, 4]  # a number for each cell
+    assert questions.png(figure).startswith(PNG)
 
 
-class TestDelays:
-    def measured(self, tmp_path: Path, tokens: Sequence[tuple[float, float]], *times_ms: float) -> RunFolder:
-        run = RunBuilder(tmp_path)
-        run.cell("sse", 1, [Message(tokens, facts=sent(*times_ms))])
-        run.cell("sse", 2, [Message([(10, 1000)])], status="void")
-        return run.write()
-
-    def test_two_parts_that_add_up(self, tmp_path: Path) -> None:
-        folder = self.measured(tmp_path, [(10, 15), (20, 24)], 11, 23)  # 1 + 4 and 3 + 1
-        (part,) = delays.delay_parts(*asked(folder))
-        assert [mean.value for mean in part.means] == pytest.approx([2.0, 2.5])
-        assert part.key.title == "SSE"
-        table = delays.parts_table([part])
-        assert table.loc["SSE", "until sent, mean [ms]"] == "2"
-        assert table.loc["SSE", "until received, p99 [ms]"] == "–"  # one message has no p99
-
-    def test_the_99th_percentile_of_each_part(self, race: tuple[RunFolder, Measurements]) -> None:
-        folder, measured = asked(synthetic_run(race[0].path.parent / "more", blocks=2, messages=200, tokens=5))
-        by_title = {part.key.title: part for part in delays.delay_parts(folder, measured)}
-        assert by_title["Polling interval=0.1"].p99s[1].value == pytest.approx(99, abs=1)
-        assert by_title["SSE"].p99s[0].value < 0.002  # a caricature's server is never late
-        assert by_title["SSE"].means[1].has_interval
-
-    def test_a_picture(self, race: tuple[RunFolder, Measurements]) -> None:
-        assert questions.png(delays.parts_figure(delays.delay_parts(*race))).startswith(PNG)
-
-    def test_no_valid_cell(self, tmp_path: Path) -> None:
-        run = RunBuilder(tmp_path)
-        run.cell("sse", 1, [Message([(10, 15)])], status="void")
-        assert delays.delay_parts(*asked(run.write())) == []
+def test_cells_side_by_side_say_nothing_of_speed(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path, {"plan": {"parallel": 8}})
+    run.cell("sse", 1, [Message([(10, 15)])], server_cpu_s=0.01)
+    run.cell("chunked", 1, [Message([(10, 16)])], server_cpu_s=0.01)
+    measured = measure(run.write())
+    assert questions.stages_figure(measured) is None
+    assert "No claim: cells ran side by side" in questions.against(measured, "SSE", "Chunked")
+    assert list(questions.cost_at(measured, 10)) == ["requests/s", "Mbit/s"]
+    assert "Speed" not in questions.numbers(measured)
 
 
 class TestMessages:
