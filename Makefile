@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test compose-test check fix perf notebook requirements clean
+.PHONY: help setup dev bench test compose-test check fix perf notebook requirements clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,8 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@touch $@
 
 setup: $(VENV)/.run  ## make .venv with pinned dependencies and the tokenderby command
+
+dev: $(VENV)/.dev  ## the same with Locust, JupyterLab and what the tests need
 
 bench: setup  ## run the quick plan: prints the table and the path of the report (under 3 minutes)
 	$(BIN)/tokenderby run quick

@@ -125,7 +125,7 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns, handlelength=3)
 
 
-def _log_ms(axes: Axes) -> None:
+def log_ms(axes: Axes) -> None:
     """A logarithmic axis of milliseconds with plain numbers."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
@@ -153,7 +153,7 @@ def first_token(measured: Measurements) -> Figure | None:
         for group in groups:
             x, y = _ecdf(group.messages[column].to_numpy(float))
             axes.step(x, y, where="post", label=label(group.key), **_line_style(groups, group))
-        _log_ms(axes)
+        log_ms(axes)
         axes.set(title=title, xlabel=f"{unit}, logarithmic", ylim=(0, 1.02))
     left.set_ylabel("share of messages")
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -180,7 +180,7 @@ def token_delay(measured: Measurements) -> Figure | None:
     for group in groups:
         x, later = _tail(group)
         axes.step(x, np.maximum(later, lowest / 10), where="post", label=label(group.key), **_line_style(groups, group))
-    _log_ms(axes)
+    log_ms(axes)
     axes.set_yscale("log")
     axes.set(ylim=(lowest, 1.3), xlabel="delay from due to received [ms], logarithmic")
     axes.set_ylabel("share of tokens that came later, logarithmic")

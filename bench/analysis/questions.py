@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis import intervals
-from bench.analysis.charts import STYLE, Chart, charted, colour, label
+from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
 from bench.analysis.compare import noise
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.intervals import Contrast, Estimate
@@ -112,10 +112,12 @@ def stages_figure(measured: Measurements) -> Figure | None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 1.2 + 0.4 * len(groups)), layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 2, sharex=True, sharey=True), STAGES.items(), strict=True):
-            axes.set(xscale="log", title=title, xlabel="median [ms], logarithmic", ylim=(len(groups) - 0.3, -0.8))
+            axes.set(title=title, xlabel="median [ms], logarithmic", ylim=(len(groups) - 0.3, -0.8))
             axes.set_yticks(range(len(groups)), [label(group.key) for group in groups])
             for row, group in enumerate(groups):
                 _point(axes, row, estimate(group, column), colour(group.key))
+            axes.margins(x=0.12)
+            log_ms(axes)
     return figure
 
 
@@ -227,7 +229,7 @@ def message_figure(asked: Message) -> Figure | None:
             tokens["received [ms]"], tokens["token"], ".", color=colour(asked.key), markersize=6, label="received"
         )
         axes.set(xlabel="time since the question [ms]", ylabel="token", title=asked.key.title)
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left")
     return figure
 
 
