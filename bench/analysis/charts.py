@@ -67,6 +67,10 @@ class Chart:
     draw: Callable[[Measurements], Figure | None]
     speed: bool = True
 
+    def figure(self, measured: Measurements) -> Figure | None:
+        """The picture; None without data for it, and of speed where the run cannot tell, as cells ran side by side."""
+        return self.draw(measured) if measured.cells_at_once == 1 or not self.speed else None
+
 
 def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
     """Draw all charts that the run has data for, as PNG and SVG in `folder`; which ones those are."""
@@ -74,7 +78,7 @@ def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
     drawn = []
     with mpl.rc_context(STYLE):
         for chart in CHARTS:
-            figure = chart.draw(measured) if measured.cells_at_once == 1 or not chart.speed else None
+            figure = chart.figure(measured)
             if figure is not None:
                 _save(figure, folder / chart.name)
                 drawn.append(chart)

@@ -43,7 +43,7 @@ class Estimate:
 
     def times(self, factor: float) -> Estimate:
         """The same in another unit, or of so many."""
-        return Estimate(self.value * factor, self.lo * factor, self.hi * factor)
+        return Estimate(*(float(value) * float(factor) for value in (self.value, self.lo, self.hi)))
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def png(figure: Figure) -> bytes:
 def chart(measured: Measurements, which: Chart) -> bytes | None:
     """One of the report's charts as PNG; None where the run has no data for it."""
     with mpl.rc_context(STYLE):
-        figure = which.draw(measured)
+        figure = which.figure(measured)
     return None if figure is None else png(figure)
 
 
@@ -247,7 +247,7 @@ def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0)
             name: shown(estimate(group, column).times(factor))
             for name, column, factor in (
                 ("requests/s", "requests_per_message", messages_per_s),
-                ("Mbit/s", "bytes_per_token", delivered_per_s * 8 / 1e6),
+                ("Mbit/s", "bytes_per_message", messages_per_s * 8 / 1e6),
                 ("server cores, with Redis", "server_cpu_us_per_token", delivered_per_s / 1e6),
                 ("of these Redis", "redis_cpu_us_per_token", delivered_per_s / 1e6),
             )

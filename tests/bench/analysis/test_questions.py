@@ -189,3 +189,12 @@ def test_what_so_many_users_take(tmp_path: Path) -> None:
     assert table.to_dict("index") == {
         "SSE": {"requests/s": "30", "Mbit/s": "0.0400", "server cores, with Redis": "0.0400", "of these Redis": "0"}
     }
+
+
+def test_what_users_take_of_whom_nobody_got_anything(tmp_path: Path) -> None:
+    """No token was delivered, so there is no cost per token; requests and bytes were spent all the same."""
+    run = RunBuilder(tmp_path)
+    message = Message([], expected=3, outcome="refused", facts={"bytes_in": 0, "bytes_out": 100})
+    run.cell("sse", 1, [message], server_cpu_s=0.001)
+    table = questions.cost_at(measure(run.write()), users=3600, messages_per_hour=10)
+    assert table.loc["SSE"].tolist() == ["10", "0.00800", "–", "–"]
