@@ -104,17 +104,16 @@ def notebook(page: Page) -> None:
         wait_for(f"http://127.0.0.1:{port}/lab")
         page.set_viewport_size({"width": 1160, "height": 5000})  # so high that no cell waits to be drawn
         page.goto(f"http://127.0.0.1:{port}/doc/tree/review.ipynb")
-        top = page.locator(".jp-Notebook h2", has_text="The verdicts").bounding_box(timeout=60_000)
-        page.locator(".jp-OutputArea img").first.wait_for()
+        picture = page.locator(".jp-OutputArea img").first
+        picture.wait_for(timeout=60_000)
         page.wait_for_timeout(2000)  # the page still moves
         top = page.locator(".jp-Notebook h2", has_text="The verdicts").bounding_box()
-        chart = page.locator(".jp-OutputArea img").first.bounding_box()
-        if top is None or chart is None:
+        end = picture.bounding_box()
+        if top is None or end is None:
             sys.exit("the notebook shows no verdicts or no chart: python scripts/refresh_notebook.py")
-        height = chart["y"] + chart["height"] - top["y"] + 20
-        page.screenshot(
-            path=IMAGES / "notebook.png", clip={"x": 60, "y": top["y"] - 12, "width": 1080, "height": height}
-        )
+        begin = top["y"] - 12
+        clip = {"x": 60, "y": begin, "width": 1080, "height": end["y"] + end["height"] + 8 - begin}
+        page.screenshot(path=IMAGES / "notebook.png", clip=clip)  # type: ignore[arg-type]
 
 
 PICTURES: dict[str, Callable[[Page], None]] = {"locust": locust_tab, "notebook": notebook}

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 
 from bench.analysis import intervals
 from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
-from bench.analysis.compare import noise
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.intervals import Contrast, Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.noise import noise
 from bench.analysis.page import Table, excluded_lines, tables
 from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
 from bench.analysis.wording import count, listed, number, percent, shown, times, with_unit
@@ -165,9 +165,10 @@ def _judged(contrast: Contrast, floor: float) -> str:
         return f"No claim: {contrast.blocks} valid blocks are fewer than {MIN_BLOCKS}."
     if math.isinf(floor):
         return "No claim: the run has no A/A control that tells how much two equal cells differ."
+    noisy = percent(max(floor, SMALLEST_EFFECT))
     if contrast.excludes_one and contrast.exceeds(max(floor, SMALLEST_EFFECT)):
-        return f"A difference: the interval leaves out 1, and two equal cells differ by at most {percent(floor)} here."
-    return f"Not resolved: the interval contains 1, or two equal cells may differ as much ({percent(floor)})."
+        return f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy})."
+    return f"Not resolved: the interval contains 1, or two equal cells may differ by as much ({noisy})."
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def truncating() -> Iterator[str]:
 @pytest.mark.slow
 def test_a_truncated_stream_is_a_failure_with_its_finding(tmp_path: Path) -> None:
     with truncating() as url:
-        words = ("ChunkedUser", "--host", url, "-u", "1", "-r", "1", "-t", "2s", "--skip-report", *SHORT)
+        words = ("ChunkedUser", "--host", url, "-u", "1", "-r", "1", "-t", "4s", "--skip-report", *SHORT)
         code, output = headless(tmp_path, *words)
     assert code == 1  # Locust's code for a test with failures
     finding = "truncated: fin: the connection was closed within the response"
