@@ -18,7 +18,7 @@ from aiohttp import web
 from servers import recording
 from servers.process import run
 from servers.redis_server import RedisUnavailable
-from servers.service import Service, Settings
+from servers.service import KEEP_ALIVE_S, Service, Settings
 from servers.stream import StreamError
 from servers.transport import TRANSPORTS
 
@@ -46,6 +46,14 @@ CLOSE_S = 1.0  # connections still open when the answers have ended are cut afte
     help="How long an answer can be resumed after its end.",
 )
 @click.option(
+    "--keep-alive",
+    type=click.FloatRange(min=0.001, max=86_400),
+    default=KEEP_ALIVE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Close an HTTP connection on which nobody has asked for so long.",
+)
+@click.option(
     "--recording", "recordings", multiple=True, metavar="FILE", help="Recorded answers that requests may name by id."
 )
 def main(  # noqa: PLR0917 - click passes them by name
@@ -57,6 +65,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     allow_origins: tuple[str, ...],
     heartbeat: float,
     keep: float,
+    keep_alive: float,
     recordings: tuple[str, ...],
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
@@ -67,7 +76,9 @@ def main(  # noqa: PLR0917 - click passes them by name
       curl -N URL/chat -d '{"message": "hello", "stream": "fast"}'
     """
     logging.basicConfig(level=logging.WARNING, format=f"{transport}: %(message)s")
-    settings = Settings(transport, host, port, redis_url, auth_token or None, allow_origins, heartbeat or None, keep)
+    settings = Settings(
+        transport, host, port, redis_url, auth_token or None, allow_origins, heartbeat or None, keep, keep_alive
+    )
     try:
         for path in recordings:
             recording.register(recording.load(path))
@@ -108,7 +119,11 @@ async def _listening(service: Service) -> AsyncIterator[int]:
 @contextlib.asynccontextmanager
 async def _listening_http(service: Service, create: Callable[[Service], web.Application]) -> AsyncIterator[int]:
     runner = web.AppRunner(
-        create(service), handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_S, keepalive_timeout=75
+        create(service),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=CLOSE_S,
+        keepalive_timeout=service.settings.keep_alive_s,
     )
     try:
         await runner.setup()

@@ -17,6 +17,7 @@ from servers.generation import Generation, Generations
 from servers.push import Connection, Push
 
 MAX_BODY_BYTES = 2**20
+KEEP_ALIVE_S = 75.0  # nginx's default; a connection on which nobody asks is closed after so long
 DRAIN_S = 3.0  # what runs when a server is told to stop may go on for so long
 
 
@@ -32,6 +33,7 @@ class Settings:
     allow_origins: tuple[str, ...] = ()
     heartbeat_s: float | None = None
     keep_s: float = 120.0
+    keep_alive_s: float = KEEP_ALIVE_S
 
 
 @dataclass

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from bench.plan import Cell, Plan
 from bench.running.processes import Child, PartDied
 from bench.running.targets import check_target
+from servers.service import KEEP_ALIVE_S
 from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
@@ -206,6 +207,10 @@ class Fleet:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
         if cell.heartbeat:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
+        if (
+            self.plan.time_scale != 1
+        ):  # a server's own patience with idle connections is one of the times that race here
+            argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
         if recording := self.plan.stream_of(cell).get("recording"):
             argv += ["--recording", recording]
         if self.redis_url and cell.transport == "polling":

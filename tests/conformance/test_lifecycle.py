@@ -301,6 +301,21 @@ def test_answers_expire(transport: str) -> None:
             assert request(running.url, "POST", "/chat", body | {"from": 1})[0] == 404
 
 
+def _connected(server: RunningServer) -> socket.socket:
+    address = urlsplit(server.url)
+    return socket.create_connection((address.hostname, address.port))
+
+
+def test_a_connection_on_which_nobody_asks_is_closed() -> None:
+    with running_server("sse", "--keep-alive", "0.3") as server, _connected(server) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.settimeout(10)
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert idle.recv(4096) == b""
+        assert time.monotonic() - began > 0.2
+
+
 def test_two_requests_on_one_websocket_are_answered_in_turn(server: Servers) -> None:
     with connect(server("websocket").url.replace("http", "ws") + "/chat") as websocket:
         for seed in (1, 2):
