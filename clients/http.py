@@ -124,6 +124,8 @@ class HttpClient(Client):
                 headers=self.headers,
                 timeout=aiohttp.ClientTimeout(total=None),  # limits are the message's, see Client.ask
             )
+            # aiohttp sends a GET once more by itself when its connection breaks: a cut, and a request, unseen.
+            self._session._retry_connection = False
         url = f"http://{self.host}:{self.port}{path}"
         try:
             async with asyncio.timeout(self.settings.silence_s) as limit:
