@@ -1,12 +1,15 @@
-"""Fixtures for every test: a server of each transport, shared by the tests of one worker."""
+"""Fixtures for every test: a server of each transport, shared by the tests of one worker; clients that are closed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from support.processes import RunningServer, running_server
+
+from clients.client import Client, Settings, client_for
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,17 @@ def server() -> Iterator[Callable[[str], RunningServer]]:
             return started[transport]
 
         yield get
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Callable[..., Client]]:
+    """`client(transport, url, **settings)`, closed after the test."""
+    made: list[Client] = []
+
+    def make(transport: str, url: str, **settings: Any) -> Client:
+        made.append(client_for(transport, Settings(url, **settings)))
+        return made[-1]
+
+    yield make
+    for user in made:
+        await user.close()

@@ -15,5 +15,5 @@ ANSWER = schedule_of("Hello", " the", "\n\n", "", " é\u2028", " end")
 
 def question(answer: Schedule = ANSWER, **given: Any) -> Question:
     """A question asked now, whose answer should be `answer`."""
-    settings: dict[str, Any] = {"timeout_s": 5.0, "stream": None} | given
-    return Question("s", 7, schedule=answer, intended_start_ns=time.monotonic_ns(), **settings)
+    settings: dict[str, Any] = {"stream_id": "s", "seed": 7, "timeout_s": 5.0, "stream": None} | given
+    return Question(schedule=answer, intended_start_ns=time.monotonic_ns(), **settings)
