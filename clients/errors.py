@@ -25,6 +25,8 @@ from clients.record import Outcome
 
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585).
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# A WebSocket's error message has a word for what HTTP has a status for.
+_STATUS_OF_CODE = {"busy": 503, "unknown_stream": 404}
 
 
 class ClientFailure(Exception):
@@ -129,6 +131,11 @@ class OwnFault(ClientFailure):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(f"{type(error).__name__}: {error}", "own fault")
+
+
+def refused(code: str, message: str) -> RequestRefused:
+    """The failure for a WebSocket's error message: recovered from exactly if HTTP's status would be."""
+    return RequestRefused(message, f"error {code}", _STATUS_OF_CODE.get(code, 0))
 
 
 def broken(error: BaseException) -> ConnectionBroken:

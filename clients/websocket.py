@@ -26,6 +26,7 @@ from clients.errors import (
     RequestRefused,
     SilenceTimeout,
     broken,
+    refused,
     seconds,
 )
 from clients.exchange import Exchange
@@ -52,11 +53,11 @@ class WebSocketClient(Client):
 
     async def _attempt(self, exchange: Exchange) -> None:
         connection = self._connection
-        if connection is not None and connection.protocol.state is not State.OPEN:
-            raise connection.farewell()
         if connection is None:
             exchange.record.requests += 1  # the upgrade
             self._connection = connection = await self._connect()
+        if connection.protocol.state is not State.OPEN:
+            raise connection.farewell()
         exchange.record.requests += 1
         answer = connection.answer = _Answer(exchange.ledger, monotonic_ns())
         try:
@@ -210,7 +211,7 @@ class _Connection(ClientConnection):
             if refusal is None:
                 answer.finish(NotTheFormat(str(error)))
             else:
-                answer.finish(RequestRefused(refusal.message, f"error {refusal.code}"))
+                answer.finish(refused(refusal.code, refusal.message))
 
     def farewell(self) -> ClientFailure:
         """How the connection ended between two messages."""

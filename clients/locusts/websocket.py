@@ -26,6 +26,7 @@ from clients.errors import (
     OwnFault,
     RequestRefused,
     SilenceTimeout,
+    refused,
     seconds,
 )
 from clients.exchange import Exchange
@@ -47,13 +48,13 @@ class WebSocketClient(GeventClient):
 
     def _attempt(self, exchange: Exchange) -> None:
         talk = self._talk
-        if talk is not None and not talk.is_open:
-            raise talk.ended or AnswerTruncated("", "fin")
         if talk is None:
             exchange.record.requests += 1  # the upgrade
             asked_ns = monotonic_ns()
             self._talk = talk = self._connect()
             self.note_response(asked_ns, talk.heard_ns)
+        if not talk.is_open:
+            raise talk.ended or AnswerTruncated("", "fin")
         exchange.record.requests += 1
         asked_ns = monotonic_ns()
         answer = talk.ask(exchange.body(), exchange.ledger)
@@ -233,7 +234,7 @@ def _decoded(data: bytes, found: list[TokenMessage | EndMessage]) -> ClientFailu
         refusal = decode_error(data)
         if refusal is None:
             return NotTheFormat(str(error))
-        return RequestRefused(refusal.message, f"error {refusal.code}")
+        return refused(refusal.code, refusal.message)
     return None
 
 
