@@ -24,7 +24,7 @@ from servers.stream import Schedule
 from servers.transport import TRANSPORTS
 
 SEED = 20261124
-UNTOUCHED = 300  # whole answers between the others, of each transport
+UNTOUCHED = 400  # whole answers between the others, of each transport
 USERS = 20
 STEP_BYTES = 17  # shares no factor with what repeats in the bytes
 QUICK = Policy("resume", base_s=0.01)

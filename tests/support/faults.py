@@ -16,7 +16,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from random import Random
 from time import sleep
 from typing import Literal
@@ -104,15 +104,18 @@ def record(transport: str, url: str, stream: object) -> Recording:
 
 
 def _record_pages(peer: socket.socket, post: bytes) -> Iterator[bytes]:
-    """The answer to the question, a page with the first tokens, and one with the rest."""
+    """The answer to the question, a page with the first token, and one with the rest."""
     peer.sendall(post)
     yield _read(peer, rb'"/chat/s"\}\Z')
-    peer.sendall(b"GET /chat/s?from=0&wait=5 HTTP/1.1\r\nHost: x\r\n\r\n")
-    page = _read(peer, rb'"done": false\}\Z')
-    yield page
-    sleep(0.3)  # the rest falls due and is written
-    peer.sendall(b"GET /chat/s?from=%d&wait=5 HTTP/1.1\r\nHost: x\r\n\r\n" % page.count(b'"sent"'))
-    yield _read(peer, rb'"[0-9a-f]{64}"\}\Z')
+    first = 0
+    while True:
+        peer.sendall(b"GET /chat/s?from=%d&wait=5 HTTP/1.1\r\nHost: x\r\n\r\n" % first)
+        page = _read(peer, rb'"done": false\}\Z|"[0-9a-f]{64}"\}\Z')
+        yield page
+        if END["polling"].search(page):
+            return
+        first += page.count(b'"sent"')
+        sleep(0.5)  # the rest falls due and is written
 
 
 def _read(peer: socket.socket, until: bytes) -> bytes:
@@ -245,16 +248,24 @@ class Replay:
         return False
 
 
+@dataclass(frozen=True)
+class Behind:
+    """A place in a connection's bytes: behind the nth match of a pattern."""
+
+    pattern: re.Pattern[bytes]
+    nth: int = 1
+
+
 @dataclass
 class Cutter:
-    """A relay in front of a real server. Its connection k sends exactly `offsets[k]` bytes, later ones all.
+    """A relay in front of a real server. Its connection k is cut behind its first `places[k]` bytes, later ones never.
 
     A connection ends instead of the next byte, so only when there was one.
     """
 
     transport: str
     upstream: str
-    offsets: Sequence[int]
+    places: Sequence[int | Behind]
     how: How = "fin"
     url: str = ""
     accepted: int = 0
@@ -268,28 +279,37 @@ class Cutter:
             below, above = await asyncio.open_connection(parts.hostname, parts.port)
             up = asyncio.create_task(_copy(reader, above))
             try:
-                await self._answer(below, writer, self.offsets[number] if number < len(self.offsets) else None)
+                await self._answer(below, writer, self.places[number] if number < len(self.places) else None)
             finally:
                 up.cancel()
                 above.transport.abort()
         finally:
             writer.close()
 
-    async def _answer(self, below: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None) -> None:
-        passed = b""
+    async def _answer(
+        self, below: asyncio.StreamReader, writer: asyncio.StreamWriter, place: int | Behind | None
+    ) -> None:
+        came = b""
         while data := await below.read(65_536):
-            if left is not None and len(passed) + len(data) > left:
-                writer.write(data[: left - len(passed)])
-                passed = (passed + data)[:left]
-                self.fatal += END[self.transport].search(passed) is None
+            passed, came = len(came), came + data
+            if (left := _bytes_until(place, came)) < len(came):
+                writer.write(came[passed:left])
+                self.fatal += END[self.transport].search(came, 0, left) is None
                 if self.how == "rst":
                     peer: socket.socket = writer.get_extra_info("socket")
                     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     writer.transport.abort()
                 return
-            passed += data
             writer.write(data)
             await writer.drain()
+
+
+def _bytes_until(place: int | Behind | None, came: bytes) -> int:
+    """The number of bytes before the cut; as many as came or more: not yet."""
+    if isinstance(place, Behind):
+        match = next(islice(place.pattern.finditer(came), place.nth - 1, None), None)
+        return match.end() if match else len(came)
+    return len(came) if place is None else place
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -300,9 +320,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def cutting(transport: str, upstream: str, offsets: Iterable[int], how: How = "fin") -> AsyncIterator[Cutter]:
+async def cutting(
+    transport: str, upstream: str, places: Iterable[int | Behind], how: How = "fin"
+) -> AsyncIterator[Cutter]:
     """A relay on a free port."""
-    cutter = Cutter(transport, upstream, tuple(offsets), how)
+    cutter = Cutter(transport, upstream, tuple(places), how)
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
