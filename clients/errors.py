@@ -23,8 +23,9 @@ from typing import ClassVar
 
 from clients.record import Outcome
 
-# Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585).
-_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
+# a server that it does not reach, or that is silent for too long).
+_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 # A WebSocket's error message has a word for what HTTP has a status for.
 _STATUS_OF_CODE = {"busy": 503, "unknown_stream": 404}
 

@@ -16,7 +16,7 @@ from clients.recovery import Policy
 from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"
-_GATEWAY_TIMEOUT = 504  # the one refusal behind which a server is at work
+_GATEWAY_TIMEOUTS = (504, 524)  # the refusals behind which a server is at work
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Exchange:
         Raises `failure` if there is to be none.
         """
         self._refused = isinstance(failure, NoConnection) or (
-            isinstance(failure, RequestRefused) and failure.status != _GATEWAY_TIMEOUT
+            isinstance(failure, RequestRefused) and failure.status not in _GATEWAY_TIMEOUTS
         )
         if failure.is_drop:
             record, heard_ns = self.record, max(self._begun_ns, self.ledger.heard_ns)
