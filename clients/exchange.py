@@ -16,6 +16,7 @@ from clients.recovery import Policy
 from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"
+_NOT_FOUND = 404
 _GATEWAY_TIMEOUTS = (504, 524)  # the refusals behind which a server is at work
 
 
@@ -51,6 +52,7 @@ class Exchange:
     _held: int = 0  # tokens that had come when this attempt began
     _fruitless: int = 0  # attempts in a row that brought nothing new
     _refused: bool = False  # whether the last attempt never reached an answer
+    _stream_lost: bool = False  # whether the server had no such stream any more
 
     @classmethod
     def begin(cls, question: Question, policy: Policy, now_ns: int) -> Exchange:
@@ -90,15 +92,20 @@ class Exchange:
             record.noticed_by.append(failure.how)
             record.detection_ms = (record.detection_ms or 0.0) + (now_ns - heard_ns) / 1e6
         self._fruitless = 0 if len(self.ledger.tokens) > self._held else self._fruitless + 1
-        delay_s = self.policy.delay_s(failure, self._fruitless, random.random(), self.retry_s)
+        self._stream_lost = self._is_unknown(failure)
+        chance = random.random()
+        delay_s = self.policy.delay_s(failure, self._fruitless, chance, self.retry_s, stream_lost=self._stream_lost)
         if delay_s is None:
             raise failure
         self.ledger.note_drop(now_ns)
         return delay_s
 
     def try_again(self) -> None:
-        """Make the next attempt's request: for what is missing, or for a new answer in place of what has come."""
-        if self.policy.mode != "restart":
+        """Make the next attempt's request: for what is missing, or for a new answer in place of what has come.
+
+        A stream that the server no longer has cannot be resumed; then resuming, too, begins anew.
+        """
+        if self.policy.mode != "restart" and not self._stream_lost:
             self.first = self.ledger.next_index()
             return
         self.ledger.restart()
@@ -113,6 +120,11 @@ class Exchange:
         if record.outcome is not Outcome.OK:
             self._count_wasted(record.tokens_lost)
         return record
+
+    def _is_unknown(self, failure: ClientFailure) -> bool:
+        """Whether the server does not know the stream that was asked for: it was restarted, or the time is over."""
+        asked_for_more = bool(self.first or self.last_event_id or self.poll_path)
+        return isinstance(failure, RequestRefused) and failure.status == _NOT_FOUND and asked_for_more
 
     def _count_wasted(self, tokens: int) -> None:
         """The model makes an answer to its end, whoever is there to read it; if it was reached at all."""

@@ -25,13 +25,22 @@ class Policy:
     cap_s: float = 5.0
     attempts: int = 8
 
-    def delay_s(self, failure: ClientFailure, fruitless: int, chance: float, asked_s: float = 0.0) -> float | None:
+    def delay_s(
+        self,
+        failure: ClientFailure,
+        fruitless: int,
+        chance: float,
+        asked_s: float = 0.0,
+        *,
+        stream_lost: bool = False,
+    ) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
 
         `fruitless` counts the attempts in a row that brought nothing new, `chance` is uniform in [0, 1), `asked_s`
-        the server's standing wish; the failure may carry one of its own.
+        the server's standing wish; the failure may carry one of its own. `stream_lost`: it says that the stream is
+        unknown there, which calls for a new answer.
         """
-        may_recover = failure.is_drop or isinstance(failure, NoConnection)
+        may_recover = failure.is_drop or stream_lost or isinstance(failure, NoConnection)
         if self.mode == "none" or not may_recover or fruitless >= self.attempts:
             return None
         backoff_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(fruitless, 30))
