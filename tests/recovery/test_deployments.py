@@ -13,12 +13,14 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from support.asking import question
 from support.processes import RunningServer, running_server
 
+from bench.proxy.real import RealProxyError, find
 from bench.proxy.serve import Proxy
 from clients.client import Settings, client_for
 from clients.record import Outcome, StreamRecord
@@ -37,12 +39,18 @@ FAILED = (Outcome.TRUNCATED, Outcome.DROPPED, Outcome.REFUSED, Outcome.HTTP_ERRO
 
 
 async def ask(
-    transport: str, url: str, mode: Mode, stream: dict[str, float] = STREAM, timeout_s: float = PATIENCE_S
+    transport: str,
+    url: str,
+    mode: Mode,
+    stream: dict[str, float] = STREAM,
+    *,
+    timeout_s: float = PATIENCE_S,
+    name: str = "",
 ) -> StreamRecord:
     """One message."""
     policy = Policy(mode, base_s=0.1, cap_s=1.0, attempts=40)
     client = client_for(transport, Settings(url, recovery=policy, interval_s=0.1))
-    asked = question(build(StreamSpec.parse(stream), 7), stream=stream, stream_id=mode, timeout_s=timeout_s)
+    asked = question(build(StreamSpec.parse(stream), 7), stream=stream, stream_id=name or mode, timeout_s=timeout_s)
     try:
         return await client.ask(asked)
     finally:
@@ -140,6 +148,79 @@ async def test_polling_and_a_redis_that_outlives_its_server() -> None:
     assert (killed["resume"].outcome, killed["resume"].detail[:8]) == (Outcome.TIMEOUT, "timeout:")
 
 
+NGINX = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+{shutdown}
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  proxy_http_version 1.1;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header Connection $http_connection;
+  {servers}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, shutdown: str, upstreams: dict[int, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A real nginx with a master and a worker, which listens on each port for one server."""
+    servers = "\n".join(
+        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}" for port, url in upstreams.items()
+    )
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, shutdown=shutdown, servers=servers))
+    process = subprocess.Popen([find("nginx"), "-e", f"{folder}/error.log", "-c", config], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shutdown", ["", "worker_shutdown_timeout 300ms;"])
+async def test_nginx_reloaded_in_mid_stream(
+    shutdown: str, server: Callable[[str], RunningServer], tmp_path: Path
+) -> None:
+    """The old worker finishes its requests, for as long as it may: by default without limit, so nobody notices."""
+    if not is_installed("nginx"):
+        pytest.skip("nginx is not installed")
+    ports = {transport: free_port() for transport in TRANSPORTS}
+    upstreams = {port: server(transport).url for transport, port in ports.items()}
+    cases = [(transport, mode) for transport in TRANSPORTS for mode in MODES]
+    with nginx(tmp_path, shutdown, upstreams) as process:
+        await asyncio.sleep(0.5)
+        urls = {transport: f"http://127.0.0.1:{port}" for transport, port in ports.items()}
+        names = {case: f"reload-{bool(shutdown)}-{'-'.join(case)}" for case in cases}
+        asking = asyncio.gather(*(ask(case[0], urls[case[0]], case[1], SHORT, name=names[case]) for case in cases))
+        await asyncio.sleep(STOP_AFTER_S)
+        process.send_signal(signal.SIGHUP)
+        seen = dict(zip(cases, await asking, strict=True))
+    for (transport, mode), record in seen.items():
+        what = (transport, mode, record.outcome, record.detail)
+        # Polling comes back between two polls, and only if one is on its way just then does it notice.
+        cuts = (0, 1) if transport == "polling" else (int(bool(shutdown)),)
+        assert record.drops in cuts, what
+        assert (record.outcome is Outcome.OK) == (mode != "none" or not record.drops), what
+        assert record.tokens_duplicated == 0 or mode == "restart", what
+
+
+def is_installed(name: str) -> bool:
+    """Whether this machine has the real proxy."""
+    try:
+        return bool(find(name))
+    except RealProxyError:
+        return False
+
+
 @contextmanager
 def redis_at(port: int) -> Iterator[None]:
     """Redis on a given port, without persistence."""
@@ -188,7 +269,10 @@ async def test_a_proxy_restarted_in_mid_stream(server: Callable[[str], RunningSe
             yield
 
     async def ask_all(mode: Mode) -> dict[str, StreamRecord]:
-        asking = (ask(transport, f"http://127.0.0.1:{port}", mode, SHORT) for transport, port in ports.items())
+        asking = (
+            ask(transport, f"http://127.0.0.1:{port}", mode, SHORT, name=f"proxy-{mode}")
+            for transport, port in ports.items()
+        )
         return dict(zip(ports, await asyncio.gather(*asking), strict=True))
 
     async with proxies():
