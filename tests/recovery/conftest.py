@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from support.faults import Hazards
 from support.feeding import schedule_of
 from support.processes import RunningServer, running_server
+from support.recordings import Hazards
 
 from servers import recording
 from servers.transport import TRANSPORTS

@@ -14,7 +14,9 @@ from random import Random
 import pytest
 import uvloop
 from support.asking import question
-from support.faults import Fault, Hazards, How, Recording, Replay, cutting, every_fault
+from support.cutting import cutting
+from support.faults import Fault, How, Replay, every_fault
+from support.recordings import Hazards, Recording
 from support.scripted import scripted
 
 from clients.client import Client, Settings, client_for

@@ -9,8 +9,10 @@ from secrets import token_hex
 
 import pytest
 from support.asking import ANSWER, question
-from support.faults import TOKEN, Behind, Hazards, How, cutting
+from support.cutting import Behind, cutting
+from support.faults import How
 from support.processes import running_server
+from support.recordings import TOKEN, Hazards
 from support.scripted import Connection, close_frame, frame, pieces, scripted
 
 from clients.client import Client
