@@ -28,6 +28,7 @@ from servers.service import MAX_BODY_BYTES, Service
 MAX_FRAME_BYTES = 2 * MAX_BODY_BYTES
 QUEUED_REQUESTS = 16
 PONG_TIMEOUT_S = 20.0
+CLOSE_S = 1.0  # a client that does not answer a farewell is cut after so long, as over HTTP when the server stops
 INVALID_DATA, POLICY_VIOLATION, GOING_AWAY = 1007, 1008, 1001  # close codes of RFC 6455, 7.4.1
 
 
@@ -43,6 +44,7 @@ async def listening(service: Service) -> AsyncIterator[Server]:
         compression=None,
         ping_interval=settings.heartbeat_s,
         ping_timeout=PONG_TIMEOUT_S,
+        close_timeout=CLOSE_S,
         max_size=MAX_FRAME_BYTES,
         max_queue=QUEUED_REQUESTS,
         server_header=None,

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.asking import question
 from support.processes import RunningServer, running_server
+from support.recordings import UPGRADE
 
 from bench.proxy.real import RealProxyError, find
 from bench.proxy.serve import Proxy
@@ -146,6 +148,17 @@ async def test_polling_and_a_redis_that_outlives_its_server() -> None:
     assert killed["none"].outcome in FAILED
     assert killed["restart"].outcome is Outcome.OK
     assert (killed["resume"].outcome, killed["resume"].detail[:8]) == (Outcome.TIMEOUT, "timeout:")
+
+
+def test_a_client_that_never_says_goodbye_does_not_hold_a_websocket_server_up() -> None:
+    with running_server("websocket") as server:
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5) as peer:
+            peer.sendall(UPGRADE)
+            assert peer.recv(4096).startswith(b"HTTP/1.1 101")
+            began = time.monotonic()
+            assert server.stop(timeout_s=20) == 0
+            assert time.monotonic() - began < 5
 
 
 NGINX = """
