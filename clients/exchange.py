@@ -50,8 +50,11 @@ class Exchange:
     retry_s: float = 0.0  # SSE: the server's standing wish before a reconnection
     _begun_ns: int = 0  # of this attempt
     _held: int = 0  # tokens that had come when this attempt began
+    _requests: int = 0  # that had been sent when this attempt began
+    _asked: bool = False  # whether this attempt has sent the question
+    _reached: bool = False  # whether a server may be at work on this answer
+    _out: bool = False  # whether nothing has come since the last failure
     _fruitless: int = 0  # attempts in a row that brought nothing new
-    _refused: bool = False  # whether the last attempt never reached an answer
     _stream_lost: bool = False  # whether the server had no such stream any more
 
     @classmethod
@@ -76,22 +79,28 @@ class Exchange:
 
     def begin_attempt(self, now_ns: int) -> None:
         """An attempt begins."""
-        self._begun_ns, self._held = now_ns, len(self.ledger.tokens)
+        self._begun_ns, self._held, self._requests = now_ns, len(self.ledger.tokens), self.record.requests
+        self._asked = False
+
+    def note_request(self, *, upgrade: bool = False) -> None:
+        """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""
+        self.record.requests += 1
+        self._asked = self._asked or not upgrade
 
     def end_attempt(self, failure: ClientFailure, now_ns: int) -> float:
         """An attempt has failed: enter what that means; the seconds to wait before the next one.
 
         Raises `failure` if there is to be none.
         """
-        self._refused = isinstance(failure, NoConnection) or (
-            isinstance(failure, RequestRefused) and failure.status not in _GATEWAY_TIMEOUTS
-        )
-        if failure.is_drop:
-            record, heard_ns = self.record, max(self._begun_ns, self.ledger.heard_ns)
-            record.drops += 1
-            record.noticed_by.append(failure.how)
-            record.detection_ms = (record.detection_ms or 0.0) + (now_ns - heard_ns) / 1e6
-        self._fruitless = 0 if len(self.ledger.tokens) > self._held else self._fruitless + 1
+        progressed = len(self.ledger.tokens) > self._held
+        self._fruitless = 0 if progressed else self._fruitless + 1
+        self._out = self._out and not progressed
+        self._reached = self._reached or progressed or bool(self.poll_path)
+        # A server that is gone in the middle of an answer is a drop too, if no other has told of it before.
+        if failure.is_drop or (isinstance(failure, NoConnection) and self._reached and not self._out):
+            self._note_drop(failure, now_ns)
+        self._out = True
+        self._reached = self._reached or (self._asked and not _turned_away(failure))
         self._stream_lost = self._is_unknown(failure)
         chance = random.random()
         delay_s = self.policy.delay_s(failure, self._fruitless, chance, self.retry_s, stream_lost=self._stream_lost)
@@ -112,14 +121,24 @@ class Exchange:
         self.restarts += 1
         self.first, self.poll_path, self.last_event_id = 0, "", ""
         self._count_wasted(self.question.schedule.n)
+        self._reached = False
 
     def settle(self, failure: ClientFailure | None) -> StreamRecord:
         """The message is over: its record, complete but for what only its client knows."""
         record = self.record
         self.ledger.settle(record, self.question.schedule, failure)
         if record.outcome is not Outcome.OK:
+            self._reached = self._reached or (self._asked and failure is not None and not _turned_away(failure))
             self._count_wasted(record.tokens_lost)
         return record
+
+    def _note_drop(self, failure: ClientFailure, now_ns: int) -> None:
+        record = self.record
+        record.drops += 1
+        record.noticed_by.append(failure.how)
+        if record.requests > self._requests:  # else it was cut while nobody asked, and nobody knows when
+            heard_ns = max(self._begun_ns, self.ledger.heard_ns)
+            record.detection_ms = (record.detection_ms or 0.0) + (now_ns - heard_ns) / 1e6
 
     def _is_unknown(self, failure: ClientFailure) -> bool:
         """Whether the server does not know the stream that was asked for: it was restarted, or the time is over."""
@@ -128,4 +147,11 @@ class Exchange:
 
     def _count_wasted(self, tokens: int) -> None:
         """The model makes an answer to its end, whoever is there to read it; if it was reached at all."""
-        self.record.tokens_wasted += 0 if self._refused else tokens
+        self.record.tokens_wasted += tokens if self._reached else 0
+
+
+def _turned_away(failure: ClientFailure) -> bool:
+    """Whether the question surely reached no model."""
+    return isinstance(failure, NoConnection) or (
+        isinstance(failure, RequestRefused) and failure.status not in _GATEWAY_TIMEOUTS
+    )

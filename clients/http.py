@@ -103,7 +103,7 @@ class HttpClient(Client):
         self, exchange: Exchange, method: str, path: str, statuses: tuple[int, ...], **request: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response to a request, if it has one of `statuses`; whatever goes wrong becomes a ClientFailure."""
-        exchange.record.requests += 1
+        exchange.note_request()
         response = None
         try:
             response = await self._send(method, path, **request)

@@ -54,11 +54,11 @@ class WebSocketClient(Client):
     async def _attempt(self, exchange: Exchange) -> None:
         connection = self._connection
         if connection is None:
-            exchange.record.requests += 1  # the upgrade
+            exchange.note_request(upgrade=True)
             self._connection = connection = await self._connect()
         if connection.protocol.state is not State.OPEN:
             raise connection.farewell()
-        exchange.record.requests += 1
+        exchange.note_request()
         answer = connection.answer = _Answer(exchange.ledger, monotonic_ns())
         try:
             connection.protocol.send_text(exchange.body())

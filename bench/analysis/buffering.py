@@ -6,7 +6,6 @@ and only its bursts (and its first token) tell. So reads are counted against emi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +15,8 @@ from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.wording import count, number
 from servers.transport import TRANSPORTS
 
-MIN_EMISSIONS = 8  # a shorter answer may well come in a few reads
+MIN_EMISSIONS = 8  # an answer of fewer may well come in a few reads,
+MIN_SPAN_MS = 1000  # unless the model took so long for it
 MAX_READS_SHARE = 0.5  # fewer reads than this share of the emissions: held back
 MAX_HELD_SHARE = 0.05  # of the answers, by the lower end of Wilson's interval: above, the alarm rings
 
@@ -46,24 +46,25 @@ class Alarm:
 
 def alarms(measured: Measurements) -> list[Alarm]:
     """The cells of a run that stream, and yet did not."""
-    return list(_alarms(measured))
+    return [alarm for group in measured.groups if (alarm := alarm_of(group))]
 
 
-def _alarms(measured: Measurements) -> Iterator[Alarm]:
-    for group in measured.groups:
-        answers = _answers(group)
-        held = answers[answers["reads"] <= MAX_READS_SHARE * answers["emissions"]]
-        if intervals.wilson(len(held), len(answers))[0] > MAX_HELD_SHARE:
-            gaps = held["tokens_expected"] - 1
-            yield Alarm(
-                group.key,
-                len(held),
-                len(answers),
-                float(held["emissions"].median()),
-                float(held["reads"].median()),
-                float(((held["answer_ms"] - held["ttft_scheduled_ns"] / 1e6) / gaps).median()),
-                float(((held["end_ns"] - held["first_token_ns"]) / 1e6 / gaps).median()),
-            )
+def alarm_of(group: Group) -> Alarm | None:
+    """The alarm for one cell, if it rings."""
+    answers = _answers(group)
+    held = answers[answers["reads"] <= MAX_READS_SHARE * answers["emissions"]]
+    if not intervals.wilson(len(held), len(answers))[0] > MAX_HELD_SHARE:
+        return None
+    gaps = held["tokens_expected"] - 1
+    return Alarm(
+        group.key,
+        len(held),
+        len(answers),
+        float(held["emissions"].median()),
+        float(held["reads"].median()),
+        float((held["model_span_ms"] / gaps).median()),
+        float((held["client_span_ms"] / gaps).median()),
+    )
 
 
 def _answers(group: Group) -> pd.DataFrame:
@@ -72,4 +73,5 @@ def _answers(group: Group) -> pd.DataFrame:
     if transport is None or not transport.streams or transport.pulls:
         return group.messages.iloc[:0]
     m = group.messages
-    return m[m["completed"] & (m["drops"] == 0) & (m["emissions"] >= MIN_EMISSIONS)]
+    telling = (m["emissions"] >= MIN_EMISSIONS) | ((m["emissions"] > 1) & (m["model_span_ms"] >= MIN_SPAN_MS))
+    return m[m["completed"] & (m["drops"] == 0) & telling]

@@ -339,10 +339,10 @@ CHARTS = (
         "What coming back cost",
         "The same squares for the ways that recover: how long there was nothing, what came twice, what was asked "
         "again. A dash means that nothing dropped, or nothing could be asked.",
-        "Time lost: until the client noticed, from the last byte before a drop, and from there to the next token not "
-        "seen before; medians over the messages that dropped, added up over a message's drops; ∞: most never saw "
-        "another token. Repeated: tokens received again, per message. Extra requests: per message, beyond the same "
-        "transport's without an intermediary. Seconds as they were measured, not scaled.",
+        "Time lost: from the last byte before a drop to the next token not seen before, added up over a message's "
+        "drops; the median of the messages that dropped; ∞: most were never completed. Repeated: tokens received "
+        "again, per message. Extra requests: per message, beyond the same transport's without an intermediary. "
+        "Seconds as they were measured, not scaled.",
         recovery_cost,
         speed=False,
     ),

@@ -65,7 +65,8 @@ class Group:
     """Everything measured of one row: its cells in all blocks, and the messages of the valid ones.
 
     `messages` are rows of streams.parquet with `ttft_ms`, `ttft_overhead_ms` (infinite for failures), `answer_ms`,
-    from the question to the model's last token, and in how many `reads` its tokens came from how many `emissions`.
+    from the question to the model's last token, and in how many `reads` its tokens came from how many `emissions`, over
+    how long (`client_span_ms`, `model_span_ms`).
     `totals` has a row per valid block: sums of what costs are made of. Histograms of those blocks: `delays` from due to
     received, of which `lags` until sent, and `transits` from there.
     """
@@ -134,6 +135,8 @@ def measure(folder: RunFolder) -> Measurements:
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
     messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
+    messages["model_span_ms"] = (counts.last_due_ns - counts.first_due_ns) / 1e6
+    messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
     messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
     valid = messages[_in_valid_cells(run, messages)]
     # An answer asked for again starts from nothing, but the tokens of the first one were received all the same.

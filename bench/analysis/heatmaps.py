@@ -20,6 +20,7 @@ from bench.analysis.wording import number
 
 _ROW_INCHES = 0.36
 _LABEL_INCHES = 2.6
+_LABEL_LETTERS = 26
 _DARK = 0.45  # of a colour's brightness: below it, letters on it are white
 
 
@@ -117,13 +118,23 @@ def _draw(axes: Axes, each: SurvivalMap, ways: Sequence[Way], scale: _Scale) -> 
     axes.spines[:].set_visible(False)
 
 
+def _short(profile: str) -> str:
+    """A label that leaves room for the squares."""
+    return profile if len(profile) <= _LABEL_LETTERS else f"{profile[: _LABEL_LETTERS - 1]}…"
+
+
 def _fit(title: str, panels: int) -> str:
     return textwrap.fill(title, 90 // panels)
 
 
 def _name_columns(axes: Axes, each: SurvivalMap) -> None:
     axes.set_xticks(
-        range(len(each.profiles)), each.profiles, rotation=40, ha="right", rotation_mode="anchor", fontsize=8
+        range(len(each.profiles)),
+        [_short(profile) for profile in each.profiles],
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=8,
     )
 
 
@@ -138,8 +149,7 @@ def _share_text(spot: Spot) -> str:
 
 def _lost_s(_: SurvivalMap, spot: Spot) -> float:
     """Until noticed, and from there to the next token not seen before."""
-    detection, recovery = (estimate(spot.group, f"{part}_ms_p50").value for part in ("detection", "recovery"))
-    return (detection + recovery) / 1e3
+    return estimate(spot.group, "time_lost_ms_p50").value / 1e3
 
 
 def _dash(value: float) -> str:
@@ -147,7 +157,13 @@ def _dash(value: float) -> str:
 
 
 _COSTS = (
-    _Scale("Time lost by a drop, median [s]", _lost_s, lambda m, s: _dash(_lost_s(m, s)), "YlOrBr", LogNorm(0.1, 100)),
+    _Scale(
+        "Time lost by drops, median of the messages that dropped [s]",
+        _lost_s,
+        lambda m, s: _dash(_lost_s(m, s)),
+        "YlOrBr",
+        LogNorm(0.1, 100),
+    ),
     _Scale(
         "Tokens repeated, per message",
         lambda _, spot: spot.per_message("tokens_duplicated"),

@@ -75,12 +75,19 @@ def _ratio(numerator: str, denominator: str, scale: float = 1.0) -> Callable[[Gr
 
 
 def _recovery(group: Group) -> Estimator:
-    """Over the messages that dropped; one that never saw a further token after its drop took for ever."""
+    """Over the messages that dropped; one that was never completed took for ever."""
     dropped = group.messages[group.messages["drops"] > 0]
-    never = dropped["recovery_ms"].isna() & (dropped["tokens_lost"] > 0)
-    return _median_of(
-        dropped.assign(recovery_ms=dropped["recovery_ms"].astype(float).mask(never, np.inf)), "recovery_ms"
+    times = dropped["recovery_ms"].astype(float).mask(~dropped["completed"], np.inf)
+    return _median_of(dropped.assign(recovery_ms=times), "recovery_ms")
+
+
+def _time_lost(group: Group) -> Estimator:
+    """Until a drop was noticed and from there to the next new token; for ever if the message was never completed."""
+    dropped = group.messages[group.messages["drops"] > 0]
+    times = (dropped["detection_ms"].fillna(0.0) + dropped["recovery_ms"].astype(float)).mask(
+        ~dropped["completed"], np.inf
     )
+    return _median_of(dropped.assign(lost_ms=times), "lost_ms")
 
 
 def _of_dropped(column: str) -> Callable[[Group], Estimator]:
@@ -125,6 +132,7 @@ METRICS: dict[str, Metric] = {
     "transit_ms_p50": Metric("sent to received p50", "ms", _token_quantile(0.5, "transits")),
     "transit_ms_p99": Metric("sent to received p99", "ms", _token_quantile(0.99, "transits")),
     "detection_ms_p50": Metric("silent until noticed p50", "ms", _of_dropped("detection_ms")),
+    "time_lost_ms_p50": Metric("time lost by drops p50", "ms", _time_lost),
     "catch_up_ms_p50": Metric("catching up p50", "ms", _of_dropped("catch_up_ms")),
     "redis_cpu_us_per_token": Metric("Redis CPU per token", "µs/token", _ratio("redis_cpu_us", "delivered")),
 }

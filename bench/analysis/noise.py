@@ -64,7 +64,7 @@ def print_noise(measured: Measurements, console: Console) -> None:
                 both = f"{number(contrast.a)} and {with_unit(contrast.b, METRICS[column].unit)}"
                 smallest = percent(max(contrast.half_width, SMALLEST_EFFECT))
                 table.add_row(*map(Text, (pair[1].key.title, METRICS[column].title, both, smallest)))
-    console.print(table)
+    console.print(table if table.row_count else "No two equal cells are valid, so nothing is known of the noise.")
     for what, late_ms in lateness_ms(measured).items():
         console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
     valid = min((len(g.blocks) for g in measured.groups), default=0)

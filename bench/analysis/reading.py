@@ -55,7 +55,7 @@ class TokenCounts:
     which the model produced the received tokens, `early` tokens that came before they were due (wrong clocks).
 
     The rest has a row per message: `received` different tokens in `message_reads` reads, made by the model at
-    `message_emissions` moments, the last of them at `last_due_ns`.
+    `message_emissions` moments; when the first and the last of its tokens were due, and received.
     """
 
     delays: NDArray[np.int32]
@@ -68,7 +68,10 @@ class TokenCounts:
     stalls: Ints
     early: Ints
     received: Ints
+    first_due_ns: Ints
     last_due_ns: Ints
+    first_received_ns: Ints
+    last_received_ns: Ints
     message_reads: Ints
     message_emissions: Ints
     samples: dict[int, MessageTokens] = field(default_factory=dict)
@@ -78,7 +81,7 @@ class TokenCounts:
         """Nothing counted yet. Pages of the big tables that stay untouched take no memory."""
         delays, lags, transits = (np.zeros((cells, histogram.BINS), np.int32) for _ in range(3))
         rows, reads, tokens, emissions, stalls, early = np.zeros((6, cells), np.int64)
-        of_message = np.zeros((4, messages), np.int64)
+        of_message = np.zeros((7, messages), np.int64)
         return cls(delays, lags, transits, rows, reads, tokens, emissions, stalls, early, *of_message)
 
 
@@ -220,7 +223,11 @@ class _Counter:
         self._tally(self._counts.early, cell[delay_ns < 0])
         self._tally(self._counts.received, batch.message)
         ends = np.append(starts[1:], True)
-        self._counts.last_due_ns[batch.message[ends]] = batch.due_ns[ends]
+        for first, last, values in (
+            (self._counts.first_due_ns, self._counts.last_due_ns, batch.due_ns),
+            (self._counts.first_received_ns, self._counts.last_received_ns, batch.received_ns),
+        ):
+            first[batch.message[starts]], last[batch.message[ends]] = values[starts], values[ends]
         _add_to_histograms(self._counts.delays, cell, delay_ns)
         _add_to_histograms(self._counts.lags, cell, batch.sent_ns - batch.due_ns)
         _add_to_histograms(self._counts.transits, cell, batch.received_ns - batch.sent_ns)

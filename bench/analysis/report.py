@@ -22,12 +22,13 @@ from bench.analysis.buffering import alarms
 from bench.analysis.groups import Group, Measurements, measure
 from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.story import Claim, claims_in
-from bench.analysis.survival import Spot, advice, survival_maps
+from bench.analysis.survival import Spot, SurvivalMap, advice, survival_maps
 from bench.analysis.validity import Doubt, doubts
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.analysis.wording import number
 from bench.store import Run, RunFolder, replace_file
 
+MAX_PROFILES = 7  # side by side in the terminal
 MAX_LINES = 12  # of void cells in the terminal; the page has all
 
 
@@ -88,16 +89,21 @@ def _print_survival(measured: Measurements, console: Console) -> None:
     """A table per situation, what it says of each intermediary, and the buffering alarm."""
     maps = survival_maps(measured)
     for each in maps:
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Messages complete: {each.situation.title}")
-        table.add_column("", overflow="fold")
-        for profile in each.profiles:
-            table.add_column(profile, justify="right", overflow="fold", max_width=10)
-        for way in each.ways:
-            spots = [each.spot(way, profile) for profile in each.profiles]
-            table.add_row(Text(way.title), *map(_square, spots))
-        console.print(table)
+        console.print(Text(f"Messages complete: {each.situation.title}", style="bold"))
+        for first in range(0, len(each.profiles), MAX_PROFILES):
+            console.print(_survival_table(each, each.profiles[first : first + MAX_PROFILES]))
     for text in (*(found.sentence for found in advice(maps)), *(alarm.sentence for alarm in alarms(measured))):
         console.print(Padding(Text(text), (0, 0, 0, 2)))
+
+
+def _survival_table(each: SurvivalMap, profiles: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", min_width=24)
+    for profile in profiles:
+        table.add_column(Text(profile), justify="right", overflow="fold", max_width=10)
+    for way in each.ways:
+        table.add_row(Text(way.title), *(_square(each.spot(way, profile)) for profile in profiles))
+    return table
 
 
 def _square(spot: Spot | None) -> Text:

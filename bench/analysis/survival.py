@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.analysis import intervals
+from bench.analysis.buffering import alarm_of
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
@@ -132,7 +133,7 @@ def _map(situation: Situation, groups: Sequence[Group]) -> SurvivalMap:
     spots = {
         (_way(g.key), g.key.profile): Spot(g, int(g.messages["completed"].sum()), len(g.messages))
         for g in groups
-        if len(g.messages)
+        if len(g.messages) and g.is_valid
     }
     ways = sorted({_way(g.key) for g in groups}, key=_order)
     profiles = sorted({g.key.profile for g in groups}, key=lambda profile: (profile != _DIRECT, profile))
@@ -149,21 +150,20 @@ def _way(key: Key) -> Way:
 
 def _order(way: Way) -> tuple[object, ...]:
     place = list(TRANSPORTS).index(way.transport) if way.transport in TRANSPORTS else len(TRANSPORTS)
-    return place, way.transport, ("none", "restart", "resume").index(way.recovery), way.words
+    return place, way.transport, {"none": 0, "restart": 1, "resume": 2}.get(way.recovery, 3), way.words
 
 
 def _situation(words: tuple[str, ...], plan: Mapping[str, Any], scale: float) -> Situation:
     """Describe a load and a stream by what an intermediary sees of them: pauses between messages, and silences."""
     named = dict(word.split("=", 1) for word in words)
-    load = plan.get("loads", {}).get(named.get("load"), plan.get("load", {}))
-    stream = plan.get("streams", {}).get(named.get("stream"), plan.get("stream", {}))
+    load, stream = (_part(plan, what, named.get(what)) for what in ("load", "stream"))
     lasts_s, silent_s = (seconds * scale for seconds in _rhythm(stream))
     parts, when = [], ""
     if lasts_s:
         parts.append(f"answers of {_seconds(lasts_s, scale)}, silent for up to {_seconds(silent_s, scale)}")
         when = f"when the model is silent for up to {_seconds(silent_s, scale)}"
     if load.get("turns", 1) > 1:
-        pause = _seconds(load["think_s"], scale)
+        pause = _seconds(load.get("think_s", 0.0), scale)
         parts.insert(0, f"{load['turns']} messages, {pause} apart")
         when = f"with {pause} between messages"
     if load.get("silence_s"):
@@ -173,6 +173,12 @@ def _situation(words: tuple[str, ...], plan: Mapping[str, Any], scale: float) ->
     return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words), scale)
 
 
+def _part(plan: Mapping[str, Any], what: str, name: str | None) -> Mapping[str, Any]:
+    """The plan's `[load]` or one of its `[loads]`, `[stream]` or one of its `[streams]`; empty if it does not say."""
+    found = (plan.get(f"{what}s") or {}).get(name) if name else plan.get(what)
+    return found or {}
+
+
 def _seconds(real_s: float, scale: float) -> str:
     """Real seconds, and what the run has divided them by: "70 s ÷ 20"."""
     return f"{real_s:.3g}\u00a0s" + (f"\u00a0÷\u00a0{scale:g}" if scale != 1 else "")
@@ -180,6 +186,8 @@ def _seconds(real_s: float, scale: float) -> str:
 
 def _rhythm(stream: Mapping[str, Any]) -> tuple[float, float]:
     """How long the longest answer takes, and the model's longest silence in one, in seconds; zeros if not known."""
+    if not stream:
+        return 0.0, 0.0
     try:
         spec = StreamSpec.parse(dict(stream))
     except StreamError:  # a recording, which is not at hand
@@ -220,21 +228,23 @@ def _findings(each: SurvivalMap, profile: str) -> list[str]:
 def _fate(each: SurvivalMap, transport: str, profile: str) -> str:
     """What became of one transport's messages, and what would help; empty if it was not measured."""
     spots = {w: s for w in each.ways if w.transport == transport and (s := each.spot(w, profile))}
-    plain = spots.get(Way(transport))
-    if plain is None:
+    if not spots:
         return ""
+    simplest = min(spots, key=lambda way: (len(way.words) + (way.recovery != "none"), each.ways.index(way)))
+    plain, known = spots[simplest], "" if simplest == Way(transport) else f"with {' '.join(_settings(simplest))} "
     if plain.survives:
-        return "got everything through as it is"
+        held = " (but held back)" if alarm_of(plain.group) else ""
+        return f"{known}got all {plain.messages} messages through{held}"
     if all(spot.never_opened for spot in spots.values()):
-        return f"got nothing through ({_commonest(plain.group.messages['detail'])})"
+        return f"{known}got nothing through ({_commonest(plain.group.messages['detail'])})"
     helps: list[str] = []
     fails: list[str] = []
     for way, spot in spots.items():
-        if _is_simple(way):
+        if _is_simple(way) and way != simplest:
             (helps if spot.survives else fails).append(_remedy(way, each.situation.scale))
     saved = [f"saved by {listed(helps, 'or')}"] if helps else []
     saved += [f"not by {listed(fails, 'or')}"] if fails else []
-    lost = f"lost {plain.messages - plain.complete} of {plain.messages} messages"
+    lost = f"{known}lost {plain.messages - plain.complete} of {plain.messages} messages"
     return f"{lost} ({', '.join(saved)})" if saved else lost
 
 
@@ -247,7 +257,14 @@ def _remedy(way: Way, scale: float) -> str:
     if way.recovery != "none":
         return {"resume": "resuming", "restart": "starting again"}.get(way.recovery, way.recovery)
     name, _, value = way.words[0].partition("=")
-    return f"a heartbeat every {_seconds(float(value), scale)}" if name == "heartbeat" else way.words[0]
+    if name == "heartbeat" and value.replace(".", "", 1).isdecimal():
+        return f"a heartbeat every {_seconds(float(value), scale)}"
+    return way.words[0]
+
+
+def _settings(way: Way) -> tuple[str, ...]:
+    """What a way sets beyond its transport's defaults."""
+    return (*way.words, *([way.recovery] if way.recovery != "none" else []))
 
 
 def _commonest(details: pd.Series[str]) -> str:

@@ -193,6 +193,9 @@ def _books(measured: Measurements) -> Iterator[Doubt]:
     if measured.ledger_errors:
         text = f"{measured.ledger_errors} messages have other tokens recorded than counted: a fault of the harness."
         yield Doubt("books", "warning", text)
+
+
+def _redis(measured: Measurements) -> Iterator[Doubt]:
     unknown = [
         g.key.title
         for g in measured.groups
@@ -237,7 +240,9 @@ def _harness(measured: Measurements) -> Iterator[Doubt]:
 
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
-    *(_drift, _busy, _clocks, _books, _false_alarms, _harness),
+    *(_drift, _busy, _clocks, _books, _redis, _false_alarms, _harness),
 )
-SURVIVAL_CHECKS: tuple[Check, ...] = (_unfinished, _scaled, _side_by_side, _excluded, _clocks, _false_alarms)
+SURVIVAL_CHECKS: tuple[Check, ...] = (
+    *(_unfinished, _scaled, _side_by_side, _excluded, _clocks, _books, _false_alarms, _harness),
+)
 """Of a run whose cells shared the machine."""

@@ -123,7 +123,7 @@ class HttpUser(GeventClient):
 
     def _response(self, exchange: Exchange, request: _Request) -> tuple[Connection, _Response]:
         """Send a request; its response, once the head is there and has one of `statuses`. Raises ClientFailure."""
-        exchange.record.requests += 1
+        exchange.note_request()
         connection = self._connected()
         asked_ns = monotonic_ns()
         connection.send((self._head(request), request.body))

@@ -49,13 +49,13 @@ class WebSocketClient(GeventClient):
     def _attempt(self, exchange: Exchange) -> None:
         talk = self._talk
         if talk is None:
-            exchange.record.requests += 1  # the upgrade
+            exchange.note_request(upgrade=True)
             asked_ns = monotonic_ns()
             self._talk = talk = self._connect()
             self.note_response(asked_ns, talk.heard_ns)
         if not talk.is_open:
             raise talk.ended or AnswerTruncated("", "fin")
-        exchange.record.requests += 1
+        exchange.note_request()
         asked_ns = monotonic_ns()
         answer = talk.ask(exchange.body(), exchange.ledger)
         try:

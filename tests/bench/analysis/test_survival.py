@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
-from bench.analysis import buffering, page, survival
+from bench.analysis import buffering, metrics, page, survival
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.report import print_summary, write_report
 from bench.analysis.survival import Way
@@ -99,8 +99,8 @@ def test_a_situation_is_described_by_its_pauses_and_silences_in_real_seconds(run
 def test_the_advice_follows_from_what_arrived(run: RunBuilder) -> None:
     advice = {found.profile: found.sentence.replace("\u00a0", " ") for found in _advice(run)}
     assert advice["aws-alb"] == (
-        "Behind aws-alb (AWS Application Load Balancer): with 330 s ÷ 20 between messages, Polling got everything "
-        "through as it is; when the model is silent for up to 70 s ÷ 20, SSE lost 3 of 4 messages (saved by a "
+        "Behind aws-alb (AWS Application Load Balancer): with 330 s ÷ 20 between messages, Polling got all "
+        "4 messages through; when the model is silent for up to 70 s ÷ 20, SSE lost 3 of 4 messages (saved by a "
         "heartbeat every 15 s ÷ 20 or resuming, not by starting again)."
     )
     assert advice["nginx"].endswith("WebSocket got nothing through (status 426).")
@@ -111,6 +111,54 @@ def test_other_measurements_give_other_advice(run: RunBuilder) -> None:
     run.cells = [c for c in run.cells if c[0].recovery == "none" and "heartbeat" not in c[0].variant]
     advice = {found.profile: found.sentence for found in _advice(run)}
     assert advice["aws-alb"].endswith("SSE lost 3 of 4 messages.")
+
+
+def test_what_was_not_measured_as_it_is_says_with_what(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path, {"plan": PLAN})
+    builder.cell("sse", 1, [arrived()] * 3, profile="nginx", recovery="resume")
+    builder.cell("polling", 1, [cut()] * 3, variant={"interval": 0.1}, profile="nginx")
+    (found,) = _advice(builder)
+    assert found.sentence.endswith(
+        "Polling with interval=0.1 lost 3 of 3 messages and SSE with resume got all 3 messages through."
+    )
+
+
+def test_a_cell_that_is_mostly_void_has_no_square(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path, {"plan": PLAN})
+    builder.cell("sse", 1, [arrived()], profile="nginx")
+    for block in (2, 3):
+        builder.cell("sse", block, [cut()], profile="nginx", status="void")
+    builder.cell("chunked", 1, [arrived()], profile="nginx")
+    (only,) = survival.survival_maps(measure(builder.write()))
+    assert [way.transport for way, _ in only.spots] == ["chunked"]
+
+
+def test_strange_names_and_plans_that_say_little_are_no_trouble(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path, {"plan": {"load": {"turns": 2}, "loads": None}})
+    builder.cell("sse", 1, [arrived()], profile="a/[/x]" + "y" * 60)
+    builder.cell("sse", 1, [recovered()], variant={"heartbeat": "off"}, profile="<b>", recovery="again")
+    folder = builder.write()
+    summary = write_report(folder)
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_summary(summary, console)
+    assert "&lt;b&gt;" in folder.report_path.read_text()
+    assert "<b>" not in folder.report_path.read_text()
+
+
+def test_held_back_is_not_got_through(tmp_path: Path) -> None:
+    """Two emissions, three seconds apart, in one read."""
+    held = Message([(200.0, 3727.0), (3726.0, 3727.0)])
+    builder = RunBuilder(tmp_path, {"plan": PLAN})
+    builder.cell("sse", 1, [held] * 8, profile="corporate-proxy")
+    (found,) = _advice(builder)
+    assert found.sentence.endswith("SSE got all 8 messages through (but held back).")
+
+
+def test_who_never_completes_loses_for_ever(run: RunBuilder) -> None:
+    maps = maps_of(measure(run.write()))["load=short", "stream=silence"]
+    resumed, restarted = (maps.spots[Way("sse", (), mode), "aws-alb"].group for mode in ("resume", "restart"))
+    assert metrics.estimate(resumed, "time_lost_ms_p50").value == 3500
+    assert metrics.estimate(restarted, "time_lost_ms_p50").value == math.inf
 
 
 def _advice(run: RunBuilder) -> list[survival.Advice]:

@@ -1,0 +1,79 @@
+"""What failed attempts are counted as, step by step."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from support.feeding import schedule_of
+
+from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NoConnection, RequestRefused
+from clients.exchange import Exchange, Question
+from clients.recovery import Mode, Policy
+from servers.messages import TokenMessage
+
+ANSWER = schedule_of(*"abcdefghij")
+
+
+def exchange(mode: Mode = "none") -> Exchange:
+    return Exchange.begin(Question("s", 1, "fast", ANSWER, 0), Policy(mode, base_s=0.001, attempts=3), 0)
+
+
+def attempt(of: Exchange, failure: ClientFailure, tokens: int = 0, *, asks: bool = True, at_ns: int = 1000) -> None:
+    """One attempt that brings so many further tokens and then fails."""
+    of.begin_attempt(at_ns)
+    if asks:
+        of.note_request()
+    held = len(of.ledger.tokens)
+    if tokens:
+        of.ledger.add([TokenMessage(i, ANSWER.texts[i], 0, 0) for i in range(held, held + tokens)], at_ns + 1)
+    with suppress(ClientFailure):
+        of.end_attempt(failure, at_ns + 5_000_000)
+        of.try_again()
+
+
+def test_a_connection_that_was_cut_while_nobody_asked_wastes_nothing() -> None:
+    of = exchange()
+    attempt(of, AnswerTruncated("", "fin"), asks=False)
+    record = of.settle(AnswerTruncated("", "fin"))
+    assert (record.drops, record.noticed_by, record.detection_ms, record.tokens_wasted) == (1, ["fin"], None, 0)
+
+
+def test_what_the_model_went_on_with_is_wasted_though_the_server_is_gone_in_the_end() -> None:
+    of = exchange("resume")
+    attempt(of, ConnectionBroken("", "rst"), 5)
+    for _ in range(3):
+        attempt(of, NoConnection("gone"))
+    record = of.settle(NoConnection("gone"))
+    assert (record.tokens_lost, record.tokens_wasted, record.noticed_by) == (5, 5, ["rst"])
+    assert record.detection_ms == pytest.approx(5, rel=0.001)
+
+
+def test_a_server_that_is_gone_in_mid_answer_is_one_drop() -> None:
+    """Polling: no connection breaks, there is only none for the next poll."""
+    of = exchange("resume")
+    attempt(of, NoConnection("gone"), 5)
+    attempt(of, NoConnection("still"))
+    assert (of.record.drops, of.record.noticed_by) == (1, ["refused"])
+    of = exchange("resume")
+    attempt(of, NoConnection("not there yet"))
+    assert of.record.drops == 0
+    of = exchange("resume")
+    attempt(of, ConnectionBroken("", "rst"), 3)
+    attempt(of, NoConnection("gone"), 2)
+    attempt(of, NoConnection("still"))
+    assert of.record.noticed_by == ["rst", "refused"]
+
+
+@pytest.mark.parametrize(("status", "wasted"), [(503, 0), (504, 10)])
+def test_a_gateway_s_timeout_leaves_a_model_at_work_and_a_refusal_does_not(status: int, wasted: int) -> None:
+    of, failure = exchange(), RequestRefused("", f"status {status}", status)
+    attempt(of, failure)
+    assert of.settle(failure).tokens_wasted == wasted
+
+
+def test_starting_again_wastes_the_first_answer_once() -> None:
+    of = exchange("restart")
+    attempt(of, ConnectionBroken("", "rst"), 4)
+    attempt(of, NoConnection("gone"))
+    assert (of.record.tokens_wasted, of.restarts) == (10, 2)
