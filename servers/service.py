@@ -132,6 +132,7 @@ class Service:
             "emit_lag_us_p99": self.emitter.lag_us_p99(),
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
+            "heartbeat_s": self.settings.heartbeat_s or 0.0,
             **stats.extra,
         }
 

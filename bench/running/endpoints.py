@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
 from bench.running.processes import Child, PartDied
-from bench.running.targets import check_target
+from bench.running.targets import Patience, check_redis, check_server
 from servers.service import KEEP_ALIVE_S
 from servers.transport import TRANSPORTS
 
@@ -36,6 +36,7 @@ class Counters(msgspec.Struct):
     emit_lag_us_p99: float | None = None
     started_ns: int | None = None
     cores: list[int] | None = None
+    heartbeat_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def _runs(process: psutil.Process) -> bool:
 class Fleet:
     """The servers and proxies of one block: fresh, started together, started again when one has died.
 
-    `targets` maps a transport to the URL of a server that runs already; `logs` is a folder for what they say.
+    `targets` maps a transport to the URL of a server that runs already, `patience` is for these; `logs` is a folder for
+    what ours say.
     """
 
     plan: Plan
@@ -110,6 +112,7 @@ class Fleet:
     cpus: list[int]
     targets: Mapping[str, str] = field(default_factory=dict)
     redis_url: str | None = None
+    patience: Patience = field(default_factory=lambda: Patience(READY_S))
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
     _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
     _locks: defaultdict[object, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -141,11 +144,6 @@ class Fleet:
             self._proxies[key] = endpoint
             return endpoint
 
-    async def foreign_cores(self) -> dict[str, list[int] | None]:
-        """The cores that each server which is not ours may run on, as it says itself."""
-        foreign = [server for server in self._servers.values() if server.child is None]
-        return {server.transport: (await server.counters(self.http)).cores for server in foreign}
-
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
         return cell.transport, cell.heartbeat, self.plan.stream_of(cell).get("recording")
 
@@ -160,9 +158,20 @@ class Fleet:
             await _stop(server.child)
             server = None
         self._servers[key] = server = server or await self._open_server(cell)
-        if server.child is None and (wrong := await check_target(self.http, cell.transport, server.url, READY_S)):
-            raise PartDied(wrong)
+        await self._check_foreign(cell, server)
         return server
+
+    async def _check_foreign(self, cell: Cell, server: Server) -> None:
+        """Raise PartDied if what is not ours of a server does not answer, or is not what the cell asks for."""
+        if redis := server.foreign_redis:
+            await self.patience.wait(f"{self.redis_url}", lambda: check_redis(redis, cell.transport))
+        if server.child is not None:
+            return
+        await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
+        wanted_s = cell.heartbeat / self.plan.time_scale
+        if wanted_s and (sent_s := (await server.counters(self.http)).heartbeat_s) != wanted_s:
+            does = f"sends one every {sent_s:g} s" if sent_s else "sends none, as far as it says"
+            raise PartDied(f"the cell wants a heartbeat every {wanted_s:g} s; the server at {server.url} {does}")
 
     async def _open_server(self, cell: Cell) -> Server:
         redis = self._foreign_redis if TRANSPORTS[cell.transport].needs_redis else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 
@@ -35,12 +36,17 @@ def usable_cores() -> list[int]:
     return list(range(psutil.cpu_count() or 1))
 
 
-def pinning() -> dict[str, list[int]]:
-    """The core for servers and Redis, and the one for the load; empty lists where nothing is pinned."""
+def pinning(taken: Collection[int] = ()) -> dict[str, list[int]]:
+    """The core for servers and Redis, and the one for the load; empty lists where nothing is pinned.
+
+    `taken` are cores of servers that run already: ours join them there, the load keeps off if it can.
+    """
     cores = usable_cores()
     if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
         return {"servers": [], "load": []}
-    return {"servers": cores[:1], "load": cores[1:2]}
+    servers = next((core for core in cores if core in taken), cores[0])
+    load = next((core for core in cores if core != servers and core not in taken), cores[1])
+    return {"servers": [servers], "load": [load]}
 
 
 def cpu_model() -> str:
@@ -74,7 +80,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The project's commit, with `-dirty` if files differ from it; None outside a repository."""
+    """The project's commit, with `-dirty` if files differ from it; in a container what its build was told, or None."""
+    if told := os.environ.get("TOKENDERBY_GIT_COMMIT"):
+        return told
     commit = _output("git", "-C", str(_PROJECT), "rev-parse", "HEAD")
     if commit and _output("git", "-C", str(_PROJECT), "status", "--porcelain", "--untracked-files=no"):
         return f"{commit}-dirty"

@@ -20,11 +20,12 @@ from bench.checks import PlanError
 from bench.plan import Plan, parse
 from bench.running import machine
 from bench.running.blocks import schedule
-from bench.running.endpoints import Fleet
+from bench.running.endpoints import READY_S, Fleet, Server
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
+from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import check_target
+from bench.running.targets import Patience, check_server, is_on_this_machine
 from bench.store import CellRecord, Run, RunFolder, create_run, open_run
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
@@ -84,10 +85,13 @@ def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
 
 async def check_targets(targets: Mapping[str, str], patience_s: float = 0.0) -> None:
     """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`."""
+    patience = Patience(patience_s)
     async with _http() as http:
         for transport, url in targets.items():
-            if wrong := await check_target(http, transport, url, patience_s):
-                raise PlanError(f"--target {transport}: {wrong}")
+            try:
+                await patience.wait(url, partial(check_server, http, transport, url))
+            except PartDied as error:
+                raise PlanError(f"--target {transport}: {error}") from None
 
 
 async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Display) -> Run:
@@ -122,10 +126,11 @@ def _on_signals(handler: Callable[[], object]) -> Iterator[None]:
 
 async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, display: Display) -> None:
     cells = {cell.key: cell for cell in plan.cells}
-    pins = machine.pinning()
+    patience = Patience(READY_S)
     (folder.path / "logs").mkdir(exist_ok=True)
     (folder.path / "cells").mkdir(exist_ok=True)
     async with _http() as http:
+        pins = await _pins(options.targets, http, run)
         runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append)
 
         async def one(record: CellRecord, fleet: Fleet) -> None:
@@ -136,14 +141,28 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
 
         for _, block in groupby(remaining(run.cells), key=lambda record: record.block):
             records = list(block)
-            fleet = Fleet(plan, http, folder.path / "logs", pins["servers"], options.targets, options.redis_url)
+            logs, cpus = folder.path / "logs", pins["servers"]
+            fleet = Fleet(plan, http, logs, cpus, options.targets, options.redis_url, patience)
             try:
                 await fleet.start(cells[record.cell] for record in records)
-                if options.targets:
-                    run.machine["target_cores"] = await fleet.foreign_cores()
                 await _at_once(plan.parallel, [partial(one, record, fleet) for record in records])
             finally:
                 await fleet.stop()
+
+
+async def _pins(targets: Mapping[str, str], http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
+    """Which cores to use, so that the load has one without a target where there is one; noted in `run`."""
+    if not targets:
+        return machine.pinning()
+    cores = {t: (await Server(t, url.rstrip("/")).counters(http)).cores or [] for t, url in targets.items()}
+    here = {t: set(cores[t]) for t, url in targets.items() if await is_on_this_machine(http, url)}
+    pins = machine.pinning(set().union(*here.values()))
+    run.machine |= {"pinned_cores": pins, "target_cores": cores}
+    load = set(pins["load"] or machine.usable_cores())
+    if sharing := [transport for transport, theirs in here.items() if theirs & load]:
+        warning = f"The load shares its core with servers that ran already: {', '.join(sharing)}."
+        run.warnings += [] if warning in run.warnings else [warning]
+    return pins
 
 
 async def _at_once(limit: int, steps: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:

@@ -4,31 +4,72 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from bench.running.processes import PartDied
+
 _ASK_AGAIN_S = 0.5
+_ONE_CLOCK_NS = (
+    1_000_000_000  # CLOCK_MONOTONIC of one machine's processes agrees far better, of two machines hardly ever
+)
+T = TypeVar("T")
 
 
-async def check_target(http: aiohttp.ClientSession, transport: str, url: str, patience_s: float = 0.0) -> str | None:
-    """What is wrong with a server that is said to run at `url`, in words; None if it is as it should be.
+class NoAnswer(PartDied):
+    """Nothing answers there, or not yet."""
 
-    A server that does not answer yet is given `patience_s`.
+
+class Patience:
+    """Gives parts that are not ours time to answer; one that stayed silent for all of it is only asked once after that.
+
+    A part that is gone for good thus costs a run `patience_s` and not that much per cell; one that comes back is taken.
     """
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            async with http.get(f"{url.rstrip('/')}/healthz") as response:
-                found = (await response.json(content_type=None)).get("transport") if response.status == 200 else None
-            return None if found == transport else f"the server at {url} says that it is {found or 'none of ours'}"
-        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-            if time.monotonic() > deadline:
-                return f"no server of ours answers at {url} ({error or type(error).__name__})"
-        await asyncio.sleep(_ASK_AGAIN_S)
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._silent: set[str] = set()
+
+    async def wait(self, url: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """The first answer of `ask`, which asks what is at `url`. Raises NoAnswer."""
+        deadline = time.monotonic() + (0.0 if url in self._silent else self._patience_s)
+        while True:
+            try:
+                answer = await ask()
+            except NoAnswer:
+                if time.monotonic() >= deadline:
+                    self._silent.add(url)
+                    raise
+                await asyncio.sleep(_ASK_AGAIN_S)
+            else:
+                self._silent.discard(url)
+                return answer
+
+
+async def check_server(http: aiohttp.ClientSession, transport: str, url: str) -> None:
+    """Raise PartDied if the server at `url` is not one of `transport`, NoAnswer if none answers."""
+    try:
+        async with http.get(f"{url.rstrip('/')}/healthz") as response:
+            found = (await response.json(content_type=None)).get("transport") if response.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
+        raise NoAnswer(f"no server of ours answers at {url} ({error or type(error).__name__})") from error
+    if found != transport:
+        raise PartDied(f"the server at {url} says that it is {found or 'none of ours'}")
+
+
+async def is_on_this_machine(http: aiohttp.ClientSession, url: str) -> bool:
+    """Whether the server at `url` has the same monotonic clock as this process."""
+    try:
+        async with http.get(f"{url.rstrip('/')}/clock") as response:
+            there_ns = int((await response.json(content_type=None))["monotonic_ns"])
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError):
+        return False
+    return abs(there_ns - time.monotonic_ns()) < _ONE_CLOCK_NS
 
 
 @dataclass(frozen=True)
@@ -46,3 +87,9 @@ class RedisReading:
         except (RedisError, OSError):
             return cls()
         return cls(float(info["used_cpu_sys"]) + float(info["used_cpu_user"]), str(info["run_id"]))
+
+
+async def check_redis(redis: Redis, transport: str) -> None:
+    """Raise NoAnswer if the Redis that the server of `transport` uses does not answer."""
+    if (await RedisReading.take(redis)).run_id is None:
+        raise NoAnswer(f"the Redis of the {transport} server does not answer")

@@ -1,0 +1,177 @@
+"""Servers and a Redis that run already: asked by the run, waited for, and recognised."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+from support.processes import RunningServer, running_server
+
+from bench.plan import Cell, Plan
+from bench.running import machine
+from bench.running.endpoints import Fleet
+from bench.running.processes import PartDied
+from bench.running.targets import NoAnswer, Patience, RedisReading, check_redis, check_server, is_on_this_machine
+from servers import redis_server
+
+GetServer = Callable[[str], RunningServer]
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        yield session
+
+
+@asynccontextmanager
+async def answering(body: str, status: str = "200 OK") -> AsyncIterator[str]:
+    """Somebody else's server, which answers everything with `body`; its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """A URL where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_a_server_is_what_it_is_said_to_be(http: aiohttp.ClientSession, server: GetServer, nobody: str) -> None:
+    url = server("sse").url
+    await check_server(http, "sse", f"{url}/")
+    with pytest.raises(PartDied, match=f"the server at {url} says that it is sse"):
+        await check_server(http, "chunked", url)
+    with pytest.raises(NoAnswer, match=f"no server of ours answers at {nobody}"):
+        await check_server(http, "sse", nobody)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("[1]", "200 OK", "no server of ours"),
+        ("hello", "200 OK", "no server of ours"),
+        ('{"transport": 5}', "200 OK", "says that it is 5"),
+        ("not here", "404 Not Found", "says that it is none of ours"),
+    ],
+)
+async def test_somebody_elses_server(http: aiohttp.ClientSession, body: str, status: str, words: str) -> None:
+    async with answering(body, status) as url:
+        with pytest.raises(PartDied, match=words):
+            await check_server(http, "sse", url)
+
+
+async def test_a_server_that_is_still_starting_is_waited_for(http: aiohttp.ClientSession, nobody: str) -> None:
+    port = nobody.rpartition(":")[2]
+    waiting = asyncio.create_task(Patience(10).wait(nobody, lambda: check_server(http, "chunked", nobody)))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    with running_server("chunked", "--port", port):
+        await waiting
+
+
+async def test_one_that_was_given_up_is_asked_once_until_it_answers(nobody: str) -> None:
+    patience, asked, is_there = Patience(0.1), 0, False
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if not is_there:
+            raise NoAnswer("nobody")
+        return "here"
+
+    async def give_up() -> int:
+        nonlocal asked
+        asked = 0
+        with pytest.raises(NoAnswer):
+            await patience.wait(nobody, ask)
+        return asked
+
+    assert await give_up() > 1
+    assert await give_up() == 1
+    is_there = True
+    assert await patience.wait(nobody, ask) == "here"
+    is_there = False
+    assert await give_up() > 1
+    assert await patience.wait("another", lambda: asyncio.sleep(0, "at once")) == "at once"
+
+
+async def test_another_machine_has_another_clock(http: aiohttp.ClientSession, server: GetServer, nobody: str) -> None:
+    assert await is_on_this_machine(http, server("sse").url)
+    async with answering(f'{{"monotonic_ns": {time.monotonic_ns() + 3600 * 10**9}}}') as elsewhere:
+        assert not await is_on_this_machine(http, elsewhere)
+    async with answering("[]") as elsewhere:
+        assert not await is_on_this_machine(http, elsewhere)
+    assert not await is_on_this_machine(http, nobody)
+
+
+async def test_a_redis_that_is_not_ours() -> None:
+    with redis_server.running(None) as server:
+        redis = Redis.from_url(server.url, socket_timeout=1)
+        first, second = await RedisReading.take(redis), await RedisReading.take(redis)
+        assert first.run_id is not None
+        assert first.run_id == second.run_id
+        assert first.cpu_s is not None
+        assert second.cpu_s is not None
+        assert 0 < first.cpu_s <= second.cpu_s
+        await check_redis(redis, "polling")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(NoAnswer, match="the Redis of the polling server does not answer"):
+            await check_redis(redis, "polling")
+        assert await RedisReading.take(redis) == RedisReading(None, None)
+        await redis.aclose()
+
+
+async def test_a_heartbeat_that_the_target_does_not_send_fails_the_cell(
+    http: aiohttp.ClientSession, server: GetServer, tmp_path: Path
+) -> None:
+    plan = Plan(name="test", time_scale=2)
+
+    def fleet(url: str) -> Fleet:
+        return Fleet(plan, http, tmp_path, [], {"sse": url})
+
+    with running_server("sse", "--heartbeat", "7.5") as beating:
+        assert (await fleet(beating.url).endpoint(Cell(transport="sse", heartbeat=15))).url == beating.url
+        with pytest.raises(PartDied, match=r"wants a heartbeat every 2\.5 s; .* sends one every 7\.5 s"):
+            await fleet(beating.url).endpoint(Cell(transport="sse", heartbeat=5))
+    with pytest.raises(PartDied, match=r"wants a heartbeat every 2\.5 s; .* sends none"):
+        await fleet(server("sse").url).endpoint(Cell(transport="sse", heartbeat=5))
+    await fleet(server("sse").url).endpoint(Cell(transport="sse"))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are pinned on Linux only")
+@pytest.mark.parametrize(
+    ("usable", "taken", "servers", "load"),
+    [
+        ([0], {0}, [], []),
+        ([0, 1], set(), [0], [1]),
+        ([0, 1], {0}, [0], [1]),
+        ([0, 1], {1}, [1], [0]),
+        ([0, 1], {0, 1}, [0], [1]),
+        ([0, 1, 2, 3], {0, 1}, [0], [2]),
+        ([2, 3], {0, 1}, [2], [3]),
+    ],
+)
+def test_the_load_keeps_off_the_cores_of_targets(
+    monkeypatch: pytest.MonkeyPatch, usable: list[int], taken: set[int], servers: list[int], load: list[int]
+) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: usable)
+    assert machine.pinning(taken) == {"servers": servers, "load": load}
