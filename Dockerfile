@@ -15,7 +15,8 @@ RUN tools/bin/pip install -q --require-hashes -r requirements/build.txt \
 
 # Tests, headers, translations and the like.
 COPY containers/slim.py containers/
-RUN python3 containers/slim.py /opt/tokenderby
+RUN python3 containers/slim.py /opt/tokenderby \
+ && /opt/tokenderby/bin/python -m compileall -q -j 0 /opt/tokenderby/lib
 
 COPY pyproject.toml README.md LICENSE ./
 COPY servers servers
@@ -24,15 +25,20 @@ COPY bench bench
 RUN tools/bin/pip wheel -q --no-deps --no-build-isolation -w dist . \
  && tools/bin/pip --python /opt/tokenderby/bin/python install -q --no-deps --no-index dist/*.whl \
  && /opt/tokenderby/bin/python -m compileall -q -j 0 /opt/tokenderby/lib
-COPY containers/as_owner.py /opt/tokenderby/bin/as-owner
-RUN chmod 755 /opt/tokenderby/bin/as-owner \
+COPY containers/as_owner.py bin/as-owner
+COPY containers/notebook.sh bin/notebook
+RUN chmod 755 bin/* && cp bin/* /opt/tokenderby/bin/ \
  && cd /opt/tokenderby && ln -s lib/python3*/site-packages/clients clients
 
 
 FROM python:3.13-slim
 COPY --from=build /opt/tokenderby /opt/tokenderby
+COPY result[s] /opt/tokenderby/notebooks/
 # The file system may be read-only: what a program wants to write at home goes to /tmp.
 ENV PATH=/opt/tokenderby/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# No repository in the image: run.json names this commit. Last, because it changes oftenest.
+ARG GIT_COMMIT=
+ENV TOKENDERBY_GIT_COMMIT=$GIT_COMMIT
 WORKDIR /tokenderby
 USER 10001:10001
 ENTRYPOINT ["tokenderby"]
