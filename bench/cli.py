@@ -129,7 +129,10 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Conso
         ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-    return _conclude(folder, ended, console)
+    try:
+        return _conclude(folder, ended, console)
+    except OSError as error:
+        _fail(FAILED, _unreported(folder, error))
 
 
 def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
@@ -175,6 +178,11 @@ def _conclude(folder: RunFolder, run: Run, console: Console) -> int:
     if run.status == "complete":
         link_latest(folder)
     return FAILED if failed else DONE
+
+
+def _unreported(folder: RunFolder, error: OSError) -> str:
+    why = error.strerror or error  # pyarrow's have the one, without the other
+    return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
 
 
 def _report(folder: RunFolder, console: Console) -> None:
@@ -272,6 +280,8 @@ def report(run: str) -> None:
         _report(folder, Console())
     except StoreError as error:
         raise click.UsageError(f"RUN: {error}") from None
+    except OSError as error:
+        _fail(FAILED, _unreported(folder, error))
 
 
 @cli.command()

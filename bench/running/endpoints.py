@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
 from bench.running.processes import Child, PartDied
-from bench.running.targets import Patience, check_redis, check_server
+from bench.running.targets import RETURN_S, Patience, check_redis, check_server
 from servers.service import KEEP_ALIVE_S
 from servers.transport import TRANSPORTS
 
@@ -112,7 +112,7 @@ class Fleet:
     cpus: list[int]
     targets: Mapping[str, str] = field(default_factory=dict)
     redis_url: str | None = None
-    patience: Patience = field(default_factory=lambda: Patience(READY_S))
+    patience: Patience = field(default_factory=lambda: Patience(RETURN_S))
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
     _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
     _locks: defaultdict[object, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

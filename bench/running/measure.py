@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,6 +27,7 @@ from clients.job import Job, JobResult, Load
 from servers.recording import load as load_recording
 from servers.transport import TRANSPORTS
 
+_ROOM_BYTES = 1 << 14
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take
 
 OnProgress = Callable[[int, int], None]
@@ -104,7 +106,7 @@ class CellRunner:
             record.reasons = void_reasons(record, result, self._plan.validity)
             record.status = "void" if record.reasons else "ok"
         except (PartDied, psutil.Error) as error:
-            record.status, record.reasons = "failed", [str(error)]
+            record.status, record.reasons = "failed", [f"{error}{self._full_disk()}"]
             self._discard(record)
         except asyncio.CancelledError:
             self._discard(record)
@@ -147,6 +149,10 @@ class CellRunner:
             raise PartDied(f"{what} died, or was restarted, while the cell ran")
         for what in last.changed(before, server) if last else ():
             self._warn(f"{what} was restarted before block {record.block}, {record.cell}")
+
+    def _full_disk(self) -> str:
+        """Said of every failure on a disk without room, where a process cannot log its own last words."""
+        return "; no space left on the disk" if shutil.disk_usage(self._folder.path).free < _ROOM_BYTES else ""
 
     def _discard(self, record: CellRecord) -> None:
         """Remove what an unfinished cell has written."""

@@ -18,12 +18,16 @@ class PartDied(Exception):
 
 
 class Child:
-    """A process of ours. Its standard error goes to the file `log`, its standard output is `process.stdout`."""
+    """A process of ours. Its standard error goes to the file `log`, its standard output is `process.stdout`.
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    What stands in `log` before `log_begin` is another's.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, log_begin: int) -> None:
         self.name = name
         self.process = process
         self.log = log
+        self._log_begin = log_begin
 
     @classmethod
     async def start(cls, name: str, argv: Sequence[str], log: Path, cpus: Sequence[int] = ()) -> Child:
@@ -31,6 +35,7 @@ class Child:
         pinned = ",".join(map(str, cpus)) or "-"
         tied = [sys.executable, "-m", "bench.running.child", str(os.getpid()), pinned, "--", *argv]
         with log.open("ab") as errors:
+            log_begin = errors.tell()
             process = await asyncio.create_subprocess_exec(
                 *tied,
                 stdin=asyncio.subprocess.PIPE,
@@ -38,7 +43,7 @@ class Child:
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is the runner's to handle, and stragglers can be killed as a group
             )
-        return cls(name, process, log)
+        return cls(name, process, log, log_begin)
 
     @property
     def alive(self) -> bool:
@@ -56,7 +61,7 @@ class Child:
 
     def _last_words(self, lines: int = 3) -> str:
         with contextlib.suppress(OSError):
-            text = self.log.read_bytes()[-4096:].decode("utf-8", "replace")
+            text = self.log.read_bytes()[self._log_begin :][-4096:].decode("utf-8", "replace")
             last = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
             return ": " + " | ".join(last) if last else ""
         return ""

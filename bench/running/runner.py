@@ -20,12 +20,12 @@ from bench.checks import PlanError
 from bench.plan import Plan, parse
 from bench.running import machine
 from bench.running.blocks import schedule
-from bench.running.endpoints import READY_S, Fleet, Server
+from bench.running.endpoints import Fleet, Server
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import Patience, check_server, is_on_this_machine
+from bench.running.targets import RETURN_S, Patience, check_server, is_on_this_machine
 from bench.store import CellRecord, Run, RunFolder, create_run, open_run
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
@@ -126,7 +126,7 @@ def _on_signals(handler: Callable[[], object]) -> Iterator[None]:
 
 async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, display: Display) -> None:
     cells = {cell.key: cell for cell in plan.cells}
-    patience = Patience(READY_S)
+    patience = Patience(RETURN_S)
     (folder.path / "logs").mkdir(exist_ok=True)
     (folder.path / "cells").mkdir(exist_ok=True)
     async with _http() as http:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from bench.running.processes import PartDied
 
+RETURN_S = 10.0  # whoever died and is started again by somebody answers by then
 _ASK_AGAIN_S = 0.5
 _ONE_CLOCK_NS = (
     1_000_000_000  # CLOCK_MONOTONIC of one machine's processes agrees far better, of two machines hardly ever
@@ -57,7 +58,8 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
         async with http.get(f"{url.rstrip('/')}/healthz") as response:
             found = (await response.json(content_type=None)).get("transport") if response.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-        raise NoAnswer(f"no server of ours answers at {url} ({error or type(error).__name__})") from error
+        why = getattr(error, "strerror", None) or error or type(error).__name__
+        raise NoAnswer(f"no server of ours answers at {url} ({why})") from error
     if found != transport:
         raise PartDied(f"the server at {url} says that it is {found or 'none of ours'}")
 

@@ -33,6 +33,8 @@ async def first_line(child: Child) -> str:
 async def test_how_it_died_and_its_last_words(tmp_path: Path) -> None:
     child = await start(tmp_path, "import sys; print('no Redis found', file=sys.stderr); sys.exit(3)")
     assert str(await child.died()) == "the test server died (exit code 3): no Redis found"
+    child = await start(tmp_path, "import sys; sys.exit(4)")
+    assert str(await child.died()) == "the test server died (exit code 4)"  # those of the one before are not its own
 
 
 async def test_a_kill_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -29,6 +30,14 @@ def engine() -> None:
         docker("compose", "version")
     except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
         pytest.exit(f"compose-test: no Docker engine with Compose v2 answers here ({error})", returncode=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The image, built once: what a second worker builds meanwhile is only looked up."""
+    with (tmp_path_factory.getbasetemp().parent / "compose-build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Compose("tokenderby-test", {})("build", timeout_s=600)
 
 
 @pytest.fixture

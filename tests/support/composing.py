@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +36,23 @@ class Compose:
         assert not check or done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    @property
+    def results(self) -> Path:
+        """The folder that runs go to."""
+        return Path(self.environment["RESULTS"])
+
     def container(self, service: str) -> str:
         """The id of a service's container, running or not."""
         return self("ps", "--all", "--quiet", service).strip()
+
+    def said(self, service: str) -> str:
+        """What a service has printed."""
+        return self("logs", "--no-log-prefix", service)
+
+    def finished(self) -> set[tuple[int, str]]:
+        """Block and name of each cell that the bench service has called finished, and not failed."""
+        lines = re.findall(r"\[\d+/\d+\] block (\d+)  (.+?): (?:ok|void)\b", self.said("bench"))
+        return {(int(block), cell) for block, cell in lines}
 
     def ended(self, service: str, timeout_s: float) -> int:
         """Wait for a container's end; its exit code."""
@@ -47,7 +64,7 @@ class Compose:
 
     def only_run(self) -> tuple[RunFolder, Run]:
         """The one run in the results folder."""
-        (path,) = Path(self.environment["RESULTS"]).glob("*Z-*")
+        (path,) = self.results.glob("*Z-*")
         return RunFolder(path), RunFolder(path).load()
 
 
@@ -56,3 +73,11 @@ def docker(*words: str, timeout_s: float = 60) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def until(happened: Callable[[], object], timeout_s: float = 60) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
