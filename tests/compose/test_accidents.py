@@ -15,7 +15,7 @@ from support.composing import ROOT, Compose, docker, until
 
 from bench.store import Run, RunFolder
 
-pytestmark = [pytest.mark.compose, pytest.mark.slow, pytest.mark.xdist_group("accidents")]
+pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
 WARMUP_TOKENS = 500  # of one cell of the quick plan, and some
 
@@ -116,7 +116,7 @@ def test_a_full_disk_keeps_what_was_finished(compose: Compose, tmp_path: Path) -
     small = tmp_path / "small.yml"
     small.write_text(SMALL_DISK)
     compose.environment["COMPOSE_FILE"] = f"docker-compose.yml:{small}"
-    compose.environment["RUN_OPTIONS"] = "--blocks 3 --transports sse,chunked --streams 40"
+    compose.environment["RUN_OPTIONS"] = "--blocks 2 --transports sse,chunked --streams 40"
     compose("up", "--detach", "bench", "keeper")
     assert compose.ended("bench", timeout_s=200) == 1
     said = compose.said("bench")

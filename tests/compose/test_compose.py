@@ -25,7 +25,6 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.xdist_group("the plan")  # beside the accidents: it waits most of the time, as they do
 def test_up_runs_the_plan_and_serves_both_pages(compose: Compose) -> None:
     compose.environment["NOTEBOOK_TOKEN"] = "secret"
     compose("up", "--build", "--detach", "--scale", "locust-worker=2", timeout_s=600)
@@ -90,7 +89,6 @@ def check_run(compose: Compose) -> None:
     assert (folder.path.parent / "latest").resolve() == folder.path
 
 
-@pytest.mark.xdist_group("accidents")
 def test_one_service_of_a_fresh_clone_builds_the_image_and_a_second_up_builds_nothing(
     compose: Compose, tmp_path: Path
 ) -> None:
