@@ -33,7 +33,7 @@ RUN chmod 755 bin/* && cp bin/* /opt/tokenderby/bin/ \
 
 FROM python:3.13-slim
 COPY --from=build /opt/tokenderby /opt/tokenderby
-COPY result[s] /opt/tokenderby/notebooks/
+COPY results/review.ipynb /opt/tokenderby/
 # The file system may be read-only: what a program wants to write at home goes to /tmp.
 ENV PATH=/opt/tokenderby/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # No repository in the image: run.json names this commit. Last, because it changes oftenest.

@@ -84,8 +84,19 @@ def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
 
 
 async def check_targets(targets: Mapping[str, str], patience_s: float = 0.0) -> None:
-    """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`."""
-    patience = Patience(patience_s)
+    """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`.
+
+    SIGINT and SIGTERM raise KeyboardInterrupt.
+    """
+    work = asyncio.ensure_future(_check_targets(targets, Patience(patience_s)))
+    with _on_signals(work.cancel):
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+async def _check_targets(targets: Mapping[str, str], patience: Patience) -> None:
     async with _http() as http:
         for transport, url in targets.items():
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -126,6 +127,16 @@ def test_a_server_that_runs_already(bench: Bench) -> None:
     assert not (bench.only_run()[0].path / "logs" / "sse.log").exists()  # no server of our own was started
     serving.terminate()
     assert finished(serving).returncode == 0
+
+
+def test_stopped_while_it_waits_for_a_server(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"sse=http://127.0.0.1:{silent.getsockname()[1]}"
+        waiting = bench.start("run", bench.plan(), "--target", url, "--target-wait", "60")
+        silent.accept()[0].close()
+        waiting.send_signal(signal.SIGTERM)
+        done = finished(waiting)
+    assert (done.returncode, done.stderr.strip()) == (130, "tokenderby: interrupted")
 
 
 def test_void_cells_say_why_and_are_no_error(bench: Bench) -> None:
