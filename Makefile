@@ -31,7 +31,7 @@ test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
 
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
-	$(BIN)/python -m pytest -m compose -n 2 --dist loadfile tests/compose
+	$(BIN)/python -m pytest -m compose -n 3 --dist loadfile tests/compose
 
 check: $(VENV)/.dev  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
