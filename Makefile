@@ -27,8 +27,9 @@ dev: $(VENV)/.dev  ## the same with Locust, JupyterLab and what the tests need
 bench: setup  ## run the quick plan: prints the table and the path of the report (under 3 minutes)
 	$(BIN)/tokenderby run quick
 
+# Two at a time, by file: most of a test's time is waiting.
 test: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
 	$(BIN)/python -m pytest -m compose -n 3 --dist loadfile tests/compose

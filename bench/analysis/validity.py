@@ -135,7 +135,7 @@ def _shifts_ms(group: Group) -> list[float]:
     """Per block: median first-token overhead of the last third of the messages minus that of the first third."""
     shifts = []
     for _, messages in group.messages.groupby("block"):
-        overhead = messages.sort_values("intended_start_ns")["ttft_overhead_ms"]
+        overhead = messages[messages["completed"]].sort_values("intended_start_ns")["ttft_overhead_ms"]
         third = len(overhead) // 3
         if third:
             shifts.append(float(overhead.iloc[-third:].median() - overhead.iloc[:third].median()))

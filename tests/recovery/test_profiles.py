@@ -50,8 +50,13 @@ class Case:
 
     @property
     def cuts(self) -> int:
-        """Connections that a behaviour ended in the middle of something."""
-        return sum(connection.ended_by not in NOT_CUT for connection in self.connections)
+        """Connections that a behaviour ended in the middle of the message.
+
+        A WebSocket that is still open behind the end message may be cut as well, before its user gets round to closing it.
+        """
+        end_ns = self.record.end_ns or float("inf")
+        cut = (c for c in self.connections if c.ended_by not in NOT_CUT)
+        return sum(c.start_ns + 1e9 * c.ended_at_s < end_ns for c in cut)
 
     @property
     def counts_right(self) -> bool:
