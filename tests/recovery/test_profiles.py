@@ -52,7 +52,7 @@ class Case:
     def cuts(self) -> int:
         """Connections that a behaviour ended in the middle of the message.
 
-        A WebSocket that is still open behind the end message may be cut as well, before its user gets round to closing it.
+        A WebSocket that is still open behind the end message may be cut as well, before its user closes it.
         """
         end_ns = self.record.end_ns or float("inf")
         cut = (c for c in self.connections if c.ended_by not in NOT_CUT)
