@@ -28,7 +28,7 @@ from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.analysis.wording import number
 from bench.store import Run, RunFolder, replace_file
 
-MAX_PROFILES = 7  # side by side in the terminal
+_WAY_WIDTH, _SQUARE_WIDTH = 32, 11  # of the survival map in the terminal
 MAX_LINES = 12  # of void cells in the terminal; the page has all
 
 
@@ -90,17 +90,18 @@ def _print_survival(measured: Measurements, console: Console) -> None:
     maps = survival_maps(measured)
     for each in maps:
         console.print(Text(f"Messages complete: {each.situation.title}", style="bold"))
-        for first in range(0, len(each.profiles), MAX_PROFILES):
-            console.print(_survival_table(each, each.profiles[first : first + MAX_PROFILES]))
+        at_once = max(1, (console.width - _WAY_WIDTH) // _SQUARE_WIDTH)
+        for first in range(0, len(each.profiles), at_once):
+            console.print(_survival_table(each, each.profiles[first : first + at_once]))
     for text in (*(found.sentence for found in advice(maps)), *(alarm.sentence for alarm in alarms(measured))):
         console.print(Padding(Text(text), (0, 0, 0, 2)))
 
 
 def _survival_table(each: SurvivalMap, profiles: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", min_width=24)
+    table.add_column("", min_width=_WAY_WIDTH - 2)
     for profile in profiles:
-        table.add_column(Text(profile), justify="right", overflow="fold", max_width=10)
+        table.add_column(Text(profile), justify="right", overflow="fold", max_width=_SQUARE_WIDTH - 1)
     for way in each.ways:
         table.add_row(Text(way.title), *(_square(each.spot(way, profile)) for profile in profiles))
     return table
