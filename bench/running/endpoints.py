@@ -216,9 +216,7 @@ class Fleet:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
         if cell.heartbeat:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
-        if (
-            self.plan.time_scale != 1
-        ):  # a server's own patience with idle connections is one of the times that race here
+        if self.plan.time_scale != 1:  # its own patience with idle connections races a proxy's
             argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
         if recording := self.plan.stream_of(cell).get("recording"):
             argv += ["--recording", recording]
