@@ -18,7 +18,7 @@ from clients.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
 from servers.stream import Schedule
 
-STALL_NS = 100_000_000  # below this people take a response as immediate (docs/metrics.md)
+STALL_NS = 100_000_000  # a token so much later than the model's pace is a stall (docs/metrics.md)
 
 
 class Ledger:

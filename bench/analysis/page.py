@@ -125,18 +125,19 @@ def speed_table(groups: Sequence[Group]) -> Table:
     return Table("Speed", [("messages", ""), *_headings(_SPEED)], rows)
 
 
-def cost_table(groups: Sequence[Group]) -> Table:
+def cost_table(groups: Sequence[Group], columns: Sequence[str] = _COST) -> Table:
     """What it cost, and what went missing."""
-    rows = [_row(g, [(count(int(g.messages[e].sum())), "") for e in _EVENTS], _COST) for g in groups]
-    return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(_COST)], rows)
+    rows = [_row(g, [(count(int(g.messages[e].sum())), "") for e in _EVENTS], columns) for g in groups]
+    return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(columns)], rows)
 
 
 def tables(measured: Measurements) -> list[Table]:
-    """Those that have something to say: speed only where cells had the machine to themselves."""
+    """Those that have something to say: speed and CPU only where cells had the machine to themselves."""
     groups = measured.groups
-    found = [cost_table(groups), drops_table(groups)]
     if measured.cells_at_once == 1:
-        found = [speed_table(groups), stage_table(groups), *found]
+        found = [speed_table(groups), stage_table(groups), cost_table(groups), drops_table(groups)]
+    else:
+        found = [cost_table(groups, [c for c in _COST if "cpu" not in c]), drops_table(groups)]
     return [table for table in found if table.rows]
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats, Ints
 from bench.store import Run, RunFolder, StoreError
+from clients.ledger import STALL_NS
 
-STALL_NS = 100_000_000  # a token that is so much later after its predecessor than the model made it: a stall
 BATCH_ROWS = 1 << 19
 TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "sent_ns", "received_ns", "read")
 _NEEDED = (

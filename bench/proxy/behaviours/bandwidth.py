@@ -37,6 +37,8 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
 
 
 class BandwidthStage(DelayingStage):
+    """Lets pieces go on at the rate, one after the other."""
+
     def __init__(self, rule: Bandwidth, chain: Chain) -> None:
         super().__init__(rule, chain, rule.way)
         self._bytes_per_s = rule.rate_kbit * 125

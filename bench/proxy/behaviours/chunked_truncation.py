@@ -40,6 +40,8 @@ class ChunkedTruncation(Rule, frozen=True, kw_only=True):
 
 
 class ChunkedTruncationStage(Stage):
+    """Counts the chunks of a response, and ends it at the named place."""
+
     http = True
 
     def __init__(self, rule: ChunkedTruncation, chain: Chain) -> None:

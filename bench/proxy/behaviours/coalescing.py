@@ -40,6 +40,8 @@ class Coalescing(Rule, frozen=True, kw_only=True):
 
 
 class CoalescingStage(Stage):
+    """Collects small pieces until the time is over or enough are there."""
+
     def __init__(self, rule: Coalescing, chain: Chain) -> None:
         super().__init__(rule, chain)
         self.http = rule.scope == "response"

@@ -62,6 +62,8 @@ class Cut(Rule, frozen=True, kw_only=True):
 
 
 class CutStage(Stage):
+    """Counts bytes or waits for the time, then ends the connection."""
+
     def __init__(self, rule: Cut, chain: Chain, draw: random.Random) -> None:
         super().__init__(rule, chain)
         self.http = rule.since == "response"

@@ -28,6 +28,8 @@ class FirstByteTimeout(Rule, frozen=True, kw_only=True):
 
 
 class FirstByteTimeoutStage(Stage):
+    """Waits for each response to begin."""
+
     http = True
 
     def __init__(self, rule: FirstByteTimeout, chain: Chain) -> None:

@@ -37,6 +37,8 @@ class GzipHoldback(Rule, frozen=True, kw_only=True):
 
 
 class GzipHoldbackStage(Stage):
+    """Compresses a response, and passes on what the compressor puts out."""
+
     http = True
 
     def __init__(self, rule: GzipHoldback, chain: Chain) -> None:

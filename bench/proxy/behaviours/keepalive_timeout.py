@@ -28,6 +28,8 @@ class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
 
 
 class KeepaliveTimeoutStage(Stage):
+    """Waits for the next request, from the end of each response."""
+
     http = True
 
     def __init__(self, rule: KeepaliveTimeout, chain: Chain) -> None:

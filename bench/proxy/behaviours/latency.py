@@ -33,6 +33,8 @@ class Latency(Rule, frozen=True, kw_only=True):
 
 
 class LatencyStage(DelayingStage):
+    """Delays every piece, in order."""
+
     def __init__(self, rule: Latency, chain: Chain, draw: random.Random) -> None:
         super().__init__(rule, chain, rule.way)
         self._rule = rule

@@ -30,6 +30,8 @@ class MaxAge(Rule, frozen=True, kw_only=True):
 
 
 class MaxAgeStage(Stage):
+    """Marks the first response after the age as the last."""
+
     http = True
 
     def __init__(self, rule: MaxAge, chain: Chain) -> None:

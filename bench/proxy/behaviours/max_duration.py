@@ -39,6 +39,8 @@ class MaxDuration(Rule, frozen=True, kw_only=True):
 
 
 class MaxDurationStage(Stage):
+    """Ends what it measures when the time is over, however active."""
+
     def __init__(self, rule: MaxDuration, chain: Chain) -> None:
         super().__init__(rule, chain)
         self.http = rule.scope != "connection" or rule.status is not None

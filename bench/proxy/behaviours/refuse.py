@@ -37,6 +37,8 @@ class Refuse(Rule, frozen=True, kw_only=True):
 
 
 class RefuseStage(Stage):
+    """Draws once whether to turn a connection or request away."""
+
     def __init__(self, rule: Refuse, chain: Chain, draw: random.Random) -> None:
         super().__init__(rule, chain)
         self.http = rule.mode == "status"

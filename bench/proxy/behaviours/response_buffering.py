@@ -55,6 +55,8 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
 
 
 class ResponseBufferingStage(Stage):
+    """Holds each response back as the rule says."""
+
     http = True
 
     def __init__(self, rule: ResponseBuffering, chain: Chain) -> None:

@@ -36,6 +36,8 @@ class Slicing(Rule, frozen=True, kw_only=True):
 
 
 class SlicingStage(DelayingStage):
+    """Cuts what passes into pieces, and delays each."""
+
     def __init__(self, rule: Slicing, chain: Chain, draw: random.Random) -> None:
         super().__init__(rule, chain, rule.way)
         self._rule = rule

@@ -26,6 +26,8 @@ class SlowClose(Rule, frozen=True, kw_only=True):
 
 
 class SlowCloseStage(DelayingStage):
+    """Passes bytes on at once, and a FIN late."""
+
     def __init__(self, rule: SlowClose, chain: Chain) -> None:
         super().__init__(rule, chain, rule.way)
         self._close_delay_s = rule.close_delay_s

@@ -30,6 +30,8 @@ class Unreachable(Rule, frozen=True, kw_only=True):
 
 
 class UnreachableStage(Stage):
+    """Answers while there is no server."""
+
     http = True
 
     def __init__(self, rule: Unreachable, chain: Chain) -> None:

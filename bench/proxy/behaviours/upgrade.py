@@ -31,6 +31,8 @@ class Upgrade(Rule, frozen=True, kw_only=True):
 
 
 class UpgradeStage(Stage):
+    """Refuses an upgrade, or passes the request on as a plain one."""
+
     http = True
 
     def __init__(self, rule: Upgrade, chain: Chain) -> None:

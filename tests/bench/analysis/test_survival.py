@@ -184,6 +184,7 @@ def test_the_page_and_the_terminal_show_the_map_and_no_speed(run: RunBuilder) ->
     assert "What survived" in html
     assert "Drops, and coming back" in html
     assert "Time to first token" not in html, "cells ran side by side"
+    assert "CPU µs" not in html
     assert {path.stem for path in folder.charts_path.iterdir()} == {"survival", "recovery_cost"}
     console = Console(width=100, record=True, file=io.StringIO())
     print_summary(summary, console)
