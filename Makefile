@@ -27,9 +27,10 @@ dev: $(VENV)/.dev  ## the same with Locust, JupyterLab and what the tests need
 bench: setup  ## run the quick plan: prints the table and the path of the report (under 3 minutes)
 	$(BIN)/tokenderby run quick
 
-# Two at a time, by file: most of a test's time is waiting.
+# Two at a time, by file, since most of a test's time is waiting; then those that set two programs' clocks side by side.
 test: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not compose and not alone'
+	$(BIN)/python -m pytest -m alone
 
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
 	$(BIN)/python -m pytest -m compose -n 3 --dist loadfile tests/compose

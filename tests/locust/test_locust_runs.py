@@ -21,6 +21,7 @@ from bench.analysis.report import summarize
 from bench.store import RunFolder, open_run
 
 TRANSPORTS = ("polling", "websocket", "chunked", "sse")
+pytestmark = pytest.mark.alone
 SHORT = ("--stream-profile", "fast", "--stream-parameters", "tokens=30", "--think-time", "0.2")
 _COUNTERS = ("requests", "streams_completed", "tokens_sent")
 

@@ -43,6 +43,7 @@ def installed(name: str) -> bool:
         return False
 
 
+pytestmark = pytest.mark.alone
 kinds = pytest.mark.parametrize(
     "name",
     [
