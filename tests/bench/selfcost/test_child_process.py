@@ -103,16 +103,23 @@ def test_whatever_it_started_ends_with_it(program: Callable[[str], str]) -> None
     assert gone(kid)
 
 
-def test_a_farewell_after_sigterm_can_be_read(program: Callable[[str], str]) -> None:
+def test_a_farewell_after_sigterm_can_be_read_and_is_not_cut_short(
+    program: Callable[[str], str], tmp_path: Path
+) -> None:
     name = program(
-        "import signal, sys\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('{\"bye\": 1}', flush=True), sys.exit()))\n"
-        "print('{}', flush=True)\nsignal.pause()"
+        "import pathlib, signal, sys, time\n"
+        "def end(number, _):\n"
+        "    signal.signal(number, signal.SIG_DFL)  # another one would be deadly\n"
+        "    print('{\"bye\": 1}', flush=True); time.sleep(0.3); pathlib.Path(sys.argv[1]).touch(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('{}', flush=True); signal.pause()"
     )
-    with running(name) as child:
+    last_deed = tmp_path / "done"
+    with running(name, str(last_deed)) as child:
         child.line()
         child.terminate()
         assert child.line() == {"bye": 1}
+    assert last_deed.exists()
 
 
 def test_under_the_profiler_it_leaves_what_it_spent_where(program: Callable[[str], str], tmp_path: Path) -> None:
