@@ -7,6 +7,7 @@ from clients.core.session import Script, Session
 from clients.core.websocket import WebSocketConnection
 from clients.errors import ClientFailure, NotTheFormat, refused
 from clients.exchange import Exchange
+from clients.ledger import Ledger
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.websocket.wire import decode
 
@@ -27,13 +28,18 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     connection.send(exchange.body())
     yield from session.wait_for_news()
     exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
-    while True:
-        failure = _enter(session, exchange, connection)
-        if exchange.ledger.end is not None:
-            return
-        if failure is not None:
-            raise failure
-        yield from session.wait_for_news()
+    inflow = _Inflow(session, exchange.ledger, connection)
+    if session.is_read:
+        inflow()
+    session.on_read = inflow
+    try:
+        while exchange.ledger.end is None:
+            failure = inflow.failure or connection.failure
+            if failure is not None:
+                raise failure
+            yield from session.wait_for_news()
+    finally:
+        session.on_read = None
 
 
 def _open(session: Session, exchange: Exchange) -> Script[WebSocketConnection]:
@@ -45,17 +51,27 @@ def _open(session: Session, exchange: Exchange) -> Script[WebSocketConnection]:
     return connection
 
 
-def _enter(session: Session, exchange: Exchange, connection: WebSocketConnection) -> ClientFailure | None:
-    """Enter what one read brought; why nothing more will come, if so."""
-    found: list[TokenMessage | EndMessage] = []
-    failure: ClientFailure | None = None
-    for message in connection.take():
-        try:
-            found.append(decode(message))  # type: ignore[arg-type]  # bytes or bytearray
-        except ProtocolError as error:
-            told = decode_error(bytes(message))
-            failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
-            break
-    if session.is_read:
-        exchange.ledger.add(found, session.now_ns)
-    return failure or connection.failure
+class _Inflow:
+    """Each read's messages, decoded and entered where it was made; true when the script has to look."""
+
+    def __init__(self, session: Session, ledger: Ledger, connection: WebSocketConnection) -> None:
+        self.failure: ClientFailure | None = None
+        self._session, self._ledger, self._connection = session, ledger, connection
+
+    def __call__(self) -> bool:
+        connection = self._connection
+        found: list[TokenMessage | EndMessage] = []
+        for message in connection.take():
+            try:
+                found.append(decode(message))  # type: ignore[arg-type]  # bytes or bytearray
+            except ProtocolError as error:
+                told = decode_error(bytes(message))
+                self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
+                break
+        self._ledger.add(found, self._session.now_ns)
+        return (
+            self._ledger.end is not None
+            or self.failure is not None
+            or connection.failure is not None
+            or connection.has_to_send
+        )

@@ -52,8 +52,10 @@ class Response:
         self.is_fit = True  # whether its connection may be used again
         self.failure: ClientFailure | None = None
         self.surplus = b""  # what followed the head of a 101: the bytes of the other protocol
-        self._parser = HttpResponseParser(self)
         self._body: list[bytes] = []
+        self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
+        self._last_part: int | None = None  # what follows this part is another response's
+        self._parser = HttpResponseParser(self)
         self._head_bytes = 0
         self._unpack: _Unpacker | None = None
 
@@ -84,15 +86,11 @@ class Response:
         if coding not in _UNPACKED:
             self._unpack = _Unpacker(coding)
 
-    def on_body(self, data: bytes) -> None:
-        """A part of the body."""
-        if not self.is_complete:
-            self._body.append(data)
-
     def on_message_complete(self) -> None:
         """The response is complete (an interim one ends like any other)."""
         if self.has_head and not self.is_complete:
             self.is_complete = True
+            self._last_part = len(self._body)
             self.is_fit = self.is_fit and self._parser.should_keep_alive()
 
     # What its connection tells it.
@@ -131,9 +129,12 @@ class Response:
 
     def take(self) -> bytes:
         """The body's bytes that have come since the last time, unpacked. Raises NotTheFormat."""
-        parts, self._body = self._body, []
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        return self._unpack(data) if self._unpack is not None else data
+        body = self._body
+        data = body[0] if len(body) == 1 == (self._last_part or 1) else b"".join(body[: self._last_part])
+        body.clear()
+        if self._last_part is not None:
+            self._last_part = 0
+        return data if self._unpack is None else self._unpack(data)
 
     @property
     def content_type(self) -> str:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from clients.core.http1 import MAX_BODY_BYTES, HttpConnection, Request, Response
 from clients.core.session import Script, Session
-from clients.errors import NotTheFormat, RequestRefused, seconds
+from clients.errors import ClientFailure, NotTheFormat, RequestRefused, seconds
 from clients.exchange import Exchange
+from clients.ledger import Ledger
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 
 LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up
@@ -117,22 +118,47 @@ def stream(session: Session, exchange: Exchange, request: Request, decoder: Deco
 
 def _enter(session: Session, exchange: Exchange, response: Response, decoder: Decoder) -> Script[None]:
     ledger = exchange.ledger
-    take, feed, add = response.take, decoder.feed, ledger.add
-    while True:
-        if data := take():
-            try:
-                found = feed(data)
-            except ProtocolError as error:
-                add(error.messages, session.now_ns)
-                raise NotTheFormat(str(error)) from error
-            add(found, session.now_ns)
-        if response.is_complete:
-            return
-        if response.failure is not None:
-            raise response.failure
-        if ledger.end is None:
-            yield from session.wait_for_news()
-        elif session.now_ns < ledger.end_ns + LINGER_NS:
-            yield ledger.end_ns + LINGER_NS
-        else:
-            return
+    inflow = _Inflow(session, ledger, response, decoder)
+    inflow()  # what came with the head
+    session.on_read = inflow
+    try:
+        while not response.is_complete:
+            failure = inflow.failure or response.failure
+            if failure is not None:
+                raise failure
+            if ledger.end is None:
+                yield from session.wait_for_news()
+            elif session.now_ns < ledger.end_ns + LINGER_NS:
+                yield ledger.end_ns + LINGER_NS
+            else:
+                return
+        if inflow.failure is not None:
+            raise inflow.failure
+    finally:
+        session.on_read = None
+
+
+class _Inflow:
+    """Each read of a streamed body, decoded and entered where it was made; true when the script has to look."""
+
+    def __init__(self, session: Session, ledger: Ledger, response: Response, decoder: Decoder) -> None:
+        self.failure: ClientFailure | None = None
+        self._session, self._ledger, self._response = session, ledger, response
+        self._take, self._feed, self._add = response.take, decoder.feed, ledger.add
+
+    def __call__(self) -> bool:
+        try:
+            if data := self._take():
+                self._add(self._feed(data), self._session.now_ns)
+        except ProtocolError as error:
+            self._add(error.messages, self._session.now_ns)
+            self.failure = NotTheFormat(str(error))
+        except NotTheFormat as error:
+            self.failure = error
+        response = self._response
+        return (
+            response.is_complete
+            or self._ledger.end is not None
+            or self.failure is not None
+            or response.failure is not None
+        )

@@ -78,6 +78,9 @@ class Session:
         self.now_ns = 0  # of the event that is being worked on
         self.heard_ns = 0  # since when there is silence
         self.connection: Connection | None = None  # kept when it has ended, until the next is opened
+        # While an answer streams, each read goes here and not through the script, which costs more than all the rest;
+        # true means that the script has to look.
+        self.on_read: Callable[[], bool] | None = None
         self.setup = SetupTimes()
         self.actions: list[Action | bytes] = []
         self.wake_ns = self.armed_ns = NEVER_NS
@@ -123,9 +126,10 @@ class Session:
         self.now_ns = self.heard_ns = read_ns
         if self._tls is not None:
             data = self._decrypted(data)
-        connection = self.connection
-        if connection is not None and data:
-            connection.receive(data)
+        if self.connection is not None and data:
+            self.connection.receive(data)
+        if self.on_read is not None and not self.on_read():
+            return False
         self._resume()
         return not self.is_busy or bool(self.actions) or self.wake_ns < self.armed_ns
 

@@ -32,6 +32,7 @@ class WebSocketConnection:
         self._messages: list[bytes | bytearray] = []
         self._parts: list[bytes] = []  # of a fragmented message
         self._is_leaving = False
+        self.has_to_send = False  # without having been asked to
 
     def upgrade(self) -> Request:
         """The request that opens the connection."""
@@ -71,6 +72,8 @@ class WebSocketConnection:
                 self._add(event)
             elif event.opcode is Opcode.CLOSE:
                 self.failure = _closed(bytes(event.data))
+            else:
+                self.has_to_send = True  # a pong, if it was a ping
         if self.failure is None and not self._is_leaving and protocol.close_expected():
             protocol.receive_eof()  # websockets has given the connection up; only now does it say why
             self.failure = NotTheFormat(str(protocol.close_exc))
@@ -91,6 +94,7 @@ class WebSocketConnection:
 
     def data_to_send(self) -> list[bytes]:
         """Frames on their way: messages, pongs, the reply to a Close."""
+        self.has_to_send = False
         return [data for data in self._protocol.data_to_send() if data]
 
     def say_goodbye(self) -> bool:
