@@ -139,9 +139,10 @@ def measure(folder: RunFolder) -> Measurements:
     messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
     messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
     valid = messages[_in_valid_cells(run, messages)]
-    # An answer asked for again starts from nothing, but the tokens of the first one were received all the same.
+    # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
+    # after a drop with `restart`, and with `resume` where the server had lost the stream.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
-    wrong = (surplus < 0) | ((surplus > 0) & (valid["recovery"].to_numpy() != "restart"))
+    wrong = (surplus < 0) | (surplus > valid["tokens_discarded"].to_numpy())
     return Measurements(
         run=run,
         groups=[_group(key, run, valid, counts) for key in keys],

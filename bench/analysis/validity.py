@@ -175,7 +175,8 @@ def _clocks(measured: Measurements) -> Iterator[Doubt]:
         )
         yield Doubt("clocks", "warning", text)
     if measured.early_tokens:
-        text = f"{count(measured.early_tokens)} tokens came before they were due: the clocks do not agree."
+        early = count(measured.early_tokens)
+        text = f"{early} tokens came before they were due: the clocks do not agree, or the server is early."
         yield Doubt("early tokens", "warning", text)
 
 
@@ -191,7 +192,10 @@ def _scaled(measured: Measurements) -> Iterator[Doubt]:
 
 def _books(measured: Measurements) -> Iterator[Doubt]:
     if measured.ledger_errors:
-        text = f"{measured.ledger_errors} messages have other tokens recorded than counted: a fault of the harness."
+        text = (
+            f"{measured.ledger_errors} messages have other tokens in tokens.parquet than streams.parquet counts: the "
+            "tables do not belong together, or the harness has a fault."
+        )
         yield Doubt("books", "warning", text)
 
 

@@ -116,6 +116,23 @@ def test_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
         measure(folder)
 
 
+@pytest.mark.parametrize("recovery", ["resume", "restart"])
+def test_tokens_of_an_answer_that_was_thrown_away_accuse_nobody(tmp_path: Path, recovery: str) -> None:
+    """Two tokens came, the server lost the stream, the client asked anew, got one, and ran out of time."""
+    facts: dict[str, object] = {"tokens_discarded": 2, "tokens_received": 1, "tokens_lost": 2, "tokens_duplicated": 1}
+    anew = Message([(1, 2), (2, 3)], expected=3, outcome="timeout", facts={**facts, "drops": 1})
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [anew], recovery=recovery, profile="nginx")
+    assert measure(run.write()).ledger_errors == 0
+
+
+def test_tokens_that_were_never_thrown_away_do_not_add_up(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    surplus = {"tokens_received": 1, "tokens_lost": 2}
+    run.cell("sse", 1, [Message([(1, 2), (2, 3)], 3, "timeout", facts=surplus)], recovery="restart")
+    assert measure(run.write()).ledger_errors == 1
+
+
 def test_tokens_that_do_not_add_up_are_a_doubt(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     run.cell("sse", 1, [GOOD, Message([(1, 2)], expected=2, facts={"tokens_lost": 0})])
