@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass, field
 
 from clients.errors import ClientFailure, NoConnection, RequestRefused
@@ -17,7 +18,14 @@ from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"
 _NOT_FOUND = 404
-_GATEWAY_TIMEOUTS = (504, 524)  # the refusals behind which a server is at work
+
+# Which refusals leave a model at work (RFC 9110 §15.5-15.6). A gateway's own word for it is 504 (Cloudflare: 524), but
+# Envoy says 408 when its limit is over, Heroku, Front Door and Envoy 503, Traefik 502. The same statuses stand for a
+# server that nobody reached; that is known at once, while a limit takes its time.
+_GATEWAY_TIMEOUTS = frozenset({504, 524})
+_AMBIGUOUS = frozenset({408, 500, 502, 503, 520, 521, 522, 523})
+_AT_ONCE_NS = 200_000_000
+_SERVERS_OWN = re.compile(r"[a-z_]+: ")  # the error message of docs/wire-format.md, as clients put it: "busy: …"
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Exchange:
         if failure.is_drop or (isinstance(failure, NoConnection) and self._reached and not self._out):
             self._note_drop(failure, now_ns)
         self._out = True
-        self._reached = self._reached or (self._asked and not _turned_away(failure))
+        self._reached = self._reached or (self._asked and leaves_at_work(failure, now_ns - self._begun_ns))
         self._stream_lost = self._is_unknown(failure)
         chance = random.random()
         delay_s = self.policy.delay_s(failure, self._fruitless, chance, self.retry_s, stream_lost=self._stream_lost)
@@ -128,7 +136,8 @@ class Exchange:
         record = self.record
         self.ledger.settle(record, self.question.schedule, failure)
         if record.outcome is not Outcome.OK:
-            self._reached = self._reached or (self._asked and failure is not None and not _turned_away(failure))
+            # A refusal has been judged by `end_attempt`, which knew when it came.
+            self._reached = self._reached or (self._asked and failure is not None and leaves_at_work(failure, 0))
             self._count_wasted(record.tokens_lost)
         return record
 
@@ -150,8 +159,16 @@ class Exchange:
         self.record.tokens_wasted += tokens if self._reached else 0
 
 
-def _turned_away(failure: ClientFailure) -> bool:
-    """Whether the question surely reached no model."""
-    return isinstance(failure, NoConnection) or (
-        isinstance(failure, RequestRefused) and failure.status not in _GATEWAY_TIMEOUTS
-    )
+def leaves_at_work(failure: ClientFailure, waited_ns: int) -> bool:
+    """Whether a model may be at work on a question that was sent, and that failed after `waited_ns`.
+
+    It is not where no connection was opened, and not behind a refusal: the server's own, or an intermediary's that came
+    at once. A refusal that took its time is an intermediary that has waited for a server. Nobody can know behind a
+    black hole, or when an intermediary that reached nobody tried for long; then it is counted.
+    """
+    if isinstance(failure, NoConnection):
+        return False
+    if not isinstance(failure, RequestRefused) or failure.status in _GATEWAY_TIMEOUTS:
+        return True
+    own = _SERVERS_OWN.match(str(failure.args[0])) or failure.how.startswith("error ")  # as a WebSocket's message
+    return failure.status in _AMBIGUOUS and not own and waited_ns > _AT_ONCE_NS
