@@ -17,7 +17,7 @@ from locust.exception import StopUser
 
 from clients.locusts import tab
 from clients.locusts.asking import GeventClient
-from clients.locusts.events import fire_events
+from clients.locusts.events import fire_events, rows_of
 from clients.locusts.http import ChunkedClient, PollingClient, SseClient
 from clients.locusts.options import OptionError, add_arguments
 from clients.locusts.station import Station
@@ -56,7 +56,7 @@ class StreamUser(User):
             self.load.add(self.transport, record)
         self.next_ns = ended_ns + round(self.load.options.think_s * 1e9)
         self.question = self.load.question(self.transport, self.next_ns)  # now: it takes time that TTFT would show
-        fire_events(self.environment.events.request.fire, self.transport, record, self.client.response_ms, ended_ns)
+        fire_events(rows_of(self.environment), self.transport, record, self.client.response_ms, ended_ns)
 
     def on_stop(self) -> None:
         """Close the connection."""

@@ -25,6 +25,7 @@ from bench.analysis import histogram
 from bench.analysis.estimators import Floats
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.heatmaps import recovery_cost, survival
+from bench.analysis.knee import knee_curve
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.wording import listed, number
 from servers.transport import TRANSPORTS
@@ -324,6 +325,15 @@ def cpu(measured: Measurements) -> Figure | None:
 
 
 CHARTS = (
+    Chart(
+        "knee",
+        "How many users until the delay breaks",
+        "Flat is good; the knee is the last step before a line crosses the limit, or messages are lost.",
+        "The p99 token delay of the ten seconds at the end of each step, by transport. A failed message's tokens are "
+        "infinitely late.",
+        knee_curve,
+        speed=False,
+    ),
     Chart(
         "survival",
         "What survived",

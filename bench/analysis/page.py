@@ -16,10 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.analysis import intervals
 from bench.analysis.buffering import alarms
 from bench.analysis.charts import Chart, charted, colour
-from bench.analysis.estimators import MESSAGES_NEEDED
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.intervals import RESAMPLES
+from bench.analysis.knee import knee_of
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.story import Claim
 from bench.analysis.survival import advice, how_noticed, survival_maps, twins
@@ -27,6 +27,7 @@ from bench.analysis.validity import Doubt
 from bench.analysis.verdicts import MIN_BLOCKS, Verdict
 from bench.analysis.wording import count, interval, number
 from bench.store import CellRecord, Run
+from clients.minima import MESSAGES_NEEDED
 
 LOOPBACK = (
     "Clients and servers ran on one machine over the loopback device: no round-trip time, no loss, no TLS, and both "
@@ -100,6 +101,7 @@ def render(
         doubts=doubts,
         questions=_by_question(verdicts),
         claims=claims,
+        knee=knee_of(run),
         needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
         tables=tables(measured),
         advice=[found.sentence for found in advice(survival_maps(measured))],

@@ -20,6 +20,7 @@ from rich.text import Text
 from bench.analysis import charts, page
 from bench.analysis.buffering import alarms
 from bench.analysis.groups import Group, Measurements, measure
+from bench.analysis.knee import knee_of
 from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.story import Claim, claims_in
 from bench.analysis.survival import Spot, SurvivalMap, advice, survival_maps
@@ -75,6 +76,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(_table(summary.measured.groups))
         _print_verdicts(summary.verdicts, console)
     _print_survival(summary.measured, console)
+    if knee := knee_of(summary.run):
+        console.print(Text(knee.sentence, style="bold"))
     for doubt in summary.doubts:
         style = "bold red" if doubt.severity == "warning" else "dim"
         console.print(Text(f"{doubt.severity}: {doubt.text}", style=style))

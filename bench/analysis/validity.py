@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import intervals, student
-from bench.analysis.estimators import MESSAGES_NEEDED
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import lateness_ms
 from bench.analysis.verdicts import MIN_BLOCKS, TOPICS
 from bench.analysis.wording import count, listed, number, times
+from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
 MAX_CPU_SHARE = 0.5  # of all cores; above, cells wait for the processor and not only for their transport

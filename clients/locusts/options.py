@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 from urllib.parse import urlsplit
 
+import msgspec
+
 from clients.client import Settings
 from clients.recovery import Mode, Policy
 from clients.results import variant_words
-from servers.stream import PROFILES, StreamError, StreamSpec
+from servers.stream import PROFILES, StreamError, StreamSpec, build
 
 TRANSPORTS = ("polling", "websocket", "chunked", "sse")
+NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token"})
+"""What the command line and the environment say and the start form may not, whoever fills it in."""
+_SAMPLE_SEEDS = range(3)  # answers looked at for whether any can last for over an hour
 
 
 class OptionError(ValueError):
@@ -106,7 +111,7 @@ def add_arguments(parser: Any) -> None:
     for transport in TRANSPORTS:
         option(f"{transport}-url", "", f"The {transport} server, as http://127.0.0.1:8001")
     option("stream-profile", "hosted", "The simulated model", choices=list(PROFILES))
-    option("stream-parameters", "", "What differs from the profile, as words: tokens=40 gap_ms=5")
+    option("stream-parameters", "", "What differs from the profile, as key=value: tokens=40 gap_ms=5")
     option("poll-interval", 1.0, "Polling: seconds from one poll to the next")
     option("poll-wait", 0.0, "Polling: seconds for which the server may hold a poll (long polling); 0: not at all")
     option("think-time", 1.0, "Seconds between an answer and the next question")
@@ -128,6 +133,32 @@ def add_arguments(parser: Any) -> None:
     option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
 
 
+def address_of(url: str) -> tuple[str, int] | None:
+    """Host and port of an `http://` address; None if it is none."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or 80
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.scheme == "http" and parts.hostname else None
+
+
+def addresses_in(given: Mapping[str, Any], host: str | None) -> frozenset[tuple[str, int]]:
+    """Whom a command line or an environment names as servers: who may be sent their token."""
+    urls = (str(url or "") for url in (*(given[f"{name}_url"] for name in TRANSPORTS), host))
+    return frozenset(address for url in urls if (address := address_of(url)) is not None)
+
+
+def check_token(options: Options, trusted: Collection[tuple[str, int]]) -> None:
+    """The servers' token goes to `trusted` alone. Raises OptionError where it would go elsewhere."""
+    for name, url in options.urls.items():
+        if options.auth_token and address_of(url) not in trusted:
+            raise OptionError(
+                f"--{name}-url: {url!r} was not named when Locust was started, so it is not sent the servers' token; "
+                f"takes a server of the command line or of TOKENDERBY_{name.upper()}_URL"
+            )
+
+
 def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> dict[str, str]:
     urls = {name: str(given[f"{name}_url"] or "").strip() for name in transports}
     if len(transports) == 1 and host:
@@ -138,8 +169,7 @@ def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...
                 f"--{name}-url: not given, but there are users of {name}; takes the server's address, as "
                 f"http://127.0.0.1:8001 (or set TOKENDERBY_{name.upper()}_URL, or leave the class out)"
             )
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if address_of(url) is None:
             raise OptionError(f"--{name}-url: takes an address as http://127.0.0.1:8001, not {url!r}")
     return {name: url.rstrip("/") for name, url in urls.items()}
 
@@ -154,11 +184,20 @@ def _stream(given: Mapping[str, Any]) -> dict[str, object]:
             table[key] = json.loads(value)
         except ValueError:
             table[key] = value
+    if "recording" in table:
+        raise OptionError("--stream-parameters: recording: only a plan can have one (`tokenderby run`)")
     try:
-        StreamSpec.parse(table)
+        _build_longest(StreamSpec.parse(table))
     except StreamError as error:
         raise OptionError(f"--stream-parameters: {error}") from None
     return table
+
+
+def _build_longest(spec: StreamSpec) -> None:
+    """Make the longest answers that users can ask for. Raises StreamError where one takes over an hour."""
+    longest = spec.tokens if spec.tokens is not None or spec.text == "hazards" else spec.tokens_max
+    for seed in _SAMPLE_SEEDS:
+        build(msgspec.structs.replace(spec, tokens=longest), seed)
 
 
 def _seconds(given: Mapping[str, Any], name: str, least: float = 0.0) -> float:

@@ -13,12 +13,22 @@ _TIMEOUT_S = 5.0
 _QUESTIONS = 8
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A server that points elsewhere is none of ours, and elsewhere must not be sent our token."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Never: the redirect is then an error like any other status."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
 def get_json(url: str, path: str, auth_token: str | None = None) -> dict[str, object]:
     """A small JSON answer. Raises OSError, ValueError."""
     headers = {"Authorization": f"Bearer {auth_token}"} if auth_token else {}
     request = urllib.request.Request(url.rstrip("/") + path, headers=headers)  # noqa: S310  # options check the scheme
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+        with _OPENER.open(request, timeout=_TIMEOUT_S) as response:
             answer = json.load(response)
     except HTTPException as error:
         raise ValueError(f"{path}: {type(error).__name__}") from error

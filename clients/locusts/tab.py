@@ -14,8 +14,9 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request, send_file
 
 from clients.locusts.live import FIGURES, Live, Point
-from clients.locusts.options import OptionError
+from clients.locusts.options import NOT_IN_FORM, OptionError
 from clients.locusts.station import Station
+from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
 KEY = "tokenderby"
@@ -34,7 +35,7 @@ def add_to(web_ui: Any, station: Station) -> None:
     @pages.route("/live")
     @protected  # type: ignore[untyped-decorator]
     def live() -> Response:
-        return jsonify(live_json(station.live))
+        return jsonify(live_json(station.live) | {"finding": station.farewell.partition(": ")[2]})
 
     @pages.route("/report")
     @protected  # type: ignore[untyped-decorator]
@@ -44,6 +45,7 @@ def add_to(web_ui: Any, station: Station) -> None:
         return send_file(station.report_path, max_age=0)
 
     web_ui.app.register_blueprint(pages)
+    web_ui.app.before_request(_refuse_foreign_pages)
     web_ui.app.before_request(lambda: _check_form(web_ui, station))
     web_ui.app.after_request(_with_script)
     web_ui.template_args |= {
@@ -64,7 +66,7 @@ def live_json(live: Live) -> dict[str, Any]:
     }
     look = {t.name: {"title": t.title, "colour": t.colour} for t in TRANSPORTS.values()}
     figures = [{"figure": figure, "title": title} for figure, title in FIGURES.items()]  # a list keeps its order
-    return {"figures": figures, "transports": look, "lines": lines}
+    return {"figures": figures, "transports": look, "lines": lines, "p99_needs": MESSAGES_NEEDED[0.99]}
 
 
 def _columns(points: list[Point]) -> dict[str, list[float | str | None]]:
@@ -85,12 +87,35 @@ def _with_script(response: Response) -> Response:
     return response
 
 
+def _refuse_foreign_pages() -> tuple[str, int] | None:
+    """Nothing is started, stopped or changed by a page from elsewhere; its reader does not even see it happen."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if request.method in ("GET", "HEAD", "OPTIONS") or not is_foreign(site, origin, request.host):
+        return None
+    return "Only a page of this web UI may do that.", 403
+
+
+def is_foreign(site: str | None, origin: str | None, host: str) -> bool:
+    """Whether a request to `host` (with its port) comes from another site's page; scripts send neither header.
+
+    `site` (Sec-Fetch-Site) is the browser's own word, and holds behind a proxy that changes the host; where it is
+    missing (old browsers, plain HTTP to another machine) the `origin` is compared.
+    """
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2].lower() != host.lower()
+
+
 def _check_form(web_ui: Any, station: Station) -> Response | None:
     """Before a test starts: what is wrong with the form, in words; None if nothing is."""
     if request.endpoint != "locust.swarm":
         return None
     environment = station.environment
     given = vars(environment.parsed_options)
+    if hidden := sorted(NOT_IN_FORM & set(request.form)):
+        return _told(
+            f"--{hidden[0].replace('_', '-')}: not a field of the form; give it when Locust is started", station
+        )
     wanted = vars(Namespace(**given)) | {key: value for key, value in request.form.items() if key in given}
     names = request.form.getlist("user_classes")
     with_server = [c for c in station.every_class if wanted[f"{c.transport}_url"]]
@@ -101,7 +126,12 @@ def _check_form(web_ui: Any, station: Station) -> Response | None:
     try:
         station.options(wanted, classes, request.form.get("host") or environment.host)
     except OptionError as error:
-        return jsonify({"success": False, "message": str(error), "host": environment.host})
+        return _told(str(error), station)
     if not web_ui.userclass_picker_is_active:
         environment.user_classes = classes
     return None
+
+
+def _told(message: str, station: Station) -> Response:
+    """What Locust's form shows instead of starting."""
+    return jsonify({"success": False, "message": message, "host": station.environment.host})
