@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.analysis import intervals
 from bench.analysis.buffering import alarms
 from bench.analysis.charts import Chart, charted, colour
+from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.intervals import RESAMPLES
@@ -24,7 +25,7 @@ from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.story import Claim
 from bench.analysis.survival import advice, how_noticed, survival_maps, twins
 from bench.analysis.validity import Doubt
-from bench.analysis.verdicts import MIN_BLOCKS, Verdict
+from bench.analysis.verdicts import Verdict
 from bench.analysis.wording import count, interval, number
 from bench.store import CellRecord, Run
 from clients.minima import MESSAGES_NEEDED

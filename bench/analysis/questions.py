@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 
 from bench.analysis import intervals
 from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
+from bench.analysis.claims import MIN_BLOCKS, Obstacle, judged, smallest_claim
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.intervals import Contrast, Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import noise
 from bench.analysis.page import Table, excluded_lines, tables
-from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
 from bench.analysis.wording import count, listed, number, percent, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
@@ -160,15 +160,17 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
 
 
 def _judged(contrast: Contrast, floor: float) -> str:
-    """What one comparison may be called."""
-    if contrast.blocks < MIN_BLOCKS:
-        return f"No claim: {contrast.blocks} valid blocks are fewer than {MIN_BLOCKS}."
-    if math.isinf(floor):
-        return "No claim: the run has no A/A control that tells how much two equal cells differ."
-    noisy = percent(max(floor, SMALLEST_EFFECT))
-    if contrast.excludes_one and contrast.exceeds(max(floor, SMALLEST_EFFECT)):
-        return f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy})."
-    return f"Not resolved: the interval contains 1, or two equal cells may differ by as much ({noisy})."
+    """What one comparison, a family of its own, may be called."""
+    (finding,) = judged([(contrast, floor)])
+    noisy = percent(smallest_claim(floor))
+    said: dict[Obstacle | None, str] = {
+        None: f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy}).",
+        Obstacle.FEW_BLOCKS: f"No claim: {contrast.blocks} valid blocks are fewer than {MIN_BLOCKS}.",
+        Obstacle.NO_CONTROL: "No claim: the run has no A/A control that tells how much two equal cells differ.",
+        Obstacle.CHANCE: f"Not resolved: the interval contains 1, or chance may do as much ({noisy}).",
+        Obstacle.NOISE: f"Not resolved: two equal cells may differ by as much ({noisy}).",
+    }
+    return said[finding.obstacle]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import intervals, student
+from bench.analysis.claims import MIN_BLOCKS, control_pairs, judged
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import lateness_ms
-from bench.analysis.verdicts import MIN_BLOCKS, TOPICS
+from bench.analysis.verdicts import TOPICS
 from bench.analysis.wording import count, listed, number, times
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
@@ -92,22 +93,22 @@ def _few_messages(measured: Measurements) -> Iterator[Doubt]:
 
 
 def _control(measured: Measurements) -> Iterator[Doubt]:
-    by_key = {g.key: g for g in measured.groups if g.blocks}
-    controls = [g for g in by_key.values() if g.key.is_control and g.key.original in by_key]
-    if by_key and not controls:
+    pairs = control_pairs(measured.groups)
+    if not pairs and any(g.blocks for g in measured.groups):
         yield Doubt(
             "no control", "warning", "No A/A control: how much two equal cells differ is unknown, so no win is claimed."
         )
     columns = [column for topic in TOPICS for column in topic.columns]
     tested = [
-        (control, column, intervals.paired(estimator(control, column), estimator(by_key[control.key.original], column)))
-        for control in controls
+        (original, column, intervals.paired(estimator(copy, column), estimator(original, column)))
+        for copy, original in pairs
         for column in columns
     ]
-    for (control, column, contrast), p in zip(tested, intervals.holm([c.p for *_, c in tested]), strict=True):
-        if contrast.excludes_one and p <= 1 - intervals.LEVEL and contrast.exceeds(math.log(1.01)):
+    findings = judged([(contrast, 0.0) for *_, contrast in tested])  # equal cells should differ by nothing
+    for (original, column, contrast), finding in zip(tested, findings, strict=True):
+        if finding.claimed:
             text = (
-                f"The A/A control differs from its equal, {control.key.original.title}: "
+                f"The A/A control differs from its equal, {original.key.title}: "
                 f"{METRICS[column].title} {times(contrast.ratio)}. Only larger differences are claimed."
             )
             yield Doubt("control differs", "warning", text)

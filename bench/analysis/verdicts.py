@@ -1,11 +1,7 @@
 """What may be said: a sentence per question, and the pairs behind it.
 
-A difference between two cells is claimed only if all of this holds:
-- both have at least MIN_BLOCKS valid blocks in common, and the run has an A/A control (two equal cells),
-- the 95 % interval of their ratio excludes 1, and its p-value stays below 5 % after Holm's adjustment for every pair
-  and number tested in the run,
-- it is larger than any difference that the A/A control's interval allows, and larger than 1 %.
-Everything else is "not resolved". Void and failed cells take no part.
+All pairs and numbers of a run are one family of tests for bench.analysis.claims; what that does not let be claimed is
+"not resolved". Void and failed cells take no part.
 """
 
 from __future__ import annotations
@@ -17,14 +13,13 @@ from itertools import combinations
 from typing import Literal
 
 from bench.analysis import intervals
+from bench.analysis.claims import MIN_BLOCKS, Finding, control_pairs, judged, noise_of
 from bench.analysis.estimators import Floats
 from bench.analysis.groups import Group, Key, Measurements
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.wording import count, listed, percent, times, with_unit
 
-MIN_BLOCKS = 5
-SMALLEST_EFFECT = math.log(1.01)  # as Criterion's default noise threshold; a choice
 MAX_ARENAS = 6  # races told in words; the table has all
 
 Status = Literal["resolved", "not resolved", "no claim"]
@@ -91,10 +86,8 @@ class _Race:
     """The cells of one arena: contestants, and A/A controls that say how much equal cells differ."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        measured = [g for g in groups if g.blocks]
-        self.contestants = [g for g in measured if not g.key.is_control]
-        self._by_key = {g.key: g for g in measured}
-        self._controls = [g for g in measured if g.key.is_control and g.key.original in self._by_key]
+        self.contestants = [g for g in groups if g.blocks and not g.key.is_control]
+        self._controls = control_pairs(groups)
         self._draws: dict[tuple[str, Key, tuple[int, ...]], Floats] = {}
 
     @property
@@ -115,8 +108,7 @@ class _Race:
 
     def noise(self, column: str) -> float:
         """The largest |ln ratio| of two equal cells that the controls allow; infinite without controls."""
-        widths = [self.contrast(column, c, self._by_key[c.key.original]).half_width for c in self._controls]
-        return max(widths, default=math.inf)
+        return noise_of(self.contrast(column, copy, original) for copy, original in self._controls)
 
     def ranked(self, column: str) -> list[Group]:
         """The contestants that have this number, best first."""
@@ -155,10 +147,14 @@ class _Test:
     column: str
     pairs: tuple[Pair, ...]
 
-    def judged(self, adjusted: Iterator[float]) -> _Test:
-        """The same with each pair claimed or not."""
+    def family(self) -> list[tuple[Contrast, float]]:
+        """Its comparisons, each with the noise of this race."""
         noise = self.race.noise(self.column)
-        return replace(self, pairs=tuple(_judged(pair, next(adjusted), noise) for pair in self.pairs))
+        return [(pair.contrast, noise) for pair in self.pairs]
+
+    def judged(self, findings: Iterator[Finding]) -> _Test:
+        """The same with each pair claimed or not."""
+        return replace(self, pairs=tuple(_with(pair, next(findings)) for pair in self.pairs))
 
     def verdict(self, sentence: str, status: Status) -> Verdict:
         """The answer in words."""
@@ -177,8 +173,8 @@ def verdicts(measured: Measurements) -> list[Verdict]:
         for topic in TOPICS
         for column in race.columns(topic)
     ]
-    adjusted = iter(intervals.holm([pair.contrast.p for test in tests for pair in test.pairs]))
-    return [*(_answer(test.judged(adjusted)) for test in tests), _completeness(measured)]
+    findings = iter(judged([member for test in tests for member in test.family()]))
+    return [*(_answer(test.judged(findings)) for test in tests), _completeness(measured)]
 
 
 def _races(measured: Measurements) -> list[tuple[str, _Race]]:
@@ -201,15 +197,8 @@ def _arena_title(arena: tuple[str, ...]) -> str:
     )
 
 
-def _judged(pair: Pair, adjusted_p: float, noise: float) -> Pair:
-    contrast = pair.contrast
-    claimed = (
-        contrast.blocks >= MIN_BLOCKS
-        and contrast.excludes_one
-        and adjusted_p <= 1 - intervals.LEVEL
-        and contrast.exceeds(max(noise, SMALLEST_EFFECT))
-    )
-    return replace(pair, adjusted_p=adjusted_p, claimed=claimed)
+def _with(pair: Pair, finding: Finding) -> Pair:
+    return replace(pair, adjusted_p=finding.adjusted_p, claimed=finding.claimed)
 
 
 def _answer(test: _Test) -> Verdict:
