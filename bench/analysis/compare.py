@@ -21,12 +21,13 @@ from bench.analysis import intervals
 from bench.analysis.claims import Finding, judged
 from bench.analysis.groups import Group, Key, Measurements, measure
 from bench.analysis.intervals import Contrast
-from bench.analysis.metrics import METRICS, SUMMARY_COLUMNS, estimator
+from bench.analysis.metrics import METRICS, estimator
 from bench.analysis.noise import noise as noise_of
 from bench.analysis.wording import listed, times, with_unit
 from bench.store import Run, RunFolder
+from clients import columns
 
-COLUMNS = tuple(column for column in SUMMARY_COLUMNS if column in METRICS)
+COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
 LARGER_IS_BETTER = frozenset({"completed_ratio"})
 SAME_MACHINE = ("cpu", "cores", "cores_usable", "memory_bytes", "system", "architecture")
 SAME_WORK = ("stream", "streams", "load", "loads")

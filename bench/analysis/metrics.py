@@ -17,6 +17,7 @@ from bench.analysis import histogram, intervals
 from bench.analysis.estimators import Estimator, Ratio, quantile_of_counts, quantile_of_values
 from bench.analysis.groups import Group, Measurements
 from bench.analysis.intervals import Estimate
+from clients import columns
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,6 @@ METRICS: dict[str, Metric] = {
 COUNTS = ("streams", "tokens_lost", "tokens_duplicated", "drops")
 """Columns of summary.csv that count what happened; they are no estimates and have no interval."""
 
-SUMMARY_COLUMNS = (
-    *("transport", "variant", "profile", "recovery", "streams", "completed_ratio"),
-    *("ttft_ms_p50", "ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p50", "ttft_overhead_ms_p99"),
-    *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "stalls_per_1k_tokens"),
-    *("requests_per_message", "connections_per_message", "bytes_per_token"),
-    *("tokens_lost", "tokens_duplicated", "drops", "recovery_ms_p50"),
-    *("client_cpu_us_per_token", "server_cpu_us_per_token", "valid"),
-)
-"""The columns of summary.csv in the contract's order, without the `_lo` and `_hi` that follow each estimate."""
-
 
 def summary_table(measured: Measurements) -> pd.DataFrame:
     """The content of summary.csv: a row per group, NaN for what was not measured or the sample cannot carry."""
@@ -160,7 +151,7 @@ def _summary_row(group: Group) -> dict[str, object]:
     counts = {"streams": len(group.messages), **{c: int(group.messages[c].sum()) for c in COUNTS[1:]}}
     facts: dict[str, object] = {**group.key._asdict(), **counts, "valid": group.is_valid}
     row: dict[str, object] = {}
-    for column in SUMMARY_COLUMNS:
+    for column in columns.SUMMARY:
         if column in METRICS:
             found = estimate(group, column)
             row |= {column: found.value, f"{column}_lo": found.lo, f"{column}_hi": found.hi}

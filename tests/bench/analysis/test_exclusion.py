@@ -18,6 +18,7 @@ from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.report import print_summary, summarize, write_report
 from bench.analysis.validity import doubts
 from bench.store import RunFolder, StoreError
+from clients import columns
 
 GOOD = Message([(100, 101), (110, 112)])
 SLOW = Message([(100, 5000), (110, 5000)])
@@ -113,6 +114,28 @@ def test_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     pq.write_table(tokens, folder.tokens_path)
     tampered(folder, "streams", lambda t: t.slice(0, 1))
     with pytest.raises(StoreError, match="does not have"):
+        measure(folder)
+
+
+def test_the_tables_carry_the_version_of_their_columns(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD])
+    folder = run.write()
+    for path in (folder.streams_path, folder.tokens_path):
+        assert pq.read_schema(path).metadata[columns.METADATA_KEY] == str(columns.VERSION).encode()
+    newer = {columns.METADATA_KEY: str(columns.VERSION + 1).encode()}
+    tampered(folder, "tokens", lambda t: t.replace_schema_metadata(newer))
+    with pytest.raises(StoreError, match=r"tokens\.parquet: its columns are of version"):
+        measure(folder)
+
+
+@pytest.mark.parametrize("table", ["streams", "tokens"])
+def test_a_missing_column_is_said_in_one_line(tmp_path: Path, table: str) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD])
+    folder = run.write()
+    tampered(folder, table, lambda t: t.drop_columns(["stream_id"]))
+    with pytest.raises(StoreError, match=rf"{table}\.parquet: it lacks the columns stream_id$"):
         measure(folder)
 
 

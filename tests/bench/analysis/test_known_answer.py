@@ -11,8 +11,9 @@ import pytest
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
-from bench.analysis.metrics import COUNTS, METRICS, SUMMARY_COLUMNS, estimate, summary_table
+from bench.analysis.metrics import COUNTS, METRICS, estimate, summary_table
 from bench.analysis.report import write_report
+from clients import columns
 
 
 def three_tokens(first_ms: float, *delays_ms: float) -> Message:
@@ -71,7 +72,7 @@ def test_from_records_to_the_files(paper: RunBuilder) -> None:
     with (folder.path / "summary.csv").open() as file:
         header, *rows = csv.reader(file)
     names = [name for name in header if not name.endswith(("_lo", "_hi"))]
-    assert names == list(SUMMARY_COLUMNS)
+    assert names == list(columns.SUMMARY)
     for name in set(names) & set(METRICS):
         assert header[header.index(name) + 1 : header.index(name) + 3] == [f"{name}_lo", f"{name}_hi"]
     assert not any(f"{name}_lo" in header for name in (*COUNTS, "valid", "transport"))
