@@ -62,7 +62,7 @@ class Exchange:
     _asked: bool = False  # whether this attempt has sent the question
     _reached: bool = False  # whether a server may be at work on this answer
     _out: bool = False  # whether nothing has come since the last failure
-    _fruitless: int = 0  # attempts in a row that brought nothing new
+    _without_progress: int = 0  # attempts in a row that brought nothing new
     _stream_lost: bool = False  # whether the server had no such stream any more
 
     @classmethod
@@ -101,7 +101,7 @@ class Exchange:
         Raises `failure` if there is to be none.
         """
         progressed = len(self.ledger.tokens) > self._held
-        self._fruitless = 0 if progressed else self._fruitless + 1
+        self._without_progress = 0 if progressed else self._without_progress + 1
         self._out = self._out and not progressed
         self._reached = self._reached or progressed or bool(self.poll_path)
         # A server that is gone in the middle of an answer is a drop too, if no other has told of it before.
@@ -111,7 +111,9 @@ class Exchange:
         self._reached = self._reached or (self._asked and leaves_at_work(failure, now_ns - self._begun_ns))
         self._stream_lost = self._is_unknown(failure)
         chance = random.random()
-        delay_s = self.policy.delay_s(failure, self._fruitless, chance, self.retry_s, stream_lost=self._stream_lost)
+        delay_s = self.policy.delay_s(
+            failure, self._without_progress, chance, self.retry_s, stream_lost=self._stream_lost
+        )
         if delay_s is None:
             raise failure
         self.ledger.note_drop(now_ns)

@@ -42,14 +42,14 @@ class KneeShape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Users and spawn rate, once a second; None when the knee is found."""
         environment: Any = self.runner.environment if self.runner else None
-        station, options = environment.tokenderby, environment.parsed_options
+        coordinator, options = environment.tokenderby, environment.parsed_options
         if self._climb is None:
             self._climb = Climb(options.knee_delay_ms, options.knee_step, options.knee_most, options.knee_hold)
         climb = self._climb
-        users = climb.next(time.monotonic(), station.live.last())
-        station.extra["knee"] = climb.told
-        station.farewell = f"Tokenderby: {climb.sentence}"
+        users = climb.next(time.monotonic(), coordinator.live.last())
+        coordinator.extra["knee"] = climb.told
+        coordinator.farewell = f"Tokenderby: {climb.sentence}"
         if users is None:
-            logger.info("%s", station.farewell)
+            logger.info("%s", coordinator.farewell)
             return None
         return users, float(max(1, options.knee_step))

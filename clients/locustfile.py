@@ -17,10 +17,10 @@ from locust.exception import StopUser
 
 from clients.locusts import tab
 from clients.locusts.asking import GeventClient
+from clients.locusts.coordinator import Coordinator
 from clients.locusts.events import fire_events, rows_of
 from clients.locusts.http import ChunkedClient, PollingClient, SseClient
 from clients.locusts.options import OptionError, add_arguments
-from clients.locusts.station import Station
 from clients.locusts.websocket import WebSocketClient
 
 _SPREAD_S = 0.5  # Locust spawns a second's users at one moment; their first questions would hold up everybody else
@@ -98,16 +98,16 @@ def _add_arguments(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _set_up(environment: Any, web_ui: Any = None, **_: Any) -> None:
-    environment.tokenderby = station = Station(environment)
-    if not station.records:
+    environment.tokenderby = coordinator = Coordinator(environment)
+    if not coordinator.records:
         return
     if not environment.parsed_options.user_classes:  # nobody named any: those that have a server
         _leave_out_classes_without_server(environment)
     if web_ui is not None:
-        tab.add_to(web_ui, station)
+        tab.add_to(web_ui, coordinator)
         return
     try:
-        station.options()
+        coordinator.options()
     except OptionError as error:
         print(f"locust: error: {error}", file=sys.stderr)
         sys.exit(2)

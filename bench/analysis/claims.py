@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from bench.analysis import intervals
-from bench.analysis.groups import Group
+from bench.analysis.groups import MeasuredCell
 from bench.analysis.intervals import Contrast
 
 MIN_BLOCKS = 5
@@ -69,8 +69,8 @@ def noise_of(controls: Iterable[Contrast]) -> float:
     return max((contrast.half_width for contrast in controls), default=math.inf)
 
 
-def control_pairs(groups: Iterable[Group]) -> list[tuple[Group, Group]]:
+def control_pairs(cells: Iterable[MeasuredCell]) -> list[tuple[MeasuredCell, MeasuredCell]]:
     """Each A/A control that has valid blocks, and what it is the copy of."""
-    measured = {group.key: group for group in groups if group.blocks}
-    controls = [group for key, group in measured.items() if key.is_control and key.original in measured]
+    measured = {cell.key: cell for cell in cells if cell.blocks}
+    controls = [cell for key, cell in measured.items() if key.is_control and key.original in measured]
     return [(control, measured[control.key.original]) for control in controls]

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from bench.analysis import intervals
 from bench.analysis.claims import Finding, judged
-from bench.analysis.groups import Group, Key, Measurements, measure
+from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, estimator
 from bench.analysis.noise import noise as noise_of
@@ -108,9 +108,9 @@ def _other(what: str, a: Mapping[str, object], b: Mapping[str, object], names: S
     return f"another {what}: {listed(differing)}" if differing else ""
 
 
-def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[Group, Group]]:
-    new = {g.key: g for g in after.groups if g.blocks}
-    return {g.key: (g, new[g.key]) for g in before.groups if g.blocks and g.key in new}
+def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[MeasuredCell, MeasuredCell]]:
+    new = {g.key: g for g in after.cells if g.blocks}
+    return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
 
 
 def _judgement(column: str, contrast: Contrast, finding: Finding) -> Judgement:
@@ -128,7 +128,7 @@ def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, ob
     for name, measured in (("A", before), ("B", after)):
         if math.isinf(noise_of(measured, "requests_per_message")):
             found.append(f"run {name} has no A/A control, so nothing can be claimed")
-        left_out = [g.key.title for g in measured.groups if g.key not in common]
+        left_out = [g.key.title for g in measured.cells if g.key not in common]
         if left_out:
             found.append(f"only run {name} has valid cells of {listed(left_out)}")
         if measured.excluded:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bench.analysis import intervals
 from bench.analysis.claims import MIN_BLOCKS, control_pairs, noise_of, smallest_claim
-from bench.analysis.groups import Group, Measurements
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimator
 from bench.analysis.verdicts import TOPICS
 from bench.analysis.wording import number, percent, with_unit
@@ -31,10 +31,10 @@ _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
 
 def noise(measured: Measurements, column: str) -> float:
     """The largest |ln ratio| that two equal cells of this run may have; infinite without an A/A control."""
-    return noise_of(_contrast(pair, column) for pair in control_pairs(measured.groups))
+    return noise_of(_contrast(pair, column) for pair in control_pairs(measured.cells))
 
 
-def _contrast(pair: tuple[Group, Group], column: str) -> intervals.Contrast:
+def _contrast(pair: tuple[MeasuredCell, MeasuredCell], column: str) -> intervals.Contrast:
     copy, original = pair
     return intervals.paired(estimator(copy, column), estimator(original, column))
 
@@ -52,7 +52,7 @@ def lateness_ms(measured: Measurements) -> dict[str, float]:
 def print_noise(measured: Measurements, console: Console) -> None:
     """Per number of the report's questions, what this machine cannot tell apart; then the harness's own lateness."""
     table = Table("two equal cells", "number", "both", "smallest difference that can be claimed", box=SIMPLE_HEAD)
-    for pair in control_pairs(measured.groups):
+    for pair in control_pairs(measured.cells):
         for column in (column for topic in TOPICS for column in topic.columns):
             contrast = _contrast(pair, column)
             if not math.isnan(contrast.a + contrast.b):
@@ -62,7 +62,7 @@ def print_noise(measured: Measurements, console: Console) -> None:
     console.print(table if table.row_count else "No two equal cells are valid, so nothing is known of the noise.")
     for what, late_ms in lateness_ms(measured).items():
         console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
-    valid = min((len(g.blocks) for g in measured.groups), default=0)
+    valid = min((len(g.blocks) for g in measured.cells), default=0)
     if valid < MIN_BLOCKS:
         console.print(
             f"Only {valid} valid blocks: below {MIN_BLOCKS} nothing is claimed. `tokenderby doctor` may say why."

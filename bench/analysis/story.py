@@ -15,7 +15,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.groups import Group, Measurements
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import estimate
 from clients.minima import MESSAGES_NEEDED
 
@@ -60,18 +60,18 @@ class Seen:
         return self.complete == self.messages and steady
 
 
-def seen(group: Group) -> Seen:
+def seen(cell: MeasuredCell) -> Seen:
     """Sum up one cell's valid blocks."""
     return Seen(
-        messages=len(group.messages),
-        complete=int(group.messages["completed"].sum()),
-        ttft_s=estimate(group, "ttft_ms_p50").value / 1e3,
-        answer_s=float(group.messages["answer_ms"].median()) / 1e3,
-        requests=estimate(group, "requests_per_message").value,
-        tokens_per_read=estimate(group, "burst_tokens_mean").value,
-        delay_ms_p50=estimate(group, "delay_ms_p50").value,
-        delay_ms_p95=estimate(group, "delay_ms_p95").value,
-        stalls_per_1k=estimate(group, "stalls_per_1k_tokens").value,
+        messages=len(cell.messages),
+        complete=int(cell.messages["completed"].sum()),
+        ttft_s=estimate(cell, "ttft_ms_p50").value / 1e3,
+        answer_s=float(cell.messages["answer_ms"].median()) / 1e3,
+        requests=estimate(cell, "requests_per_message").value,
+        tokens_per_read=estimate(cell, "burst_tokens_mean").value,
+        delay_ms_p50=estimate(cell, "delay_ms_p50").value,
+        delay_ms_p95=estimate(cell, "delay_ms_p95").value,
+        stalls_per_1k=estimate(cell, "stalls_per_1k_tokens").value,
     )
 
 
@@ -149,7 +149,7 @@ def _one_request(post: Seen, get: Seen) -> tuple[str, bool]:
 
 def claims_in(measured: Measurements) -> list[Claim]:
     """The claims over the valid cells that no proxy stands before."""
-    plain = [g for g in measured.groups if g.blocks and (g.key.profile, g.key.recovery) == ("direct", "none")]
+    plain = [g for g in measured.cells if g.blocks and (g.key.profile, g.key.recovery) == ("direct", "none")]
     return claims({f"{g.key.transport} {g.key.variant}".strip(): seen(g) for g in plain})
 
 

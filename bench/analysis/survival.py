@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench.analysis import intervals
 from bench.analysis.buffering import alarm_of
-from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
 from bench.analysis.situations import Situation, described, scaled_s, situation_words
@@ -56,9 +56,9 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Spot:
-    """One square of the map: how many messages arrived complete, and the group that has all else."""
+    """One square of the map: how many messages arrived complete, and the cell that has all else."""
 
-    group: Group
+    cell: MeasuredCell
     complete: int
     messages: int
 
@@ -75,13 +75,13 @@ class Spot:
     @property
     def never_opened(self) -> bool:
         """Whether not a single message got as far as its first token, since it was turned away."""
-        turned_away = self.group.messages["outcome"].isin(_NEVER_OPENED) & (self.group.messages["tokens_received"] == 0)
+        turned_away = self.cell.messages["outcome"].isin(_NEVER_OPENED) & (self.cell.messages["tokens_received"] == 0)
         return bool(turned_away.all())
 
     @property
     def harms(self) -> dict[str, int]:
         """How many messages were lost, repeated, late, …: phrases with a `{}` for the number, in their order."""
-        failed = self.group.messages[~self.group.messages["completed"]]
+        failed = self.cell.messages[~self.cell.messages["completed"]]
         return dict(Counter(_harm(row) for row in failed.to_dict("records")))
 
     @property
@@ -93,7 +93,7 @@ class Spot:
 
     def per_message(self, column: str) -> float:
         """The mean of a column over all messages."""
-        return float(self.group.messages[column].mean())
+        return float(self.cell.messages[column].mean())
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,17 @@ class Advice:
 
 def survival_maps(measured: Measurements) -> list[SurvivalMap]:
     """A map for each situation in which something stood in between, or something came back after drops."""
-    by_situation: dict[tuple[str, ...], list[Group]] = {}
-    for group in measured.groups:
-        if not group.key.is_control:
-            by_situation.setdefault(situation_words(group.key), []).append(group)
+    by_situation: dict[tuple[str, ...], list[MeasuredCell]] = {}
+    for cell in measured.cells:
+        if not cell.key.is_control:
+            by_situation.setdefault(situation_words(cell.key), []).append(cell)
     telling = {
-        words: groups
-        for words, groups in sorted(by_situation.items())  # the plan's own load first
-        if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in groups)
+        words: cells
+        for words, cells in sorted(by_situation.items())  # the plan's own load first
+        if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in cells)
     }
     found = described(telling, measured.run.plan, measured.run.time_scale)
-    return [_map(found[words], groups) for words, groups in telling.items()]
+    return [_map(found[words], cells) for words, cells in telling.items()]
 
 
 def _harm(message: Mapping[Hashable, Any]) -> str:
@@ -150,14 +150,14 @@ def _harm(message: Mapping[Hashable, Any]) -> str:
     return _LOST if message["tokens_lost"] else _ENDLESS
 
 
-def _map(situation: Situation, groups: Sequence[Group]) -> SurvivalMap:
+def _map(situation: Situation, cells: Sequence[MeasuredCell]) -> SurvivalMap:
     spots = {
         (_way(g.key), g.key.profile): Spot(g, int(g.messages["completed"].sum()), len(g.messages))
-        for g in groups
+        for g in cells
         if len(g.messages) and g.is_valid
     }
-    ways = sorted({_way(g.key) for g in groups}, key=_order)
-    profiles = sorted({g.key.profile for g in groups}, key=lambda profile: (profile != _DIRECT, profile))
+    ways = sorted({_way(g.key) for g in cells}, key=_order)
+    profiles = sorted({g.key.profile for g in cells}, key=lambda profile: (profile != _DIRECT, profile))
     return SurvivalMap(situation, ways, profiles, spots)
 
 
@@ -220,10 +220,10 @@ def _fate(each: SurvivalMap, spots: dict[Way, Spot]) -> str:
     simplest, plain = next(iter(spots.items()))
     known = "" if simplest == Way(simplest.transport) else f"with {' '.join(_settings(simplest))} "
     if plain.survives:
-        held = " (but held back)" if alarm_of(plain.group) else ""
+        held = " (but held back)" if alarm_of(plain.cell) else ""
         return f"{known}got all {plain.messages} messages through{held}"
     if all(spot.never_opened for spot in spots.values()):
-        return f"{known}got nothing through ({_commonest(plain.group.messages['detail'])})"
+        return f"{known}got nothing through ({_commonest(plain.cell.messages['detail'])})"
     remedies = {way: spot for way, spot in spots.items() if _is_simple(way) and way != simplest}
     said = _remedies(remedies, each.situation.scale)
     return f"{known}{plain.harm} ({said})" if said else f"{known}{plain.harm}"
@@ -274,29 +274,29 @@ def how_noticed(messages: pd.DataFrame) -> str:
 class Twins:
     """The same cell behind an emulated intermediary and behind the real one."""
 
-    emulated: Group
-    real: Group
+    emulated: MeasuredCell
+    real: MeasuredCell
 
     @property
     def difference_ms(self) -> float:
         """How much later the emulated one cut, at the median."""
-        emulated, real = (estimate(group, "detection_ms_p50").value for group in (self.emulated, self.real))
+        emulated, real = (estimate(cell, "detection_ms_p50").value for cell in (self.emulated, self.real))
         return emulated - real
 
 
 def twins(measured: Measurements) -> list[Twins]:
     """The cells that a run has behind an emulated and a real intermediary of the same name."""
-    by_key = {g.key: g for g in measured.groups if len(g.messages)}
+    by_key = {g.key: g for g in measured.cells if len(g.messages)}
     return [
-        Twins(by_key[emulated], group)
-        for key, group in by_key.items()
+        Twins(by_key[emulated], cell)
+        for key, cell in by_key.items()
         if key.profile.startswith("real:") and (emulated := key._replace(profile=key.profile[5:])) in by_key
     ]
 
 
 def extra_requests(each: SurvivalMap, spot: Spot) -> float:
     """Requests per message beyond what the same transport takes with nothing in between; NaN if that is not known."""
-    plain = each.spot(Way(spot.group.key.transport), _DIRECT)
+    plain = each.spot(Way(spot.cell.key.transport), _DIRECT)
     if plain is None or spot.never_opened:
         return math.nan
     return spot.per_message("requests") - plain.per_message("requests")

@@ -76,7 +76,7 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     run.cell("sse", 1, [whole] * 72, variant={"method": "get"})
     run.cell("sse", 1, [whole], profile="nginx")
     folder = run.write()
-    found = seen(measure(folder).group("polling"))
+    found = seen(measure(folder).cell("polling"))
     assert (found.messages, found.complete, found.requests) == (2, 1, 3.0)
     assert found.answer_s == pytest.approx((0.3 + 0.1) / 2)
     assert found.tokens_per_read == pytest.approx(4 / 3)

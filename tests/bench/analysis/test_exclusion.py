@@ -16,7 +16,7 @@ from bench.analysis import reading
 from bench.analysis.groups import measure
 from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.report import print_summary, summarize, write_report
-from bench.analysis.validity import doubts
+from bench.analysis.run_warnings import run_warnings
 from bench.store import RunFolder, StoreError
 from clients import columns
 
@@ -61,7 +61,7 @@ def test_a_row_of_mostly_void_cells_is_not_valid(tmp_path: Path) -> None:
     assert table["valid"].to_dict() == {"sse": False, "chunked": False, "websocket": False}
     assert table["streams"].to_dict() == {"sse": 1, "chunked": 0, "websocket": 0}
     assert math.isnan(table.loc["chunked", "ttft_ms_p50"])
-    codes = {d.code for d in doubts(measure(folder))}
+    codes = {d.code for d in run_warnings(measure(folder))}
     assert {"excluded", "nothing valid", "one block", "no control"} <= codes
 
 
@@ -74,7 +74,7 @@ def test_a_run_in_which_nothing_finished_still_has_a_report(tmp_path: Path) -> N
     stored.cells = [record]
     folder.save(stored)
     summary = write_report(folder)
-    assert [d.code for d in summary.doubts] == ["unfinished", "excluded", "nothing valid"]
+    assert [d.code for d in summary.warnings] == ["unfinished", "excluded", "nothing valid"]
     assert "the server died" in folder.report_path.read_text()
     assert summary.table["streams"].tolist() == [0]
     assert summary.verdicts[-1].sentence.startswith("No valid cell")
@@ -90,7 +90,7 @@ def test_batches_cut_anywhere_change_nothing(tmp_path: Path, monkeypatch: pytest
     columns = ("delay_ms_p50", "burst_tokens_mean", "burst_emitted_mean", "stalls_per_1k_tokens")
 
     def numbers() -> list[float]:
-        return [estimate(g, c).value for g in measure(folder).groups for c in columns]
+        return [estimate(g, c).value for g in measure(folder).cells for c in columns]
 
     whole = numbers()
     for rows in (1, 2, 5, 16):
@@ -156,12 +156,12 @@ def test_tokens_that_were_never_thrown_away_do_not_add_up(tmp_path: Path) -> Non
     assert measure(run.write()).ledger_errors == 1
 
 
-def test_tokens_that_do_not_add_up_are_a_doubt(tmp_path: Path) -> None:
+def test_tokens_that_do_not_add_up_are_a_warning(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     run.cell("sse", 1, [GOOD, Message([(1, 2)], expected=2, facts={"tokens_lost": 0})])
     run.cell("sse", 2, [Message([(5, 3)])], clock_offset_ns=2_000_000)
     summary = summarize(run.write())
-    codes = [d.code for d in summary.doubts]
+    codes = [d.code for d in summary.warnings]
     assert "books" in codes
     assert "early tokens" in codes
     assert "clocks" in codes

@@ -14,8 +14,8 @@ from support.runs import Message, RunBuilder
 from bench.analysis import buffering, metrics, page, survival
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.report import print_summary, write_report
+from bench.analysis.run_warnings import run_warnings
 from bench.analysis.survival import Way
-from bench.analysis.validity import doubts
 
 TOKENS = [(200.0, 201.0), (225.0, 226.0), (3725.0, 3726.0)]
 PLAN = {
@@ -156,7 +156,7 @@ def test_held_back_is_not_got_through(tmp_path: Path) -> None:
 
 def test_who_never_completes_loses_for_ever(run: RunBuilder) -> None:
     maps = maps_of(measure(run.write()))["load=short", "stream=silence"]
-    resumed, restarted = (maps.spots[Way("sse", (), mode), "aws-alb"].group for mode in ("resume", "restart"))
+    resumed, restarted = (maps.spots[Way("sse", (), mode), "aws-alb"].cell for mode in ("resume", "restart"))
     assert metrics.estimate(resumed, "time_lost_ms_p50").value == 3500
     assert metrics.estimate(restarted, "time_lost_ms_p50").value == math.inf
 
@@ -241,7 +241,7 @@ def test_what_coming_back_cost(run: RunBuilder) -> None:
     resumed, restarted = (silence.spots[Way("sse", (), mode), "aws-alb"] for mode in ("resume", "restart"))
     assert survival.extra_requests(silence, resumed) == 1
     assert restarted.per_message("tokens_duplicated") == 6
-    assert survival.how_noticed(restarted.group.messages) == "fin 4×"
+    assert survival.how_noticed(restarted.cell.messages) == "fin 4×"
     turned_away = silence.spots[Way("websocket"), "nginx"]
     assert turned_away.never_opened
     assert math.isnan(survival.extra_requests(silence, turned_away))
@@ -304,7 +304,7 @@ def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(t
     builder = RunBuilder(tmp_path)
     builder.cell("sse", 1, [cut("silence"), arrived()])
     builder.cell("sse", 1, [cut("silence")], profile="mobile-nat")  # there it may well be right
-    (alarm,) = [doubt for doubt in doubts(measure(builder.write())) if doubt.code == "false alarms"]
+    (alarm,) = [warning for warning in run_warnings(measure(builder.write())) if warning.code == "false alarms"]
     assert alarm.text.endswith("gave up living connections: SSE 1.")
 
 
@@ -314,6 +314,6 @@ def test_the_proxy_is_a_stage_of_its_own(tmp_path: Path) -> None:
     for block in (1, 2):
         builder.cell("sse", block, [Message([(10.0, 11.0), (20.0, 21.0)])])
         builder.cell("sse", block, [Message([(10.0, 13.0), (20.0, 23.0)])], profile="none")
-    table = page.stage_table(measure(builder.write()).groups)
+    table = page.stage_table(measure(builder.write()).cells)
     assert table.title == "Where the delay comes from"
     assert [row.cells[-1] for row in table.rows] == [("–", ""), ("2.00", "")]  # bins are 0.1 % wide

@@ -30,7 +30,7 @@ _SPARE_S = 10.0  # workers may take so much longer than their messages to say th
 _TICK_S = 1.0
 
 
-class Station:
+class Coordinator:
     """Everything of one process; `environment.tokenderby` is where users and the knee's shape find it."""
 
     def __init__(self, environment: Any) -> None:
