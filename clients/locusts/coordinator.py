@@ -20,7 +20,7 @@ from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 from clients.locusts.batch import Batch
 from clients.locusts.live import Live
 from clients.locusts.load import Load
-from clients.locusts.options import Options, addresses_in, check_token
+from clients.locusts.options import Options, addresses_in, check_knee, check_token
 from clients.locusts.recorder import Recorder
 
 logger = logging.getLogger("tokenderby")
@@ -82,7 +82,9 @@ class Coordinator:
         """
         environment = self.environment
         chosen = tuple(user_class.transport for user_class in classes or environment.user_classes)
-        options = Options.of(given or vars(environment.parsed_options), host or environment.host, chosen)
+        given = given or vars(environment.parsed_options)
+        check_knee(given)
+        options = Options.of(given, host or environment.host, chosen)
         check_token(options, self._trusted)
         return options
 

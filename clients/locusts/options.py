@@ -18,6 +18,12 @@ from servers.stream import PROFILES, StreamError, StreamSpec, build
 TRANSPORTS = ("polling", "websocket", "chunked", "sse")
 NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token"})
 """What the command line and the environment say and the start form may not, whoever fills it in."""
+_KNEE: dict[str, tuple[type[int | float], float, float]] = {
+    "knee_delay_ms": (float, 0.001, 3.6e6),
+    "knee_step": (int, 1, 1e5),
+    "knee_most": (int, 1, 1e6),
+    "knee_hold": (float, 0, 86_400),
+}
 _SAMPLE_SEEDS = range(3)  # answers looked at for whether any can last for over an hour
 
 
@@ -157,6 +163,19 @@ def check_token(options: Options, trusted: Collection[tuple[str, int]]) -> None:
                 f"--{name}-url: {url!r} was not named when Locust was started, so it is not sent the servers' token; "
                 f"takes a server of the command line or of TOKENDERBY_{name.upper()}_URL"
             )
+
+
+def check_knee(given: Mapping[str, Any]) -> None:
+    """The options of the search for the knee, if it is loaded (clients/locust_knee.py). Raises OptionError."""
+    for name, (kind, least, most) in _KNEE.items():
+        try:
+            fits = name not in given or least <= kind(given[name]) <= most
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            what = "an integer" if kind is int else "a number"
+            option = name.replace("_", "-")
+            raise OptionError(f"--{option}: takes {what} from {least:g} to {most:g}, not {given[name]!r}")
 
 
 def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> dict[str, str]:

@@ -16,7 +16,15 @@ from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unp
 from clients.locusts.events import fire_events
 from clients.locusts.knee import Climb
 from clients.locusts.live import Live
-from clients.locusts.options import TRANSPORTS, OptionError, Options, add_arguments, addresses_in, check_token
+from clients.locusts.options import (
+    TRANSPORTS,
+    OptionError,
+    Options,
+    add_arguments,
+    addresses_in,
+    check_knee,
+    check_token,
+)
 from clients.locusts.probing import get_json
 from clients.locusts.recorder import block_count
 from clients.record import Outcome, StreamRecord
@@ -103,6 +111,16 @@ class TestOptions:
         with pytest.raises(OptionError, match=r"^--") as error:
             Options.of(given(**changes), None, TRANSPORTS)
         assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("knee_step", 0), ("knee_step", "1.5"), ("knee_step", "many"), ("knee_most", -1), ("knee_delay_ms", math.nan)],
+)
+def test_a_search_that_could_not_climb_is_refused(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')}: takes an? (integer|number) from"):
+        check_knee(given(**{name: value}))
+    check_knee(given(knee_step=10, knee_most=1000, knee_delay_ms=20.0, knee_hold="12"))
 
 
 class TestToken:
