@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from dataclasses import dataclass, field
 
 from clients.errors import ClientFailure, NoConnection, RequestRefused
@@ -25,7 +24,6 @@ _NOT_FOUND = 404
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
 _AMBIGUOUS = frozenset({408, 500, 502, 503, 520, 521, 522, 523})
 _AT_ONCE_NS = 200_000_000
-_SERVERS_OWN = re.compile(r"[a-z_]+: ")  # the error message of docs/wire-format.md, as clients put it: "busy: …"
 
 
 @dataclass(frozen=True)
@@ -174,5 +172,4 @@ def leaves_at_work(failure: ClientFailure, waited_ns: int) -> bool:
         return False
     if not isinstance(failure, RequestRefused) or failure.status in _GATEWAY_TIMEOUTS:
         return True
-    own = _SERVERS_OWN.match(str(failure.args[0])) or failure.how.startswith("error ")  # as a WebSocket's message
-    return failure.status in _AMBIGUOUS and not own and waited_ns > _AT_ONCE_NS
+    return failure.status in _AMBIGUOUS and not failure.by_server and waited_ns > _AT_ONCE_NS
