@@ -7,28 +7,19 @@ time scale divides it.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-if TYPE_CHECKING:
-    from bench.proxy.chain import Chain
-    from bench.proxy.stage import Stage
+from bench.proxy.stage import Action, Context, LateData, Stage, Way
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]  # more would be beyond what timers take
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
-
-Way = Literal["up", "down", "both"]
-"""Up is client to server, down is server to client."""
-
-Action = Literal["fin", "rst", "black_hole"]
-"""How a behaviour ends a connection: an orderly close, a reset, or silence with the sockets left open."""
-
-LateData = Literal["drop", "rst"]
-"""What a black hole does with bytes that still arrive: nothing, or a reset to whoever sent them."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +36,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     unsure: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: random.Random) -> Stage:
         """The behaviour at work on one connection; `draw` is that connection's own seeded randomness."""
         raise NotImplementedError
 
@@ -66,6 +57,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             and (value := getattr(self, field)) is not None
         }
         return msgspec.structs.replace(self, **times)
+
+
+def labels(rules: Sequence[Rule]) -> list[str]:
+    """What to call each behaviour of a profile: its name, with its number among those of that name if it has brothers.
+
+    >>> labels([])
+    []
+    """
+    total, seen, found = Counter(rule.name for rule in rules), Counter[str](), []
+    for rule in rules:
+        seen[rule.name] += 1
+        found.append(rule.name if total[rule.name] == 1 else f"{rule.name} {seen[rule.name]}")
+    return found
 
 
 def seconds(value: float) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from bench.proxy.chain import Chain
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import NotNegative, Rule, Way, way_words
-from bench.proxy.stage import Stage
+from bench.proxy.rule import NotNegative, Rule, way_words
+from bench.proxy.stage import Context, Stage, Way
 
 
 class Latency(Rule, frozen=True, kw_only=True):
@@ -24,7 +23,7 @@ class Latency(Rule, frozen=True, kw_only=True):
     distribution: Literal["uniform", "normal"] = "uniform"
     way: Way = "both"
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: random.Random) -> Stage:
         return LatencyStage(self, chain, draw)
 
     def words(self) -> str:
@@ -35,8 +34,8 @@ class Latency(Rule, frozen=True, kw_only=True):
 class LatencyStage(DelayingStage):
     """Delays every piece, in order."""
 
-    def __init__(self, rule: Latency, chain: Chain, draw: random.Random) -> None:
-        super().__init__(rule, chain, rule.way)
+    def __init__(self, rule: Latency, chain: Context, draw: random.Random) -> None:
+        super().__init__(rule.name, chain, rule.way)
         self._rule = rule
         self._draw = draw
 

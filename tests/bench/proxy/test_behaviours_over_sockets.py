@@ -206,6 +206,20 @@ async def test_cut(net: Net, action: str, n: int) -> None:
     assert (record.ended_by, record.closed, record.bytes_down) == ("cut", action, n)
 
 
+@pytest.mark.parametrize("since", ["connection", "response"])
+async def test_cut_where_the_server_speaks_first(net: Net, since: str) -> None:
+    """At once, so that its first bytes come with the news that it is connected; they count as well."""
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * 50)
+        await asyncio.sleep(0.02)
+        writer.write(b"x" * 200)
+
+    for _ in range(5):
+        client = await net.through(talk, Cut(action="fin", after_bytes=100, since=since))
+        assert await client.until_end() == (b"x" * 100, "fin")
+
+
 @pytest.mark.parametrize(("mode", "seen"), [("rst", b""), ("fin", b""), ("status", b"HTTP/1.1 503 ")])
 async def test_refuse(net: Net, mode: str, seen: bytes) -> None:
     client = await net.through(short, Refuse(mode=mode, retry_after_s=1.2))
