@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.proxy.http import (
-    HEAD_END,
     MAX_HEAD_BYTES,
     Body,
     CloseBody,
@@ -26,6 +25,7 @@ from bench.proxy.http import (
     parse_response,
     request_body,
     response_body,
+    whole_head,
 )
 from bench.proxy.stage import Context, End, Pass, Phase, Stage
 
@@ -50,9 +50,12 @@ class Exchange:
         self._down_body: Body | None = None
         self._kept = b""  # behind a request that is not over yet
         self._up_is_over = self._down_is_over = False
+        self._is_deaf = False  # something was dropped, and what is behind it makes no sense any more
 
     def up(self, now_s: float, data: bytes) -> None:
         """Bytes from the client."""
+        if self._is_deaf:
+            return
         while data and self.phase != "tunnel" and not self._down_is_over and not self._chain.stopped:
             if self._up_body is not None:
                 data = self._pass_up(now_s, data, self._up_body)
@@ -89,6 +92,7 @@ class Exchange:
     def down_eof(self, now_s: float) -> None:
         """The server sends no more; that may be the end of its response. What it has not been asked yet it never is."""
         self._down_is_over = True
+        self._is_deaf = bool(self._kept)
         self._kept, self._up_part = self._up_part, b""
         part, self._down_part = self._down_part, b""
         if part:
@@ -108,14 +112,10 @@ class Exchange:
             return self._pass_line_end(now_s, data)
         if not may_be_request(data):
             return self._give_up(now_s, "what the client sends is no HTTP/1.1 request", data)
-        found = HEAD_END.search(data, max(0, searched - 3))
-        if found is None:
-            if len(data) > MAX_HEAD_BYTES:
-                return self._give_up(now_s, "a request head without an end", data)
-            self._up_part = data
-            return b""
-        head = data[: found.end()]
         try:
+            if (head := whole_head(data, searched)) is None:
+                self._up_part = data
+                return b""
             request = parse_request(head)
             body = request_body(request)
         except MalformedError as error:
@@ -167,14 +167,10 @@ class Exchange:
             return self._give_up(now_s, "the server sends what it was not asked for", data)
         if not may_be_response(data):
             return self._give_up(now_s, "what the server sends is no HTTP/1.1 response", data)
-        found = HEAD_END.search(data, max(0, searched - 3))
-        if found is None:
-            if len(data) > MAX_HEAD_BYTES:
-                return self._give_up(now_s, "a response head without an end", data)
-            self._down_part = data
-            return b""
-        head = data[: found.end()]
         try:
+            if (head := whole_head(data, searched)) is None:
+                self._down_part = data
+                return b""
             response = parse_response(head)
         except MalformedError as error:
             return self._give_up(now_s, str(error), data)

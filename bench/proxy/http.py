@@ -25,9 +25,9 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 _FIELD = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")  # a line, with those that it is folded over (RFC 9112 §5.2)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r")  # RFC 9112 §7.1, without its line feed
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-_REQUEST_LINE = re.compile(_TOKEN + rb"+ [^ \r\n]+ HTTP/1\.[0-9]\r?\n")
-_REQUEST_START = re.compile(rb"[A-Z]" + _TOKEN + rb"{0,31}(?: [^\r\n]*\r?)?\Z")
+_METHOD = rb"[A-Z][!#$%&'*+.^_`|~0-9A-Za-z-]{0,31}"  # a token (RFC 9110 §5.6.2) that begins with a capital, as all do
+_REQUEST_LINE = re.compile(_METHOD + rb" [^ \r\n]+ HTTP/1\.[0-9]\r?\n")
+_REQUEST_START = re.compile(_METHOD + rb"(?: [^\r\n]*\r?)?\Z")
 
 
 class MalformedError(ValueError):
@@ -143,14 +143,14 @@ class ChunkedBody:
         return end + size + 4 == len(data) > end + 4 and data.endswith(b"\r\n")
 
     def _take_chunk(self, data: bytes, at: int) -> int:
-        """Take data of a chunk and its line end. Returns where it stopped, behind `at`."""
-        line_end_at = at + self.left_bytes - 2  # before `at` if the CR has come already
-        end = min(line_end_at + 2, len(data))
-        line_end_from = max(at, line_end_at)
-        if data[line_end_from:end] != b"\r\n"[line_end_from - line_end_at : max(0, end - line_end_at)]:
-            raise MalformedError("a chunk longer than its size")
-        if at < line_end_at:
-            self.spans.append((at, min(end, line_end_at)))
+        """Take data of a chunk, or a byte of its line end. Returns where it stopped, behind `at`."""
+        if self.left_bytes > 2:
+            end = min(at + self.left_bytes - 2, len(data))
+            self.spans.append((at, end))
+        else:
+            end = at + 1
+            if data[at:end] != b"\r\n"[-self.left_bytes :][:1]:
+                raise MalformedError("a chunk longer than its size")
         self.left_bytes -= end - at
         if not self.left_bytes:
             self.chunk_ends.append(end)
@@ -224,16 +224,24 @@ def response_body(request: Request, response: Response) -> Body:
 
 
 def may_be_request(data: bytes) -> bool:
-    """Whether these first bytes are, or may become, a request.
-
-    Before the line is whole, only a method in capitals will do: bytes that are no HTTP are not to be held for long.
-    """
+    """Whether these first bytes are, or may become, a request: what is no HTTP is not to be held for long."""
     return bool(_REQUEST_LINE.match(data) or _REQUEST_START.match(data))
 
 
 def may_be_response(data: bytes) -> bool:
     """Whether these first bytes are, or may become, a response."""
     return data.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(data[:7])
+
+
+def whole_head(data: bytes, searched: int) -> bytes | None:
+    """The head that these bytes begin with, None if it is not whole. Raises MalformedError if it is too long.
+
+    searched: how many of the bytes were looked at before
+    """
+    found = HEAD_END.search(data, max(0, searched - 3))
+    if (found.end() if found else len(data)) > MAX_HEAD_BYTES:
+        raise MalformedError("a head above 64 KiB")
+    return data[: found.end()] if found else None
 
 
 def parse_request(head: bytes) -> Request:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.proxy.behaviours import BEHAVIOURS
-from bench.proxy.rule import Rule
+from bench.proxy.rule import Rule, check_order
 
 FOLDER = Path(__file__).parent / "profiles"
 MAX_FILE_BYTES = 1_048_576
@@ -88,12 +88,12 @@ def parse(name: str, table: dict[str, Any]) -> Profile:
     for key in ("title", "notes"):
         if not isinstance(table.get(key, ""), str):
             raise ProfileError(f"{where}: {key} takes a text")
-    return Profile(
-        name=name,
-        title=table.get("title", ""),
-        notes=table.get("notes", ""),
-        rules=tuple(_parse_rule(f"{where}, behaviour {n}", rule) for n, rule in enumerate(rules, 1)),
-    )
+    parsed = tuple(_parse_rule(f"{where}, behaviour {n}", rule) for n, rule in enumerate(rules, 1))
+    try:
+        check_order(parsed)
+    except ValueError as error:
+        raise ProfileError(f"{where}: {error}") from error
+    return Profile(name=name, title=table.get("title", ""), notes=table.get("notes", ""), rules=parsed)
 
 
 def _parse_rule(where: str, table: dict[str, Any]) -> Rule:

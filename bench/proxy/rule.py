@@ -31,6 +31,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     name: ClassVar[str]
+    holds: ClassVar[bool] = False
+    """What passes it may go on later, or in other pieces, than it came."""
+    looks_into_bodies: ClassVar[bool] = False
+    """It follows a response's body, so it has to see it as it comes from the server."""
 
     source: str = ""
     unsure: tuple[str, ...] = ()
@@ -57,6 +61,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             and (value := getattr(self, field)) is not None
         }
         return msgspec.structs.replace(self, **times)
+
+
+def check_order(rules: Sequence[Rule]) -> None:
+    """Raise ValueError where a behaviour looks into what one on its server's side may hold."""
+    for n, rule in enumerate(rules):
+        holder = next((behind for behind in rules[n + 1 :] if behind.holds), None)
+        if rule.looks_into_bodies and holder:
+            raise ValueError(f"{rule.name} takes its place behind {holder.name}, which holds what it looks into")
 
 
 def labels(rules: Sequence[Rule]) -> list[str]:

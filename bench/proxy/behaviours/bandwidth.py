@@ -18,6 +18,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
     """
 
     name = "bandwidth"
+    holds = True
 
     rate_kbit: Positive
     burst_bytes: int = 0

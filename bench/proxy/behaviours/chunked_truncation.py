@@ -25,6 +25,7 @@ class ChunkedTruncation(Rule, frozen=True, kw_only=True):
     """
 
     name = "chunked_truncation"
+    looks_into_bodies = True
 
     where: Literal["last_chunk", "chunk_boundary", "inside_chunk", "inside_character"] = "last_chunk"
     after_chunks: Count = 1
@@ -99,7 +100,8 @@ class ChunkedTruncationStage(Stage):
             return None
         end = ends[before - 1] if before > 0 else begun_at
         if self._rule.where == "inside_character":
-            return next((at + 1 for at in range(end, len(data)) if data[at] >= 0xC0), None)
+            content = (at for span in body.spans for at in range(begun_at + span[0], begun_at + span[1]))
+            return next((at + 1 for at in content if at >= end and data[at] >= 0xC0), None)
         if self._rule.where == "inside_chunk":
             return end - 3 if end - 3 <= len(data) else None  # 3: a byte of data, CR, LF
         return end

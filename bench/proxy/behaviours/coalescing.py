@@ -18,6 +18,7 @@ class Coalescing(Rule, frozen=True, kw_only=True):
     """
 
     name = "coalescing"
+    holds = True
 
     coalesce_ms: Positive
     coalesce_bytes: Count = 16_384

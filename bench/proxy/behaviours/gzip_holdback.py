@@ -20,6 +20,7 @@ class GzipHoldback(Rule, frozen=True, kw_only=True):
     """
 
     name = "gzip_holdback"
+    holds = looks_into_bodies = True
 
     sync_flush: bool = False
     content_types: tuple[str, ...] = ("text/html",)

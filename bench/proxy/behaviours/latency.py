@@ -17,6 +17,7 @@ class Latency(Rule, frozen=True, kw_only=True):
     """
 
     name = "latency"
+    holds = True
 
     latency_ms: NotNegative
     jitter_ms: NotNegative = 0.0

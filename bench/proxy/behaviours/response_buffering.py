@@ -26,6 +26,7 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
     """
 
     name = "response_buffering"
+    holds = True
 
     buffer_bytes: Count | None = None
     flush_s: Positive | None = None

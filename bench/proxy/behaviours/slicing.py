@@ -16,6 +16,7 @@ class Slicing(Rule, frozen=True, kw_only=True):
     """
 
     name = "slicing"
+    holds = True
 
     slice_bytes: Count
     variation_bytes: int = 0

@@ -323,7 +323,7 @@ def test_chunks_that_are_none(body: bytes, why: str, step: int) -> None:
     [
         (b"hello", b"", "what the client sends is no HTTP/1.1 request"),
         (b"GET / HTTP/1.1\r\nAuthorization : secret\r\n\r\n", b"", "a malformed request head"),
-        (b"GET / HTTP/1.1\r\n" + b"x" * 70_000, b"", "a request head without an end"),
+        (b"GET / HTTP/1.1\r\n" + b"x" * 70_000, b"", "a head above 64 KiB"),
         (
             REQUEST.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: gzip\r\n\r\n"),
             b"",

@@ -82,6 +82,10 @@ BAD = [
     (f"[[behaviour]]\ntype = 'max_age'\nmax_age_s = {'9' * 5000}", ["4300"]),
     ("a = " + "[" * 5000, ["nested"]),
     ("# " + "x" * 1_048_577, ["1048576 bytes"]),
+    (
+        "[[behaviour]]\ntype = 'gzip_holdback'\n[[behaviour]]\ntype = 'latency'\nlatency_ms = 1",
+        ["gzip_holdback takes its place behind latency"],
+    ),
     ("title = 5", ["title takes a text"]),
     ("title = ", ["at end of document"]),
 ]
