@@ -16,7 +16,15 @@ import pytest
 from support.proxies import REQUEST, Net
 
 from bench.proxy.behaviours import Unreachable
-from bench.proxy.log import ConnectionRecord, NotFollowed, Started, behaviours_struck, read_events, read_log
+from bench.proxy.log import (
+    ConnectionLog,
+    ConnectionRecord,
+    NotFollowed,
+    Started,
+    behaviours_struck,
+    read_events,
+    read_log,
+)
 
 
 @contextmanager
@@ -139,6 +147,17 @@ async def test_a_full_disk_is_said_once_and_the_proxy_goes_on(net: Net, tmp_path
     assert said.read_text().count("\n") == 1
     assert f"the log {log} ends here" in said.read_text()
     assert 1 <= len(read_log(log)) < 8
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_without_any_room_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log = ConnectionLog(Path("/dev/full"))
+    for _ in range(3):
+        log.write(NotFollowed(connection=1, at_s=0, why="x"))
+    log.close()
+    assert capsys.readouterr().err == (
+        "the log /dev/full ends here: No space left on device; the proxy goes on without it\n"
+    )
 
 
 async def test_the_log_says_what_struck_and_what_could_not_be_followed(net: Net, tmp_path: Path) -> None:
