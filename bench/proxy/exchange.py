@@ -68,7 +68,8 @@ class Exchange:
 
     def down(self, now_s: float, data: bytes) -> None:
         """Bytes from the server."""
-        if self._down_body is not None and self._down_body.contains(data):
+        body = self._down_body
+        if body is not None and body.contains(data):
             self.send_down(now_s, data)
             return
         while data and self.phase != "tunnel" and not self._chain.stopped:

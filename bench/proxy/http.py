@@ -136,11 +136,11 @@ class ChunkedBody:
 
     def contains(self, data: bytes) -> bool:
         """Just one chunk, as a token in a read of its own is."""
-        end = data.find(b"\r\n", 0, 10)
-        if end < 0 or self.left_bytes or self.line or self._in_trailer:
+        line_end = data.find(b"\n", 0, 10)
+        if line_end < 0 or self.left_bytes or self.line or self._in_trailer:
             return False
-        size = chunk_size(data[: end + 1])
-        return end + size + 4 == len(data) > end + 4 and data.endswith(b"\r\n")
+        size = chunk_size(data[:line_end])
+        return size > 0 and line_end + size + 3 == len(data) and data.endswith(b"\r\n")
 
     def _take_chunk(self, data: bytes, at: int) -> int:
         """Take data of a chunk, or a byte of its line end. Returns where it stopped, behind `at`."""

@@ -87,7 +87,7 @@ class IdleTimeoutStage(Stage):
 
     def down(self, now_s: float, data: bytes) -> None:
         self._last_down_s = now_s
-        if self.chain.phase != "waiting":  # what passes before is an interim response, which is no answer
+        if self._unanswered and self.chain.phase != "waiting":  # before, it is an interim response, which is no answer
             self._unanswered = False
         self.send_down(now_s, data)
 

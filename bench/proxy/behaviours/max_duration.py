@@ -63,7 +63,7 @@ class MaxDurationStage(Stage):
         self._start("websocket", now_s)
 
     def down(self, now_s: float, data: bytes) -> None:
-        if self.chain.phase != "waiting":  # what passes before is an interim response, which is no answer
+        if self._unanswered and self.chain.phase != "waiting":  # before, it is an interim response, which is no answer
             self._unanswered = False
         self.send_down(now_s, data)
 

@@ -292,6 +292,27 @@ def test_a_chunk_size_is_hexadecimal_digits(size: bytes, step: int) -> None:
     assert b"".join(piece for _, what, piece in works.seen if what == "down") == data
 
 
+@pytest.mark.parametrize(
+    ("data", "quick"),
+    [
+        (chunk(b"hello"), True),
+        (b"0A;x\r\n" + b"x" * 10 + b"\r\n", True),
+        (b"0000000a;x\r\n", False),
+        (b"0\r\n\r\n", False),
+        (b"5\r\nhello\n\n", False),
+        (b"+5\r\nhello\r\n", False),
+        (b"-3\r\n\r\n", False),
+        (chunk(b"one") * 2, False),
+        (b"5\nhello\r\n", False),
+    ],
+)
+def test_the_quick_way_takes_whole_chunks_only(data: bytes, quick: bool) -> None:
+    assert ChunkedBody().contains(data) == quick
+    inside = ChunkedBody()
+    inside.feed(b"ff\r\n")
+    assert not inside.contains(data)
+
+
 @pytest.mark.parametrize("size", [b"5", b"05", b"5 ", b"5\t ;x", b"5;x=y;z", b'5 ; x="\xff"', b"0" * 15 + b"5"])
 def test_what_a_chunk_size_may_look_like(size: bytes) -> None:
     body = ChunkedBody()
