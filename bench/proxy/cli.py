@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,14 @@ class _Address(click.ParamType[tuple[str, int]]):
 
 
 def _is_name(host: str) -> bool:
-    """Whether a resolver takes this name at all; that it finds it is another matter, and may change."""
+    """Whether this is a name or an address at all; that a resolver finds it is another matter, and may change."""
     try:
-        return bool(host.encode("idna"))
+        return bool(_HOST.fullmatch(host.encode("idna")))
     except UnicodeError:
         return False
+
+
+_HOST = re.compile(rb"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?")
 
 
 class _Upstream(_Address):
@@ -110,7 +114,11 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     except LogError as error:
         raise WordsError(f"--log: {error}") from error
     except OSError as error:
-        raise click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}") from error
+        raise _cannot_serve(listen, error) from error
+
+
+def _cannot_serve(listen: tuple[str, int], error: OSError) -> click.ClickException:
+    return click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}")
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:
@@ -128,6 +136,8 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
         return
     except ProfileError as error:
         raise WordsError(f"--profile: {error}") from error
+    except OSError as error:
+        raise _cannot_serve(listen, error) from error
     except RealProxyError as error:
         raise click.ClickException(str(error)) from error
 

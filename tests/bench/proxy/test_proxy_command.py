@@ -101,6 +101,8 @@ def test_a_users_own_profile_and_a_clean_end(tmp_path: Path) -> None:
         (["--upstream", f"{'a' * 64}.org:80"], "--upstream"),
         (["--upstream", "127.0.0.1:0"], "--upstream"),
         (["--listen", "a..b:80"], "--listen"),
+        (["--upstream", "x;}:80"], "--upstream"),
+        (["--upstream", "two words:80"], "--upstream"),
         (["--time-scale", "nan"], "--time-scale"),
         (["--time-scale", "inf"], "--time-scale"),
         (["--time-scale", "1e-300"], "--time-scale"),
@@ -190,3 +192,12 @@ async def test_a_port_that_is_taken(net: Net) -> None:
     result = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=20)
     assert result.returncode == 1
     assert f"cannot serve on {host}:{port}" in result.stderr
+
+
+@pytest.mark.parametrize("profile", ["none", "real:nginx"])
+def test_an_address_that_is_not_here(profile: str) -> None:
+    command = [sys.executable, "-m", "bench.proxy", "--upstream", "[::1]:9", "--listen", "192.0.2.1:0"]
+    result = subprocess.run([*command, "--profile", profile], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
