@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from bench.proxy.exchange import Exchange
@@ -61,7 +62,7 @@ class Chain:
         self.ended: Ending | None = None  # what ended the connection, or one way of it
         self.stopped = False  # nothing may pass any more, either way
         # A generator a stage: what one draws does not shift what another sees.
-        self.stages = [rule.stage(self, random.Random(f"{seed}/{place}")) for place, rule in enumerate(rules)]
+        self.stages = [rule.stage(self, partial(random.Random, f"{seed}/{place}")) for place, rule in enumerate(rules)]
         aware = [stage for stage in self.stages if stage.http]
         self.exchange = Exchange(aware, self, link.not_followed) if aware else None
         self._wire(aware)

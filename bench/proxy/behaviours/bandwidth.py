@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Positive, Rule, way_words
+from bench.proxy.rule import Draw, Positive, Rule, way_words
 from bench.proxy.stage import Context, Stage, Way
 
 PIECE_BYTES = 1460  # a TCP segment on Ethernet
@@ -28,7 +26,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
         if self.burst_bytes < 0:
             raise ValueError("burst_bytes takes 0 or more")
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return BandwidthStage(self, chain)
 
     def words(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from bench.proxy.http import ChunkedBody, Request, Response, is_chunked
-from bench.proxy.rule import Count, Rule
+from bench.proxy.rule import Count, Draw, Rule
 from bench.proxy.stage import Context, Stage
 
 WHERE = {
@@ -30,7 +29,7 @@ class ChunkedTruncation(Rule, frozen=True, kw_only=True):
     where: Literal["last_chunk", "chunk_boundary", "inside_chunk", "inside_character"] = "last_chunk"
     after_chunks: Count = 1
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return ChunkedTruncationStage(self, chain)
 
     def words(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from bench.proxy.http import Request, Response, header
-from bench.proxy.rule import Count, Positive, Rule, way_words
+from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
 from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
 
 
@@ -29,7 +28,7 @@ class Coalescing(Rule, frozen=True, kw_only=True):
         if self.scope == "response" and self.way != "down":
             raise ValueError('scope = "response" takes way = "down"')
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return CoalescingStage(self, chain)
 
     def words(self) -> str:

@@ -6,7 +6,7 @@ import random
 from typing import Literal
 
 from bench.proxy.http import Request, Response
-from bench.proxy.rule import Count, NotNegative, Positive, Probability, Rule, ending, seconds, way_words
+from bench.proxy.rule import Count, Draw, NotNegative, Positive, Probability, Rule, ending, seconds, way_words
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage, Way
 
 
@@ -36,8 +36,8 @@ class Cut(Rule, frozen=True, kw_only=True):
         if self.way != "both" and self.action != "black_hole":
             raise ValueError('way is for action = "black_hole"')
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
-        return CutStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return CutStage(self, chain, draw())
 
     def words(self) -> str:
         after = f"{self.after_bytes} bytes" if self.after_s is None else seconds(self.after_s)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
 from bench.proxy.http import Request, Response
-from bench.proxy.rule import Positive, Rule, Status, seconds
+from bench.proxy.rule import Draw, Positive, Rule, Status, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
 
@@ -18,7 +16,7 @@ class FirstByteTimeout(Rule, frozen=True, kw_only=True):
     status: Status = 504
     body: str = ""
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return FirstByteTimeoutStage(self, chain)
 
     def words(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import zlib
 
 from bench.proxy.http import Body, Request, Response, header, response_body, with_header, without_headers
-from bench.proxy.rule import Rule
+from bench.proxy.rule import Draw, Rule
 from bench.proxy.stage import Context, Stage
 
 GZIP_WINDOW = 31  # zlib's wbits for a 32 KiB window in a gzip wrapper
@@ -25,7 +24,7 @@ class GzipHoldback(Rule, frozen=True, kw_only=True):
     sync_flush: bool = False
     content_types: tuple[str, ...] = ("text/html",)
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return GzipHoldbackStage(self, chain)
 
     def words(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from bench.proxy.http import Request
-from bench.proxy.rule import Positive, Rule, Status, ending, seconds
+from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
 RESET_BY = {
@@ -42,7 +41,7 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return IdleTimeoutStage(self, chain)
 
     def words(self) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
 from bench.proxy.http import Request
-from bench.proxy.rule import Positive, Rule, ending, seconds
+from bench.proxy.rule import Draw, Positive, Rule, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, Stage
 
 
@@ -17,7 +15,7 @@ class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
     keepalive_timeout_s: Positive
     action: Action = "fin"
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return KeepaliveTimeoutStage(self, chain)
 
     def words(self) -> str:

@@ -6,7 +6,7 @@ import random
 from typing import Literal
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import NotNegative, Rule, way_words
+from bench.proxy.rule import Draw, NotNegative, Rule, way_words
 from bench.proxy.stage import Context, Stage, Way
 
 
@@ -24,8 +24,8 @@ class Latency(Rule, frozen=True, kw_only=True):
     distribution: Literal["uniform", "normal"] = "uniform"
     way: Way = "both"
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
-        return LatencyStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return LatencyStage(self, chain, draw())
 
     def words(self) -> str:
         jitter = f" ± {self.jitter_ms:g} ms ({self.distribution})" if self.jitter_ms else ""

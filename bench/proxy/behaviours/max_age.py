@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
 from bench.proxy.http import Request, Response, with_header, without_headers
-from bench.proxy.rule import Positive, Rule, seconds
+from bench.proxy.rule import Draw, Positive, Rule, seconds
 from bench.proxy.stage import Context, Stage
 
 
@@ -19,7 +17,7 @@ class MaxAge(Rule, frozen=True, kw_only=True):
 
     max_age_s: Positive
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxAgeStage(self, chain)
 
     def words(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from bench.proxy.http import Request
-from bench.proxy.rule import Positive, Rule, Status, ending, seconds
+from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
 SCOPE = {"connection": "of the connection", "request": "of a request", "websocket": "of a WebSocket (or plain TCP)"}
@@ -28,7 +27,7 @@ class MaxDuration(Rule, frozen=True, kw_only=True):
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxDurationStage(self, chain)
 
     def words(self) -> str:

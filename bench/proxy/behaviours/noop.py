@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
-
-from bench.proxy.rule import Rule
+from bench.proxy.rule import Draw, Rule
 from bench.proxy.stage import Context, Stage
 
 
@@ -13,7 +11,7 @@ class Noop(Rule, frozen=True, kw_only=True):
 
     name = "noop"
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return Stage(self.name, chain)
 
     def words(self) -> str:

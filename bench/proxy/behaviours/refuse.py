@@ -7,7 +7,7 @@ import random
 from typing import Literal
 
 from bench.proxy.http import Request
-from bench.proxy.rule import NotNegative, Probability, Rule, Status
+from bench.proxy.rule import Draw, NotNegative, Probability, Rule, Status
 from bench.proxy.stage import Context, Stage
 
 
@@ -26,8 +26,8 @@ class Refuse(Rule, frozen=True, kw_only=True):
     body: str = ""
     retry_after_s: NotNegative | None = None
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
-        return RefuseStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return RefuseStage(self, chain, draw())
 
     def words(self) -> str:
         what = f"answers {self.status}" if self.mode == "status" else f"refuses the connection ({self.mode.upper()})"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from bench.proxy.http import Request, Response, header, is_chunked
-from bench.proxy.rule import Count, Positive, Rule, seconds
+from bench.proxy.rule import Count, Draw, Positive, Rule, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -40,7 +39,7 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
         if self.until_complete == (self.buffer_bytes is not None or self.flush_s is not None):
             raise ValueError("takes either until_complete = true, or buffer_bytes and/or flush_s")
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return ResponseBufferingStage(self, chain)
 
     def words(self) -> str:

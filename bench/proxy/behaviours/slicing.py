@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Count, Positive, Rule, way_words
+from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
 from bench.proxy.stage import Context, Stage, Way
 
 
@@ -27,8 +27,8 @@ class Slicing(Rule, frozen=True, kw_only=True):
         if not 0 <= self.variation_bytes < self.slice_bytes:
             raise ValueError("variation_bytes takes 0 up to below slice_bytes")
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
-        return SlicingStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return SlicingStage(self, chain, draw())
 
     def words(self) -> str:
         variation = f" ± {self.variation_bytes}" if self.variation_bytes else ""

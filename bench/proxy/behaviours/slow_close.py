@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Positive, Rule, seconds, way_words
+from bench.proxy.rule import Draw, Positive, Rule, seconds, way_words
 from bench.proxy.stage import Context, Stage, Way
 
 
@@ -17,7 +15,7 @@ class SlowClose(Rule, frozen=True, kw_only=True):
     close_delay_s: Positive
     way: Way = "down"
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return SlowCloseStage(self, chain)
 
     def words(self) -> str:

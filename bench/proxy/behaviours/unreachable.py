@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
 from bench.proxy.http import Request
-from bench.proxy.rule import Rule, Status
+from bench.proxy.rule import Draw, Rule, Status
 from bench.proxy.stage import Context, Stage
 
 
@@ -20,7 +18,7 @@ class Unreachable(Rule, frozen=True, kw_only=True):
     status: Status = 502
     body: str = ""
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return UnreachableStage(self, chain)
 
     def words(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from bench.proxy.http import Request, header, without_headers
-from bench.proxy.rule import Rule, Status
+from bench.proxy.rule import Draw, Rule, Status
 from bench.proxy.stage import Context, Stage
 
 
@@ -18,7 +17,7 @@ class Upgrade(Rule, frozen=True, kw_only=True):
     action: Literal["refuse", "strip"] = "refuse"
     status: Status = 403
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return UpgradeStage(self, chain)
 
     def words(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from typing import Annotated
 
 import msgspec
 from websockets.frames import CLOSE, Close, Frame
 
 from bench.proxy.http import Request, header
-from bench.proxy.rule import Positive, Rule, seconds
+from bench.proxy.rule import Draw, Positive, Rule, seconds
 from bench.proxy.stage import Context, Pass, Stage, Way
 
 GRACE_S = 10.0
@@ -37,7 +36,7 @@ class WebsocketClose(Rule, frozen=True, kw_only=True):
         if len(self.reason.encode()) > 123:
             raise ValueError("reason takes 123 bytes at most")
 
-    def stage(self, chain: Context, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return WebsocketCloseStage(self, chain)
 
     def words(self) -> str:
