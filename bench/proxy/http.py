@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
@@ -118,6 +117,7 @@ class ChunkedBody:
         self.left_bytes = 0
         self.line = b""
         self._in_trailer = False
+        self._is_between = True  # two chunks
 
     def feed(self, data: bytes) -> int:
         """Stops before what is malformed, and raises MalformedError if that comes first."""
@@ -132,15 +132,18 @@ class ChunkedBody:
                 if at == 0:
                     raise
                 break
+        self._is_between = not (self.left_bytes or self.line or self._in_trailer)
         return at
 
     def contains(self, data: bytes) -> bool:
-        """Just one chunk, as a token in a read of its own is."""
-        line_end = data.find(b"\n", 0, 10)
-        if line_end < 0 or self.left_bytes or self.line or self._in_trailer:
-            return False
-        size = chunk_size(data[:line_end])
-        return size > 0 and line_end + size + 3 == len(data) and data.endswith(b"\r\n")
+        """Just one chunk as most servers write it, as a token in a read of its own is."""
+        n_bytes = len(data)
+        return (
+            self._is_between
+            and n_bytes < len(_CHUNK_STARTS)
+            and data.startswith(_CHUNK_STARTS[n_bytes])
+            and data.endswith(b"\r\n")
+        )
 
     def _take_chunk(self, data: bytes, at: int) -> int:
         """Take data of a chunk, or a byte of its line end. Returns where it stopped, behind `at`."""
@@ -183,7 +186,19 @@ class ChunkedBody:
             self.last_chunk_at = at
 
 
-@lru_cache(maxsize=1024)
+def _chunk_starts() -> list[bytes]:
+    """How a chunk of so many bytes, framing counted, begins; what no chunk begins with where there is none such."""
+    starts = [b"\0"] * (MAX_QUICK_CHUNK_BYTES + 8)
+    for size in range(1, MAX_QUICK_CHUNK_BYTES + 1):
+        line = b"%x\r\n" % size
+        starts[len(line) + size + 2] = line
+    return starts
+
+
+MAX_QUICK_CHUNK_BYTES = 0xFFF
+_CHUNK_STARTS = _chunk_starts()
+
+
 def chunk_size(line: bytes) -> int:
     r"""The size in a chunk's first line (without its line feed), -1 if it says none.
 

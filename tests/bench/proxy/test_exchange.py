@@ -296,7 +296,11 @@ def test_a_chunk_size_is_hexadecimal_digits(size: bytes, step: int) -> None:
     ("data", "quick"),
     [
         (chunk(b"hello"), True),
-        (b"0A;x\r\n" + b"x" * 10 + b"\r\n", True),
+        (chunk(b"x"), True),
+        (chunk(b"x" * 4095), True),
+        (chunk(b"x" * 4096), False),
+        (b"0A\r\n" + b"x" * 10 + b"\r\n", False),
+        (b"", False),
         (b"0000000a;x\r\n", False),
         (b"0\r\n\r\n", False),
         (b"5\r\nhello\n\n", False),
