@@ -23,6 +23,7 @@ MAX_CHUNK_LINE_BYTES = 8_192
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 _FIELD = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")  # a line, with those that it is folded over (RFC 9112 §5.2)
+_OTHER_CODING = re.compile(rb"(?i)\ntransfer-encoding(?!: chunked\r?\n)")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r")  # RFC 9112 §7.1, without its line feed
 _METHOD = rb"[A-Z][!#$%&'*+.^_`|~0-9A-Za-z-]{0,31}"  # a token (RFC 9110 §5.6.2) that begins with a capital, as all do
 _REQUEST_LINE = re.compile(_METHOD + rb" [^ \r\n]+ HTTP/1\.[0-9]\r?\n")
@@ -284,8 +285,10 @@ def parse_response(head: bytes) -> Response:
 
 
 def _parse(connection: h11.Connection, head: bytes) -> tuple[object, list[tuple[bytes, bytes]]]:
-    """What h11 makes of a head, and the header that it is not shown."""
-    fields = [field for field in _FIELD.findall(head) if _name(field) == b"transfer-encoding"]
+    """What h11 makes of a head, and the header that it is not shown where it would not take it."""
+    fields = []
+    if _OTHER_CODING.search(head):
+        fields = [field for field in _FIELD.findall(head) if _name(field) == b"transfer-encoding"]
     coding = [(b"transfer-encoding", b" ".join(field.split(b":", 1)[1].split())) for field in fields]
     connection.receive_data(without_headers(head, b"transfer-encoding") if fields else head)
     try:
