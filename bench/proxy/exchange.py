@@ -2,7 +2,7 @@
 
 It sits in the chain around those stages: the client's bytes pass it before the first of them, the server's before the
 last. A head is held until it is whole (a real proxy does the same); bodies go on as they come. A pipelined request is
-held until the exchange before it is over, as nginx, HAProxy and Envoy hold it, so that one is under way at a time.
+held until the exchange before it is over, as nginx and HAProxy hold it, so that one is under way at a time.
 
 The connection becomes a tunnel after a 101 or a CONNECT that succeeds. So it does where its bytes are not HTTP/1.1
 (the proxy works for any TCP server), or where HTTP's rules do not say how to go on; then `not_followed` is told why.
