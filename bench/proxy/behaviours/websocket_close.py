@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from websockets.frames import CLOSE, Close, Frame
+from websockets.frames import Close, Frame, Opcode
 
 from bench.proxy.http import Request, header
 from bench.proxy.rule import Draw, Positive, Rule, seconds
@@ -101,7 +101,7 @@ class WebsocketCloseStage(Stage):
     def _close(self, now_s: float, way: Way) -> None:
         """Send the Close frame one way; behind the second one comes the end."""
         del self._frames[way]
-        frame = Frame(CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())
+        frame = Frame(Opcode.CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())
         if way == "up":
             self.send_up(now_s, frame.serialize(mask=True))
         else:
