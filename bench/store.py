@@ -88,6 +88,7 @@ class Run(msgspec.Struct, kw_only=True):
     ended: str | None = None
     status: RunStatus = "running"
     cells: list[CellRecord] = []
+    behaviours_struck: dict[str, dict[str, int]] = {}  # profile -> behaviour -> connections on which it had an effect
     warnings: list[str] = []
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from bench.checks import PlanError
 from bench.plan import Plan, parse
+from bench.proxy.log import behaviours_struck
 from bench.running import machine
 from bench.running.blocks import schedule
 from bench.running.endpoints import Fleet, Server
@@ -117,9 +118,18 @@ async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Di
             run.status = "interrupted"
         finally:
             display.close()
+    _note_behaviours(run, folder)
     run.ended = _now()
     folder.save(run)
     return run
+
+
+def _note_behaviours(run: Run, folder: RunFolder) -> None:
+    """Enter what the proxies' logs say of their behaviours."""
+    try:
+        run.behaviours_struck = behaviours_struck(sorted((folder.path / "logs").glob("proxy-*.jsonl")))
+    except (OSError, msgspec.DecodeError) as error:
+        run.warnings.append(f"The proxies' logs cannot be read: {error}")
 
 
 @contextmanager

@@ -308,6 +308,14 @@ def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(t
     assert alarm.text.endswith("gave up living connections: SSE 1.")
 
 
+def test_a_behaviour_that_never_struck_is_said_so(tmp_path: Path) -> None:
+    struck = {"aws-alb": {"idle_timeout": 3, "max_age": 0}, "aws-nlb": {"idle_timeout": 1}}
+    builder = RunBuilder(tmp_path, {"behaviours_struck": struck})
+    builder.cell("sse", 1, [arrived()], profile="aws-alb")
+    (note,) = [warning for warning in run_warnings(measure(builder.write())) if warning.code == "never struck"]
+    assert note.text.endswith("which says nothing of them: aws-alb: max_age.")
+
+
 def test_the_proxy_is_a_stage_of_its_own(tmp_path: Path) -> None:
     """Tokens reach the client 1 ms after they were sent, and 3 ms after behind a proxy: 2 ms are the proxy's."""
     builder = RunBuilder(tmp_path)
