@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from servers import access
+from servers.body import unpacked
 from servers.chat import ChatRequest, RequestError
-from servers.messages import encode_error
+from servers.connection import Connection, error_response
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 
@@ -65,35 +66,23 @@ async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamRe
             service.stats.requests += 1
         response = await handler(request)
     except RequestError as error:
-        response = _error_response(error)
+        response = error_response(error)
     except web.HTTPException as error:
-        response = _error_response(_from_http_exception(error))
-        response.headers.update({k: v for k, v in error.headers.items() if k == "Allow"})
+        response = error_response(error)
+    except (ConnectionError, ReaderGone) as error:
+        raise ConnectionResetError("the client has gone") from error  # nobody to answer, and nobody's fault
     except Exception:
         _log.exception("a fault of the server's own")
-        response = _error_response(RequestError(500, "internal", "a fault of the server's own; its log says more"))
+        response = error_response(RequestError(500, "internal", "a fault of the server's own; its log says more"))
     if not response.prepared:
         response.headers.update(request["cors"])
+        response.headers.setdefault("Cache-Control", "no-store")  # a probe is about now, an answer is one person's
     return response
-
-
-def _from_http_exception(error: web.HTTPException) -> RequestError:
-    if error.status == 413:
-        return RequestError(413, "too_large", f"a body may have {MAX_BODY_BYTES} bytes")
-    return RequestError(error.status, error.reason.lower().replace(" ", "_"), error.reason)
-
-
-def _error_response(error: RequestError) -> web.Response:
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = encode_error(error.code, error.message)
-    return web.Response(body=body, status=error.status, headers=headers, content_type="application/json")
 
 
 def _cors_headers(request: web.Request, allowed: tuple[str, ...]) -> dict[str, str]:
     origin = request.headers.get("Origin")
-    if origin is None or not access.is_allowed(origin, allowed):
+    if origin is None or not origin.isascii() or not access.is_allowed(origin, allowed):
         return {}
     headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Stream-Id", "Vary": "Origin"}
     if origin in allowed:  # named, not by "*": then its pages may send the cookie
@@ -112,12 +101,17 @@ def _preflight(request: web.Request) -> web.Response:
 
 async def read_chat(request: web.Request) -> ChatRequest:
     """The chat request in the body. Raises RequestError; too large a body raises aiohttp's 413."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+    connection = request.protocol
+    assert isinstance(connection, Connection)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
+            with connection.reading(request.content):
+                body = await request.read()
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    return ChatRequest.parse(body)
+    return ChatRequest.parse(unpacked(body, request.headers.get("Content-Encoding", "")))
 
 
 class HttpStream:
@@ -175,6 +169,8 @@ async def stream_answer(
     response.content_type = content_type
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
+    else:
+        response.force_close()  # where there are no chunks, only the connection's end is the body's (RFC 9112, 6.3)
     writer = await response.prepare(request)
     if writer is None:
         raise ReaderGone
@@ -182,8 +178,16 @@ async def stream_answer(
     try:
         await run(writer)
     except ReaderGone:
-        if request.transport is not None:
-            request.transport.abort()
-        return response
-    await response.write_eof()
+        _cut(request)
+    except Exception:
+        # The head has gone out: only a cut connection still tells the client that this is no whole answer.
+        _log.exception("a fault of the server's own, in mid-stream")
+        _cut(request)
+    else:
+        await response.write_eof()
     return response
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

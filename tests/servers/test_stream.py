@@ -161,7 +161,7 @@ def test_every_hazard_stands_beside_every_other() -> None:
 @pytest.fixture
 def recorded(tmp_path: Path) -> recording.Recording:
     path = tmp_path / "recorded.jsonl"
-    path.write_text('{"deltas": ["a", " b", "", " c"]}\n\n{"deltas": ["x", "y"], "model": "m"}\n', encoding="utf-8")
+    path.write_text('{"deltas": ["a", " b", "", " c"]}\n\n{"deltas": ["x", "y"]}\n', encoding="utf-8")
     known = recording.load(path)
     recording.register(known)
     return known
