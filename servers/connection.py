@@ -45,7 +45,7 @@ class Upgraded(Protocol):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_body", "_half_closed", "_spoilt", "_upgraded_to")
+    __slots__ = ("_asked", "_body", "_half_closed", "_spoilt", "_upgraded_to")
 
     def __init__(self, server: web.Server, settings: Settings) -> None:
         super().__init__(
@@ -54,7 +54,9 @@ class Connection(web.RequestHandler):
             keepalive_timeout=settings.keep_alive_s,
             access_log=None,  # type: ignore[arg-type] # as web.AppRunner's own `access_log=None`
             auto_decompress=False,  # servers.body does it, within bounds
+            lingering_time=CLOSE_S,  # for the rest of a body that nobody wants
         )
+        self._asked = False  # anything yet
         self._body: StreamReader | None = None  # being read by a handler
         self._half_closed = False
         self._spoilt = False  # what follows on this connection cannot be told apart any more
@@ -83,6 +85,7 @@ class Connection(web.RequestHandler):
             self._upgraded_to.feed_data(data)
             return
         super().data_received(data)
+        self._asked = self._asked or bool(self._messages)
         if self._body is not None:
             self._check_body()
 
@@ -95,7 +98,7 @@ class Connection(web.RequestHandler):
         if self._body is not None:
             self._check_body()
         idle = self._waiter is not None and not self._waiter.done()
-        return not idle
+        return self._asked and not idle
 
     def pause_writing(self) -> None:
         """The client takes less than it is sent (asyncio.BaseProtocol)."""
@@ -116,12 +119,14 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is no HTTP, or to a fault outside of all handlers."""
+        """The answer to what is no HTTP, or to a fault outside of all handlers. Raises ConnectionError to give none."""
+        if isinstance(exc, ConnectionError):
+            raise exc
         if status >= 500:
             _log.error("a fault of the server's own", exc_info=exc)
             error = RequestError(500, "internal", "a fault of the server's own; its log says more")
         else:
-            reason = (message or "").strip().partition("\n")[0][:_REASON_CHARS]
+            reason = (message or "").strip().partition("\n")[0].rstrip(": ")[:_REASON_CHARS]
             error = RequestError(400, "bad_http", f"the request is not HTTP/1.1: {reason}")
         if request.writer.output_size > 0:
             raise ConnectionResetError("an answer has begun; another would be taken for a part of it")

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
@@ -31,6 +32,7 @@ from servers.websocket.connection import (
 )
 
 OPEN: web.AppKey[set[WebSocket]] = web.AppKey("open", set)
+_HANDSHAKE_HEADERS = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version")
 _log = logging.getLogger(__name__)
 
 
@@ -68,10 +70,14 @@ async def _upgrade(request: web.Request) -> web.StreamResponse:
 
 def _handshake(request: web.Request) -> dict[str, str]:
     """The headers that accept an upgrade. Raises RequestError."""
-    if "websocket" not in request.headers.get("Upgrade", "").lower():
+    # In HTTP/1.0 an Upgrade means nothing (RFC 9110, 7.8).
+    if request.version < (1, 1) or "websocket" not in request.headers.get("Upgrade", "").lower():
         raise RequestError(426, "upgrade_required", "/chat takes a WebSocket upgrade")
-    raw = Request(request.path_qs, Headers(request.headers.items()), method=request.method)
-    response = ServerProtocol().accept(raw)
+    try:
+        asked = Headers([item for item in request.headers.items() if item[0].lower() in _HANDSHAKE_HEADERS])
+    except InvalidHandshake:
+        raise RequestError(400, "bad_handshake", "a header of the upgrade has bytes that no header may have") from None
+    response = ServerProtocol().accept(Request(request.path_qs, asked, request.method))
     if response.status_code != 101:
         reason = bytes(response.body or b"").decode("utf-8", "replace").partition("\n")[0]
         raise RequestError(response.status_code, "bad_handshake", reason)
