@@ -20,6 +20,7 @@ from servers.service import MAX_BODY_BYTES, Service
 
 BODY_TIMEOUT_S = 30.0
 SERVICE = web.AppKey("service", Service)
+CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def json_response(value: object, status: int = 200) -> web.Response:
 @web.middleware
 async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamResponse:
     service = request.app[SERVICE]
-    request["cors"] = _cors_headers(request, service.settings.allow_origins)
+    request[CORS] = _cors_headers(request, service.settings.allow_origins)
     try:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
@@ -75,7 +76,7 @@ async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamRe
         _log.exception("a fault of the server's own")
         response = error_response(RequestError(500, "internal", "a fault of the server's own; its log says more"))
     if not response.prepared:
-        response.headers.update(request["cors"])
+        response.headers.update(request[CORS])
         response.headers.setdefault("Cache-Control", "no-store")  # a probe is about now, an answer is one person's
     return response
 
@@ -91,7 +92,8 @@ def _cors_headers(request: web.Request, allowed: tuple[str, ...]) -> dict[str, s
 
 
 def _preflight(request: web.Request) -> web.Response:
-    headers = dict(request["cors"])
+    cors = request[CORS]
+    headers = dict(cors)
     if headers:
         headers["Access-Control-Allow-Methods"] = "GET, POST"
         headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
@@ -165,7 +167,8 @@ async def stream_answer(
     run: Callable[[AbstractStreamWriter], Awaitable[Any]],
 ) -> web.StreamResponse:
     """Send the head of a streaming answer at once, let `run` write the body, and end it properly."""
-    response = web.StreamResponse(headers={"Stream-Id": stream_id, **STREAM_HEADERS, **request["cors"]})
+    cors = request[CORS]
+    response = web.StreamResponse(headers={"Stream-Id": stream_id, **STREAM_HEADERS, **cors})
     response.content_type = content_type
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
