@@ -23,6 +23,7 @@ from servers.messages import encode_error
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 from servers.websocket.connection import (
+    CLOSE_S,
     GOING_AWAY,
     INTERNAL_ERROR,
     INVALID_DATA,
@@ -85,9 +86,12 @@ def _handshake(request: web.Request) -> dict[str, str]:
 
 
 async def _say_goodbye(app: web.Application) -> None:
+    """Close what is open, and wait for it: each is cut after a while, whatever its client does."""
     still_open = app[OPEN]
     for websocket in tuple(still_open):
         websocket.close(GOING_AWAY, "the server is stopping")
+    if still_open:
+        await asyncio.wait({websocket.lost for websocket in still_open}, timeout=2 * CLOSE_S)
 
 
 async def _converse(service: Service, websocket: WebSocket) -> None:

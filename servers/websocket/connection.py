@@ -45,6 +45,7 @@ class WebSocket:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # closing, or lost
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.backlog_bytes = transport.get_write_buffer_size
+        self._is_open = True
         self._transport = transport
         self._drained = drain
         self._protocol = Protocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES)
@@ -66,10 +67,10 @@ class WebSocket:
 
     async def receive(self) -> Received | None:
         """The client's next message; None once the connection is closing."""
-        while not self._received and not self.ended.done():
+        while self._is_open and not self._received:
             self._arrived.clear()
             await self._arrived.wait()
-        if self.ended.done():
+        if not self._is_open:
             return None
         message = self._received.popleft()
         self._steer_reading()
@@ -135,7 +136,7 @@ class WebSocket:
 
     def write(self, _: int, messages: list[bytes], end: bytes | None) -> None:
         """Send each message in a text frame."""
-        if self.ended.done():
+        if not self._is_open:
             return
         frames = [wire.encode_frame(message) for message in messages]
         if end is not None:
@@ -147,13 +148,13 @@ class WebSocket:
 
     async def drain(self) -> None:
         """Return when the transport's buffer is below its limit. Raises OSError when the connection is lost."""
-        if self.ended.done():
+        if not self._is_open:
             raise ConnectionResetError("the connection is closing")
         await self._drained()
 
     def close(self, code: int, reason: str) -> None:
         """Say good-bye, and cut the connection if the client does not answer within `CLOSE_S`."""
-        if not self.ended.done():
+        if self._is_open:
             self._protocol.send_close(code, reason)
             self._flush()
 
@@ -191,7 +192,8 @@ class WebSocket:
             self._farewell = self._later(CLOSE_S, self.abort)
 
     def _end(self) -> None:
-        if not self.ended.done():
+        if self._is_open:
+            self._is_open = False
             self.ended.set_result(None)
             self._arrived.set()
 
@@ -199,7 +201,7 @@ class WebSocket:
         """Ping, unless the client still owes a sign of life; if it does for too long, it is gone."""
         assert self._heartbeat_s is not None
         self._heart = self._later(self._heartbeat_s, self._beat)
-        if self.ended.done():
+        if not self._is_open:
             return
         now_s = asyncio.get_running_loop().time()
         if self._pinged_s is None:

@@ -184,7 +184,7 @@ async def test_pings_go_on_while_they_are_answered(own: Callable[..., Any]) -> N
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_it_stops_whatever_clients_do(transport: str) -> None:
+def test_it_stops_whatever_clients_do(transport: str, capfd: pytest.CaptureFixture[str]) -> None:
     silent = [b"", b"GET /he", head("POST", "/chat", "Content-Length: 9") + b"{"]
     if transport == "websocket":
         broken = head("GET", "/chat", "Upgrade: websocket", "Connection: Upgrade")
@@ -197,6 +197,7 @@ def test_it_stops_whatever_clients_do(transport: str) -> None:
         began_s = time.monotonic()
         assert running.stop(signal.SIGTERM) == 0
         assert time.monotonic() - began_s < 5
+    assert capfd.readouterr().err == ""
 
 
 def test_a_stop_says_goodbye_to_idle_clients() -> None:
