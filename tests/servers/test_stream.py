@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import itertools
 import json
+import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,6 +134,18 @@ def test_one_parameter_leaves_the_other_draws_alone() -> None:
 def test_wrong_parameters_are_named(value: object, named: str) -> None:
     with pytest.raises(StreamError, match=named):
         build(StreamSpec.parse(value), 0)
+
+
+def test_the_wire_format_s_example_says_what_a_server_answers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    texts, due_ns, sha256 = re.findall(r"# (?:.*: )?([\"(0-9].*)", example)
+    schedule = names["schedule"]
+    assert schedule.texts == ast.literal_eval(texts)
+    assert str(list(schedule.due_ns)).startswith("[" + due_ns.rstrip("…, "))
+    assert schedule.sha256 == ast.literal_eval(sha256)
 
 
 # ---- text
