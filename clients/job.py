@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta
 
 Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Positive = Annotated[float, Meta(ge=0.001, le=100_000)]
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
@@ -30,7 +30,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     streams: Count = 80  # measured messages per cell and block
     rate_per_s: Positive = 20.0  # messages (conversations, if turns > 1) per second
     gamma_shape: Positive = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
-    warmup_streams: Annotated[int, Meta(ge=0, le=1_000_000)] = (
+    warmup_streams: Annotated[int, Meta(ge=0, le=100_000)] = (
         8  # sent first at the same rate and thrown away; they open the connections
     )
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 10  # closed loop only

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bench import tables
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats, Ints
 from bench.store import Run, RunFolder, StoreError
@@ -112,12 +113,13 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     """The rows of `streams.parquet`, with `cell_index` (into `run.cells`), `completed` and times in ms.
 
     `ttft_ms` and `ttft_overhead_ms` are infinite for messages that failed. Without the table (no cell has finished)
-    there are no messages. Raises StoreError if the table has messages of cells that the run does not know.
+    there are no messages. Raises StoreError if a table is damaged, or has messages of cells that the run does not know.
     """
+    folder.check()
     if not folder.streams_path.exists():
         columns = {name: np.empty(0) for name in (*_NEEDED, *_SINCE_RECOVERY)}
         return pd.DataFrame(columns).astype({"cell_index": int, "completed": bool})
-    messages: pd.DataFrame = pq.read_table(folder.streams_path).to_pandas()
+    messages: pd.DataFrame = tables.read(folder.streams_path).to_pandas()
     index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
     try:
         pairs = zip(messages["block"], messages["cell"], strict=True)
@@ -158,7 +160,7 @@ def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
     rows = {name: row for row, name in enumerate(stream_ids)}
     if not path.exists():
         return
-    with pq.ParquetFile(path, read_dictionary=["stream_id"]) as file:
+    with tables.readable(path), pq.ParquetFile(path, read_dictionary=["stream_id"]) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(TOKEN_COLUMNS)):
             if not len(batch):
                 continue
