@@ -129,12 +129,27 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
 @click.argument("plan", required=False, metavar="[PLAN]")
 @option("--transports", callback=_comma_list, metavar="A,B", help="Only these transports.")
 @option("--profiles", callback=_comma_list, metavar="A,B", help="Every cell behind each of these.")
-@option("--recovery", "recoveries", callback=_comma_list, metavar="A,B", help="none, restart, resume.")
+@option(
+    "--recovery",
+    "recoveries",
+    envvar=f"{ENVIRONMENT}_RUN_RECOVERY",
+    callback=_comma_list,
+    metavar="A,B",
+    help="none, restart, resume.",
+)
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
 @option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
 @option("--time-scale", type=float, metavar="X", help="Divide the proxy's times, heartbeats and think times.")
-@option("--target", "targets", multiple=True, callback=_targets, metavar="TRANSPORT=URL", help="A running server.")
+@option(
+    "--target",
+    "targets",
+    envvar=f"{ENVIRONMENT}_RUN_TARGET",
+    multiple=True,
+    callback=_targets,
+    metavar="TRANSPORT=URL",
+    help="A server that runs already; may be given for each transport.",
+)
 @option(
     "--target-token",
     envvar=f"{ENVIRONMENT}_TARGET_TOKEN",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -194,14 +195,15 @@ class RunFolder:
         measured = [cell for cell in run.cells if cell.status in ("ok", "void")]
         held = self._held()
         if measured and not held and not any(self._has_parts(cell.id) for cell in measured):
-            self.check()  # says what is wrong with them
-            raise StoreError(f"{self.path}: the tables of its {len(measured)} measured cells are gone")
+            self._read_held()  # says what is wrong with them
+            text = f"streams.parquet and tokens.parquet do not have its {len(measured)} measured cells, nor has cells/"
+            raise StoreError(f"{self.path}: {text}")
         for cell in measured:
             parts = {table: self._part(cell.id, table) for table in TABLES}
             faults = (tables.fault(path, table) for table, path in parts.items())
             if why := next(filter(None, faults), ""):
                 for part in parts.values():
-                    part.unlink(missing_ok=True)
+                    _remove(part)
                 if (cell.block, cell.cell) not in held:
                     yield cell, why
 
@@ -234,10 +236,13 @@ class RunFolder:
     def _held(self) -> set[tuple[int, str]]:
         """Block and name of the cells that the whole tables have, if these are good."""
         try:
-            self.check()
-            return tables.cells_in(self.streams_path) if self.streams_path.exists() else set()
+            return self._read_held()
         except StoreError:
             return set()
+
+    def _read_held(self) -> set[tuple[int, str]]:
+        self.check()
+        return tables.cells_in(self.streams_path) if self.streams_path.exists() else set()
 
     def _table(self, table: str) -> Path:
         return self.path / f"{table}.parquet"
@@ -262,6 +267,13 @@ class RunFolder:
                 path.unlink()
         for path in (self.path / "cells").glob("*.parquet.part"):
             path.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lock(handle: int, path: Path) -> None:
@@ -342,7 +354,7 @@ def _behind_latest(path: Path) -> Path:
     """The folder that `latest` names where it is a file (see `link_latest`)."""
     if path.name != LATEST or not path.is_file():
         return path
-    return path.with_name(Path(path.read_text("utf-8", errors="replace")[:MAX_NAME].strip()).name)
+    return path.parent / Path(path.read_text("utf-8", errors="replace")[:MAX_NAME].strip()).name
 
 
 def link_latest(folder: RunFolder) -> None:
