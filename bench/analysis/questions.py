@@ -27,7 +27,7 @@ from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import noise
 from bench.analysis.page import Table, excluded_lines, tables
 from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
-from bench.analysis.wording import count, listed, number, percent, shown, times, with_unit
+from bench.analysis.wording import count, counted, listed, number, percent, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
 DPI = 96
@@ -162,7 +162,7 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
 def _judged(contrast: Contrast, floor: float) -> str:
     """What one comparison may be called."""
     if contrast.blocks < MIN_BLOCKS:
-        return f"No claim: {contrast.blocks} valid blocks are fewer than {MIN_BLOCKS}."
+        return f"No claim: {counted(contrast.blocks, 'valid block')} of the {MIN_BLOCKS} needed."
     if math.isinf(floor):
         return "No claim: the run has no A/A control that tells how much two equal cells differ."
     noisy = percent(max(floor, SMALLEST_EFFECT))

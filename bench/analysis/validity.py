@@ -20,7 +20,7 @@ from bench.analysis.groups import Group, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import lateness_ms
 from bench.analysis.verdicts import MIN_BLOCKS, TOPICS
-from bench.analysis.wording import count, listed, number, times
+from bench.analysis.wording import count, counted, listed, number, times
 from servers.transport import TRANSPORTS
 
 MAX_CPU_SHARE = 0.5  # of all cores; above, cells wait for the processor and not only for their transport
@@ -53,7 +53,7 @@ def _unfinished(measured: Measurements) -> Iterator[Doubt]:
     run = measured.run
     pending = sum(cell.status == "pending" for cell in run.cells)
     if run.status != "complete":
-        yield Doubt("unfinished", "warning", f"The run is {run.status}; {pending} cells have not been measured.")
+        yield Doubt("unfinished", "warning", f"The run is {run.status}; {counted(pending, 'cell')} not measured.")
     for text in run.warnings:
         yield Doubt("run", "warning", text)
 
