@@ -140,7 +140,7 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
 @option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
-@option("--time-scale", type=float, metavar="X", help="Divide the proxy's times, heartbeats and think times.")
+@option("--time-scale", type=float, metavar="X", help="Divide every time of the plan and the proxies.")
 @option(
     "--target",
     "targets",

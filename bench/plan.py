@@ -110,7 +110,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does. `time_scale` divides heartbeats, think times and the proxy's times."""
+    """What a run does. All times are real ones, and `time_scale` divides every one of them (bench.running.scaling)."""
 
     name: Name
     description: str = ""

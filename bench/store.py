@@ -8,7 +8,9 @@
     results/latest                  points at the newest complete run
 
 Schema history of `run.json`:
-1   first version
+1   first version; `time_scale` divided the proxies' times, heartbeats and think times, and the plan stated the others
+    as they were to be
+2   `time_scale` divides every time of the plan, which states those of the real world
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ if sys.platform != "win32":
     import fcntl
 
 StoreError = tables.StoreError
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 LATEST = "latest"
 MAX_RUN_BYTES = 256 << 20
 MAX_NAME = 255  # characters of a file's name
@@ -97,6 +100,11 @@ class Run(msgspec.Struct, kw_only=True):
     cells: list[CellRecord] = []
     warnings: list[str] = []
 
+    @property
+    def stated_scale(self) -> float:
+        """What the times of answers and of the clients' limits in `plan` are to be multiplied by to be real ones."""
+        return self.time_scale if self.schema < 2 else 1.0
+
 
 class _Version(msgspec.Struct):
     schema: int
@@ -144,8 +152,9 @@ class RunFolder:
                 raise StoreError(f"{self.path}: run.json is larger than {MAX_RUN_BYTES >> 20} MiB")
             data = path.read_bytes()
             version = msgspec.json.decode(data, type=_Version).schema
-            if version != SCHEMA_VERSION:
-                raise StoreError(f"{self.path}: run.json has schema {version}, this version reads {SCHEMA_VERSION}")
+            if version not in READABLE_VERSIONS:
+                known = " and ".join(map(str, READABLE_VERSIONS))
+                raise StoreError(f"{self.path}: run.json has schema {version}, this version reads {known}")
             run = msgspec.json.decode(data, type=Run)
         except OSError as error:
             raise StoreError(f"{self.path}: not a run folder ({error.strerror}: run.json)") from error

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
-Positive = Annotated[float, Meta(ge=0.001, le=100_000)]
+Positive = Annotated[float, Meta(ge=1e-6, le=1e9)]
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
@@ -55,7 +55,9 @@ class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One cell in one block, ready to be sent.
 
     `variant` holds the cell's settings (`interval`, `wait`, `reuse`, `copy`, …), `stream` the plan's `[stream]`
-    table (`profile` and overrides, see servers.stream), `out` the path prefix of the files to write.
+    table (`profile` and overrides, see servers.stream), `out` the path prefix of the files to write. Times in `load`
+    and `stream` are those of the clock, a plan's time scale has been applied; `settings` are words of the variant whose
+    values are others for the same reason.
     """
 
     transport: str
@@ -71,7 +73,7 @@ class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     recovery: str = "none"
     auth_token: str | None = None
     recordings: list[str] = []  # files that `stream.recording` may name by its id
-    time_scale: float = 1.0
+    settings: dict[str, object] = {}
 
 
 class JobResult(msgspec.Struct, kw_only=True):

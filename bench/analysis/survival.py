@@ -23,6 +23,7 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
 from bench.analysis.wording import listed
 from bench.proxy import profile as proxy_profiles
+from bench.store import Run
 from servers.stream import StreamError, StreamSpec, build
 from servers.transport import TRANSPORTS
 
@@ -117,7 +118,7 @@ class Advice:
 
 def survival_maps(measured: Measurements) -> list[SurvivalMap]:
     """A map for each situation in which something stood in between, or something came back after drops."""
-    plan, scale = measured.run.plan, measured.run.time_scale
+    run = measured.run
     maps = []
     by_situation: dict[tuple[str, ...], list[Group]] = {}
     for group in measured.groups:
@@ -125,7 +126,7 @@ def survival_maps(measured: Measurements) -> list[SurvivalMap]:
             by_situation.setdefault(_situation_words(group.key), []).append(group)
     for words, groups in sorted(by_situation.items(), key=lambda item: item[0]):  # the plan's own load first
         if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in groups):
-            maps.append(_map(_situation(words, plan, scale), groups))
+            maps.append(_map(_situation(words, run), groups))
     return maps
 
 
@@ -153,11 +154,12 @@ def _order(way: Way) -> tuple[object, ...]:
     return place, way.transport, {"none": 0, "restart": 1, "resume": 2}.get(way.recovery, 3), way.words
 
 
-def _situation(words: tuple[str, ...], plan: Mapping[str, Any], scale: float) -> Situation:
+def _situation(words: tuple[str, ...], run: Run) -> Situation:
     """Describe a load and a stream by what an intermediary sees of them: pauses between messages, and silences."""
+    scale, stated = run.time_scale, run.stated_scale
     named = dict(word.split("=", 1) for word in words)
-    load, stream = (_part(plan, what, named.get(what)) for what in ("load", "stream"))
-    lasts_s, silent_s = (seconds * scale for seconds in _rhythm(stream))
+    load, stream = (_part(run.plan, what, named.get(what)) for what in ("load", "stream"))
+    lasts_s, silent_s = (seconds * stated for seconds in _rhythm(stream))
     parts, when = [], ""
     if lasts_s:
         parts.append(f"answers of {_seconds(lasts_s, scale)}, silent for up to {_seconds(silent_s, scale)}")
@@ -167,9 +169,9 @@ def _situation(words: tuple[str, ...], plan: Mapping[str, Any], scale: float) ->
         parts.insert(0, f"{load['turns']} messages, {pause} apart")
         when = f"with {pause} between messages"
     if load.get("silence_s"):
-        patience = _seconds(load["silence_s"] * scale, scale)
+        patience = _seconds(load["silence_s"] * stated, scale)
         parts.append(f"clients give up after {patience} without a byte")
-        when += f" and clients wait no longer than {patience}" if load["silence_s"] * scale < silent_s else ""
+        when += f" and clients wait no longer than {patience}" if load["silence_s"] * stated < silent_s else ""
     return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words), scale)
 
 

@@ -183,7 +183,7 @@ def _scaled(measured: Measurements) -> Iterator[Doubt]:
     scale = measured.run.time_scale
     if scale != 1:
         text = (
-            f"Time-scaled run: heartbeats, think times and the proxy's times were divided by {scale:g}. "
+            f"Time-scaled run: every time of the plan and of the proxies was divided by {scale:g}. "
             "Durations are shown as they were measured."
         )
         yield Doubt("time scale", "warning", text)

@@ -4,6 +4,7 @@ that a cell's profile puts in front of it."""
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from collections import defaultdict
@@ -21,7 +22,7 @@ from bench.plan import Cell, Plan
 from bench.running.addresses import AddressError, host_and_port
 from bench.running.processes import Child, PartDied
 from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
-from servers.service import KEEP_ALIVE_S
+from servers.service import KEEP_ALIVE_S, Settings
 from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
@@ -197,7 +198,8 @@ class Fleet:
             return
         await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
         wanted_s = cell.heartbeat / self.plan.time_scale
-        if wanted_s and (sent_s := (await server.counters(self.http)).heartbeat_s) != wanted_s:
+        sent_s = (await server.counters(self.http)).heartbeat_s if wanted_s else None
+        if wanted_s and not math.isclose(sent_s or 0.0, wanted_s, rel_tol=0.01):
             does = f"sends one every {sent_s:g} s" if sent_s else "sends none, as far as it says"
             raise PartDied(f"the cell wants a heartbeat every {wanted_s:g} s; the server at {server.url} {does}")
 
@@ -251,6 +253,7 @@ class Fleet:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
         if self.plan.time_scale != 1:  # its own patience with idle connections races a proxy's
             argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
+            argv += ["--keep", f"{Settings.keep_s / self.plan.time_scale:g}"]
         if recording := self.plan.stream_of(cell).get("recording"):
             argv += ["--recording", recording]
         return argv

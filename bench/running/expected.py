@@ -60,8 +60,9 @@ def _side_by_side_s(blocks: dict[int, list[float]], parallel: int) -> float:
 
 @dataclass(frozen=True)
 class _Pace:
-    """What a load and a stream make of a cell's time, in seconds; `turns` are those after the first."""
+    """What a load and a stream make of a cell's time, in seconds of the plan; `turns` are those after the first."""
 
+    time_scale: float
     warmup_s: float
     starts_s: float
     answer_s: float
@@ -75,10 +76,11 @@ class _Pace:
         load, messages = plan.load_of(cell), messages_of(plan, cell)
         warmup = plan_warmup(load, messages[0].stream, plan.seed, FIRST_BLOCK)
         return cls(
+            time_scale=plan.time_scale,
             warmup_s=_last_start_s(warmup) + _mean_answer_s(warmup),
             starts_s=_last_start_s(messages),
             answer_s=_mean_answer_s(messages),
-            think_s=load.think_s / plan.time_scale,
+            think_s=load.think_s,
             timeout_s=load.timeout_s,
             turns=max(message.turn for message in messages),
         )
@@ -88,7 +90,8 @@ class _Pace:
         pulls = TRANSPORTS[cell.transport].pulls and not cell.wait
         answer_s = min(self.answer_s + (cell.interval if pulls else 0.0), self.timeout_s)
         answer_s = self.timeout_s if dropped else answer_s
-        return START_S + self.warmup_s + self.starts_s + answer_s + self.turns * (self.think_s + answer_s)
+        real_s = self.warmup_s + self.starts_s + answer_s + self.turns * (self.think_s + answer_s)
+        return START_S + real_s / self.time_scale
 
 
 def _last_start_s(messages: Sequence[PlannedMessage]) -> float:

@@ -22,6 +22,7 @@ from bench.plan import Cell, Plan
 from bench.running.endpoints import Counters, Endpoint, Fleet, Server
 from bench.running.machine import cpu_seconds, cpu_steal
 from bench.running.processes import Child, PartDied
+from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.running.streams import wire_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
@@ -242,6 +243,7 @@ async def _talk(
 def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, folder: RunFolder) -> Job:
     """What the load process is to do for `cell` in its block."""
     stream, recordings = wire_stream(plan.stream_of(cell))
+    scale = plan.time_scale
     return Job(
         transport=cell.transport,
         url=endpoint.url,
@@ -249,14 +251,14 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, fold
         block=record.block,
         cell=record.cell,
         seed=plan.seed,
-        load=plan.load_of(cell),
-        stream=stream,
+        load=scaled_load(plan.load_of(cell), scale),
+        stream=scaled_stream(stream, scale),
         variant=cell.variant,
+        settings=scaled_settings(cell, scale),
         profile=cell.profile_name,
         recovery=cell.recovery,
         auth_token=endpoint.server.token,
         recordings=recordings,
-        time_scale=plan.time_scale,
     )
 
 

@@ -70,6 +70,8 @@ def reopen_run(folder: RunFolder) -> Plan:
     """
     mended = folder.mend()
     run = folder.load()
+    if run.stated_scale != 1:
+        raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
     if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
         raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
