@@ -20,6 +20,10 @@ _KEY = re.compile(r" - at `\$\.(\w+)")
 class UserError(ValueError):
     """What was asked for is not possible as it was asked; the message is one line for the person who asked."""
 
+    def _render_traceback_(self) -> list[str]:
+        """The line alone in a notebook too (IPython, "Custom exception tracebacks")."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class PlanError(UserError):
     """The words or the plan are wrong; the message is one line that names the key and what it takes."""

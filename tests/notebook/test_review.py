@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from support.notebooks import NOTEBOOK, WIDGET, execute, readable_without_running
 
@@ -122,6 +124,19 @@ def test_the_reference_run_gives_what_is_committed(tmp_path: Path, committed: No
     executed = readable_without_running(execute(tmp_path))
     assert texts(executed) == texts(committed), REFRESH
     assert pictures(executed) == pictures(committed), REFRESH
+
+
+@pytest.mark.slow
+def test_a_damaged_run_is_one_clear_line(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(REFERENCE, tmp_path / "reference"))
+    table = run / "streams.parquet"
+    table.write_bytes(table.read_bytes()[:5000])
+    with pytest.raises(CellExecutionError) as caught:
+        execute(tmp_path)
+    *_source, said = caught.value.traceback.strip().splitlines()
+    assert said.startswith("StoreError: ")
+    assert "streams.parquet: damaged or not Parquet" in said
+    assert "tables.py" not in caught.value.traceback  # no frames
 
 
 @pytest.mark.slow
