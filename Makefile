@@ -46,8 +46,8 @@ fix: $(VENV)/.dev  ## format and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-perf: setup  ## CPU per token of every server and client, beside the floor measured in the same run
-	$(BIN)/python -m bench.perf
+perf: setup  ## what the house itself costs, beside the floor of this machine (about 5 minutes; ARGS=--record keeps the figures)
+	$(BIN)/python -m bench.selfcost $(ARGS)
 
 requirements:  ## pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev -o requirements/dev.txt

@@ -365,8 +365,9 @@ def calibrate(out: str) -> int:
     from bench.analysis.groups import measure
     from bench.analysis.noise import print_noise
     from bench.console import Console
-    from bench.perf import Measured, measure_floors
     from bench.running.runner import Options
+    from bench.selfcost.child_process import ChildError
+    from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
     console = Console()
     plan, folder = _begun("calibrate", {}, out)
@@ -375,8 +376,11 @@ def calibrate(out: str) -> int:
     if code == DONE:
         console.print("The noise floor", style="bold")
         print_noise(measure(folder), console)
-        floor = Measured()
-        measure_floors(floor)
+        floor = Floor()
+        try:
+            measure_floors(floor, Traffic())
+        except ChildError as error:
+            _fail(FAILED, f"the floor could not be measured: {error}")
         console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
     return code
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from clients.core.http1 import Request
+from clients.core.http_scripts import respond, whole_body
+from clients.core.session import Script, Session
 from clients.errors import NotTheFormat
 from clients.exchange import Exchange
-from clients.http import HttpClient
 from servers.blocking import wire
 from servers.messages import ProtocolError
 
 
-class BlockingClient(HttpClient):
+def attempt(session: Session, exchange: Exchange) -> Script[None]:
     """Cannot resume within an answer: it has all of it or nothing."""
-
-    async def _attempt(self, exchange: Exchange) -> None:
-        exchange.first = 0
-        headers = {"Content-Type": "application/json"}
-        body, read_ns = await self._body(exchange, 200, "POST", "/chat", headers=headers, data=exchange.body())
-        try:
-            answer = wire.decode_answer(body)
-        except ProtocolError as error:
-            raise NotTheFormat(str(error)) from error
-        exchange.ledger.add([*answer.tokens, answer.end], read_ns)
-
-
-CLIENT = BlockingClient
+    exchange.first = 0
+    asked = yield from respond(session, exchange, Request("POST", "/chat", body=exchange.body()), (200,))
+    body = yield from whole_body(session, asked)
+    try:
+        answer = wire.decode_answer(body)
+    except ProtocolError as error:
+        raise NotTheFormat(str(error)) from error
+    exchange.ledger.add([*answer.tokens, answer.end], session.now_ns)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from clients.core.http1 import Request
+from clients.core.http_scripts import stream
+from clients.core.session import Script, Session
 from clients.exchange import Exchange
-from clients.http import HttpClient
 from servers.chunked.wire import CONTENT_TYPE, Decoder
 
 
-class ChunkedClient(HttpClient):
+def attempt(session: Session, exchange: Exchange) -> Script[None]:
     """Resumes by `from`."""
-
-    async def _attempt(self, exchange: Exchange) -> None:
-        headers = {"Accept": CONTENT_TYPE, "Content-Type": "application/json"}
-        await self._stream(exchange, Decoder(), CONTENT_TYPE, headers=headers, data=exchange.body())
-
-
-CLIENT = ChunkedClient
+    request = Request("POST", "/chat", {"Accept": CONTENT_TYPE}, exchange.body())
+    yield from stream(session, exchange, request, Decoder(), CONTENT_TYPE)

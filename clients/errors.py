@@ -6,6 +6,7 @@
     │   └── NotTheFormat        bytes that are not the transport's format
     ├── NetworkFault
     │   ├── NoConnection        none could be opened
+    │   │   └── NoSecureConnection   no TLS, or a certificate that is not trusted
     │   ├── ConnectionBroken    reset, or closed with an error, before the end message
     │   └── AnswerTruncated     closed as if all were well, but before the end message
     ├── LimitReached
@@ -89,6 +90,14 @@ class NoConnection(NetworkFault):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, "refused")
+
+
+class NoSecureConnection(NoConnection):
+    """The server speaks no TLS that we know, or its certificate is not trusted."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.how = "tls"
 
 
 class ConnectionBroken(NetworkFault):

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+LONG_ENOUGH_S = 1.0  # of measuring, for a share of a core to mean anything: refusals are over in no time
+
 Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Positive = Annotated[float, Meta(ge=1e-6, le=1e9)]
@@ -72,6 +74,8 @@ class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     profile: str = "direct"
     recovery: str = "none"
     auth_token: str | None = None
+    cafile: str | None = None  # https only: whom to trust instead of the system's authorities
+    insecure: bool = False  # https only: trust anybody
     recordings: list[str] = []  # files that `stream.recording` may name by its id
     settings: dict[str, object] = {}
 
@@ -92,3 +96,8 @@ class JobResult(msgspec.Struct, kw_only=True):
     loop_lag_ms_p99: float  # how late the load process's own event loop was
     clock_offset_ns: int = 0
     notes: list[str] = []
+
+    @property
+    def cpu_ratio(self) -> float | None:
+        """The share of a core that the load process took; None where it measured too briefly to say."""
+        return self.cpu_s / self.measured_s if self.measured_s >= LONG_ENOUGH_S else None

@@ -21,15 +21,16 @@ from itertools import groupby
 from typing import cast, get_args
 
 import msgspec
-import numpy as np
 
 from clients import results
 from clients.agenda import Agenda
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
-from clients.client import Client, Settings, client_for
-from clients.clock import clock_offset_ns
+from clients.core.clock import clock_offset_ns
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
 from clients.exchange import Question
 from clients.job import Job, JobResult
+from clients.lateness import emit_lags_ns, p99_ms, start_lags_ns
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
 from servers import recording
@@ -45,19 +46,19 @@ _PROGRESS_S = 0.25
 class Users:
     """Virtual users, each with its own connection. A message takes the one that was idle for the shortest time."""
 
-    def __init__(self, transport: str, settings: Settings) -> None:
+    def __init__(self, transport: str, settings: ClientSettings) -> None:
         self._transport, self._settings = transport, settings
-        self._idle: list[Client] = []
-        self._all: list[Client] = []
+        self._idle: list[AioClient] = []
+        self._all: list[AioClient] = []
 
-    def take(self) -> Client:
+    def take(self) -> AioClient:
         """An idle user, or a new one."""
         if not self._idle:
-            self._all.append(client_for(self._transport, self._settings))
+            self._all.append(AioClient(self._transport, self._settings))
             return self._all[-1]
         return self._idle.pop()
 
-    def give_back(self, user: Client) -> None:
+    def give_back(self, user: AioClient) -> None:
         """The conversation is over."""
         self._idle.append(user)
 
@@ -114,7 +115,7 @@ class Phase:
         on_record: Callable[[int], object],
     ) -> None:
         intended_ns = begin_ns + (turns[0].offset_ns or 0)
-        user: Client | None = None
+        user: AioClient | None = None
         for message in turns:
             await self._agenda.until(intended_ns)
             user = user or self._users.take()
@@ -141,18 +142,20 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         raise ValueError(f"recovery: takes one of {', '.join(get_args(Mode))}, not {job.recovery!r}")
     for path in job.recordings:
         recording.register(recording.load(path))
-    settings = Settings.of_variant(
+    settings = ClientSettings.of_variant(
         job.variant | job.settings,
         url=job.url,
         auth_token=job.auth_token,
         recovery=Policy(cast(Mode, job.recovery), job.load.backoff_s, job.load.backoff_cap_s, job.load.attempts),
         silence_s=job.load.silence_s,
+        cafile=job.cafile,
+        insecure=job.insecure,
     )
     messages = plan_messages(job.load, job.stream, job.seed, job.block)
     agenda = Agenda()
     users = Users(job.transport, settings)
     try:
-        offset_ns, notes = await clock_offset_ns(settings.url, job.auth_token)
+        offset_ns, notes = await _clock_offset_ns(job.transport, settings)
         warmup = Phase(job, users, agenda, f"{_prefix(job)}-w")
         await warmup.run(plan_warmup(job.load, job.stream, job.seed, job.block), lambda done: None)
         phase = Phase(job, users, agenda, _prefix(job))
@@ -172,6 +175,14 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)
     result.clock_offset_ns, result.notes = offset_ns, notes
     return records, result
+
+
+async def _clock_offset_ns(transport: str, settings: ClientSettings) -> tuple[int, list[str]]:
+    client = AioClient(transport, settings)
+    try:
+        return await client.run(clock_offset_ns(client.session))
+    finally:
+        await client.close()
 
 
 def _prefix(job: Job) -> str:
@@ -199,28 +210,15 @@ def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, stre
         failed=sum(record.outcome is not Outcome.OK for record in records),
         cpu_s=cpu_s,
         measured_s=(ended - started) / 1e9,
-        generator_lag_ms_p99=_p99_ms([record.start_ns - record.intended_start_ns for record in records]),
-        emit_lag_ms_p99=_p99_ms(_emit_lags_ns(records, streams=streams)),
-        loop_lag_ms_p99=_p99_ms(phase.loop_lags_ns),
+        generator_lag_ms_p99=p99_ms(start_lags_ns(records)),
+        emit_lag_ms_p99=p99_ms(emit_lags_ns(records, streams=streams)),
+        loop_lag_ms_p99=p99_ms(phase.loop_lags_ns),
     )
 
 
-def _emit_lags_ns(records: Sequence[StreamRecord], *, streams: bool) -> list[int]:
-    """How late the server was with each token; where answers are sent whole, with each answer's last.
-
-    A token that is sent again after a drop is late for another reason, so messages with drops say nothing here.
-    """
-    first = 0 if streams else -1
-    return [
-        sent_ns - due_ns
-        for record in records
-        if not record.drops
-        for sent_ns, due_ns in zip(record.sent_ns[first:], record.due_ns[first:], strict=True)
-    ]
-
-
-def _p99_ms(values_ns: Sequence[int]) -> float:
-    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0
+def _columns(job: Job) -> results.CellColumns:
+    variant = results.variant_words(job.variant)
+    return results.CellColumns(job.block, job.cell, job.transport, variant, job.profile, job.recovery)
 
 
 class _Progress:
@@ -251,7 +249,7 @@ def main() -> int:
     try:
         job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
         records, result = run(_run_until_signal(job))
-        results.write(job, records)
+        results.write(job.out, _columns(job), records)
         print(msgspec.json.encode(result).decode(), flush=True)
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("load: interrupted", file=sys.stderr)

@@ -15,13 +15,11 @@ import gevent
 from locust import User, events, task
 from locust.exception import StopUser
 
+from clients.drivers.gev import GeventClient
 from clients.locusts import tab
-from clients.locusts.asking import GeventClient
 from clients.locusts.events import fire_events
-from clients.locusts.http import ChunkedClient, PollingClient, SseClient
 from clients.locusts.options import OptionError, add_arguments
 from clients.locusts.station import Station
-from clients.locusts.websocket import WebSocketClient
 
 _SPREAD_S = 0.5  # Locust spawns a second's users at one moment; their first questions would hold up everybody else
 
@@ -31,12 +29,11 @@ class StreamUser(User):
 
     abstract = True
     transport: ClassVar[str]
-    client_class: ClassVar[type[GeventClient]]
 
     def on_start(self) -> None:
         """Begin soon."""
         self.load = self.environment.tokenderby.load
-        self.client = self.client_class(self.load.options.settings(self.transport))
+        self.client = GeventClient(self.transport, self.load.options.settings(self.transport))
         gevent.sleep(random.random() * _SPREAD_S)
         self.next_ns = monotonic_ns()  # when the next message is meant to start
         self.question = self.load.question(self.transport, self.next_ns)
@@ -56,39 +53,35 @@ class StreamUser(User):
             self.load.add(self.transport, record)
         self.next_ns = ended_ns + round(self.load.options.think_s * 1e9)
         self.question = self.load.question(self.transport, self.next_ns)  # now: it takes time that TTFT would show
-        fire_events(self.environment.events.request.fire, self.transport, record, self.client.response_ms, ended_ns)
+        fire_events(self.environment.events.request.fire, self.transport, record, ended_ns)
 
     def on_stop(self) -> None:
         """Close the connection."""
-        self.client.hang_up()
+        self.client.close()
 
 
 class PollingUser(StreamUser):
     """Asks, then fetches what has come, again and again."""
 
     transport = "polling"
-    client_class = PollingClient
 
 
 class WebSocketUser(StreamUser):
     """Every token is a frame over one connection."""
 
     transport = "websocket"
-    client_class = WebSocketClient
 
 
 class ChunkedUser(StreamUser):
     """JSON lines over one POST."""
 
     transport = "chunked"
-    client_class = ChunkedClient
 
 
 class SSEUser(StreamUser):
     """Server-Sent Events over one POST."""
 
     transport = "sse"
-    client_class = SseClient
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]

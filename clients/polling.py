@@ -2,60 +2,62 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+from urllib.parse import urlencode
 
+from clients.core.http1 import Request
+from clients.core.http_scripts import respond, whole_body
+from clients.core.session import Script, Session
 from clients.errors import NotTheFormat
 from clients.exchange import Exchange
-from clients.http import HttpClient
 from servers.messages import EndMessage, ProtocolError, TokenMessage
 from servers.polling import wire
 
 
-class PollingClient(HttpClient):
+def attempt(session: Session, exchange: Exchange) -> Script[None]:
     """Polls at once when the question was accepted, then `interval_s` after the start of the poll before.
 
     With `wait_s` (long polling) the server holds a poll until there is something new, and the next follows at once.
     """
-
-    async def _attempt(self, exchange: Exchange) -> None:
-        if not exchange.poll_path:
-            exchange.poll_path = await self._post(exchange)
-        while exchange.ledger.end is None:
-            started = time.monotonic()
-            page = await self._poll(exchange)
-            exchange.first = page.next
-            if page.end is None and not self._polls_at_once(page, started):
-                await asyncio.sleep(started + self.settings.interval_s - time.monotonic())
-
-    async def _post(self, exchange: Exchange) -> str:
-        headers = {"Content-Type": "application/json"}
-        body, _ = await self._body(exchange, 202, "POST", "/chat", headers=headers, data=exchange.body())
-        try:
-            path = wire.decode_accepted(body).poll
-        except ProtocolError as error:
-            raise NotTheFormat(str(error)) from error
-        if not path.startswith("/") or path.startswith("//"):
-            raise NotTheFormat(f"no path to poll: {path[:80]}")
-        return path
-
-    async def _poll(self, exchange: Exchange) -> wire.Page:
-        query = {"from": str(exchange.first)}
-        if self.settings.wait_s > 0:
-            query["wait"] = f"{self.settings.wait_s:g}"
-        body, read_ns = await self._body(exchange, 200, "GET", exchange.poll_path, params=query)
-        try:
-            page = wire.decode_page(body)
-        except ProtocolError as error:
-            raise NotTheFormat(str(error)) from error
-        found: list[TokenMessage | EndMessage] = [*page.tokens]
-        exchange.ledger.add(found if page.end is None else [*found, page.end], read_ns)
-        return page
-
-    def _polls_at_once(self, page: wire.Page, started: float) -> bool:
-        """Long polling goes on at once, unless the server did not hold the poll: that would be a busy loop."""
-        held = time.monotonic() - started >= 0.9 * self.settings.wait_s
-        return self.settings.wait_s > 0 and (bool(page.tokens) or held)
+    if not exchange.poll_path:
+        exchange.poll_path = yield from _post(session, exchange)
+    interval_ns = round(session.settings.interval_s * 1e9)
+    while exchange.ledger.end is None:
+        began_ns = session.now_ns
+        page = yield from _poll(session, exchange)
+        exchange.first = page.next
+        if page.end is None and not _polls_at_once(session, page, began_ns):
+            yield from session.sleep(began_ns + interval_ns)
 
 
-CLIENT = PollingClient
+def _post(session: Session, exchange: Exchange) -> Script[str]:
+    asked = yield from respond(session, exchange, Request("POST", "/chat", body=exchange.body()), (202,))
+    body = yield from whole_body(session, asked)
+    try:
+        path = wire.decode_accepted(body).poll
+    except ProtocolError as error:
+        raise NotTheFormat(str(error)) from error
+    # It goes into a request line: no other host, no space, nothing that ends the line.
+    if not path.startswith("/") or path.startswith("//") or not path.isprintable() or not path.isascii() or " " in path:
+        raise NotTheFormat(f"no path to poll: {path[:80]!r}")
+    return path
+
+
+def _poll(session: Session, exchange: Exchange) -> Script[wire.Page]:
+    query = {"from": str(exchange.first)}
+    if session.settings.wait_s > 0:
+        query["wait"] = f"{session.settings.wait_s:g}"
+    asked = yield from respond(session, exchange, Request("GET", f"{exchange.poll_path}?{urlencode(query)}"), (200,))
+    body = yield from whole_body(session, asked)
+    try:
+        page = wire.decode_page(body)
+    except ProtocolError as error:
+        raise NotTheFormat(str(error)) from error
+    found: list[TokenMessage | EndMessage] = [*page.tokens]
+    exchange.ledger.add(found if page.end is None else [*found, page.end], session.now_ns)
+    return page
+
+
+def _polls_at_once(session: Session, page: wire.Page, began_ns: int) -> bool:
+    """Long polling goes on at once, unless the server did not hold the poll: that would be a busy loop."""
+    wait_s = session.settings.wait_s
+    return wait_s > 0 and (bool(page.tokens) or session.now_ns - began_ns >= 0.9e9 * wait_s)

@@ -38,6 +38,8 @@ class StreamRecord:
     Of drops: `noticed_by` says for each how the client learnt of it (`fin`, `rst`, `status 504`, `close 1001`,
     `silence`); `detection_ms` adds up how long nothing had come by then; `recovery_ms` how long it took from there to
     the next message not seen before, `catch_up_ms` from there until tokens came at the model's pace again.
+    `response_ms` has, for each request that was answered, the time until the first byte of the answer. `dns_ms`,
+    `tcp_ms` and `tls_ms` say how long the message's connections took to open; TTFT counts that time as well.
     `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 
@@ -65,6 +67,10 @@ class StreamRecord:
     catch_up_ms: float | None = None
     tokens_discarded: int = 0
     tokens_wasted: int = 0
+    dns_ms: float = 0.0
+    tcp_ms: float = 0.0
+    tls_ms: float = 0.0
+    response_ms: list[float] = field(default_factory=list)
     ttft_scheduled_ns: int = 0  # the simulated model's own time to first token
     conversation: int = 0
     turn: int = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.errors import ClientFailure, NoConnection
+from clients.errors import ClientFailure, NetworkFault, NoConnection, SilenceTimeout
 
 Mode = Literal["none", "restart", "resume"]
 
@@ -45,3 +45,29 @@ class Policy:
             return None
         backoff_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(fruitless, 30))
         return max(failure.retry_after_s or 0.0, asked_s, backoff_s)
+
+
+EVENT_SOURCE_WAIT_S = 3.0  # Chromium's before a server has sent `retry:` (WHATWG HTML §9.2.2 leaves it open)
+
+
+@dataclass(frozen=True)
+class EventSourcePolicy(Policy):
+    """As a browser's EventSource does it (WHATWG HTML §9.2.2-9.2.3).
+
+    It gives up for good on any status but 200 and on another media type, and comes back from everything that the
+    network does, after a constant time: the server's `retry:`, or its own.
+    """
+
+    def delay_s(
+        self,
+        failure: ClientFailure,
+        fruitless: int,
+        chance: float,
+        asked_s: float = 0.0,
+        *,
+        stream_lost: bool = False,
+    ) -> float | None:
+        """See Policy; chance and the number of attempts mean nothing to a browser."""
+        if self.mode == "none" or not isinstance(failure, NetworkFault | SilenceTimeout):
+            return None
+        return asked_s or EVENT_SOURCE_WAIT_S

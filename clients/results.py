@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clients.job import Job
 from clients.record import StreamRecord
 
 # Columns of streams.parquet after those that name the cell: the contract's in its order, then ours.
@@ -16,15 +16,27 @@ _MESSAGE_COLUMNS = (
     *("stream_id", "intended_start_ns", "start_ns", "first_token_ns", "end_ns", "outcome"),
     *("tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated", "tokens_reordered", "text_ok"),
     *("requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),
-    *("detail", "ttft_scheduled_ns", "conversation", "turn"),
+    *("detail", "ttft_scheduled_ns", "conversation", "turn", "dns_ms", "tcp_ms", "tls_ms"),
     *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
 )
 _TYPES = {
     **dict.fromkeys(("stream_id", "outcome", "detail", "noticed_by"), "string"),
-    **dict.fromkeys(("recovery_ms", "detection_ms", "catch_up_ms"), "double"),
+    **dict.fromkeys(("recovery_ms", "detection_ms", "catch_up_ms", "dns_ms", "tcp_ms", "tls_ms"), "double"),
     "text_ok": "bool",
 }
 _TOKEN_COLUMNS = ("i", "due_ns", "sent_ns", "received_ns", "read")
+
+
+@dataclass(frozen=True)
+class CellColumns:
+    """What a cell's rows begin with; `variant` as `variant_words` writes it."""
+
+    block: int
+    cell: str
+    transport: str
+    variant: str
+    profile: str
+    recovery: str
 
 
 def variant_words(variant: dict[str, object]) -> str:
@@ -32,26 +44,18 @@ def variant_words(variant: dict[str, object]) -> str:
     return " ".join(f"{key}={variant[key]}" for key in sorted(variant))
 
 
-def write(job: Job, records: Sequence[StreamRecord]) -> None:
+def write(out: str | Path, cell: CellColumns, records: Sequence[StreamRecord]) -> None:
     """Write `<out>.streams.parquet` and `<out>.tokens.parquet`, each whole or not at all. Raises OSError."""
-    _write(_streams(job, records), Path(f"{job.out}.streams.parquet"))
-    _write(_tokens(records), Path(f"{job.out}.tokens.parquet"))
+    _write(_streams(cell, records), Path(f"{out}.streams.parquet"))
+    _write(_tokens(records), Path(f"{out}.tokens.parquet"))
 
 
-def _streams(job: Job, records: Sequence[StreamRecord]) -> Any:
+def _streams(cell: CellColumns, records: Sequence[StreamRecord]) -> Any:
     import pyarrow as pa  # late: it takes 0.2 s that the load process has before the first message only
 
-    cell = {
-        "block": job.block,
-        "cell": job.cell,
-        "transport": job.transport,
-        "variant": variant_words(job.variant),
-        "profile": job.profile,
-        "recovery": job.recovery,
-    }
     columns = {
         name: pa.array([value] * len(records), pa.int64() if name == "block" else pa.string())
-        for name, value in cell.items()
+        for name, value in vars(cell).items()
     }
     for name in _MESSAGE_COLUMNS:
         kind = pa.type_for_alias(_TYPES.get(name, "int64"))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from support.processes import RunningServer, running_server
 
-from clients.client import Client, Settings, client_for
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +28,12 @@ def server() -> Iterator[Callable[[str], RunningServer]]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Callable[..., Client]]:
+async def client() -> AsyncIterator[Callable[..., AioClient]]:
     """`client(transport, url, **settings)`, closed after the test."""
-    made: list[Client] = []
+    made: list[AioClient] = []
 
-    def make(transport: str, url: str, **settings: Any) -> Client:
-        made.append(client_for(transport, Settings(url, **settings)))
+    def make(transport: str, url: str, **settings: Any) -> AioClient:
+        made.append(AioClient(transport, ClientSettings(url, **settings)))
         return made[-1]
 
     yield make

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from clients.core.endpoint import Endpoint
+
 
 class AddressError(ValueError):
     """Not the URL of a server; the message says what is wrong with it."""
 
 
 def server_url(url: str) -> str:
-    """`url` cut behind its port; an IPv6 address stands in brackets, as http://[::1]:8001. Raises AddressError."""
+    """`url` without a slash at its end. IPv6 addresses stand in brackets, as http://[::1]:8001. Raises AddressError."""
+    authority = url.partition("://")[2].partition("/")[0]
+    if "@" in authority:
+        raise AddressError("a password is no part of it; a token goes with --target-token")
+    if authority.count(":") > 1 and "[" not in authority:
+        raise AddressError("an IPv6 address stands in brackets")
     try:
+        Endpoint.parse(url)
         parts = urlsplit(url)
-        if "@" in parts.netloc:
-            raise AddressError("a password is no part of it; a token goes with --target-token")
-        if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
-            raise AddressError("an IPv6 address stands in brackets")
-        _ = parts.port  # raises where it is no port
     except ValueError as error:
         raise AddressError(str(error)) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or any(character <= " " for character in url):
         raise AddressError("the URL begins with http://HOST or https://HOST")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise AddressError("nothing follows the host and the port: the paths are those of docs/wire-format.md")
-    _check_host(parts.hostname)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _check_host(host: str) -> None:
-    try:
-        encoded = host.encode("idna")  # Python's resolver does the same, and dies of it
-    except UnicodeError:
-        raise AddressError(f"no host can be called {host[:64]!r}") from None
-    if any(byte <= ord(" ") for byte in encoded):
-        raise AddressError(f"no host can be called {host[:64]!r}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def host_and_port(url: str) -> str:
@@ -42,8 +33,12 @@ def host_and_port(url: str) -> str:
 
     Raises AddressError for https, which the proxy does not speak to a server.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http":
-        raise AddressError(f"the proxy speaks plain HTTP to a server, not {parts.scheme}; leave the cell's profile out")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{parts.port or 80}"
+    endpoint = Endpoint.parse(url)
+    if endpoint.secure:
+        raise AddressError("the proxy speaks plain HTTP to a server, not https; leave the cell's profile out")
+    return f"[{endpoint.host}]:{endpoint.port}" if ":" in endpoint.host else f"{endpoint.host}:{endpoint.port}"
+
+
+def base_path(url: str) -> str:
+    """What stands in a server's URL behind its host and port: "" or, say, "/bench"."""
+    return Endpoint.parse(url).base

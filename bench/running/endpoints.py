@@ -19,7 +19,7 @@ import psutil
 from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
-from bench.running.addresses import AddressError, host_and_port
+from bench.running.addresses import AddressError, base_path, host_and_port
 from bench.running.processes import Child, PartDied
 from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
 from servers.service import KEEP_ALIVE_S, Settings
@@ -228,7 +228,7 @@ class Fleet:
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
         argv += ["--log", str(self.logs / f"{log}.jsonl")]
         child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
-        return Endpoint(server, url, child)
+        return Endpoint(server, url + base_path(server.url), child)
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""

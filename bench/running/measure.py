@@ -109,7 +109,7 @@ class CellRunner:
             _note(record, result, before, after)
             if self._plan.parallel > 1:
                 _forget_shared_costs(record)
-            record.reasons = void_reasons(record, result, self._plan.validity)
+            record.reasons = void_reasons(record, result.cpu_ratio, self._plan.validity)
             record.status = "void" if record.reasons else "ok"
         except (PartDied, psutil.Error, StoreError) as error:
             record.status, record.reasons = "failed", [f"{error}{self._full_disk()}"]

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from bench.plan import Validity
 from bench.store import CellRecord
-from clients.job import JobResult
-
-_LONG_ENOUGH_S = 1.0  # of measuring, for a share of the processor to mean anything: refusals are over in no time
 
 
-def void_reasons(record: CellRecord, result: JobResult, limits: Validity) -> list[str]:
-    """Why the cell is void, in words for the report's table; empty when it is valid. Unknown values void nothing."""
-    client_cpu_ratio = result.cpu_s / result.measured_s if result.measured_s >= _LONG_ENOUGH_S else 0.0
+def void_reasons(record: CellRecord, client_cpu_ratio: float | None, limits: Validity) -> list[str]:
+    """Why the cell is void, in words for the report's table; empty when it is valid. Unknown values void nothing.
+
+    `client_cpu_ratio` is the share of a core that the busiest load process took.
+    """
     measured = (
         ("load came late: p99", record.generator_lag_ms_p99, limits.generator_lag_ms_p99, "ms"),
         ("server emitted late: p99", record.emit_lag_ms_p99, limits.emit_lag_ms_p99, "ms"),
         ("client's event loop late: p99", record.loop_lag_ms_p99, limits.loop_lag_ms_p99, "ms"),
         ("CPU time stolen by the host:", 100 * (record.steal_ratio or 0.0), 100 * limits.steal_ratio, "%"),
-        ("load process's CPU:", 100 * client_cpu_ratio, 100 * limits.client_cpu_ratio, "%"),
+        ("load process's CPU:", 100 * (client_cpu_ratio or 0.0), 100 * limits.client_cpu_ratio, "%"),
     )
     reasons = [
         f"{what} {value:.1f} {unit} > {limit:g} {unit}"
         for what, value, limit, unit in measured
         if value is not None and value > limit
     ]
-    return reasons if result.messages else ["no message was measured", *reasons]
+    return reasons if record.messages else ["no message was measured", *reasons]

@@ -34,7 +34,7 @@ class MessageFailed(Exception):
         super().__init__(f"{record.outcome}: {record.detail}" if record.detail else str(record.outcome))
 
 
-def fire_events(fire: Fire, transport: str, record: StreamRecord, response_ms: Sequence[float], ended_ns: int) -> None:
+def fire_events(fire: Fire, transport: str, record: StreamRecord, ended_ns: int) -> None:
     """Tell Locust of a message. A failed one is a failure of `message`, and of `TTFT` if not even a token came.
 
     `message` lasts from the intended start to the end message, or to `ended_ns`, when the user gave up. `requests` has
@@ -63,7 +63,7 @@ def fire_events(fire: Fire, transport: str, record: StreamRecord, response_ms: S
         tell("delay p50", _rank(delays_ms, 0.5))
     if len(delays_ms) >= _P99_NEEDS:
         tell("delay p99", _rank(delays_ms, 0.99))
-    for ms in response_ms:
+    for ms in record.response_ms:
         tell("requests", ms)
 
 

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from itertools import count
 
 import gevent
+import msgspec
 from gevent.event import Event
 
+from clients.core.clock import clock_offset_ns
+from clients.drivers.gev import GeventClient
 from clients.exchange import Question
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
-from clients.locusts.probing import clock_offset_ns
 from clients.record import StreamRecord
 from servers.stream import StreamSpec, build, message_seed
 
@@ -46,9 +48,9 @@ class Load:
         self._idle = Event()
         self._idle.set()
         self._finished: Event | None = None
-        clocks = {name: clock_offset_ns(url, options.auth_token) for name, url in options.urls.items()}
+        clocks = {name: _clock_offset_ns(name, options) for name in options.urls}
         self._offsets_ns = {name: offset for name, (offset, _) in clocks.items()}
-        self._notes = [note for _, note in clocks.values() if note]
+        self._notes = [note for _, notes in clocks.values() for note in notes]
         self._health = Health(time.monotonic_ns(), 0, 0.0)
         self._cpu_s = time.process_time()
         gc.collect()
@@ -118,7 +120,7 @@ class Load:
             self._pass_on(messages, None)
         self._pass_on(last, self._checked())
 
-    def _pass_on(self, messages: list[tuple[str, bytes]], health: Health | None) -> None:
+    def _pass_on(self, messages: list[tuple[str, msgspec.Raw]], health: Health | None) -> None:
         counters = {name: dict(counter) for name, counter in self._counters.items()}
         epoch_ns = time.time_ns() - time.monotonic_ns()
         batch = Batch(str(self._worker), epoch_ns, messages, counters, health, self._offsets_ns, self._notes)
@@ -137,3 +139,11 @@ class Load:
             due_ns = time.monotonic_ns() + round(_PROBE_S * 1e9)
             gevent.sleep(_PROBE_S)
             self._health.loop_lags_ns.append(time.monotonic_ns() - due_ns)
+
+
+def _clock_offset_ns(transport: str, options: Options) -> tuple[int, list[str]]:
+    client = GeventClient(transport, options.settings(transport))
+    try:
+        return client.run(clock_offset_ns(client.session))
+    finally:
+        client.close()

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
-from urllib.parse import urlsplit
 
-from clients.client import Settings
+from clients.core.endpoint import Endpoint
+from clients.core.settings import ClientSettings
 from clients.recovery import Mode, Policy
 from clients.results import variant_words
 from servers.stream import PROFILES, StreamError, StreamSpec
@@ -81,9 +81,9 @@ class Options:
         parts += [self.profile] * (self.profile != "direct") + [self.recovery] * (self.recovery != "none")
         return " ".join(filter(None, parts))
 
-    def settings(self, transport: str) -> Settings:
+    def settings(self, transport: str) -> ClientSettings:
         """How a user of `transport` behaves."""
-        return Settings(
+        return ClientSettings(
             url=self.urls[transport],
             auth_token=self.auth_token,
             recovery=Policy(self.recovery),
@@ -138,9 +138,10 @@ def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...
                 f"--{name}-url: not given, but there are users of {name}; takes the server's address, as "
                 f"http://127.0.0.1:8001 (or set TOKENDERBY_{name.upper()}_URL, or leave the class out)"
             )
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise OptionError(f"--{name}-url: takes an address as http://127.0.0.1:8001, not {url!r}")
+        try:
+            Endpoint.parse(url)
+        except ValueError as error:
+            raise OptionError(f"--{name}-url: {error}") from None
     return {name: url.rstrip("/") for name, url in urls.items()}
 
 

@@ -23,11 +23,14 @@ from bench.running import machine
 from bench.running.validity import void_reasons
 from bench.store import CellRecord, Run, RunFolder, create_run, link_latest
 from clients import results
-from clients.job import Job, JobResult, Load
+from clients.core.clock import get_json
+from clients.drivers.gev import GeventClient
+from clients.errors import ClientFailure
+from clients.lateness import emit_lags_ns, p99_ms, start_lags_ns
 from clients.locusts.batch import Batch, Health, unpack
 from clients.locusts.options import Options
-from clients.locusts.probing import get_json
 from clients.record import Outcome, StreamRecord
+from servers.transport import TRANSPORTS
 
 MOST_BLOCKS = 20
 FEWEST_BLOCKS = 5  # below that the report claims nothing
@@ -107,10 +110,13 @@ class Recorder:
         )
 
     def _counters(self, transport: str) -> dict[str, int]:
+        client = GeventClient(transport, self.options.settings(transport))
         try:
-            told = get_json(self.options.urls[transport], "/stats", self.options.auth_token)
-        except (OSError, ValueError):
+            told = client.run(get_json(client.session, "/stats"))
+        except (ClientFailure, ValueError):
             return {}
+        finally:
+            client.close()
         return {word: value for word in _COUNTERS if isinstance(value := told.get(word), int)}
 
     def receive(self, batch: Batch) -> Iterator[tuple[str, StreamRecord]]:
@@ -157,11 +163,12 @@ class Recorder:
     def _block(self, part: _Slice) -> Iterator[CellRecord]:
         by_transport = {transport: self._records(transport, part) for transport in sorted(self._index)}
         # The same processes ask for all transports, and a block has few messages of each: one lag for all.
-        generator_ns = [r.start_ns - r.intended_start_ns for records in by_transport.values() for r in records]
+        generator_ns = start_lags_ns(record for records in by_transport.values() for record in records)
         for order, (transport, records) in enumerate(by_transport.items()):
             cell = self._cell(transport, order, part, records)
-            results.write(self._job(cell), records)
-            cell.generator_lag_ms_p99 = _p99_ms(generator_ns)
+            names = (cell.block, cell.cell, cell.transport, cell.variant, cell.profile, cell.recovery)
+            results.write(self.folder.cell_prefix(cell.id), results.CellColumns(*names), records)
+            cell.generator_lag_ms_p99 = p99_ms(generator_ns)
             self._judge(cell, records, part)
             yield cell
 
@@ -189,40 +196,15 @@ class Recorder:
         self._spool.seek(spooled.offset)
         return unpack(self._spool.read(spooled.size), spooled.shift_ns)
 
-    def _job(self, cell: CellRecord) -> Job:
-        options = self.options
-        return Job(
-            transport=cell.transport,
-            url=options.urls[cell.transport],
-            out=str(self.folder.cell_prefix(cell.id)),
-            block=cell.block,
-            cell=cell.cell,
-            seed=options.seed,
-            load=Load(),
-            stream=dict(options.stream),
-            variant=options.variant(cell.transport),
-            profile=cell.profile,
-            recovery=cell.recovery,
-        )
-
     def _judge(self, cell: CellRecord, records: Sequence[StreamRecord], part: _Slice) -> None:
         """Void the cell if its number is not the transport's, by the same limits as in any run."""
         lags_ns, busiest = self._health(part)
-        emit_ns = [s - d for record in records for s, d in zip(record.sent_ns, record.due_ns, strict=True)]
-        cell.emit_lag_ms_p99 = _p99_ms(emit_ns)
-        cell.loop_lag_ms_p99 = _p99_ms(lags_ns) if lags_ns else None
+        streams = TRANSPORTS[cell.transport].streams
+        cell.emit_lag_ms_p99 = p99_ms(emit_lags_ns(records, streams=streams))
+        cell.loop_lag_ms_p99 = p99_ms(lags_ns) if lags_ns else None
         offsets = [worker.clock_offsets_ns.get(cell.transport, 0) for worker in self._workers.values()]
         cell.clock_offset_ns = max(offsets, key=abs, default=0)
-        result = JobResult(
-            messages=cell.messages,
-            failed=cell.failed_messages,
-            cpu_s=busiest,
-            measured_s=1.0,
-            generator_lag_ms_p99=cell.generator_lag_ms_p99 or 0.0,
-            emit_lag_ms_p99=cell.emit_lag_ms_p99,
-            loop_lag_ms_p99=cell.loop_lag_ms_p99 or 0.0,
-        )
-        cell.reasons = void_reasons(cell, result, Validity())
+        cell.reasons = void_reasons(cell, busiest, Validity())
         cell.status = "void" if cell.reasons else "ok"
 
     def _health(self, part: _Slice) -> tuple[list[int], float]:
@@ -254,10 +236,6 @@ _CAVEATS = (
     "A Locust test: its blocks are slices of one test, and all transports ran at once. Blocks beside each other are "
     "alike and transports share the machine, so intervals are too narrow; use a plan to compare transports.",
 )
-
-
-def _p99_ms(values_ns: Sequence[int]) -> float:
-    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0
 
 
 def _now() -> str:

@@ -15,7 +15,7 @@ from bench.running.measure import job_for
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.store import CellRecord, RunFolder
 from clients.arrivals import plan_messages
-from clients.client import Settings
+from clients.core.settings import ClientSettings
 from clients.job import Job, Load
 from servers.stream import StreamSpec, build
 
@@ -70,7 +70,7 @@ def test_a_job_has_the_times_of_the_clock_and_the_cell_its_real_name() -> None:
     assert (job.load.think_s, job.load.timeout_s) == (16.5, 16)
     assert StreamSpec.parse(job.stream).gap_ms == StreamSpec.parse("article").gap_ms / 20
     assert job.variant == {"interval": 2, "wait": 20}
-    settings = Settings.of_variant(job.variant | job.settings, url=job.url)
+    settings = ClientSettings.of_variant(job.variant | job.settings, url=job.url)
     assert (settings.interval_s, settings.wait_s) == (0.1, 1.0)
     assert job.auth_token == "secret"
     msgspec.json.decode(msgspec.json.encode(job), type=Job)  # every scaled value is one that a job may have

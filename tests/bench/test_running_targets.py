@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from redis.asyncio import Redis
-from support.processes import RunningServer, running_server
+from support.processes import RunningServer, has_ipv6, running_server
 
 from bench.plan import Cell, Plan
 from bench.running import machine
@@ -33,14 +33,6 @@ from bench.running.targets import (
 from servers import redis_server
 
 GetServer = Callable[[str], RunningServer]
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -169,6 +161,7 @@ async def test_a_proxy_speaks_no_tls_to_a_target(http: aiohttp.ClientSession) ->
         ("http://[::1]:8001", "[::1]:8001"),
         ("http://example.org", "example.org:80"),
         ("http://[2001:db8::1]", "[2001:db8::1]:80"),
+        ("http://example.org:8001/behind/a/path", "example.org:8001"),
     ],
 )
 def test_where_the_proxy_finds_a_target(url: str, upstream: str) -> None:
@@ -178,18 +171,18 @@ def test_where_the_proxy_finds_a_target(url: str, upstream: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("", "begins with http"),
-        ("ftp://x", "begins with http"),
-        ("http://", "begins with http"),
-        ("http://a..b:80", "no host can be called 'a..b'"),
-        ("http://a b", "no host can be called"),
-        (f"http://{'a' * 70}", "no host can be called"),
-        ("http://[::1", "Invalid IPv6"),
+        ("", "takes an address as http"),
+        ("ftp://x", "takes an address"),
+        ("ws://x", "begins with http"),
+        ("http://", "takes an address"),
+        ("http://a..b:80", "'http://a..b:80'"),
+        ("http://a b", "begins with http"),
+        (f"http://{'a' * 70}", "takes an address"),
+        ("http://[::1", "takes an address"),
         ("http://::1:80", "brackets"),
-        ("http://x:99999", "ort"),
+        ("http://x:99999", "takes an address"),
         ("http://me:secret@x", "--target-token"),
-        ("http://x/path", "nothing follows"),
-        ("http://x?a=1", "nothing follows"),
+        ("http://x?a=1", "takes an address"),
     ],
 )
 def test_what_is_no_address_says_why(url: str, words: str) -> None:

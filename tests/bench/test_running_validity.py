@@ -36,8 +36,9 @@ def reasons(result: JobResult, steal_ratio: float | None) -> list[str]:
         emit_lag_ms_p99=result.emit_lag_ms_p99,
         loop_lag_ms_p99=result.loop_lag_ms_p99,
         steal_ratio=steal_ratio,
+        messages=result.messages,
     )
-    return void_reasons(record, result, LIMITS)
+    return void_reasons(record, result.cpu_ratio, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +67,5 @@ def test_every_reason_is_given() -> None:
 
 
 def test_what_is_not_known_voids_nothing() -> None:
-    record = CellRecord(id="b01-sse", block=1, cell="sse", transport="sse")
-    assert void_reasons(record, GOOD, Validity()) == []
+    record = CellRecord(id="b01-sse", block=1, cell="sse", transport="sse", messages=80)
+    assert void_reasons(record, None, Validity()) == []

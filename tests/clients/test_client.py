@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from clients.client import Settings, client_for
-from clients.clock import Reading, offset_of
+from clients.core.asking import attempt_of
+from clients.core.clock import Reading, offset_of
+from clients.core.endpoint import Endpoint
+from clients.core.settings import ClientSettings
 from clients.results import variant_words
 from servers.transport import TRANSPORTS
 
@@ -13,11 +15,11 @@ URL = "http://127.0.0.1:1"
 
 
 def test_the_words_of_a_variant() -> None:
-    assert Settings.of_variant({}, url=URL) == Settings(URL)
+    assert ClientSettings.of_variant({}, url=URL) == ClientSettings(URL)
     words = {"interval": 0.1, "wait": "20", "reuse": "off", "method": "get", "heartbeat": 15, "copy": "aa"}
-    expected = Settings(URL, interval_s=0.1, wait_s=20.0, reuse=False, method="get")
-    assert Settings.of_variant(words, url=URL) == expected
-    assert Settings.of_variant({"reuse": False}, url=URL).reuse is False
+    expected = ClientSettings(URL, interval_s=0.1, wait_s=20.0, reuse=False, method="get")
+    assert ClientSettings.of_variant(words, url=URL) == expected
+    assert ClientSettings.of_variant({"reuse": False}, url=URL).reuse is False
     assert variant_words(words) == "copy=aa heartbeat=15 interval=0.1 method=get reuse=off wait=20"
 
 
@@ -35,13 +37,39 @@ def test_the_words_of_a_variant() -> None:
 )
 def test_wrong_words_are_named(variant: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        Settings.of_variant(variant, url=URL)
+        ClientSettings.of_variant(variant, url=URL)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_every_transport_of_the_registry_has_a_client(transport: str) -> None:
-    user = client_for(transport, Settings("http://[::1]:8080", auth_token="x"))
-    assert (user.host, user.port, user.headers) == ("::1", 8080, {"Authorization": "Bearer x"})
+    assert callable(attempt_of(transport))
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://127.0.0.1:8001", Endpoint("127.0.0.1", 8001, False, "127.0.0.1:8001")),
+        ("http://[::1]:8080/", Endpoint("::1", 8080, False, "[::1]:8080")),
+        ("https://example.org", Endpoint("example.org", 443, True, "example.org")),
+        ("wss://user:pass@example.org/api/", Endpoint("example.org", 443, True, "example.org", "/api")),
+        ("ws://localhost", Endpoint("localhost", 80, False, "localhost")),
+    ],
+)
+def test_an_address_is_taken_apart(url: str, endpoint: Endpoint) -> None:
+    assert Endpoint.parse(url) == endpoint
+    assert endpoint.target("/chat") == f"{endpoint.base}/chat" == endpoint.target(f"{endpoint.base}/chat")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "127.0.0.1:1", "ftp://a", "http://", "http://a:b", "http://a:0", "http://a:99999", "http://["),
+        *("http://a..b:1", "http://a/?q=1", "http://a/#x", "http://\u00e9", "http://" + "a" * 64),
+    ],
+)
+def test_what_is_no_address_is_said(url: str) -> None:
+    with pytest.raises(ValueError, match="takes an address as"):
+        Endpoint.parse(url)
 
 
 @pytest.mark.parametrize(

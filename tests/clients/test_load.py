@@ -20,7 +20,8 @@ from support.processes import RunningServer, running_server
 from support.scripted import closed_port
 
 from clients.agenda import Agenda
-from clients.client import Settings
+from clients.core.session import Script, Session
+from clients.core.settings import ClientSettings
 from clients.job import Job, JobResult
 from clients.load import Users, main, run_cell
 from servers.stream import StreamSpec, build, message_seed
@@ -31,7 +32,7 @@ STREAM_COLUMNS = [  # the contract's, then ours
     *("block", "cell", "transport", "variant", "profile", "recovery", "stream_id", "intended_start_ns", "start_ns"),
     *("first_token_ns", "end_ns", "outcome", "tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated"),
     *("tokens_reordered", "text_ok", "requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),
-    *("detail", "ttft_scheduled_ns", "conversation", "turn"),
+    *("detail", "ttft_scheduled_ns", "conversation", "turn", "dns_ms", "tcp_ms", "tls_ms"),
     *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
 ]
 
@@ -185,7 +186,8 @@ def test_a_signal_ends_it_promptly_without_files(
 async def test_the_servers_clock_is_turned_into_ours(
     monkeypatch: pytest.MonkeyPatch, server: Callable[[str], RunningServer], tmp_path: Path
 ) -> None:
-    async def an_hour_ahead(url: str, auth_token: str | None) -> tuple[int, list[str]]:
+    def an_hour_ahead(session: Session) -> Script[tuple[int, list[str]]]:
+        yield from session.sleep(0)
         return 3600 * 10**9, ["an hour"]
 
     monkeypatch.setattr("clients.load.clock_offset_ns", an_hour_ahead)
@@ -196,7 +198,7 @@ async def test_the_servers_clock_is_turned_into_ours(
 
 
 async def test_an_idle_user_is_used_again() -> None:
-    users = Users("sse", Settings("http://127.0.0.1:1"))
+    users = Users("sse", ClientSettings("http://127.0.0.1:1"))
     first, second = users.take(), users.take()
     assert first is not second
     users.give_back(first)

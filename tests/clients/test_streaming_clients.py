@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from support.asking import ANSWER, question
+from support.drivers import AsyncUser
 from support.scripted import Connection, close_frame, closed_port, frame, pieces, response, scripted
 
-from clients.client import Client
 from clients.record import Outcome
 from clients.recovery import Mode, Policy
 from servers import messages
 
-MakeClient = Callable[..., Client]
+MakeClient = Callable[..., AsyncUser]
 STREAMING = ["sse", "chunked", "websocket"]
 pytestmark = pytest.mark.parametrize("transport", STREAMING)
 

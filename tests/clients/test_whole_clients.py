@@ -11,14 +11,14 @@ from urllib.parse import parse_qs
 
 import pytest
 from support.asking import ANSWER, question
+from support.drivers import AsyncUser
 from support.scripted import ACCEPTED, Connection, Script, closed_port, page, pieces, response, scripted, whole
 
-from clients.client import Client
 from clients.record import Outcome
 from clients.recovery import Policy
 from servers import messages
 
-MakeClient = Callable[..., Client]
+MakeClient = Callable[..., AsyncUser]
 GONE = messages.encode_error("unknown_stream", "gone")
 
 
@@ -191,7 +191,7 @@ async def test_204_tells_a_reconnecting_client_that_it_has_everything(client: Ma
 async def test_a_response_that_stays_open_after_the_end_message(
     client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.http.LINGER_S", 0.05)
+    monkeypatch.setattr("clients.core.http_scripts.LINGER_NS", 50_000_000)
 
     async def script(connection: Connection) -> None:
         await connection.request()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from support.processes import has_ipv6
 
 from bench.store import RunFolder
 
@@ -60,6 +61,21 @@ def test_a_target_that_asks_for_a_token(bench: Bench, monkeypatch: pytest.Monkey
     assert [cell.status for cell in run.cells] == ["ok"]
     assert run.cells[0].server_cpu_s
     assert TOKEN not in everything_said(folder)
+    serving.terminate()
+    finished(serving)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_a_target_with_an_ipv6_address(bench: Bench) -> None:
+    serving = bench.start("serve", "sse", "--host", "::1")
+    assert serving.stdout is not None
+    url = json.loads(serving.stdout.readline())["url"]
+    assert url.startswith("http://[::1]:")
+    cells = '[[cells]]\ntransport = "sse"\nprofile = ["direct", "none"]\n'
+    done = bench.run("run", bench.plan(cells), "--target", f"sse={url}")
+    assert done.returncode == 0, done.stderr
+    folder, _ = bench.only_run()
+    assert Counter(pq.read_table(folder.streams_path)["outcome"].to_pylist()) == {"ok": 20}
     serving.terminate()
     finished(serving)
 

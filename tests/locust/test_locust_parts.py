@@ -105,7 +105,15 @@ class TestBatch:
         assert shifted.end_ns == 0  # never stays never
 
     def test_encoding(self) -> None:
-        batch = Batch("1", 5, [("sse", b"x")], {"sse": {"tokens": 2}}, Health(1, 2, 0.5, [3]), {"sse": 4}, ["note"])
+        batch = Batch(
+            "1",
+            5,
+            [("sse", pack(record_of([1.0])))],
+            {"sse": {"tokens": 2}},
+            Health(1, 2, 0.5, [3]),
+            {"sse": 4},
+            ["note"],
+        )
         assert Batch.decode(batch.encode()) == batch
 
     def test_portions_are_bounded(self) -> None:
@@ -130,7 +138,8 @@ class TestEvents:
             assert event["request_type"] == "sse"
             seen[event["name"]] = (event["response_time"], str(event["exception"] or ""))
 
-        fire_events(fire, "sse", record, [3.0], 5000 * MS)
+        record.response_ms = [3.0]
+        fire_events(fire, "sse", record, 5000 * MS)
         return seen
 
     def test_a_whole_message(self) -> None:

@@ -24,7 +24,8 @@ from support.recordings import UPGRADE
 
 from bench.proxy.real import RealProxyError, find
 from bench.proxy.serve import Proxy
-from clients.client import Settings, client_for
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
 from servers import redis_server
@@ -51,7 +52,7 @@ async def ask(
 ) -> StreamRecord:
     """One message."""
     policy = Policy(mode, base_s=0.1, cap_s=1.0, attempts=40)
-    client = client_for(transport, Settings(url, recovery=policy, interval_s=0.1))
+    client = AioClient(transport, ClientSettings(url, recovery=policy, interval_s=0.1))
     asked = question(build(StreamSpec.parse(stream), 7), stream=stream, stream_id=name or mode, timeout_s=timeout_s)
     try:
         return await client.ask(asked)

@@ -23,7 +23,8 @@ from bench.proxy.log import ConnectionRecord, read_log
 from bench.proxy.profile import Profile
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
-from clients.client import Settings, client_for
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
 from servers.stream import StreamSpec, build
@@ -86,14 +87,14 @@ async def ask(profile: Profile, transport: str, mode: Mode, url: str, folder: Pa
     rules = [quick(rule) for rule in profile.rules]
     asked = question(build(StreamSpec.parse(STREAM), 7), stream=STREAM, stream_id=log.stem, timeout_s=40)
     async with Proxy((upstream.hostname or "", upstream.port or 0), rules, log=log) as proxy:
-        settings = Settings(
+        settings = ClientSettings(
             f"http://127.0.0.1:{proxy.address[1]}",
             recovery=Policy(mode, base_s=0.05, cap_s=0.5),
             silence_s=SILENCE_S,
             interval_s=0.05,
             wait_s=WAIT_S,
         )
-        client = client_for(transport, settings)
+        client = AioClient(transport, settings)
         record = await client.ask(asked)
         await client.close()
     return Case(profile.name, transport, mode, record, read_log(log))

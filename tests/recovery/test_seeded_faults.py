@@ -15,11 +15,13 @@ import pytest
 import uvloop
 from support.asking import question
 from support.cutting import cutting
+from support.drivers import AsyncUser
 from support.faults import Fault, How, Replay, every_fault
 from support.recordings import Hazards, Recording
 from support.scripted import scripted
 
-from clients.client import Client, Settings, client_for
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Policy
 from servers.stream import Schedule
@@ -30,7 +32,7 @@ UNTOUCHED = 400  # whole answers between the others, of each transport
 USERS = 20
 STEP_BYTES = 17  # shares no factor with what repeats in the bytes
 QUICK = Policy("resume", base_s=0.01)
-MakeClient = Callable[..., Client]
+MakeClient = Callable[..., AsyncUser]
 ALONE = os.environ.get("TOKENDERBY_FAULT")
 
 
@@ -56,7 +58,7 @@ async def ask_all(recording: Recording, answer: Schedule, faults: list[Fault]) -
     async def user() -> None:
         replay = Replay(recording, faults[0])
         async with scripted(replay.script) as server:
-            client = client_for(recording.transport, Settings(server.url, interval_s=0))
+            client = AioClient(recording.transport, ClientSettings(server.url, interval_s=0))
             for fault in left:
                 if fault.offset is not None and fault.offset < recording.starts[1]:
                     await client.close()  # a WebSocket shakes hands once

@@ -10,19 +10,19 @@ from secrets import token_hex
 import pytest
 from support.asking import ANSWER, question
 from support.cutting import Behind, cutting
+from support.drivers import AsyncUser
 from support.faults import How
 from support.processes import running_server
 from support.recordings import TOKEN, Hazards
 from support.scripted import Connection, close_frame, frame, pieces, scripted
 
-from clients.client import Client
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
 from servers import messages
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
-MakeClient = Callable[..., Client]
+MakeClient = Callable[..., AsyncUser]
 Ask = Callable[..., Awaitable[StreamRecord]]
 STREAMING = ["sse", "chunked", "websocket"]
 

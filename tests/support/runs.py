@@ -10,7 +10,6 @@ from typing import Any
 
 from bench.store import CellRecord, Run, RunFolder, create_run
 from clients import results
-from clients.job import Job, Load
 from clients.record import Outcome, StreamRecord
 
 MS = 1_000_000
@@ -36,7 +35,7 @@ class RunBuilder:
 
     out_dir: Path
     changes: dict[str, Any] = field(default_factory=dict)
-    cells: list[tuple[CellRecord, dict[str, object], Sequence[Message]]] = field(default_factory=list)
+    cells: list[tuple[CellRecord, Sequence[Message]]] = field(default_factory=list)
 
     def cell(
         self,
@@ -61,7 +60,7 @@ class RunBuilder:
                 **facts,
             }
         )
-        self.cells.append((record, variant or {}, messages))
+        self.cells.append((record, messages))
         return record
 
     def write(self) -> RunFolder:
@@ -69,29 +68,19 @@ class RunBuilder:
         run = Run(
             **{"name": "hand", "plan": {}, "seed": 1, "schedule_sha256": "00", "status": "complete"} | self.changes
         )
-        run.cells = [record for record, _, _ in self.cells]
+        run.cells = [record for record, _ in self.cells]
         folder = create_run(self.out_dir, run)
-        for record, variant, messages in self.cells:
+        for record, messages in self.cells:
             if record.status != "pending":
-                results.write(_job(folder, record, variant), [_record(record, k, m) for k, m in enumerate(messages)])
+                records = [_record(record, k, m) for k, m in enumerate(messages)]
+                results.write(folder.cell_prefix(record.id), _columns(record), records)
         folder.merge()
         return folder
 
 
-def _job(folder: RunFolder, record: CellRecord, variant: dict[str, object]) -> Job:
-    return Job(
-        transport=record.transport,
-        url="",
-        out=str(folder.cell_prefix(record.id)),
-        block=record.block,
-        cell=record.cell,
-        seed=1,
-        load=Load(),
-        stream={},
-        variant=variant,
-        profile=record.profile,
-        recovery=record.recovery,
-    )
+def _columns(record: CellRecord) -> results.CellColumns:
+    names = (record.block, record.cell, record.transport, record.variant, record.profile, record.recovery)
+    return results.CellColumns(*names)
 
 
 def _record(cell: CellRecord, k: int, message: Message) -> StreamRecord:

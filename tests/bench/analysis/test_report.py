@@ -13,7 +13,6 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis import charts
 from bench.analysis.report import Summary, print_summary, write_report
-from bench.analysis.scale import measure_cost
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.store import RunFolder
 from servers.transport import TRANSPORTS
@@ -128,10 +127,3 @@ def test_the_staircase_shows_one_message_of_one_block_in_every_cell(summary: Sum
     assert len(samples) == len(TRANSPORTS) + 2
     due = {key: tuple(s.due_ms - s.due_ms[0]) for key, s in samples.items()}
     assert len(set(due.values())) == 1, "the same schedule in every row"
-
-
-def test_the_cost_of_the_analysis_can_be_measured() -> None:
-    cost = measure_cost(rows=20_000)
-    assert cost.rows > 10_000
-    assert cost.seconds > 0
-    assert cost.peak_mib > 10

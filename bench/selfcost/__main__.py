@@ -1,0 +1,5 @@
+"""`python -m bench.selfcost` is `make perf`."""
+
+from bench.selfcost.perf_command import perf
+
+perf()

@@ -1,0 +1,120 @@
+"""A process of its own for everything that is measured: on chosen cores, with its JSON lines, its CPU time, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import msgspec
+import psutil
+
+from bench.running.machine import cpu_seconds
+
+READY_S = 30.0  # an interpreter and its imports, on a busy machine
+GRACE_S = 10.0  # a server lets its answers go on for some seconds after SIGTERM
+
+
+class ChildError(Exception):
+    """A child ended, or said nothing, when it was needed."""
+
+
+class Child:
+    """A running process. `name` is for messages."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self._process = process
+        self._told_to_end = False
+
+    def line(self, limit_s: float = READY_S) -> dict[str, Any]:
+        """The next line of its output, a JSON object. Raises ChildError; it is killed if none comes in `limit_s`."""
+        assert self._process.stdout is not None
+        timer = Timer(max(0.0, limit_s), self.kill)
+        timer.start()
+        try:
+            text = self._process.stdout.readline()
+        finally:
+            timer.cancel()
+        try:
+            return dict(msgspec.json.decode(text))
+        except (msgspec.DecodeError, TypeError, ValueError):
+            said = f"said {text[:200]!r}" if text else f"ended, or said nothing for {limit_s:.0f} s"
+            raise ChildError(f"{self.name} {said}") from None
+
+    def line_with(self, key: str, limit_s: float) -> dict[str, Any]:
+        """The next line that has `key`; those before it are passed over. Raises ChildError."""
+        deadline_s = time.monotonic() + limit_s
+        while True:
+            line = self.line(deadline_s - time.monotonic())
+            if key in line:
+                return line
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far, with what it started (a Redis); the kernel counts in steps of 10 ms.
+
+        Raises ChildError if it has gone.
+        """
+        with suppress(psutil.Error):
+            process = psutil.Process(self._process.pid)
+            spent = [cpu_seconds(part) for part in (process, *process.children(recursive=True))]
+            if spent[0] is not None:
+                return sum(part or 0.0 for part in spent)
+        raise ChildError(f"{self.name} has gone")
+
+    def terminate(self) -> None:
+        """Ask it to end, once: a second SIGTERM would cut its farewell short. What it still says can be read."""
+        if not self._told_to_end:
+            self._told_to_end = True
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """End it and whatever it started: politely, then not."""
+        self.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        self.kill()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End its whole group at once."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def running(
+    module: str,
+    *arguments: str,
+    cores: Sequence[int] = (),
+    standard_input: bytes = b"",
+    profile: Path | None = None,
+) -> Iterator[Child]:
+    """`python -m MODULE ARGUMENTS` on `cores` (any, if empty), until the context ends.
+
+    `profile`: run it under cProfile, which writes this file when the process ends.
+    """
+    program = ["-m", "bench.selfcost.profiled_module", str(profile), module] if profile else ["-m", module]
+    pinned = ",".join(map(str, cores)) or "-"
+    tied = ["-m", "bench.running.child", str(os.getpid()), pinned, "--", sys.executable, *program, *arguments]
+    with subprocess.Popen(
+        [sys.executable, *tied],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # so that it can be ended with whatever it started
+    ) as process:
+        child = Child(f"{module} {' '.join(arguments)}".strip(), process)
+        try:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(standard_input)
+            yield child
+        finally:
+            child.stop()

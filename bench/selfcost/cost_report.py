@@ -1,0 +1,105 @@
+"""What `make perf` prints, and the lines of results/perf.csv."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench.running.machine import git_commit
+from bench.selfcost import goals
+from bench.selfcost.analysis_cost import AnalysisCost
+from bench.selfcost.proxy_cost import PROFILE, ProxyCost
+from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, medians
+from servers.process import usable_cores
+from servers.transport import TRANSPORTS
+
+COLUMNS = ("commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio")
+
+
+def print_transports(console: Console, costs: Mapping[str, TransportCost], floor: Floor, traffic: Traffic) -> None:
+    """The table of medians: CPU per token of both sides, as multiples of the floors, beside the goals."""
+    table = Table(title=f"{traffic.streams} streams × {traffic.tokens_per_s} tokens/s; CPU µs per token, medians")
+    for column in (
+        "",
+        "client",
+        "× floor",
+        "goal",
+        "server",
+        "× floor",
+        "goal",
+        "TTFT error ms p50/p99",
+        "emit lag p99",
+    ):
+        table.add_column(column, justify="right" if column else "left")
+    client_floor, server_floor = median(floor.client_us), median(floor.server_us)
+    table.add_row("floor", f"{client_floor:.1f}", "1.00", "", f"{server_floor:.1f}", "1.00", "", "", "")
+    for name, cost in costs.items():
+        client, server = median(cost.client_us), median(cost.server_us)
+        p50, p99 = np.percentile(cost.ttft_error_ms, [50, 99])
+        table.add_row(
+            TRANSPORTS[name].title,
+            *_beside(client, client_floor, goals.CLIENT_RATIOS.get(name)),
+            *_beside(server, server_floor, goals.SERVER_RATIOS.get(name)),
+            f"{p50:.2f} / {p99:.2f}",
+            f"{median(cost.emit_lag_ms_p99):.2f}",
+        )
+    console.print(table)
+    for name, cost in costs.items():
+        parts = medians(cost.server_parts)
+        console.print(
+            f"{TRANSPORTS[name].title} server: {parts.us_per_request:.0f} CPU µs per request, "
+            f"{parts.us_per_token:.1f} for each further token"
+        )
+
+
+def _beside(us: float, floor_us: float, goal: float | None) -> tuple[str, str, str]:
+    ratio = us / floor_us
+    return f"{us:.1f}", f"{ratio:.2f}", goals.at_most(ratio, goal)
+
+
+def print_proxy(console: Console, cost: ProxyCost) -> None:
+    """The proxy's HTTP path beside the bare pump, and what it adds to the delay."""
+    us, ratio, verdict = _beside(median(cost.proxy_us), median(cost.pump_us), goals.PROXY_RATIO)
+    direct, proxied = np.median(cost.direct_ms, axis=0), np.median(cost.proxied_ms, axis=0)
+    added = proxied - direct
+    console.print(
+        f"proxy ({PROFILE}, following HTTP): {us} CPU µs per token, {ratio} × a bare pump's "
+        f"{median(cost.pump_us):.1f} {verdict}; adds {added[0]:.2f} ms at the median, {added[1]:.2f} ms at p99 "
+        f"{goals.at_most(added[1], goals.PROXY_ADDED_MS_P99)}"
+    )
+
+
+def print_analysis(console: Console, cost: AnalysisCost) -> None:
+    """The analysis' time and memory."""
+    console.print(
+        f"analysis of {cost.rows:,} token rows: {cost.seconds:.1f} s {goals.at_most(cost.seconds, goals.ANALYSIS_S)}, "
+        f"{cost.peak_mib:.0f} MiB {goals.at_most(cost.peak_mib, goals.ANALYSIS_MIB)}"
+    )
+
+
+def append_csv(path: Path, costs: Mapping[str, TransportCost], floor: Floor, proxy: ProxyCost | None) -> None:
+    """Add this run's medians to `path`, under the header if there is none yet."""
+    figures: list[tuple[str, str, list[float], list[float]]] = []
+    for name, cost in costs.items():
+        figures.append((name, "client", cost.client_us, floor.client_us))
+        figures.append((name, "server", cost.server_us, floor.server_us))
+    if proxy is not None:
+        figures.append(("sse", "proxy", proxy.proxy_us, proxy.pump_us))
+    commit = git_commit() or ""  # before the file changes
+    machine = f"{platform.machine()} {len(usable_cores())} cores {platform.system()}"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not path.stat().st_size:
+            writer.writerow(COLUMNS)
+        for name, role, values, floors in figures:
+            us, floor_us = median(values), median(floors)
+            costs_of_role = f"{us:.2f}", f"{floor_us:.2f}", f"{us / floor_us:.2f}"
+            writer.writerow([commit, machine, name, role, *costs_of_role])

@@ -1,0 +1,71 @@
+"""How the server's monotonic clock relates to ours (pure; the questions are a script)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from clients.core.asking import fetch
+from clients.core.session import Script, Session
+from clients.errors import ClientFailure
+
+_QUESTIONS = 8
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One question for the time: when it was asked and answered by our clock, and what the server's clock said."""
+
+    asked_ns: int
+    server_ns: int
+    answered_ns: int
+
+    @property
+    def round_trip_ns(self) -> int:
+        """How long the question took: twice the largest error of the offset."""
+        return self.answered_ns - self.asked_ns
+
+    @property
+    def offset_ns(self) -> int:
+        """The server's clock minus ours, if both ways took equally long."""
+        return self.server_ns - (self.asked_ns + self.answered_ns) // 2
+
+
+def offset_of(readings: list[Reading]) -> int:
+    """The offset by the quickest reading; 0 where it is no more than that reading's uncertainty: one clock."""
+    best = min(readings, key=lambda reading: reading.round_trip_ns)
+    return best.offset_ns if abs(best.offset_ns) > best.round_trip_ns else 0
+
+
+def clock_offset_ns(session: Session) -> Script[tuple[int, list[str]]]:
+    """The server's monotonic clock minus ours, and notes for the result: what was found, or why nothing was."""
+    try:
+        yield from get_json(session, "/clock")  # opens the connection
+        readings = []
+        for _ in range(_QUESTIONS):
+            readings.append((yield from _read(session)))
+    except (ClientFailure, ValueError) as error:
+        return 0, [f"the clock at {session.endpoint.authority} could not be read ({error}): taken to be ours"]
+    offset_ns = offset_of(readings)
+    ahead = f"the clock at {session.endpoint.authority} is {offset_ns / 1e6:.3f} ms ahead of ours"
+    return offset_ns, [ahead] if offset_ns else []
+
+
+def get_json(session: Session, path: str) -> Script[dict[str, object]]:
+    """A small JSON object. Raises ClientFailure, ValueError."""
+    status, body = yield from fetch(session, path, _TIMEOUT_S)
+    if status != 200:
+        raise ValueError(f"{path}: status {status}")
+    answer = json.loads(body)
+    if not isinstance(answer, dict):
+        raise ValueError(f"{path}: takes a JSON object")
+    return answer
+
+
+def _read(session: Session) -> Script[Reading]:
+    asked_ns = session.now_ns
+    server_ns = (yield from get_json(session, "/clock")).get("monotonic_ns")
+    if type(server_ns) is not int:
+        raise ValueError("/clock: monotonic_ns takes an integer")
+    return Reading(asked_ns, server_ns, session.now_ns)

@@ -1,0 +1,205 @@
+"""HTTP/1.1 as a client speaks it: requests to bytes, bytes to responses (pure). The parser is llhttp, by httptools.
+
+Interim answers (1xx, RFC 9110 §15.2) are passed over, a body may be compressed, redirects are answers like any other,
+and what comes behind a response is nobody's: then the connection is not fit for another request.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from clients.core.endpoint import Endpoint
+from clients.errors import AnswerTruncated, ClientFailure, NotTheFormat
+
+MAX_HEAD_BYTES = 65_536
+MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
+_SWITCHING = 101
+_PIECE_BYTES = 1 << 20  # of what is unpacked at a time
+_UNPACKED = frozenset({"", "identity"})
+_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask for. `path` is below the endpoint's; a body is JSON."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def encode(self, endpoint: Endpoint, headers: Mapping[str, str]) -> bytes:
+        """The request's bytes; `headers` go with every request to `endpoint`."""
+        fields = {"Host": endpoint.authority, **headers, **self.headers}
+        if self.body:
+            fields |= {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
+        lines = [f"{self.method} {endpoint.target(self.path)} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+
+
+class Response:
+    """One response while it comes. `failure` says what is wrong with it, or that it ended too early."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}  # names in lower case; fields of one name are joined (RFC 9110 §5.3)
+        self.has_begun = self.has_head = self.is_complete = False
+        self.is_fit = True  # whether its connection may be used again
+        self.failure: ClientFailure | None = None
+        self.surplus = b""  # what followed the head of a 101: the bytes of the other protocol
+        self._body: list[bytes] = []
+        self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
+        self._last_part: int | None = None  # what follows this part is another response's
+        self._parser = HttpResponseParser(self)
+        self._head_bytes = 0
+        self._unpack: _Unpacker | None = None
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        """A second response behind the first is nobody's."""
+        if self.is_complete:
+            self.is_fit = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field of the head, or a trailer, which says nothing here."""
+        if not self.has_head:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        """A head is complete; an interim one is forgotten."""
+        if self.has_head:
+            return
+        self.status = self._parser.get_status_code()
+        if 100 <= self.status < 200 and self.status != _SWITCHING:
+            self.headers.clear()
+            self._head_bytes = 0
+            return
+        self.has_head = True
+        coding = self.headers.get("content-encoding", "").strip().lower()
+        if coding not in _UNPACKED:
+            self._unpack = _Unpacker(coding)
+
+    def on_message_complete(self) -> None:
+        """The response is complete (an interim one ends like any other)."""
+        if self.has_head and not self.is_complete:
+            self.is_complete = True
+            self._last_part = len(self._body)
+            self.is_fit = self.is_fit and self._parser.should_keep_alive()
+
+    # What its connection tells it.
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come; whatever they are, this returns."""
+        self.has_begun = True
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self.is_complete = self.has_head = True
+            self.surplus = data[upgrade.args[0] :]
+        except HttpParserError as error:
+            self.is_fit = False
+            if not self.is_complete:  # else the response is good, and what follows it is not
+                self.failure = NotTheFormat(str(error))
+        if not self.has_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.failure = NotTheFormat(f"a head of more than {MAX_HEAD_BYTES} bytes")
+
+    def end(self, failure: ClientFailure | None) -> None:
+        """The connection has ended: in an orderly way (None), which can complete the response, or not."""
+        self.is_fit = False
+        if self.is_complete or self.failure is not None:
+            return
+        if failure is None and self._lasts_to_the_end():
+            self.is_complete = True
+        else:
+            where = "within" if self.has_head else "before"
+            self.failure = failure or AnswerTruncated(f"the connection was closed {where} the response", "fin")
+
+    def _lasts_to_the_end(self) -> bool:
+        """RFC 9112 §6.3, rule 8: a body without a length lasts as long as the connection."""
+        return self.has_head and not {"content-length", "transfer-encoding"} & self.headers.keys()
+
+    def take(self) -> bytes:
+        """The body's bytes that have come since the last time, unpacked. Raises NotTheFormat."""
+        body = self._body
+        data = body[0] if len(body) == 1 == (self._last_part or 1) else b"".join(body[: self._last_part])
+        body.clear()
+        if self._last_part is not None:
+            self._last_part = 0
+        return data if self._unpack is None else self._unpack(data)
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class _Unpacker:
+    """A body's Content-Encoding undone piece by piece, up to MAX_BODY_BYTES."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._stream = zlib.decompressobj(_WBITS[coding]) if coding in _WBITS else None
+        self._bytes = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        if self._stream is None:
+            raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
+        try:
+            parts = [self._stream.decompress(data, _PIECE_BYTES)]
+            while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
+                self._bytes += len(parts[-1])
+                parts.append(self._stream.decompress(self._stream.unconsumed_tail, _PIECE_BYTES))
+        except zlib.error as error:
+            raise NotTheFormat(f"Content-Encoding {self._coding}: {error}") from None
+        if self._bytes > MAX_BODY_BYTES:
+            raise NotTheFormat(f"a body of more than {MAX_BODY_BYTES} bytes")
+        return b"".join(parts)
+
+
+class HttpConnection:
+    """A connection over which requests go one after the other."""
+
+    def __init__(self) -> None:
+        self.failure: ClientFailure | None = None  # between two responses the end of a connection is none
+        self.is_fit = True
+        self._response: Response | None = None
+
+    def begin(self) -> Response:
+        """The response to the request that is about to be sent."""
+        self._response = response = Response()
+        return response
+
+    def finish(self) -> None:
+        """Nobody waits for the response any more: what comes from now on makes the connection unfit."""
+        response, self._response = self._response, None
+        self.is_fit = response is not None and response.is_complete and response.is_fit
+
+    def receive(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._response is not None:
+            self._response.feed(data)
+        else:
+            self.is_fit = False
+
+    def end(self, failure: ClientFailure | None) -> None:
+        """The connection has ended."""
+        self.is_fit = False
+        if self._response is not None:
+            self._response.end(failure)
+
+    def data_to_send(self) -> list[bytes]:
+        """What the protocol itself has to say: nothing."""
+        return []
+
+    def say_goodbye(self) -> bool:
+        """HTTP/1.1 has no farewell."""
+        return False

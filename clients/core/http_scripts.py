@@ -1,0 +1,164 @@
+"""What the transports over HTTP do alike: a request and its response, as scripts (pure; see clients.core.session)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from clients.core.http1 import MAX_BODY_BYTES, HttpConnection, Request, Response
+from clients.core.session import Script, Session
+from clients.errors import ClientFailure, NotTheFormat, RequestRefused, seconds
+from clients.exchange import Exchange
+from clients.ledger import Ledger
+from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
+
+LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up
+_SWITCHING = 101  # where nobody asked for it, what follows is no body
+_MAX_ERROR_BYTES = 65_536
+# Browsers accept compressed answers; an intermediary that compresses must not be told apart by its client.
+_ALWAYS = {"User-Agent": "tokenderby", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+
+
+class Decoder(Protocol):
+    """A streaming wire format's decoder."""
+
+    def feed(self, data: bytes) -> Sequence[TokenMessage | EndMessage]:
+        """The messages that `data` completes."""
+
+
+@dataclass
+class Asked:
+    """A request that has got a response's head: the connection is the response's until `finish`."""
+
+    connection: HttpConnection
+    response: Response
+
+
+def respond(session: Session, exchange: Exchange, request: Request, statuses: tuple[int, ...]) -> Script[Asked]:
+    """Send a request; its response, once the head is there and has one of `statuses`. Raises ClientFailure."""
+    exchange.note_request()
+    asked_ns = session.now_ns
+    asked = yield from send(session, request)
+    yield from _until(session, asked.response, lambda: asked.response.has_begun)
+    exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
+    yield from _until(session, asked.response, lambda: asked.response.has_head)
+    if asked.response.status not in statuses:
+        raise (yield from _refusal(session, asked))
+    return asked
+
+
+def send(session: Session, request: Request) -> Script[Asked]:
+    """Send a request, over a new connection if the old one is not fit. Raises ClientFailure."""
+    connection = session.connection
+    if not isinstance(connection, HttpConnection) or not connection.is_fit:
+        connection = yield from session.open(HttpConnection())
+    response = connection.begin()
+    closing = {} if session.settings.reuse else {"Connection": "close"}
+    session.heard_ns = session.now_ns
+    session.send(request.encode(session.endpoint, _ALWAYS | session.headers | closing))
+    return Asked(connection, response)
+
+
+def _until(session: Session, response: Response, is_there: Callable[[], bool]) -> Script[None]:
+    while not is_there():
+        if response.failure is not None:
+            raise response.failure
+        yield from session.wait_for_news()
+
+
+def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES) -> Script[bytes]:
+    """The rest of the response; its connection may be used again. Raises ClientFailure."""
+    response = asked.response
+    parts, size = [response.take()], 0
+    while not response.is_complete:
+        if response.failure is not None:
+            raise response.failure
+        yield from session.wait_for_news()
+        parts.append(response.take())
+        size += len(parts[-1])
+        if size > limit_bytes:
+            raise NotTheFormat(f"a body of more than {limit_bytes} bytes")
+    done_with(session, asked)
+    return b"".join(parts)
+
+
+def done_with(session: Session, asked: Asked) -> None:
+    """The response is complete: keep the connection, if both sides agree."""
+    asked.connection.finish()
+    if not asked.connection.is_fit:
+        session.hang_up()
+
+
+def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
+    status, wish_s = asked.response.status, seconds(asked.response.headers.get("retry-after"))
+    body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
+    error = decode_error(body)
+    detail = f"{error.code}: {error.message}" if error is not None else body[:80].decode("utf-8", "replace")
+    return RequestRefused(detail, f"status {status}", status, wish_s)
+
+
+def stream(session: Session, exchange: Exchange, request: Request, decoder: Decoder, content_type: str) -> Script[int]:
+    """Send a request and enter its response's messages as they come; the status: 200, or 204 without a body.
+
+    Returns when the response is complete. Raises ClientFailure.
+    """
+    asked = yield from respond(session, exchange, request, (200, 204))
+    response = asked.response
+    if response.status == 200:
+        if response.content_type != content_type:
+            raise NotTheFormat(f"Content-Type {response.content_type} instead of {content_type}")
+        yield from _enter(session, exchange, response, decoder)
+    if response.is_complete:
+        done_with(session, asked)
+    else:
+        session.hang_up()
+    return response.status
+
+
+def _enter(session: Session, exchange: Exchange, response: Response, decoder: Decoder) -> Script[None]:
+    ledger = exchange.ledger
+    inflow = _Inflow(session, ledger, response, decoder)
+    inflow()  # what came with the head
+    session.on_read = inflow
+    try:
+        while not response.is_complete:
+            failure = inflow.failure or response.failure
+            if failure is not None:
+                raise failure
+            if ledger.end is None:
+                yield from session.wait_for_news()
+            elif session.now_ns < ledger.end_ns + LINGER_NS:
+                yield ledger.end_ns + LINGER_NS
+            else:
+                return
+        if inflow.failure is not None:
+            raise inflow.failure
+    finally:
+        session.on_read = None
+
+
+class _Inflow:
+    """Each read of a streamed body, decoded and entered where it was made; true when the script has to look."""
+
+    def __init__(self, session: Session, ledger: Ledger, response: Response, decoder: Decoder) -> None:
+        self.failure: ClientFailure | None = None
+        self._session, self._ledger, self._response = session, ledger, response
+        self._take, self._feed, self._add = response.take, decoder.feed, ledger.add
+
+    def __call__(self) -> bool:
+        try:
+            if data := self._take():
+                self._add(self._feed(data), self._session.now_ns)
+        except ProtocolError as error:
+            self._add(error.messages, self._session.now_ns)
+            self.failure = NotTheFormat(str(error))
+        except NotTheFormat as error:
+            self.failure = error
+        response = self._response
+        return (
+            response.is_complete
+            or self._ledger.end is not None
+            or self.failure is not None
+            or response.failure is not None
+        )

@@ -1,0 +1,257 @@
+"""One virtual user, but for I/O (pure): a script says what to do next, a driver moves the bytes and tells the time.
+
+    begin, connected, received, ended, woken  ->  Session  ->  actions, wake_ns, and in the end the script's result
+
+A script is a generator. It runs until it must wait, and yields the moment (CLOCK_MONOTONIC ns) at which it goes on
+even though nothing has come; a read or the end of the connection wakes it sooner. Whatever a script waits for is a
+condition that it looks at itself each time, so that it does not matter how the bytes were split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from clients.core.endpoint import Endpoint
+from clients.core.settings import ClientSettings
+from clients.core.tls import TlsLayer
+from clients.errors import ClientFailure, MessageTimeout, NoConnection, SilenceTimeout, broken
+
+NEVER_NS = 1 << 62
+FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close
+
+T = TypeVar("T")
+Script = Generator[int, None, T]
+
+
+class Action(Enum):
+    """What a driver does beside sending bytes."""
+
+    CONNECT = "connect"  # and say so with `connected` or `connect_failed`
+    CLOSE = "close"  # what was sent before still goes out; nothing of this connection is told any more
+
+
+class Connection(Protocol):
+    """A protocol over one open connection. `failure`: it is of no more use to the message that waits for it."""
+
+    failure: ClientFailure | None
+
+    def receive(self, data: bytes) -> None:
+        """Bytes have come; whatever they are, this returns."""
+
+    def end(self, failure: ClientFailure | None) -> None:
+        """The connection has ended: in an orderly way (None), or not."""
+
+    def data_to_send(self) -> list[bytes]:
+        """What the protocol has to say since the last time."""
+
+    def say_goodbye(self) -> bool:
+        """Begin the protocol's farewell; whether an answer can be waited for."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+@dataclass
+class SetupTimes:
+    """How many connections were opened, and how long name look-ups, TCP and TLS took in all (ns)."""
+
+    connections: int = 0
+    dns_ns: int = 0
+    tcp_ns: int = 0
+    tls_ns: int = 0
+
+
+class Session:
+    """A user with at most one connection at a time.
+
+    A driver calls the methods of the first group, does what stands in `actions` (bytes are to be sent), empties them,
+    and calls `woken` at `wake_ns`. Where it has a timer already, `armed_ns` says for when.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.settings = settings
+        self.endpoint = Endpoint.parse(settings.url)
+        self.headers = {"Authorization": f"Bearer {settings.auth_token}"} if settings.auth_token else {}
+        self.now_ns = 0  # of the event that is being worked on
+        self.heard_ns = 0  # since when there is silence
+        self.connection: Connection | None = None  # kept when it has ended, until the next is opened
+        # While an answer streams, each read goes here and not through the script, which costs more than all the rest;
+        # true means that the script has to look.
+        self.on_read: Callable[[], bool] | None = None
+        self.setup = SetupTimes()
+        self.actions: list[Action | bytes] = []
+        self.wake_ns = self.armed_ns = NEVER_NS
+        self.is_busy = False  # whether a script is under way
+        self.result: Any = None
+        self.error: Exception | None = None  # that the script raised
+        self._script: Script[Any] | None = None
+        self._timeout: MessageTimeout | None = None
+        self._deadline_ns = NEVER_NS
+        self._silence_ns = NEVER_NS if settings.silence_s is None else round(settings.silence_s * 1e9)
+        self._has_socket = False  # wanted or open
+        self._is_connected = False
+        self._setup_failure: ClientFailure | None = None
+        self._tls: TlsLayer | None = None
+
+    # What a driver tells.
+
+    def begin(self, script: Script[Any], now_ns: int) -> None:
+        """Run `script` as far as it goes. Its `result`, or `error`, is there when `is_busy` is false again."""
+        if self._script is not None:  # whoever waited for it was cancelled
+            self._script.close()
+        self.now_ns, self._script, self.is_busy = now_ns, script, True
+        self.result = self.error = None
+        self._resume()
+
+    def connected(self, now_ns: int, dns_ns: int, tcp_ns: int) -> None:
+        """The connection that was wanted is open."""
+        self.now_ns = self.heard_ns = now_ns
+        self._is_connected = True
+        self.setup.connections += 1
+        self.setup.dns_ns += dns_ns
+        self.setup.tcp_ns += tcp_ns
+        self._resume()
+
+    def connect_failed(self, error: BaseException, now_ns: int) -> None:
+        """The connection that was wanted could not be opened."""
+        self.now_ns, self._has_socket = now_ns, False
+        self._setup_failure = NoConnection(str(error))
+        self._resume()
+
+    def received(self, data: bytes, read_ns: int) -> bool:
+        """A read, and its stamp, taken straight after it. Whether the driver has anything to do now."""
+        self.now_ns = self.heard_ns = read_ns
+        if self._tls is not None:
+            data = self._decrypted(data)
+        if self.connection is not None and data:
+            self.connection.receive(data)
+        if self.on_read is not None and not self.on_read():
+            return False
+        self._resume()
+        return not self.is_busy or bool(self.actions) or self.wake_ns < self.armed_ns
+
+    def ended(self, error: BaseException | None, now_ns: int) -> None:
+        """The connection is over: closed in an orderly way (None), or not."""
+        self.now_ns, self._has_socket, self._is_connected = now_ns, False, False
+        failure = None if error is None else broken(error)
+        if self.connection is not None:
+            self.connection.end(failure)
+        else:
+            self._setup_failure = failure or NoConnection("closed before anything was asked")
+        self._resume()
+
+    def woken(self, now_ns: int) -> None:
+        """`wake_ns` may have come."""
+        self.now_ns, self.armed_ns = now_ns, NEVER_NS
+        if now_ns >= self._deadline_ns:
+            failure, self._deadline_ns = self._timeout, NEVER_NS
+            self._resume(failure)
+        elif now_ns >= self.wake_ns:
+            self._resume()
+
+    def _resume(self, failure: ClientFailure | None = None) -> None:
+        if self._script is not None:
+            try:
+                wake_ns = next(self._script) if failure is None else self._script.throw(failure)
+                self.wake_ns = min(wake_ns, self._deadline_ns)
+            except StopIteration as stop:
+                self._finish(stop.value, None)
+            except Exception as error:
+                self._finish(None, error)
+        if self.connection is not None:
+            for data in self.connection.data_to_send():
+                self.send(data)
+
+    def _finish(self, result: Any, error: Exception | None) -> None:
+        self._script, self.is_busy, self.result, self.error = None, False, result, error
+        self.wake_ns = self._deadline_ns = NEVER_NS
+
+    def _decrypted(self, records: bytes) -> bytes:
+        """The plain bytes in `records`; what TLS has to say itself is sent."""
+        assert self._tls is not None
+        data = self._tls.receive(records)
+        self._send_records()
+        if self._tls.failure is not None and self.connection is not None:
+            self.connection.receive(data)
+            self.connection.end(self._tls.failure)
+            return b""
+        return data
+
+    def _send_records(self) -> None:
+        assert self._tls is not None
+        if records := self._tls.data_to_send():
+            self.actions.append(records)
+
+    # What a script sees and does.
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the event that is being worked on is a read."""
+        return self.now_ns == self.heard_ns
+
+    def limit(self, deadline_ns: int, timeout_s: float) -> None:
+        """At `deadline_ns`, `timeout_s` after the intended start, MessageTimeout is raised in the script."""
+        self._deadline_ns, self._timeout = deadline_ns, MessageTimeout(timeout_s)
+
+    def no_limit(self) -> None:
+        """Take back `limit`."""
+        self._deadline_ns = NEVER_NS
+
+    def send(self, data: bytes) -> None:
+        """Send these bytes over the open connection."""
+        if self._tls is None:
+            self.actions.append(data)
+        else:
+            self._tls.encrypt(data)
+            self._send_records()
+
+    def hang_up(self) -> None:
+        """Close the connection at once, if there is one or is about to be."""
+        if self._has_socket:
+            self.actions.append(Action.CLOSE)
+        self.connection = self._tls = None
+        self._has_socket = self._is_connected = False
+
+    def farewell(self) -> Script[None]:
+        """Close the connection with its protocol's own farewell."""
+        connection, until_ns = self.connection, self.now_ns + FAREWELL_NS
+        if connection is not None and connection.say_goodbye():
+            while connection.failure is None and self.now_ns < until_ns:
+                yield until_ns
+        self.hang_up()
+
+    def open(self, connection: C) -> Script[C]:
+        """Open a connection for this protocol. Raises NoConnection, NoSecureConnection, SilenceTimeout."""
+        self.hang_up()
+        self._setup_failure, self._has_socket, self.heard_ns = None, True, self.now_ns
+        self.actions.append(Action.CONNECT)
+        yield from self._set_up(lambda: self._is_connected)
+        if self.endpoint.secure:
+            began_ns = self.now_ns
+            self._tls = tls = TlsLayer(self.settings.tls_context, self.endpoint.host)
+            self._send_records()
+            yield from self._set_up(lambda: tls.is_open)
+            self.setup.tls_ns += self.now_ns - began_ns
+        self.connection = connection
+        return connection
+
+    def _set_up(self, is_done: Callable[[], bool]) -> Script[None]:
+        while not is_done():
+            failure = self._setup_failure or (self._tls and self._tls.failure)
+            if failure:
+                raise failure
+            yield from self.wait_for_news()
+
+    def wait_for_news(self) -> Script[None]:
+        """Until anything has happened. Raises SilenceTimeout."""
+        yield self.heard_ns + self._silence_ns
+        if self.now_ns >= self.heard_ns + self._silence_ns:
+            raise SilenceTimeout(self._silence_ns / 1e9)
+
+    def sleep(self, until_ns: int) -> Script[None]:
+        """Do nothing until then."""
+        while self.now_ns < until_ns:
+            yield until_ns

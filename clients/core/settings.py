@@ -1,0 +1,78 @@
+"""How a client behaves: the words of a cell's variant, each with its default (pure)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from clients.core.tls import context_for
+from clients.recovery import EventSourcePolicy, Policy
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """A client's settings, the same for all users of a cell.
+
+    `interval_s`: from the start of one poll to the start of the next. `wait_s`: how long a poll may be held (0: not
+    at all). `reuse`: keep the connection for the next message. `method`: how SSE asks, `post` as fetch does, or `get`
+    as EventSource does. `silence_s`: give a connection up when nothing came for so long (None: never).
+    `cafile` and `insecure`: whom to trust where the URL is https (clients.core.tls).
+    """
+
+    url: str
+    auth_token: str | None = field(default=None, repr=False)
+    recovery: Policy = field(default_factory=Policy)
+    silence_s: float | None = None
+    reuse: bool = True
+    interval_s: float = 1.0
+    wait_s: float = 0.0
+    method: str = "post"
+    cafile: str | None = None
+    insecure: bool = False
+
+    @classmethod
+    def of_variant(cls, variant: Mapping[str, object], **given: Any) -> ClientSettings:
+        """Settings from a cell's variant; words for the server or for nobody (`heartbeat`, `copy`) are passed over.
+
+        Raises ValueError, which names the word and what it takes.
+        """
+        if "interval" in variant:
+            given["interval_s"] = _seconds(variant, "interval")
+        if "wait" in variant:
+            given["wait_s"] = _seconds(variant, "wait")
+        if "reuse" in variant:
+            given["reuse"] = _choice(variant, "reuse", {"on": True, "off": False, "true": True, "false": False})
+        if "method" in variant:
+            given["method"] = _choice(variant, "method", {"post": "post", "get": "get"})
+        return cls(**given)
+
+    @property
+    def policy(self) -> Policy:
+        """What a user does after a drop; one that asks by GET stands for a browser's EventSource."""
+        return EventSourcePolicy(**asdict(self.recovery)) if self.method == "get" else self.recovery
+
+    @cached_property
+    def tls_context(self) -> ssl.SSLContext:
+        """Whom to trust, read once for all users. Raises ValueError."""
+        return context_for(self.cafile, self.insecure)
+
+
+def _seconds(variant: Mapping[str, object], word: str) -> float:
+    value = variant[word]
+    try:
+        seconds = float(cast(str, value))
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if isinstance(value, bool) or not 0 <= seconds <= 3600:
+        raise ValueError(f"{word}: takes seconds from 0 to 3600, not {value!r}")
+    return seconds
+
+
+def _choice(variant: Mapping[str, object], word: str, choices: dict[str, Any]) -> Any:
+    value = str(variant[word]).lower()
+    if value not in choices:
+        raise ValueError(f"{word}: takes one of {', '.join(choices)}, not {variant[word]!r}")
+    return choices[value]

@@ -1,0 +1,76 @@
+"""TLS between a connection's bytes and its protocol's (no I/O: OpenSSL works on memory here)."""
+
+from __future__ import annotations
+
+import ssl
+
+from clients.errors import ClientFailure, NoSecureConnection, NotTheFormat
+
+_READ_BYTES = 65_536
+
+
+def context_for(cafile: str | None, insecure: bool) -> ssl.SSLContext:
+    """Whom to trust: the system's authorities, those in `cafile`, or anybody. Raises ValueError."""
+    try:
+        context = ssl.create_default_context(cafile=cafile)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"--cafile: {cafile}: {getattr(error, 'strerror', None) or error}") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class TlsLayer:
+    """One connection's TLS: plain bytes on one side, records on the other."""
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self.is_open = False
+        self.failure: ClientFailure | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        try:
+            self._tls.do_handshake()
+            self.is_open = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLCertVerificationError as error:
+            self.failure = NoSecureConnection(
+                f"the server's certificate is not trusted: {error.verify_message}; see --cafile and --insecure"
+            )
+        except ssl.SSLError as error:
+            self.failure = NoSecureConnection(f"no TLS with this server: {error.reason or error}")
+
+    def receive(self, data: bytes) -> bytes:
+        """Records have come: the plain bytes in them."""
+        self._incoming.write(data)
+        if self.failure is not None:
+            return b""
+        if not self.is_open:
+            self._shake_hands()
+            if not self.is_open:
+                return b""
+        return self._plain()
+
+    def _plain(self) -> bytes:
+        parts: list[bytes] = []
+        try:
+            while part := self._tls.read(_READ_BYTES):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:  # what came before it counts; the connection is of no more use
+            self.failure = NotTheFormat(f"TLS: {error.reason or error}")
+        return b"".join(parts)
+
+    def encrypt(self, data: bytes) -> None:
+        """Plain bytes to send; the records are in `data_to_send`."""
+        self._tls.write(data)
+
+    def data_to_send(self) -> bytes:
+        """Records on their way."""
+        return self._outgoing.read()

@@ -1,0 +1,119 @@
+"""WebSocket as a client speaks it, after the upgrade (pure). The protocol is websockets', by its sans-I/O layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
+
+from clients.core.endpoint import Endpoint
+from clients.core.http1 import Request, Response
+from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
+from servers.messages import MAX_MESSAGE_BYTES
+
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_ORDERLY_CODES = frozenset({1000, 1001, 1005})  # RFC 6455 §7.4.1: normal, going away, none given
+_NO_CODE = 1005
+_HOP_BY_HOP = ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
+
+
+class WebSocketConnection:
+    """Messages in and out. `failure` is set when the connection is over, and says how it ended."""
+
+    def __init__(self, endpoint: Endpoint, path: str) -> None:
+        self.failure: ClientFailure | None = None
+        # No extensions: deflate costs CPU on tiny messages, and its bytes would not compare.
+        scheme = "wss" if endpoint.secure else "ws"
+        uri = parse_uri(f"{scheme}://{endpoint.authority}{endpoint.target(path)}")
+        self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
+        self._path = path
+        self._messages: list[bytes | bytearray] = []
+        self._parts: list[bytes] = []  # of a fragmented message
+        self._is_leaving = False
+        self.has_to_send = False  # without having been asked to
+
+    def upgrade(self) -> Request:
+        """The request that opens the connection."""
+        wanted = self._protocol.connect().headers
+        return Request("GET", self._path, {name: wanted[name] for name in _HOP_BY_HOP})
+
+    def begin(self, response: Response) -> None:
+        """The server has answered 101: check its answer, and take what came with it. Raises NotTheFormat."""
+        self._protocol.receive_data(_head_of(response.headers))
+        self._protocol.events_received()
+        error = self._protocol.handshake_exc
+        if error is not None:
+            raise NotTheFormat(f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error))
+        if response.surplus:
+            self.receive(response.surplus)
+
+    def send(self, message: bytes) -> None:
+        """Send a text message; what came before it was for nobody."""
+        self._messages.clear()
+        self._protocol.send_text(message)
+
+    def take(self) -> list[bytes | bytearray]:
+        """The messages that have come since the last time."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def receive(self, data: bytes) -> None:
+        """Bytes have come; whatever they are, this returns."""
+        if self.failure is not None:
+            return
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if event.__class__ is not Frame:
+                continue
+            if event.opcode in _DATA:
+                self._add(event)
+            elif event.opcode is Opcode.CLOSE:
+                self.failure = _closed(bytes(event.data))
+            else:
+                self.has_to_send = True  # a pong, if it was a ping
+        if self.failure is None and not self._is_leaving and protocol.close_expected():
+            protocol.receive_eof()  # websockets has given the connection up; only now does it say why
+            self.failure = NotTheFormat(str(protocol.close_exc))
+
+    def _add(self, frame: Frame) -> None:
+        if frame.fin and not self._parts:
+            self._messages.append(frame.data)  # type: ignore[arg-type]  # a memoryview is made by extensions only
+            return
+        self._parts.append(bytes(frame.data))
+        if frame.fin:
+            self._messages.append(b"".join(self._parts))
+            self._parts = []
+
+    def end(self, failure: ClientFailure | None) -> None:
+        """The connection has ended."""
+        if self.failure is None:
+            self.failure = failure or AnswerTruncated("", "fin")
+
+    def data_to_send(self) -> list[bytes]:
+        """Frames on their way: messages, pongs, the reply to a Close."""
+        self.has_to_send = False
+        return [data for data in self._protocol.data_to_send() if data]
+
+    def say_goodbye(self) -> bool:
+        """Send a Close; whether an answer to it can be waited for."""
+        if self.failure is not None:
+            return False
+        self._is_leaving = True
+        self._protocol.send_close(1000)
+        return True
+
+
+def _head_of(headers: Mapping[str, str]) -> bytes:
+    """The 101 as websockets reads it; interim answers before it are gone."""
+    lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _closed(payload: bytes) -> ClientFailure:
+    """The server said goodbye before the end message."""
+    code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
+    kind = AnswerTruncated if code in _ORDERLY_CODES else ConnectionBroken
+    return kind(payload[2:].decode("utf-8", "replace"), f"close {code}")

@@ -1,0 +1,165 @@
+"""A virtual user on asyncio: it moves the bytes of a clients.core.session.Session, and stamps every read.
+
+A read is stamped and worked on in `data_received`, without a task switch in between, whatever the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import monotonic_ns
+from typing import Any, cast
+
+from clients.core.asking import ask, attempt_of
+from clients.core.session import Action, Script, Session, T
+from clients.core.settings import ClientSettings
+from clients.exchange import Question
+from clients.record import StreamRecord
+from clients.sockets import Meter
+
+
+class AioClient:
+    """One user of one transport. `ask` never raises for what a server or the network does; that is in the record."""
+
+    def __init__(self, transport: str, settings: ClientSettings) -> None:
+        self.session = Session(settings)
+        self.meter = Meter()
+        self._attempt = attempt_of(transport)
+        self._loop: asyncio.AbstractEventLoop
+        self._wire: _Wire | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[None] | None = None
+
+    async def ask(self, question: Question) -> StreamRecord:
+        """Send one message and see what becomes of its answer."""
+        before = self.meter.read()
+        record = await self.run(ask(self.session, self._attempt, question))
+        used = self.meter.read().since(before)
+        record.bytes_in, record.bytes_out = used.received, used.sent
+        return record
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self.run(self.session.farewell())
+
+    async def run(self, script: Script[T]) -> T:
+        """Run a script to its result. Raises what it raises."""
+        self._loop = asyncio.get_running_loop()
+        session = self.session
+        session.begin(script, monotonic_ns())
+        self.obey()
+        if session.is_busy:
+            self._done = self._loop.create_future()
+            try:
+                await self._done
+            finally:
+                self._done = None
+        if session.error is not None:
+            raise session.error
+        return cast(T, session.result)
+
+    def obey(self) -> None:
+        """Do what the session wants done."""
+        session = self.session
+        while session.actions:
+            actions, session.actions = session.actions, []
+            for action in actions:
+                if action is Action.CONNECT:
+                    self._connecting = self._loop.create_task(self._connect())
+                elif action is Action.CLOSE:
+                    self._close()
+                elif self._wire is not None:
+                    self._wire.write(action)
+        if session.wake_ns < session.armed_ns:
+            self._arm(session.wake_ns)
+        if self._done is not None and not session.is_busy and not self._done.done():
+            self._done.set_result(None)
+
+    def _arm(self, wake_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.session.armed_ns = wake_ns
+        self._timer = self._loop.call_later(max(0, wake_ns - monotonic_ns()) / 1e9, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.session.woken(monotonic_ns())
+        self.obey()
+
+    def _close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    async def _connect(self) -> None:
+        """Open the connection that the session wants; the first address that answers."""
+        endpoint = self.session.endpoint
+        asked_ns = resolved_ns = monotonic_ns()
+        try:
+            addresses = await self._loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+            resolved_ns = monotonic_ns()
+            wire = await self._first_of(addresses)
+        except OSError as error:
+            self._connecting = None
+            self.session.connect_failed(error, monotonic_ns())
+        else:
+            self._connecting, self._wire = None, wire
+            now_ns = monotonic_ns()
+            self.session.connected(now_ns, resolved_ns - asked_ns, now_ns - resolved_ns)
+        self.obey()
+
+    async def _first_of(self, addresses: list[Any]) -> _Wire:
+        for number, (family, _, protocol, _, address) in enumerate(addresses, 1):
+            try:
+                _, wire = await self._loop.create_connection(
+                    lambda: _Wire(self), address[0], address[1], family=family, proto=protocol
+                )
+            except OSError:
+                if number == len(addresses):
+                    raise
+            else:
+                return wire
+        raise OSError("the name has no address")
+
+
+class _Wire(asyncio.Protocol):
+    """One TCP connection; after `close` it tells nothing any more."""
+
+    def __init__(self, client: AioClient) -> None:
+        self._client = client
+        self._session = client.session
+        self._transport: asyncio.Transport
+        self._is_over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._client.meter.opened(transport)
+        self.write = self._transport.write
+
+    def data_received(self, data: bytes) -> None:
+        read_ns = monotonic_ns()
+        if not self._is_over and self._session.received(data, read_ns):
+            self._client.obey()
+
+    def eof_received(self) -> None:
+        self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._client.meter.lost(self._transport)
+        self._end(exc)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._session.ended(error, monotonic_ns())
+            self._client.obey()
+
+    def close(self) -> None:
+        """Close at once; what was written before still goes out."""
+        self._is_over = True
+        self._client.meter.lost(self._transport)
+        self._transport.close()

@@ -1,0 +1,192 @@
+"""A virtual user under gevent: it moves the bytes of a clients.core.session.Session, and stamps every read.
+
+A greenlet reads for as long as a connection is open, and works on each read itself; so pings are answered between
+messages too, and a stamp is taken straight after its read. Whoever asked sleeps until the answer is over.
+"""
+
+from __future__ import annotations
+
+import socket
+from time import monotonic_ns
+from typing import Any, cast
+
+import gevent
+from gevent import socket as gevent_socket
+from gevent.event import Event
+
+from clients.core.asking import ask, attempt_of
+from clients.core.session import NEVER_NS, Action, Script, Session, T
+from clients.core.settings import ClientSettings
+from clients.exchange import Question
+from clients.record import StreamRecord
+from clients.sockets import Meter
+
+_READ_BYTES = 65_536
+
+
+class GeventClient:
+    """One user of one transport. `ask` never raises for what a server or the network does; that is in the record."""
+
+    def __init__(self, transport: str, settings: ClientSettings) -> None:
+        self.session = Session(settings)
+        self.meter = Meter()
+        self._attempt = attempt_of(transport)
+        self._wire: _Wire | None = None
+        self._connecting: gevent.Greenlet | None = None
+        self._news = Event()
+
+    def ask(self, question: Question) -> StreamRecord:
+        """Send one message and see what becomes of its answer."""
+        before = self.meter.read()
+        record = self.run(ask(self.session, self._attempt, question))
+        used = self.meter.read().since(before)
+        record.bytes_in, record.bytes_out = used.received, used.sent
+        return record
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.run(self.session.farewell())
+
+    def run(self, script: Script[T]) -> T:
+        """Run a script to its result. Raises what it raises."""
+        session = self.session
+        session.begin(script, monotonic_ns())
+        self.obey()
+        while session.is_busy:
+            self._news.clear()
+            session.armed_ns = session.wake_ns
+            left_s = None if session.wake_ns >= NEVER_NS else max(0, session.wake_ns - monotonic_ns()) / 1e9
+            if not self._news.wait(left_s):
+                session.woken(monotonic_ns())
+                self.obey()
+        if session.error is not None:
+            raise session.error
+        return cast(T, session.result)
+
+    def obey(self) -> None:
+        """Do what the session wants done; whoever asked looks whether it is over, and when to wake next."""
+        session = self.session
+        while session.actions:
+            actions, session.actions = session.actions, []
+            for action in actions:
+                if action is Action.CONNECT:
+                    self._connecting = gevent.spawn(self._connect)
+                elif action is Action.CLOSE:
+                    self._close()
+                elif self._wire is not None:
+                    self._wire.write(action)
+        self._news.set()
+
+    def _close(self) -> None:
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None and connecting is not gevent.getcurrent():
+            connecting.kill(block=False)
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _connect(self) -> None:
+        """Open the connection that the session wants; the first address that answers."""
+        endpoint = self.session.endpoint
+        asked_ns = resolved_ns = monotonic_ns()
+        try:
+            addresses = gevent_socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+            resolved_ns = monotonic_ns()
+            connection = _first_of(addresses)
+        except OSError as error:
+            self._connecting = None
+            self.session.connect_failed(error, monotonic_ns())
+        else:
+            self._connecting, self._wire = None, _Wire(self, connection)
+            now_ns = monotonic_ns()
+            self.session.connected(now_ns, resolved_ns - asked_ns, now_ns - resolved_ns)
+        self.obey()
+
+
+def _first_of(addresses: list[Any]) -> Any:
+    for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
+        connection = gevent_socket.socket(family, kind, protocol)
+        try:
+            connection.connect(address)
+        except BaseException as error:
+            connection.close()
+            if number == len(addresses) or not isinstance(error, OSError):
+                raise
+        else:
+            return connection
+    raise OSError("the name has no address")
+
+
+class _Wire:
+    """One TCP connection and the greenlet that reads it; after `close` it tells nothing any more."""
+
+    def __init__(self, client: GeventClient, connection: Any) -> None:
+        self._client = client
+        self._session = client.session
+        self._socket = connection
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._unsent: list[bytes] = []
+        self._is_over = False
+        client.meter.opened(self)  # type: ignore[arg-type]  # it only asks for the socket
+        gevent.spawn(self._read)
+
+    def get_extra_info(self, name: str) -> Any:
+        """What clients.sockets.Meter asks of a transport: its socket."""
+        return self._socket if name == "socket" else None
+
+    def _read(self) -> None:
+        received, recv = self._session.received, self._socket.recv
+        try:
+            while data := recv(_READ_BYTES):
+                read_ns = monotonic_ns()
+                if self._is_over:
+                    return
+                if received(data, read_ns):
+                    self._client.obey()
+        except OSError as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    def write(self, data: bytes) -> None:
+        """Send now what the kernel takes, and the rest as soon as it takes it."""
+        sent = 0
+        if not self._unsent:
+            self._socket.settimeout(0.0)  # for this call alone: the reader waits in one of its own
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._end(error)
+                return
+            finally:
+                self._socket.settimeout(None)
+        if sent < len(data):
+            self._unsent.append(data[sent:])
+            if len(self._unsent) == 1:
+                gevent.spawn(self._write_rest)
+
+    def _write_rest(self) -> None:
+        try:
+            while self._unsent:
+                self._socket.sendall(self._unsent[0])
+                self._unsent.pop(0)
+        except OSError as error:
+            self._end(error)
+
+    def _end(self, error: OSError | None) -> None:
+        if not self._is_over:
+            self._shut()
+            self._session.ended(error, monotonic_ns())
+            self._client.obey()
+
+    def close(self) -> None:
+        """Close at once; what the kernel has taken still goes out."""
+        if not self._is_over:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._is_over = True
+        self._client.meter.lost(self)  # type: ignore[arg-type]
+        self._socket.close()

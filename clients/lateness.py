@@ -1,0 +1,36 @@
+"""How late the harness itself was in a cell: the server with its tokens, the load with its starts (pure).
+
+One judgement for every load: the load process's and Locust's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from clients.record import StreamRecord
+
+
+def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]:
+    """How late the server was with each token; where answers are sent whole (not `streams`), with each one's last.
+
+    A token that is sent again after a drop is late for another reason, so messages with drops say nothing here.
+    """
+    first = 0 if streams else -1
+    return [
+        sent_ns - due_ns
+        for record in records
+        if not record.drops
+        for sent_ns, due_ns in zip(record.sent_ns[first:], record.due_ns[first:], strict=True)
+    ]
+
+
+def start_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
+    """How late each message was started."""
+    return [record.start_ns - record.intended_start_ns for record in records]
+
+
+def p99_ms(values_ns: Sequence[int]) -> float:
+    """The 99th percentile of times in ns, in ms; 0 of none."""
+    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0

@@ -1,0 +1,133 @@
+"""`make perf`: what it prints, what it writes, and what it does not."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bench.selfcost import perf_command
+from bench.selfcost.cost_report import COLUMNS, append_csv
+from bench.selfcost.hottest_functions import hottest_functions
+from bench.selfcost.proxy_cost import ProxyCost
+from bench.selfcost.transport_cost import Floor, Parts, Traffic, TransportCost
+
+CONTRACT = ["commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio"]
+FLOOR = Floor(client_us=[10, 10, 900], server_us=[20, 20, 20])
+PROXY = ProxyCost(proxy_us=[13, 13, 14], pump_us=[10, 10, 10], direct_ms=[(1, 2)], proxied_ms=[(1.5, 9)])
+
+
+def cost(client_us: float, server_us: float) -> TransportCost:
+    return TransportCost([client_us] * 3, [server_us] * 3, [0.5, 1.5], [0.1] * 3, [Parts(700, 30)] * 3)
+
+
+COSTS = {"sse": cost(14, 33), "websocket": cost(20, 30)}
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Figures without measuring them, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(perf_command, "measure", lambda *_, **__: (COSTS, FLOOR, None))
+    return tmp_path / "results" / "perf.csv"
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(perf_command.perf, arguments)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_the_contract_s_columns_and_a_row_per_role(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "perf.csv"
+    append_csv(path, COSTS, FLOOR, PROXY)
+    append_csv(path, COSTS, FLOOR, None)
+    assert path.read_text().splitlines()[0].split(",") == list(COLUMNS) == CONTRACT
+    roles = [("sse", "client"), ("sse", "server"), ("websocket", "client"), ("websocket", "server")]
+    found = rows(path)
+    assert [(row["transport"], row["role"]) for row in found] == [*roles, ("sse", "proxy"), *roles]
+    assert len({row["commit"] for row in found}) == 1
+    for row in found:
+        ratio = float(row["us_per_token"]) / float(row["floor_us_per_token"])
+        assert float(row["ratio"]) == pytest.approx(ratio, abs=0.01)
+    assert found[4]["ratio"] == "1.30"
+
+
+def test_the_table_that_comes_with_the_project_has_these_columns() -> None:
+    path = Path(__file__).parents[3] / perf_command.RESULTS
+    assert path.read_text().splitlines()[0].split(",") == CONTRACT
+    assert {row["role"] for row in rows(path)} <= {"client", "server", "proxy"}
+
+
+def test_goals_stand_beside_the_figures_and_a_missed_one_is_no_failure(made_up: Path) -> None:
+    done = call("--only-transports")
+    assert done.exit_code == 0
+    for words in ("≤ 1.4 met", "≤ 1.6 missed", "≤ 1.8 met", "700 CPU µs per request, 30.0 for each further token"):
+        assert words in done.output
+
+
+def test_it_writes_only_when_told_to(made_up: Path) -> None:
+    assert call("--only-transports").exit_code == 0
+    assert not made_up.exists()
+    assert call("--only-transports", "--record").exit_code == 0
+    assert len(rows(made_up)) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--transports", "sse,pigeon"), "pigeon"),
+        (("--record", "--streams", "3"), "--record"),
+        (("--record", "--seconds", "1"), "--record"),
+        (("--profile", "server", "pigeon"), "pigeon"),
+        (("--rounds", "0"), "--rounds"),
+    ],
+)
+def test_wrong_words_are_named_before_anything_runs(made_up: Path, arguments: tuple[str, ...], names: str) -> None:
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert names in done.output
+    assert not made_up.exists()
+
+
+def test_the_search_prints_every_try_and_its_goal(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perf_command, "measure_delay_ms", lambda name, streams: 5.0 if streams <= 2000 else 50.0)
+    output = call("--only-transports", "--scale", "--transports", "sse,websocket,polling").output
+    assert "sse: 2250 streams, p99 50.0 ms" in output
+    assert "sse: 2000 ≥ 2500 missed" in output
+    assert "websocket: 2000 ≥ 2000 met" in output
+    assert "polling: 2" not in output
+
+
+def test_a_few_streams_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_cores: list[tuple[str, list[int]]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options: tuple[Any, ...] = ("--rounds", "1", "--streams", "3", "--seconds", "0.2", "--transports", "chunked")
+    done = call(*options, "--only-transports")
+    assert done.exit_code == 0, done.output
+    for word in (
+        "takes about 11 s; servers on core [2], load on [5]",
+        "round 1 of 1",
+        "floor",
+        "Chunked",
+        "for each further token",
+    ):
+        assert word in done.output
+    assert not list(tmp_path.iterdir())
+    loaded = [("servers", [2]), ("clients.load", [5])]
+    assert asked_cores == [("servers", [2]), ("client", [5]), ("server", [2]), ("client", [5]), *loaded, *loaded]
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_the_hottest_functions_are_those_of_the_role(role: str) -> None:
+    table = hottest_functions(role, "sse", Traffic(streams=3, seconds=0.2), functions=1000)
+    assert "tottime" in table
+    assert (" /clients/load.py:" in table) == (role == "client")
+    assert (" /servers/push.py:" in table) == (role == "server")
