@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from contextlib import suppress
 from functools import partial
@@ -10,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from bench import option_types
 
 if TYPE_CHECKING:
     from bench.console import Console
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 DONE, FAILED, WRONG_WORDS, INTERRUPTED = 0, 1, 2, 130
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
 _WORDS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_DAY_S = 86_400.0
 
 option = partial(click.option, show_envvar=True)
 
@@ -64,76 +64,18 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-class _Seconds(click.FloatRange):
-    """A duration: a number of seconds, not negative and not endless."""
-
-    name = "seconds"
-
-    def __init__(self) -> None:
-        super().__init__(min=0, max=_DAY_S)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds. Raises click.BadParameter; "nan" passes click's own comparison."""
-        seconds = float(super().convert(value, param, ctx))
-        if math.isnan(seconds):
-            self.fail(f"{value!r} takes a number from 0 to {_DAY_S:g}", param, ctx)
-        return seconds
-
-
-def _comma_list(_: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
-    """Click callback: "a,b" as a list; None if the option was not given."""
-    if value is None:
-        return None
-    words = [word.strip() for word in value.split(",")]
-    if not all(words):
-        raise click.BadParameter("takes words with commas between them", param=parameter)
-    return words
-
-
-def _targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Click callback: TRANSPORT=URL pairs as a table."""
-    from bench.running.addresses import AddressError, server_url
-    from servers.transport import TRANSPORTS
-
-    targets = {}
-    for value in values:
-        transport, _equals, url = value.partition("=")
-        try:
-            if transport not in TRANSPORTS:
-                raise AddressError(f"transports are {', '.join(TRANSPORTS)}")
-            targets[transport] = server_url(url)
-        except AddressError as error:
-            form = "takes TRANSPORT=URL, as sse=http://127.0.0.1:8001"
-            raise click.BadParameter(f"{value[:200]!r} {form}: {error}", param=parameter) from None
-    return targets
-
-
-def _redis_url(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Click callback: a URL that the Redis client understands; it may hold a password, so it is not repeated."""
-    if value is None:
-        return None
-    from redis.asyncio import Redis
-
-    try:
-        Redis.from_url(value)
-    except ValueError:
-        text = "takes a URL as redis://HOST:6379/0, rediss://USER:PASSWORD@HOST:6379/0 or unix:///PATH"
-        raise click.BadParameter(text, param=parameter) from None
-    return value
-
-
 _out = option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
 
 
 @cli.command(help=_RUN_HELP)
 @click.argument("plan", required=False, metavar="[PLAN]")
-@option("--transports", callback=_comma_list, metavar="A,B", help="Only these transports.")
-@option("--profiles", callback=_comma_list, metavar="A,B", help="Every cell behind each of these.")
+@option("--transports", callback=option_types.comma_list, metavar="A,B", help="Only these transports.")
+@option("--profiles", callback=option_types.comma_list, metavar="A,B", help="Every cell behind each of these.")
 @option(
     "--recovery",
     "recoveries",
     envvar=f"{ENVIRONMENT}_RUN_RECOVERY",
-    callback=_comma_list,
+    callback=option_types.comma_list,
     metavar="A,B",
     help="none, restart, resume.",
 )
@@ -146,7 +88,7 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
     "targets",
     envvar=f"{ENVIRONMENT}_RUN_TARGET",
     multiple=True,
-    callback=_targets,
+    callback=option_types.targets,
     metavar="TRANSPORT=URL",
     help="A server that runs already; may be given for each transport.",
 )
@@ -156,11 +98,13 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
     metavar="SECRET",
     help="The targets' bearer token; better by the environment, since others can read a command line.",
 )
-@option("--target-wait", type=_Seconds(), default=0.0, metavar="SECONDS", help="For targets that still start.")
+@option(
+    "--target-wait", type=option_types.Seconds(), default=0.0, metavar="SECONDS", help="For targets that still start."
+)
 @option(
     "--redis-url",
     envvar=f"{ENVIRONMENT}_REDIS_URL",
-    callback=_redis_url,
+    callback=option_types.redis_url,
     metavar="URL",
     help="Redis for polling; without it one is found or started.",
 )
@@ -205,8 +149,8 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Conso
 
     todo = runner.remaining(folder.load().cells)
     takes = f", {expected(chosen, todo).text()}" if todo else ""
-    console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
     try:
+        console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
         ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OutputLost as error:
         _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")

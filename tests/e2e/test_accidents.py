@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def test_a_server_that_hangs_costs_its_cell_and_no_transport_is_blamed(bench: Be
     running = bench.start("run", str(plan))
     bench.wait_for("-m clients.load", connected=True)
     server = bench.wait_for("-m servers sse")
+    time.sleep(0.4)  # the load knows the server's clock by now, and has begun to ask
     server.send_signal(signal.SIGSTOP)
     done = finished(running)
     assert done.returncode == 1, done.stderr
