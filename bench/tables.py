@@ -7,7 +7,7 @@ names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.checks import UserError
+from clients import columns
+from clients.columns import Column
 
 TABLES = ("streams", "tokens")
 ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
@@ -28,19 +30,14 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind))
 
 
-_WHOLE_NUMBERS = "whole numbers"
-_KINDS: dict[str, Callable[[pa.DataType], bool]] = {_WHOLE_NUMBERS: pa.types.is_integer, "text": _is_text}
-# The columns without which nothing can be said; those that came later may be missing in old runs.
-_NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
-    "streams": {
-        "text": ("cell", "transport", "variant", "profile", "recovery", "stream_id", "outcome"),
-        _WHOLE_NUMBERS: (
-            *("block", "intended_start_ns", "first_token_ns", "end_ns", "ttft_scheduled_ns"),
-            *("tokens_expected", "tokens_lost", "tokens_duplicated", "requests", "connections", "drops"),
-        ),
-    },
-    "tokens": {"text": ("stream_id",), _WHOLE_NUMBERS: ("i", "due_ns", "sent_ns", "received_ns", "read")},
+_COLUMNS: dict[str, Sequence[Column]] = {"streams": (*columns.CELL, *columns.MESSAGE), "tokens": columns.TOKEN}
+_IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
+    "int64": pa.types.is_integer,
+    "string": _is_text,
+    "double": pa.types.is_floating,
+    "bool": pa.types.is_boolean,
 }
+_MAY_BE_UNKNOWN = ("bytes_in", "bytes_out")  # where the system does not count them
 
 
 @contextmanager
@@ -57,15 +54,16 @@ def check(path: Path, table: str) -> None:
     """Raise StoreError if `path` cannot be opened, or lacks columns of `table` or values in them."""
     with readable(path), pq.ParquetFile(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
-    kinds = {field.name: field.type for field in schema}
-    for words, names in _NEEDED[table].items():
-        if missing := [name for name in names if name not in kinds]:
-            raise StoreError(f"{path}: no column {', '.join(missing)}")
-        if wrong := [name for name in names if not _KINDS[words](kinds[name])]:
-            raise StoreError(f"{path}: column {wrong[0]} takes {words}, not {kinds[wrong[0]]}")
-    for name in _NEEDED[table][_WHOLE_NUMBERS]:
-        if _has_gaps(metadata, name):
-            raise StoreError(f"{path}: column {name} has rows without a value")
+    try:
+        absent = columns.missing(_COLUMNS[table], schema.names, schema.metadata)
+    except columns.ColumnsError as error:
+        raise StoreError(f"{path}: {error}") from error
+    for column in (each for each in _COLUMNS[table] if each not in absent):
+        found = schema.field(column.name).type
+        if not _IS[column.type](found):
+            raise StoreError(f"{path}: column {column.name} takes {column.type}, not {found}")
+        if column.type == "int64" and column.name not in _MAY_BE_UNKNOWN and _has_gaps(metadata, column.name):
+            raise StoreError(f"{path}: column {column.name} has rows without a value")
 
 
 def _has_gaps(metadata: pq.FileMetaData, name: str) -> bool:

@@ -56,13 +56,25 @@ class ServerFault(ClientFailure):
 
 
 class RequestRefused(ServerFault):
-    """A status other than the contract's, or an error message over a WebSocket."""
+    """A status other than the wire format's, or an error message over a WebSocket.
+
+    `by_server`: it is the server's own documented error, and not an intermediary's page.
+    """
 
     outcome = Outcome.HTTP_ERROR
 
-    def __init__(self, detail: str, how: str, status: int = 0, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        how: str,
+        status: int = 0,
+        retry_after_s: float | None = None,
+        *,
+        by_server: bool = False,
+    ) -> None:
         super().__init__(detail, how)
         self.status = status
+        self.by_server = by_server
         self.retry_after_s = retry_after_s
         self.is_drop = status in _PASSING_STATUSES
 
@@ -145,7 +157,7 @@ class OwnFault(ClientFailure):
 
 def refused(code: str, message: str) -> RequestRefused:
     """The failure for a WebSocket's error message: recovered from exactly if HTTP's status would be."""
-    return RequestRefused(message, f"error {code}", _STATUS_OF_CODE.get(code, 0))
+    return RequestRefused(message, f"error {code}", _STATUS_OF_CODE.get(code, 0), by_server=True)
 
 
 def broken(error: BaseException) -> ConnectionBroken:

@@ -17,7 +17,13 @@ from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"
 _NOT_FOUND = 404
-_GATEWAY_TIMEOUTS = (504, 524)  # the refusals behind which a server is at work
+
+# Which refusals leave a model at work (RFC 9110 §15.5-15.6). A gateway's own word for it is 504 (Cloudflare: 524), but
+# Envoy says 408 when its limit is over, Heroku, Front Door and Envoy 503, Traefik 502. The same statuses stand for a
+# server that nobody reached; that is known at once, while a limit takes its time.
+_GATEWAY_TIMEOUTS = frozenset({504, 524})
+_AMBIGUOUS = frozenset({408, 500, 502, 503, 520, 521, 522, 523})
+_AT_ONCE_NS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Exchange:
     _asked: bool = False  # whether this attempt has sent the question
     _reached: bool = False  # whether a server may be at work on this answer
     _out: bool = False  # whether nothing has come since the last failure
-    _fruitless: int = 0  # attempts in a row that brought nothing new
+    _without_progress: int = 0  # attempts in a row that brought nothing new
     _stream_lost: bool = False  # whether the server had no such stream any more
 
     @classmethod
@@ -94,17 +100,19 @@ class Exchange:
         Raises `failure` if there is to be none.
         """
         progressed = len(self.ledger.tokens) > self._held
-        self._fruitless = 0 if progressed else self._fruitless + 1
+        self._without_progress = 0 if progressed else self._without_progress + 1
         self._out = self._out and not progressed
         self._reached = self._reached or progressed or bool(self.poll_path)
         # A server that is gone in the middle of an answer is a drop too, if no other has told of it before.
         if failure.is_drop or (isinstance(failure, NoConnection) and self._reached and not self._out):
             self._note_drop(failure, now_ns)
         self._out = True
-        self._reached = self._reached or (self._asked and not _turned_away(failure))
+        self._reached = self._reached or (self._asked and leaves_at_work(failure, now_ns - self._begun_ns))
         self._stream_lost = self._is_unknown(failure)
         chance = random.random()
-        delay_s = self.policy.delay_s(failure, self._fruitless, chance, self.retry_s, stream_lost=self._stream_lost)
+        delay_s = self.policy.delay_s(
+            failure, self._without_progress, chance, self.retry_s, stream_lost=self._stream_lost
+        )
         if delay_s is None:
             raise failure
         self.ledger.note_drop(now_ns)
@@ -130,7 +138,8 @@ class Exchange:
         record.response_ms = self.response_ms
         self.ledger.settle(record, self.question.schedule, failure)
         if record.outcome is not Outcome.OK:
-            self._reached = self._reached or (self._asked and failure is not None and not _turned_away(failure))
+            # A refusal has been judged by `end_attempt`, which knew when it came.
+            self._reached = self._reached or (self._asked and failure is not None and leaves_at_work(failure, 0))
             self._count_wasted(record.tokens_lost)
         return record
 
@@ -152,8 +161,15 @@ class Exchange:
         self.record.tokens_wasted += tokens if self._reached else 0
 
 
-def _turned_away(failure: ClientFailure) -> bool:
-    """Whether the question surely reached no model."""
-    return isinstance(failure, NoConnection) or (
-        isinstance(failure, RequestRefused) and failure.status not in _GATEWAY_TIMEOUTS
-    )
+def leaves_at_work(failure: ClientFailure, waited_ns: int) -> bool:
+    """Whether a model may be at work on a question that was sent, and that failed after `waited_ns`.
+
+    It is not where no connection was opened, and not behind a refusal: the server's own, or an intermediary's that came
+    at once. A refusal that took its time is an intermediary that has waited for a server. Nobody can know behind a
+    black hole, or when an intermediary that reached nobody tried for long; then it is counted.
+    """
+    if isinstance(failure, NoConnection):
+        return False
+    if not isinstance(failure, RequestRefused) or failure.status in _GATEWAY_TIMEOUTS:
+        return True
+    return failure.status in _AMBIGUOUS and not failure.by_server and waited_ns > _AT_ONCE_NS

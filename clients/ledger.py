@@ -30,7 +30,7 @@ class Ledger:
         self.end_ns = 0
         self.reads = 0
         self.heard_ns = 0  # the last read, whatever it brought
-        self._fruitful: list[tuple[int, int, int]] = []  # read number, its stamp, tokens held after it
+        self._progress: list[tuple[int, int, int]] = []  # read number, its stamp, tokens held after it
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
 
@@ -46,7 +46,7 @@ class Ledger:
                 tokens.append(message)
             else:
                 self._add_end(message, read_ns)
-        self._fruitful.append((self.reads, read_ns, len(tokens)))
+        self._progress.append((self.reads, read_ns, len(tokens)))
 
     def _add_end(self, message: TokenMessage | EndMessage, read_ns: int) -> None:
         assert isinstance(message, EndMessage)
@@ -112,7 +112,7 @@ class Ledger:
         """For each token, the stamp and the number of the read that completed it."""
         stamps: list[int] = []
         numbers: list[int] = []
-        for number, read_ns, held in self._fruitful:
+        for number, read_ns, held in self._progress:
             new = held - len(stamps)
             stamps += [read_ns] * new
             numbers += [number] * new

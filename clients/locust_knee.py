@@ -25,7 +25,10 @@ def _add_arguments(parser: Any, **_: Any) -> None:
 
 
 class KneeShape(LoadTestShape):
-    """Climbs by steps until a transport's p99 delay breaks the limit, then ends the test; logs and records the knee."""
+    """Climbs by steps until a transport's p99 delay breaks the limit, then ends the test.
+
+    What it has found goes into the run at every step, whoever ends the test; the last line that Locust prints says it.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -39,13 +42,14 @@ class KneeShape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Users and spawn rate, once a second; None when the knee is found."""
         environment: Any = self.runner.environment if self.runner else None
-        station, options = environment.tokenderby, environment.parsed_options
+        coordinator, options = environment.tokenderby, environment.parsed_options
         if self._climb is None:
             self._climb = Climb(options.knee_delay_ms, options.knee_step, options.knee_most, options.knee_hold)
         climb = self._climb
-        users = climb.next(time.monotonic(), station.live.last())
+        users = climb.next(time.monotonic(), coordinator.live.last())
+        coordinator.extra["knee"] = climb.told
+        coordinator.farewell = f"Tokenderby: {climb.sentence}"
         if users is None:
-            logger.info("Tokenderby: the knee is at %d users (%s)", climb.knee, climb.why)
-            station.extra["knee"] = {"users": climb.knee, "why": climb.why, "p99_delay_ms": climb.seen}
+            logger.info("%s", coordinator.farewell)
             return None
         return users, float(max(1, options.knee_step))

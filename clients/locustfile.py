@@ -17,9 +17,9 @@ from locust.exception import StopUser
 
 from clients.drivers.gev import GeventClient
 from clients.locusts import tab
-from clients.locusts.events import fire_events
+from clients.locusts.coordinator import Coordinator
+from clients.locusts.events import fire_events, rows_of
 from clients.locusts.options import OptionError, add_arguments
-from clients.locusts.station import Station
 
 _SPREAD_S = 0.5  # Locust spawns a second's users at one moment; their first questions would hold up everybody else
 
@@ -53,7 +53,7 @@ class StreamUser(User):
             self.load.add(self.transport, record)
         self.next_ns = ended_ns + round(self.load.options.think_s * 1e9)
         self.question = self.load.question(self.transport, self.next_ns)  # now: it takes time that TTFT would show
-        fire_events(self.environment.events.request.fire, self.transport, record, ended_ns)
+        fire_events(rows_of(self.environment), self.transport, record, ended_ns)
 
     def on_stop(self) -> None:
         """Close the connection."""
@@ -91,16 +91,16 @@ def _add_arguments(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _set_up(environment: Any, web_ui: Any = None, **_: Any) -> None:
-    environment.tokenderby = station = Station(environment)
-    if not station.records:
+    environment.tokenderby = coordinator = Coordinator(environment)
+    if not coordinator.records:
         return
     if not environment.parsed_options.user_classes:  # nobody named any: those that have a server
         _leave_out_classes_without_server(environment)
     if web_ui is not None:
-        tab.add_to(web_ui, station)
+        tab.add_to(web_ui, coordinator)
         return
     try:
-        station.options()
+        coordinator.options()
     except OptionError as error:
         print(f"locust: error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -28,7 +28,7 @@ class Policy:
     def delay_s(
         self,
         failure: ClientFailure,
-        fruitless: int,
+        without_progress: int,
         chance: float,
         asked_s: float = 0.0,
         *,
@@ -36,14 +36,14 @@ class Policy:
     ) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
 
-        `fruitless` counts the attempts in a row that brought nothing new, `chance` is uniform in [0, 1), `asked_s`
-        the server's standing wish; the failure may carry one of its own. `stream_lost`: it says that the stream is
-        unknown there, which calls for a new answer.
+        `without_progress` counts the attempts in a row that brought nothing new, `chance` is uniform in [0, 1),
+        `asked_s` the server's standing wish; the failure may carry one of its own. `stream_lost`: it says that the
+        stream is unknown there, which calls for a new answer.
         """
         may_recover = failure.is_drop or stream_lost or isinstance(failure, NoConnection)
-        if self.mode == "none" or not may_recover or fruitless >= self.attempts:
+        if self.mode == "none" or not may_recover or without_progress >= self.attempts:
             return None
-        backoff_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(fruitless, 30))
+        backoff_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(without_progress, 30))
         return max(failure.retry_after_s or 0.0, asked_s, backoff_s)
 
 

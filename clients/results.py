@@ -9,22 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from clients import columns
 from clients.record import StreamRecord
-
-# Columns of streams.parquet after those that name the cell: the contract's in its order, then ours.
-_MESSAGE_COLUMNS = (
-    *("stream_id", "intended_start_ns", "start_ns", "first_token_ns", "end_ns", "outcome"),
-    *("tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated", "tokens_reordered", "text_ok"),
-    *("requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),
-    *("detail", "ttft_scheduled_ns", "conversation", "turn", "dns_ms", "tcp_ms", "tls_ms"),
-    *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
-)
-_TYPES = {
-    **dict.fromkeys(("stream_id", "outcome", "detail", "noticed_by"), "string"),
-    **dict.fromkeys(("recovery_ms", "detection_ms", "catch_up_ms", "dns_ms", "tcp_ms", "tls_ms"), "double"),
-    "text_ok": "bool",
-}
-_TOKEN_COLUMNS = ("i", "due_ns", "sent_ns", "received_ns", "read")
 
 
 @dataclass(frozen=True)
@@ -53,14 +39,10 @@ def write(out: str | Path, cell: CellColumns, records: Sequence[StreamRecord]) -
 def _streams(cell: CellColumns, records: Sequence[StreamRecord]) -> Any:
     import pyarrow as pa  # late: it takes 0.2 s that the load process has before the first message only
 
-    columns = {
-        name: pa.array([value] * len(records), pa.int64() if name == "block" else pa.string())
-        for name, value in vars(cell).items()
-    }
-    for name in _MESSAGE_COLUMNS:
-        kind = pa.type_for_alias(_TYPES.get(name, "int64"))
-        columns[name] = pa.array([_written(getattr(record, name)) for record in records], kind)
-    return pa.table(columns)
+    values = {name: [value] * len(records) for name, value in vars(cell).items()}
+    values |= {c.name: [_written(getattr(record, c.name)) for record in records] for c in columns.MESSAGE}
+    types = {c.name: pa.type_for_alias(c.type) for c in (*columns.CELL, *columns.MESSAGE)}
+    return pa.table({name: pa.array(values[name], kind) for name, kind in types.items()}, metadata=columns.metadata())
 
 
 def _written(value: Any) -> Any:
@@ -73,11 +55,11 @@ def _tokens(records: Sequence[StreamRecord]) -> Any:
     lengths = [len(r.i) for r in records]
     of_token = np.repeat(np.arange(len(records), dtype=np.int32), lengths)
     stream_ids = pa.array([r.stream_id for r in records], pa.string())
-    columns: dict[str, Any] = {"stream_id": pa.DictionaryArray.from_arrays(pa.array(of_token), stream_ids)}
-    for name in _TOKEN_COLUMNS:
+    found: dict[str, Any] = {"stream_id": pa.DictionaryArray.from_arrays(pa.array(of_token), stream_ids)}
+    for name in (column.name for column in columns.TOKEN[1:]):
         parts = [np.frombuffer(getattr(r, name), dtype=np.int64) for r in records if len(r.i)]
-        columns[name] = pa.array(np.concatenate(parts) if parts else np.empty(0, np.int64))
-    return pa.table(columns)
+        found[name] = pa.array(np.concatenate(parts) if parts else np.empty(0, np.int64))
+    return pa.table(found, metadata=columns.metadata())
 
 
 def _write(table: Any, path: Path) -> None:

@@ -40,6 +40,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
             yield from session.wait_for_news()
     finally:
         session.on_read = None
+        connection.finish()
 
 
 def _open(session: Session, exchange: Exchange) -> Script[WebSocketConnection]:

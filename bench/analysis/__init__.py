@@ -1,1 +1,1 @@
-"""What a run means: metrics with intervals, doubts, verdicts, charts, report. Reads run folders, measures nothing."""
+"""What a run means: metrics with intervals, warnings, verdicts, charts, report. Reads run folders, measures nothing."""

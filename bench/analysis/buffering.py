@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.analysis import intervals
-from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.wording import count, number
 from servers.transport import TRANSPORTS
 
@@ -46,18 +46,18 @@ class Alarm:
 
 def alarms(measured: Measurements) -> list[Alarm]:
     """The cells of a run that stream, and yet did not."""
-    return [alarm for group in measured.groups if (alarm := alarm_of(group))]
+    return [alarm for cell in measured.cells if (alarm := alarm_of(cell))]
 
 
-def alarm_of(group: Group) -> Alarm | None:
+def alarm_of(cell: MeasuredCell) -> Alarm | None:
     """The alarm for one cell, if it rings."""
-    answers = _answers(group)
+    answers = _answers(cell)
     held = answers[answers["reads"] <= MAX_READS_SHARE * answers["emissions"]]
     if not intervals.wilson(len(held), len(answers))[0] > MAX_HELD_SHARE:
         return None
     gaps = held["tokens_expected"] - 1
     return Alarm(
-        group.key,
+        cell.key,
         len(held),
         len(answers),
         float(held["emissions"].median()),
@@ -67,11 +67,11 @@ def alarm_of(group: Group) -> Alarm | None:
     )
 
 
-def _answers(group: Group) -> pd.DataFrame:
+def _answers(cell: MeasuredCell) -> pd.DataFrame:
     """The messages that could tell: streamed, complete, and without a drop, after which a backlog comes at once."""
-    transport = TRANSPORTS.get(group.key.transport)
+    transport = TRANSPORTS.get(cell.key.transport)
     if transport is None or not transport.streams or transport.pulls:
-        return group.messages.iloc[:0]
-    m = group.messages
+        return cell.messages.iloc[:0]
+    m = cell.messages
     telling = (m["emissions"] >= MIN_EMISSIONS) | ((m["emissions"] > 1) & (m["model_span_ms"] >= MIN_SPAN_MS))
     return m[m["completed"] & (m["drops"] == 0) & telling]

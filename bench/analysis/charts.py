@@ -23,8 +23,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats
-from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.heatmaps import recovery_cost, survival
+from bench.analysis.knee import knee_curve
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.wording import listed, number
 from servers.transport import TRANSPORTS
@@ -77,7 +78,7 @@ def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
     folder.mkdir(exist_ok=True)
     drawn = []
     with mpl.rc_context(STYLE):
-        for chart in CHARTS:
+        for chart in (KNEE, *CHARTS):
             figure = chart.figure(measured)
             if figure is not None:
                 _save(figure, folder / chart.name)
@@ -93,13 +94,13 @@ def _save(figure: Figure, stem: Path) -> None:
         figure.savefig(stem.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
 
 
-def charted(measured: Measurements) -> list[Group]:
-    """The groups that the pictures show: of the arena with most of them, the plain one first, at most MAX_LINES."""
-    arenas: dict[tuple[str, ...], list[Group]] = {}
-    for group in measured.groups:
-        if group.blocks:
-            arenas.setdefault(group.key.arena, []).append(group)
-    best = max(arenas.values(), key=lambda groups: (groups[0].key.arena == ("direct", "none"), len(groups)), default=[])
+def charted(measured: Measurements) -> list[MeasuredCell]:
+    """The cells that the pictures show: of the group with most of them, the plain one first, at most MAX_LINES."""
+    groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
+    for cell in measured.cells:
+        if cell.blocks:
+            groups.setdefault(cell.key.group, []).append(cell)
+    best = max(groups.values(), key=lambda cells: (cells[0].key.group == ("direct", "none"), len(cells)), default=[])
     return best[:MAX_LINES]
 
 
@@ -109,16 +110,16 @@ def colour(key: Key) -> str:
 
 
 def label(key: Key) -> str:
-    """The group's name in at most two short lines."""
+    """The cell's name in at most two short lines."""
     return textwrap.fill(key.title, width=28, max_lines=2, placeholder=" …")
 
 
-def _line_style(groups: Sequence[Group], group: Group) -> dict[str, Any]:
-    siblings = [g.key for g in groups if g.key.transport == group.key.transport]
-    rank = [g.key for g in groups].index(group.key) / max(1, len(groups) - 1)
+def _line_style(cells: Sequence[MeasuredCell], cell: MeasuredCell) -> dict[str, Any]:
+    siblings = [g.key for g in cells if g.key.transport == cell.key.transport]
+    rank = [g.key for g in cells].index(cell.key) / max(1, len(cells) - 1)
     return {
-        "color": colour(group.key),
-        "linestyle": _LINES[siblings.index(group.key) % len(_LINES)],
+        "color": colour(cell.key),
+        "linestyle": _LINES[siblings.index(cell.key) % len(_LINES)],
         "linewidth": 3.6 - 2.2 * rank,  # a curve that is drawn over an equal one leaves its rim to be seen
     }
 
@@ -145,8 +146,8 @@ def _plain(value: float, _position: int | None) -> str:
 
 def first_token(measured: Measurements) -> Figure | None:
     """Distribution of the time to first token: as the user waits, and what the transport added."""
-    groups = charted(measured)
-    if not groups:
+    cells = charted(measured)
+    if not cells:
         return None
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -154,9 +155,9 @@ def first_token(measured: Measurements) -> Figure | None:
         (left, "ttft_ms", "From the question to the first token", "time to first token [ms]"),
         (right, "ttft_overhead_ms", "Of that, what the transport added", "overhead over the model's own time [ms]"),
     ):
-        for group in groups:
-            x, y = _ecdf(group.messages[column].to_numpy(float))
-            axes.step(x, y, where="post", label=label(group.key), **_line_style(groups, group))
+        for cell in cells:
+            x, y = _ecdf(cell.messages[column].to_numpy(float))
+            axes.step(x, y, where="post", label=label(cell.key), **_line_style(cells, cell))
         log_ms(axes)
         axes.set(title=title, xlabel=f"{unit}, logarithmic", ylim=(0, 1.02))
     left.set_ylabel("share of messages")
@@ -175,15 +176,15 @@ def _ecdf(values: Floats) -> tuple[Floats, Floats]:
 
 def token_delay(measured: Measurements) -> Figure | None:
     """The tail of the delivery delay: which share of the tokens came later than x."""
-    groups = charted(measured)
-    if not groups:
+    cells = charted(measured)
+    if not cells:
         return None
     figure = Figure(figsize=(9.5, 4.4), layout="constrained")
     axes = figure.subplots()
     lowest = 1e-4
-    for group in groups:
-        x, later = _tail(group)
-        axes.step(x, np.maximum(later, lowest / 10), where="post", label=label(group.key), **_line_style(groups, group))
+    for cell in cells:
+        x, later = _tail(cell)
+        axes.step(x, np.maximum(later, lowest / 10), where="post", label=label(cell.key), **_line_style(cells, cell))
     log_ms(axes)
     axes.set_yscale("log")
     axes.set(ylim=(lowest, 1.3), xlabel="delay from due to received [ms], logarithmic")
@@ -200,9 +201,9 @@ def token_delay(measured: Measurements) -> Figure | None:
     return figure
 
 
-def _tail(group: Group) -> tuple[Floats, Floats]:
+def _tail(cell: MeasuredCell) -> tuple[Floats, Floats]:
     """Delays in ms and the share of tokens that came later than each; a lost token comes later than any."""
-    counts = np.stack([group.delays[b] for b in group.blocks]).sum(axis=0, dtype=np.int64)
+    counts = np.stack([cell.delays[b] for b in cell.blocks]).sum(axis=0, dtype=np.int64)
     used = np.flatnonzero(counts[: histogram.NEVER])
     if not len(used):
         return np.empty(0), np.empty(0)
@@ -218,19 +219,19 @@ def _tail(group: Group) -> tuple[Floats, Floats]:
 
 def staircase(measured: Measurements) -> Figure | None:
     """The same message over each transport, token by token, against the model's own pace."""
-    groups = [g for g in charted(measured) if g.key in measured.samples and not g.key.is_control][:MAX_STAIRS]
-    if not groups:
+    cells = [g for g in charted(measured) if g.key in measured.samples and not g.key.is_control][:MAX_STAIRS]
+    if not cells:
         return None
-    figure = Figure(figsize=(9.5, 0.6 + 1.05 * len(groups)), layout="constrained")
-    rows = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True, sharey=True))
-    for axes, group in zip(rows, groups, strict=True):
-        tokens = measured.samples[group.key]
+    figure = Figure(figsize=(9.5, 0.6 + 1.05 * len(cells)), layout="constrained")
+    rows = np.atleast_1d(figure.subplots(len(cells), 1, sharex=True, sharey=True))
+    for axes, cell in zip(rows, cells, strict=True):
+        tokens = measured.samples[cell.key]
         so_far = np.arange(len(tokens.due_ms) + 1)
         due_s, received_s = np.sort(tokens.due_ms) / 1e3, tokens.received_ms / 1e3
-        axes.step(_from_zero(received_s), so_far, where="post", color=colour(group.key), linewidth=2.6)
+        axes.step(_from_zero(received_s), so_far, where="post", color=colour(cell.key), linewidth=2.6)
         axes.step(_from_zero(due_s), so_far, where="post", color="black", linewidth=0.7, label="as the model made them")
         burst = int(np.unique(tokens.received_ms, return_counts=True)[1].max())
-        axes.set_title(f"{label(group.key)}   largest burst: {burst} token{'s' * (burst > 1)}", fontsize=10, pad=3)
+        axes.set_title(f"{label(cell.key)}   largest burst: {burst} token{'s' * (burst > 1)}", fontsize=10, pad=3)
         axes.set_ylim(bottom=0)
     rows[0].legend(loc="upper left", fontsize=9)
     rows[-1].set_xlabel("time since the question [s]")
@@ -246,22 +247,22 @@ def _from_zero(x: Floats) -> Floats:
 
 def requests_and_bytes(measured: Measurements) -> Figure | None:
     """What travels for one message: requests, and bytes both ways."""
-    groups = charted(measured)
-    if not groups:
+    cells = charted(measured)
+    if not cells:
         return None
-    figure = Figure(figsize=(9.5, 1.1 + 0.36 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(9.5, 1.1 + 0.36 * len(cells)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _bars(left, groups, "requests_per_message", "requests per message")
-    _bars(right, groups, "bytes_per_message", "bytes per message, both ways [B]")
-    left.set_yticks(range(len(groups)), [label(g.key) for g in groups])
+    _bars(left, cells, "requests_per_message", "requests per message")
+    _bars(right, cells, "bytes_per_message", "bytes per message, both ways [B]")
+    left.set_yticks(range(len(cells)), [label(g.key) for g in cells])
     left.invert_yaxis()
     return figure
 
 
-def _bars(axes: Axes, groups: Sequence[Group], column: str, title: str) -> None:
-    found = [estimate(g, column) for g in groups]
+def _bars(axes: Axes, cells: Sequence[MeasuredCell], column: str, title: str) -> None:
+    found = [estimate(g, column) for g in cells]
     values = [e.value for e in found if np.isfinite(e.value)]
-    for row, (group, bar) in enumerate(zip(groups, found, strict=True)):
+    for row, (cell, bar) in enumerate(zip(cells, found, strict=True)):
         if not np.isfinite(bar.value):
             axes.annotate(
                 "not measured",
@@ -273,7 +274,7 @@ def _bars(axes: Axes, groups: Sequence[Group], column: str, title: str) -> None:
             )
             continue
         error = [[bar.value - bar.lo], [bar.hi - bar.value]] if bar.has_interval else None
-        axes.barh(row, bar.value, 0.65, color=colour(group.key), xerr=error, error_kw={"linewidth": 1, "capsize": 2})
+        axes.barh(row, bar.value, 0.65, color=colour(cell.key), xerr=error, error_kw={"linewidth": 1, "capsize": 2})
         end = bar.hi if bar.has_interval else bar.value
         axes.annotate(number(bar.value), (end, row), (5, 0), textcoords="offset points", va="center")
     axes.set_xlim(0, 1.25 * max(values, default=1))
@@ -290,13 +291,13 @@ _PARTS = (
 )
 
 
-def _stack(axes: Axes, row: int, group: Group) -> None:
+def _stack(axes: Axes, row: int, cell: MeasuredCell) -> None:
     """One bar of the CPU chart, and its total, which says what it lacks."""
-    parts = {name: estimate(group, column).value for column, name, *_ in _PARTS}
+    parts = {name: estimate(cell, column).value for column, name, *_ in _PARTS}
     total = 0.0
     for _, name, hatch, alpha in _PARTS:
         if parts[name] > 0:
-            face = mpl.colors.to_rgba(colour(group.key), alpha)
+            face = mpl.colors.to_rgba(colour(cell.key), alpha)
             axes.barh(row, parts[name], 0.65, left=total, color=face, hatch=hatch, edgecolor="white", linewidth=0)
             total += parts[name]
     lacking = [name for name, value in parts.items() if np.isnan(value)]
@@ -306,14 +307,14 @@ def _stack(axes: Axes, row: int, group: Group) -> None:
 
 def cpu(measured: Measurements) -> Figure | None:
     """CPU time per delivered token, by who spent it."""
-    groups = charted(measured)
-    if not any(np.isfinite(estimate(g, column).value) for g in groups for column, *_ in _PARTS):
+    cells = charted(measured)
+    if not any(np.isfinite(estimate(g, column).value) for g in cells for column, *_ in _PARTS):
         return None
-    figure = Figure(figsize=(9.5, 1.5 + 0.36 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(9.5, 1.5 + 0.36 * len(cells)), layout="constrained")
     axes = figure.subplots()
-    for row, group in enumerate(groups):
-        _stack(axes, row, group)
-    axes.set_yticks(range(len(groups)), [label(g.key) for g in groups])
+    for row, cell in enumerate(cells):
+        _stack(axes, row, cell)
+    axes.set_yticks(range(len(cells)), [label(g.key) for g in cells])
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel(f"CPU time per token [{METRICS['cpu_us_per_token'].unit.partition('/')[0]}]")
@@ -322,6 +323,17 @@ def cpu(measured: Measurements) -> Figure | None:
     figure.legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
     return figure
 
+
+KNEE = Chart(
+    "knee",
+    "How many users until the delay breaks",
+    "Flat is good; the knee is the last step before a line crosses the limit, or messages are lost.",
+    "The p99 token delay of the ten seconds at the end of each step, by transport. A failed message's tokens are "
+    "infinitely late.",
+    knee_curve,
+    speed=False,
+)
+"""Of a search by Locust alone; other runs do not even name it."""
 
 CHARTS = (
     Chart(

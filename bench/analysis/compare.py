@@ -1,8 +1,8 @@
 """Two runs against each other: what became better or worse, and whether that is more than noise.
 
 Runs compare only if they did the same work on the same machine. The blocks of two runs are no pairs, so each run's are
-resampled by themselves. A change counts if its interval excludes 1, its p-value survives Holm's adjustment over all
-comparisons, and it is larger than what the A/A controls of either run allow.
+resampled by themselves. All changes are one family of tests for bench.analysis.claims, with the larger noise of the two
+runs' A/A controls.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import intervals
-from bench.analysis.groups import Group, Key, Measurements, measure
+from bench.analysis.claims import Finding, judged
+from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Contrast
-from bench.analysis.metrics import METRICS, SUMMARY_COLUMNS, estimator
+from bench.analysis.metrics import METRICS, estimator
 from bench.analysis.noise import noise as noise_of
-from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
 from bench.analysis.wording import listed, times, with_unit
 from bench.store import Run, RunFolder
+from clients import columns
 
-COLUMNS = tuple(column for column in SUMMARY_COLUMNS if column in METRICS)
+COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
 LARGER_IS_BETTER = frozenset({"completed_ratio"})
 SAME_MACHINE = ("cpu", "cores", "cores_usable", "memory_bytes", "system", "architecture")
 SAME_WORK = ("stream", "streams", "load", "loads")
@@ -85,11 +86,11 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
         for column in COLUMNS
     }
     known = {name: c for name, c in contrasts.items() if not (math.isnan(c.a) or math.isnan(c.b))}
-    adjusted = intervals.holm([c.p for c in known.values()])
     noise = {column: max(noise_of(before, column), noise_of(after, column)) for column in COLUMNS}
+    findings = judged([(contrast, noise[column]) for (_, column), contrast in known.items()])
     changes = [
-        Change(key, column, contrast, p, noise[column], _judge(column, contrast, p, noise[column]))
-        for ((key, column), contrast), p in zip(known.items(), adjusted, strict=True)
+        Change(key, column, contrast, finding.adjusted_p, noise[column], _judgement(column, contrast, finding))
+        for ((key, column), contrast), finding in zip(known.items(), findings, strict=True)
     ]
     return Comparison(a, b, changes, [*differences, *_warnings(before, after, common)])
 
@@ -107,16 +108,15 @@ def _other(what: str, a: Mapping[str, object], b: Mapping[str, object], names: S
     return f"another {what}: {listed(differing)}" if differing else ""
 
 
-def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[Group, Group]]:
-    new = {g.key: g for g in after.groups if g.blocks}
-    return {g.key: (g, new[g.key]) for g in before.groups if g.blocks and g.key in new}
+def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[MeasuredCell, MeasuredCell]]:
+    new = {g.key: g for g in after.cells if g.blocks}
+    return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
 
 
-def _judge(column: str, contrast: Contrast, adjusted_p: float, noise: float) -> Judgement:
+def _judgement(column: str, contrast: Contrast, finding: Finding) -> Judgement:
     if contrast.a == contrast.b:
         return "no difference"
-    real = contrast.excludes_one and adjusted_p <= 1 - intervals.LEVEL
-    if contrast.blocks < MIN_BLOCKS or not real or not contrast.exceeds(max(noise, SMALLEST_EFFECT)):
+    if not finding.claimed:
         return "not resolved"
     return "improvement" if (contrast.ratio.value > 1) == (column in LARGER_IS_BETTER) else "regression"
 
@@ -128,7 +128,7 @@ def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, ob
     for name, measured in (("A", before), ("B", after)):
         if math.isinf(noise_of(measured, "requests_per_message")):
             found.append(f"run {name} has no A/A control, so nothing can be claimed")
-        left_out = [g.key.title for g in measured.groups if g.key not in common]
+        left_out = [g.key.title for g in measured.cells if g.key not in common]
         if left_out:
             found.append(f"only run {name} has valid cells of {listed(left_out)}")
         if measured.excluded:

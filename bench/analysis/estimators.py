@@ -13,11 +13,10 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.minima import MESSAGES_NEEDED
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-# The messages from which a two-sided 95 % order-statistic interval exists: ln 0.025 / ln p.
-MESSAGES_NEEDED = {0.5: 1, 0.95: 72, 0.99: 367}
 
 
 class Estimator(Protocol):

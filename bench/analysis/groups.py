@@ -1,6 +1,7 @@
-"""A run's data by what was measured: one group per transport × variant × profile × recovery.
+"""A run's data by what was measured: cells (transport × variant × profile × recovery), and the groups that they form.
 
-Only the messages of valid cells are in a group; void and failed cells are listed beside them.
+A cell runs once in every block. Only what is valid of it counts; void and failed records are listed beside it. A group
+is the cells that race against each other, under equal conditions.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Key(NamedTuple):
         return self._replace(variant=" ".join(word for word in self.words if word != CONTROL))
 
     @property
-    def arena(self) -> tuple[str, ...]:
+    def group(self) -> tuple[str, ...]:
         """Cells race against each other only under the same load and stream, behind the same profile."""
         return (self.profile, self.recovery, *(w for w in self.words if w.startswith(("load=", "stream="))))
 
@@ -61,8 +62,8 @@ class Key(NamedTuple):
 
 
 @dataclass
-class Group:
-    """Everything measured of one row: its cells in all blocks, and the messages of the valid ones.
+class MeasuredCell:
+    """Everything measured of one cell: its records, one per block, and the messages of the valid ones.
 
     `messages` are rows of streams.parquet with `ttft_ms`, `ttft_overhead_ms` (infinite for failures), `answer_ms`,
     from the question to the model's last token, and in how many `reads` its tokens came from how many `emissions`, over
@@ -72,7 +73,7 @@ class Group:
     """
 
     key: Key
-    cells: list[CellRecord]
+    records: list[CellRecord]
     messages: pd.DataFrame
     totals: pd.DataFrame
     delays: dict[int, NDArray[np.int32]]
@@ -89,7 +90,7 @@ class Group:
     @property
     def is_valid(self) -> bool:
         """Whether at least half of the cells that ended are valid, and at least one."""
-        ended = [c for c in self.cells if c.status != "pending"]
+        ended = [c for c in self.records if c.status != "pending"]
         return bool(self.blocks) and 2 * len(self.blocks) >= len(ended)
 
     def values(self, column: str) -> dict[int, Floats]:
@@ -99,20 +100,20 @@ class Group:
 
 @dataclass
 class Measurements:
-    """A run, measured: its groups in the order of the transports' registry, and some messages token by token."""
+    """A run, measured: its cells in the order of the transports' registry, and some messages token by token."""
 
     run: Run
-    groups: list[Group]
+    cells: list[MeasuredCell]
     samples: dict[Key, MessageTokens]
     ledger_errors: int  # messages whose token rows do not add up to what the load process said
     early_tokens: int  # tokens that came before they were due
 
-    def group(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> Group:
-        """One group. Raises KeyError if the run has none of that kind."""
+    def cell(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> MeasuredCell:
+        """One cell. Raises KeyError if the run has none of that kind."""
         wanted = Key(transport, variant, profile, recovery)
-        for group in self.groups:
-            if group.key == wanted:
-                return group
+        for cell in self.cells:
+            if cell.key == wanted:
+                return cell
         raise KeyError(f"no {wanted.title} in this run")
 
     @property
@@ -139,12 +140,13 @@ def measure(folder: RunFolder) -> Measurements:
     messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
     messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
     valid = messages[_in_valid_cells(run, messages)]
-    # An answer asked for again starts from nothing, but the tokens of the first one were received all the same.
+    # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
+    # after a drop with `restart`, and with `resume` where the server had lost the stream.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
-    wrong = (surplus < 0) | ((surplus > 0) & (valid["recovery"].to_numpy() != "restart"))
+    wrong = (surplus < 0) | (surplus > valid["tokens_discarded"].to_numpy())
     return Measurements(
         run=run,
-        groups=[_group(key, run, valid, counts) for key in keys],
+        cells=[_measured(key, run, valid, counts) for key in keys],
         samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
@@ -167,15 +169,15 @@ def _display_order(key: Key) -> tuple[object, ...]:
     return (key.profile != "direct", key.profile, place, key.transport, key.variant, key.recovery)
 
 
-def _group(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> Group:
+def _measured(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> MeasuredCell:
     positions = [p for p, cell in enumerate(run.cells) if _key(cell) == key]
     messages = valid[valid["cell_index"].isin(positions)]
     usable = [p for p in positions if run.cells[p].status == "ok"]
     rows = [_totals(run.cells[p], messages[messages["cell_index"] == p], counts, p) for p in usable]
     totals = pd.DataFrame(rows, columns=list(_TOTALS)).set_index("block").sort_index()
-    return Group(
+    return MeasuredCell(
         key=key,
-        cells=[run.cells[p] for p in positions],
+        records=[run.cells[p] for p in positions],
         messages=messages,
         totals=totals[totals["messages"] > 0],
         delays={run.cells[p].block: counts.delays[p] for p in usable},
@@ -223,10 +225,10 @@ def _micro(seconds: float | None) -> float:
 
 
 def _one_message_each(run: Run, messages: pd.DataFrame) -> dict[Key, int]:
-    """For the staircase: the same message (block and number) of every group, as a row of `messages`.
+    """For the staircase: the same message (block and number) of every cell, as a row of `messages`.
 
-    Of the block where most groups are valid, the message with the median number of tokens among those that most
-    groups have got whole.
+    Of the block where most cells are valid, the message with the median number of tokens among those that most
+    cells have got whole.
     """
     usable = messages[messages["completed"] & _in_valid_cells(run, messages)]
     if usable.empty:
@@ -236,7 +238,7 @@ def _one_message_each(run: Run, messages: pd.DataFrame) -> dict[Key, int]:
     everyone = messages[messages["block"] == block]
     number = everyone.groupby("cell_index")["intended_start_ns"].rank(method="first").astype(int)
     usable = usable.assign(number=number[usable.index])
-    known = usable.groupby("number").agg(groups=("cell_index", "nunique"), tokens=("tokens_expected", "first"))
-    best = known[known["groups"] == known["groups"].max()].sort_values("tokens", kind="stable")
+    known = usable.groupby("number").agg(wide=("cell_index", "nunique"), tokens=("tokens_expected", "first"))
+    best = known[known["wide"] == known["wide"].max()].sort_values("tokens", kind="stable")
     chosen = usable[usable["number"] == best.index[len(best) // 2]]
     return {_key(run.cells[int(cell)]): int(row) for row, cell in chosen["cell_index"].items()}

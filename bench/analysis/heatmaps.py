@@ -149,7 +149,7 @@ def _share_text(spot: Spot) -> str:
 
 def _lost_s(_: SurvivalMap, spot: Spot) -> float:
     """Until noticed, and from there to the next token not seen before."""
-    return estimate(spot.group, "time_lost_ms_p50").value / 1e3
+    return estimate(spot.cell, "time_lost_ms_p50").value / 1e3
 
 
 def _dash(value: float) -> str:

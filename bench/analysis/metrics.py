@@ -1,6 +1,6 @@
 """The numbers of a run, as docs/metrics.md defines them: summary.csv and what the report shows beyond it.
 
-A metric is a recipe that makes an estimator (bench.analysis.estimators) from a group's data; intervals, ratios and
+A metric is a recipe that makes an estimator (bench.analysis.estimators) from a cell's data; intervals, ratios and
 comparisons then work for all of them alike. A failed message counts as infinitely late.
 """
 
@@ -15,84 +15,85 @@ import pandas as pd
 
 from bench.analysis import histogram, intervals
 from bench.analysis.estimators import Estimator, Ratio, quantile_of_counts, quantile_of_values
-from bench.analysis.groups import Group, Measurements
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
+from clients import columns
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number, its name for people, its unit, and how it is made from a group's data."""
+    """A number, its name for people, its unit, and how it is made from a cell's data."""
 
     title: str
     unit: str
-    build: Callable[[Group], Estimator]
+    build: Callable[[MeasuredCell], Estimator]
 
 
-def estimator(group: Group, column: str) -> Estimator:
+def estimator(cell: MeasuredCell, column: str) -> Estimator:
     """A metric of METRICS as something that any resample of the blocks can be put into."""
-    if column not in group.estimators:
-        group.estimators[column] = METRICS[column].build(group)
-    return group.estimators[column]
+    if column not in cell.estimators:
+        cell.estimators[column] = METRICS[column].build(cell)
+    return cell.estimators[column]
 
 
-def estimate(group: Group, column: str) -> Estimate:
+def estimate(cell: MeasuredCell, column: str) -> Estimate:
     """A metric's value with its 95 % interval."""
-    if column not in group.estimates:
-        found = intervals.estimate(estimator(group, column))
-        group.estimates[column] = _widened(found, group) if column == "completed_ratio" else found
-    return group.estimates[column]
+    if column not in cell.estimates:
+        found = intervals.estimate(estimator(cell, column))
+        cell.estimates[column] = _widened(found, cell) if column == "completed_ratio" else found
+    return cell.estimates[column]
 
 
-def _widened(found: Estimate, group: Group) -> Estimate:
+def _widened(found: Estimate, cell: MeasuredCell) -> Estimate:
     """When all messages arrived, resampling sees no spread; Wilson's interval then says what so few can show."""
     if not found.has_interval:
         return found
-    lo, hi = intervals.wilson(int(group.totals["completed"].sum()), int(group.totals["messages"].sum()))
+    lo, hi = intervals.wilson(int(cell.totals["completed"].sum()), int(cell.totals["messages"].sum()))
     return Estimate(found.value, min(found.lo, lo), min(max(found.hi, hi), 1.0))
 
 
-def _message_quantile(p: float, column: str) -> Callable[[Group], Estimator]:
-    return lambda group: quantile_of_values(p, group.values(column))
+def _message_quantile(p: float, column: str) -> Callable[[MeasuredCell], Estimator]:
+    return lambda cell: quantile_of_values(p, cell.values(column))
 
 
-def _token_quantile(p: float, histograms: Literal["delays", "lags", "transits"]) -> Callable[[Group], Estimator]:
-    def build(group: Group) -> Estimator:
+def _token_quantile(p: float, histograms: Literal["delays", "lags", "transits"]) -> Callable[[MeasuredCell], Estimator]:
+    def build(cell: MeasuredCell) -> Estimator:
         support = histogram.values_ms(np.arange(histogram.BINS))
-        messages = dict(zip(group.blocks, group.totals["messages"].astype(int).tolist(), strict=True))
-        counted = getattr(group, histograms)
-        return quantile_of_counts(p, support, {b: counted[b] for b in group.blocks}, messages)
+        messages = dict(zip(cell.blocks, cell.totals["messages"].astype(int).tolist(), strict=True))
+        counted = getattr(cell, histograms)
+        return quantile_of_counts(p, support, {b: counted[b] for b in cell.blocks}, messages)
 
     return build
 
 
-def _ratio(numerator: str, denominator: str, scale: float = 1.0) -> Callable[[Group], Estimator]:
-    def build(group: Group) -> Estimator:
-        measured = group.totals[[numerator, denominator]].dropna()
+def _ratio(numerator: str, denominator: str, scale: float = 1.0) -> Callable[[MeasuredCell], Estimator]:
+    def build(cell: MeasuredCell) -> Estimator:
+        measured = cell.totals[[numerator, denominator]].dropna()
         blocks = tuple(int(b) for b in measured.index)
         return Ratio(blocks, measured[numerator].to_numpy(float), measured[denominator].to_numpy(float), scale)
 
     return build
 
 
-def _recovery(group: Group) -> Estimator:
+def _recovery(cell: MeasuredCell) -> Estimator:
     """Over the messages that dropped; one that was never completed took for ever."""
-    dropped = group.messages[group.messages["drops"] > 0]
+    dropped = cell.messages[cell.messages["drops"] > 0]
     times = dropped["recovery_ms"].astype(float).mask(~dropped["completed"], np.inf)
     return _median_of(dropped.assign(recovery_ms=times), "recovery_ms")
 
 
-def _time_lost(group: Group) -> Estimator:
+def _time_lost(cell: MeasuredCell) -> Estimator:
     """Until a drop was noticed and from there to the next new token; for ever if the message was never completed."""
-    dropped = group.messages[group.messages["drops"] > 0]
+    dropped = cell.messages[cell.messages["drops"] > 0]
     times = (dropped["detection_ms"].fillna(0.0) + dropped["recovery_ms"].astype(float)).mask(
         ~dropped["completed"], np.inf
     )
     return _median_of(dropped.assign(lost_ms=times), "lost_ms")
 
 
-def _of_dropped(column: str) -> Callable[[Group], Estimator]:
+def _of_dropped(column: str) -> Callable[[MeasuredCell], Estimator]:
     """The median over the messages that dropped and have a value."""
-    return lambda group: _median_of(group.messages[group.messages["drops"] > 0], column)
+    return lambda cell: _median_of(cell.messages[cell.messages["drops"] > 0], column)
 
 
 def _median_of(messages: pd.DataFrame, column: str) -> Estimator:
@@ -140,29 +141,19 @@ METRICS: dict[str, Metric] = {
 COUNTS = ("streams", "tokens_lost", "tokens_duplicated", "drops")
 """Columns of summary.csv that count what happened; they are no estimates and have no interval."""
 
-SUMMARY_COLUMNS = (
-    *("transport", "variant", "profile", "recovery", "streams", "completed_ratio"),
-    *("ttft_ms_p50", "ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p50", "ttft_overhead_ms_p99"),
-    *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "stalls_per_1k_tokens"),
-    *("requests_per_message", "connections_per_message", "bytes_per_token"),
-    *("tokens_lost", "tokens_duplicated", "drops", "recovery_ms_p50"),
-    *("client_cpu_us_per_token", "server_cpu_us_per_token", "valid"),
-)
-"""The columns of summary.csv in the contract's order, without the `_lo` and `_hi` that follow each estimate."""
-
 
 def summary_table(measured: Measurements) -> pd.DataFrame:
-    """The content of summary.csv: a row per group, NaN for what was not measured or the sample cannot carry."""
-    return pd.DataFrame([_summary_row(group) for group in measured.groups])
+    """The content of summary.csv: a row per cell, NaN for what was not measured or the sample cannot carry."""
+    return pd.DataFrame([_summary_row(cell) for cell in measured.cells])
 
 
-def _summary_row(group: Group) -> dict[str, object]:
-    counts = {"streams": len(group.messages), **{c: int(group.messages[c].sum()) for c in COUNTS[1:]}}
-    facts: dict[str, object] = {**group.key._asdict(), **counts, "valid": group.is_valid}
+def _summary_row(cell: MeasuredCell) -> dict[str, object]:
+    counts = {"streams": len(cell.messages), **{c: int(cell.messages[c].sum()) for c in COUNTS[1:]}}
+    facts: dict[str, object] = {**cell.key._asdict(), **counts, "valid": cell.is_valid}
     row: dict[str, object] = {}
-    for column in SUMMARY_COLUMNS:
+    for column in columns.SUMMARY:
         if column in METRICS:
-            found = estimate(group, column)
+            found = estimate(cell, column)
             row |= {column: found.value, f"{column}_lo": found.lo, f"{column}_hi": found.hi}
         else:
             row[column] = facts[column]

@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import intervals
-from bench.analysis.groups import Group, Measurements
+from bench.analysis.claims import MIN_BLOCKS, control_pairs, noise_of, smallest_claim
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimator
-from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT, TOPICS
+from bench.analysis.verdicts import TOPICS
 from bench.analysis.wording import counted, number, percent, with_unit
 from bench.store import CellRecord
 
@@ -30,16 +31,10 @@ _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
 
 def noise(measured: Measurements, column: str) -> float:
     """The largest |ln ratio| that two equal cells of this run may have; infinite without an A/A control."""
-    return max((_contrast(pair, column).half_width for pair in _pairs(measured)), default=math.inf)
+    return noise_of(_contrast(pair, column) for pair in control_pairs(measured.cells))
 
 
-def _pairs(measured: Measurements) -> list[tuple[Group, Group]]:
-    """Each A/A control and what it is the copy of."""
-    groups = {g.key: g for g in measured.groups if g.blocks}
-    return [(g, groups[g.key.original]) for g in groups.values() if g.key.is_control and g.key.original in groups]
-
-
-def _contrast(pair: tuple[Group, Group], column: str) -> intervals.Contrast:
+def _contrast(pair: tuple[MeasuredCell, MeasuredCell], column: str) -> intervals.Contrast:
     copy, original = pair
     return intervals.paired(estimator(copy, column), estimator(original, column))
 
@@ -57,17 +52,17 @@ def lateness_ms(measured: Measurements) -> dict[str, float]:
 def print_noise(measured: Measurements, console: Console) -> None:
     """Per number of the report's questions, what this machine cannot tell apart; then the harness's own lateness."""
     table = Table("two equal cells", "number", "both", "smallest difference that can be claimed", box=SIMPLE_HEAD)
-    for pair in _pairs(measured):
+    for pair in control_pairs(measured.cells):
         for column in (column for topic in TOPICS for column in topic.columns):
             contrast = _contrast(pair, column)
             if not math.isnan(contrast.a + contrast.b):
                 both = f"{number(contrast.a)} and {with_unit(contrast.b, METRICS[column].unit)}"
-                smallest = percent(max(contrast.half_width, SMALLEST_EFFECT))
+                smallest = percent(smallest_claim(contrast.half_width))
                 table.add_row(*map(Text, (pair[1].key.title, METRICS[column].title, both, smallest)))
     console.print(table if table.row_count else "No two equal cells are valid, so nothing is known of the noise.")
     for what, late_ms in lateness_ms(measured).items():
         console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
-    valid = min((len(g.blocks) for g in measured.groups), default=0)
+    valid = min((len(g.blocks) for g in measured.cells), default=0)
     if valid < MIN_BLOCKS:
         few = f"Only {counted(valid, 'valid block')}"
         console.print(f"{few}: below {MIN_BLOCKS} nothing is claimed. `tokenderby doctor` may say why.")

@@ -16,17 +16,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.analysis import intervals
 from bench.analysis.buffering import alarms
 from bench.analysis.charts import Chart, charted, colour
-from bench.analysis.estimators import MESSAGES_NEEDED
-from bench.analysis.groups import Group, Measurements
+from bench.analysis.claims import MIN_BLOCKS
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.intervals import RESAMPLES
+from bench.analysis.knee import knee_of
 from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.run_warnings import RunWarning
 from bench.analysis.story import Claim
 from bench.analysis.survival import advice, how_noticed, survival_maps, twins
-from bench.analysis.validity import Doubt
-from bench.analysis.verdicts import MIN_BLOCKS, Verdict
+from bench.analysis.verdicts import Verdict
 from bench.analysis.wording import count, interval, number
 from bench.store import CellRecord, Run
+from clients.minima import MESSAGES_NEEDED
 
 LOOPBACK = (
     "Clients and servers ran on one machine over the loopback device: no round-trip time, no loss, no TLS, and both "
@@ -80,7 +82,7 @@ class Excluded(NamedTuple):
 def render(
     measured: Measurements,
     verdicts: Sequence[Verdict],
-    doubts: Sequence[Doubt],
+    warnings: Sequence[RunWarning],
     claims: Sequence[Claim],
     pictures: Iterable[tuple[Chart, Path]],
 ) -> str:
@@ -97,9 +99,10 @@ def render(
     return environment.get_template("report.html.j2").render(
         run=run,
         facts=_facts(measured),
-        doubts=doubts,
+        warnings=warnings,
         questions=_by_question(verdicts),
         claims=claims,
+        knee=knee_of(run),
         needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
         tables=tables(measured),
         advice=[found.sentence for found in advice(survival_maps(measured))],
@@ -107,7 +110,7 @@ def render(
         twins=_twin_lines(measured),
         charts=[_picture(chart, path) for chart, path in pictures],
         shown=shown,
-        hidden=len(measured.groups) - shown,
+        hidden=len(measured.cells) - shown,
         excluded=excluded_lines(measured.excluded),
         bin_width=f"{100 * RELATIVE_WIDTH:g} %",
         resamples=count(RESAMPLES),
@@ -119,48 +122,48 @@ def render(
     )
 
 
-def speed_table(groups: Sequence[Group]) -> Table:
+def speed_table(cells: Sequence[MeasuredCell]) -> Table:
     """How soon and how smoothly."""
-    rows = [_row(g, [(count(len(g.messages)), "")], _SPEED) for g in groups]
+    rows = [_row(g, [(count(len(g.messages)), "")], _SPEED) for g in cells]
     return Table("Speed", [("messages", ""), *_headings(_SPEED)], rows)
 
 
-def cost_table(groups: Sequence[Group], columns: Sequence[str] = _COST) -> Table:
+def cost_table(cells: Sequence[MeasuredCell], columns: Sequence[str] = _COST) -> Table:
     """What it cost, and what went missing."""
-    rows = [_row(g, [(count(int(g.messages[e].sum())), "") for e in _EVENTS], columns) for g in groups]
+    rows = [_row(g, [(count(int(g.messages[e].sum())), "") for e in _EVENTS], columns) for g in cells]
     return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(columns)], rows)
 
 
 def tables(measured: Measurements) -> list[Table]:
     """Those that have something to say: speed and CPU only where cells had the machine to themselves."""
-    groups = measured.groups
+    cells = measured.cells
     if measured.cells_at_once == 1:
-        found = [speed_table(groups), stage_table(groups), cost_table(groups), drops_table(groups)]
+        found = [speed_table(cells), stage_table(cells), cost_table(cells), drops_table(cells)]
     else:
-        found = [cost_table(groups, [c for c in _COST if "cpu" not in c]), drops_table(groups)]
+        found = [cost_table(cells, [c for c in _COST if "cpu" not in c]), drops_table(cells)]
     return [table for table in found if table.rows]
 
 
-def stage_table(groups: Sequence[Group]) -> Table:
+def stage_table(cells: Sequence[MeasuredCell]) -> Table:
     """Where a token's delay comes from, stage by stage; the proxy's is what it adds to the same cell without it."""
-    direct = {g.key: g for g in groups if g.key.profile == "direct" and g.blocks}
+    direct = {g.key: g for g in cells if g.key.profile == "direct" and g.blocks}
     rows = []
-    for group in groups:
-        bare = direct.get(group.key._replace(profile="direct"))
-        added = intervals.paired(estimator(group, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
-        through = number(added.a - added.b) if added and group.key.profile != "direct" else "–"
-        rows.append(_row(group, [], _STAGES, last=[(through, "")]))
+    for cell in cells:
+        bare = direct.get(cell.key._replace(profile="direct"))
+        added = intervals.paired(estimator(cell, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
+        through = number(added.a - added.b) if added and cell.key.profile != "direct" else "–"
+        rows.append(_row(cell, [], _STAGES, last=[(through, "")]))
     headings = [*_headings(_STAGES), ("of that, the proxy p50", "ms")]
     return Table("Where the delay comes from", headings, rows)
 
 
-def drops_table(groups: Sequence[Group]) -> Table:
+def drops_table(cells: Sequence[MeasuredCell]) -> Table:
     """Of the cells that had drops: how they were noticed, what they cost. Means are per message of the cell."""
     rows = []
-    for group in groups:
-        if (group.messages["drops"] > 0).any():
-            means = [(number(float(group.messages[column].mean())), "") for column in _DROP_MEANS]
-            rows.append(_row(group, [(how_noticed(group.messages), ""), *means], _DROP))
+    for cell in cells:
+        if (cell.messages["drops"] > 0).any():
+            means = [(number(float(cell.messages[column].mean())), "") for column in _DROP_MEANS]
+            rows.append(_row(cell, [(how_noticed(cell.messages), ""), *means], _DROP))
     headings = [("noticed by", ""), *((f"{column.replace('_', ' ')} per message", "") for column in _DROP_MEANS)]
     return Table("Drops, and coming back", [*headings, *_headings(_DROP)], rows)
 
@@ -179,11 +182,11 @@ class TwinLine(NamedTuple):
 
 
 def _twin_lines(measured: Measurements) -> list[TwinLine]:
-    def complete(group: Group) -> str:
-        return f"{int(group.messages['completed'].sum())}/{len(group.messages)}"
+    def complete(cell: MeasuredCell) -> str:
+        return f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
 
-    def cut_s(group: Group) -> str:
-        return number(estimate(group, "detection_ms_p50").value / 1e3)
+    def cut_s(cell: MeasuredCell) -> str:
+        return number(estimate(cell, "detection_ms_p50").value / 1e3)
 
     lines = []
     for pair in twins(measured):
@@ -209,11 +212,11 @@ def _headings(columns: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _row(
-    group: Group, first: list[tuple[str, str]], columns: Sequence[str], last: Sequence[tuple[str, str]] = ()
+    cell: MeasuredCell, first: list[tuple[str, str]], columns: Sequence[str], last: Sequence[tuple[str, str]] = ()
 ) -> Row:
-    found = [estimate(group, column) for column in columns]
+    found = [estimate(cell, column) for column in columns]
     cells = [*first, *((number(e.value), "" if e.lo == e.hi else interval(e)) for e in found), *last]
-    return Row(group.key.title, colour(group.key), group.is_valid, cells)
+    return Row(cell.key.title, colour(cell.key), cell.is_valid, cells)
 
 
 def excluded_lines(cells: Sequence[CellRecord]) -> list[Excluded]:
@@ -239,8 +242,8 @@ def _why(cells: Sequence[CellRecord]) -> str:
 
 
 def _by_question(verdicts: Sequence[Verdict]) -> list[tuple[str, str, list[Verdict]]]:
-    groups = groupby(verdicts, key=lambda v: (v.arena, v.question))
-    return [(arena, question, list(answers)) for (arena, question), answers in groups]
+    found = groupby(verdicts, key=lambda v: (v.group, v.question))
+    return [(group, question, list(answers)) for (group, question), answers in found]
 
 
 def _picture(chart: Chart, path: Path) -> dict[str, str]:
@@ -252,9 +255,9 @@ def _picture(chart: Chart, path: Path) -> dict[str, str]:
 def _facts(measured: Measurements) -> str:
     run = measured.run
     blocks = len({cell.block for cell in run.cells})
-    messages = sum(len(g.messages) for g in measured.groups)
+    messages = sum(len(g.messages) for g in measured.cells)
     scaled = f" · time-scaled: times of the plan divided by {run.time_scale:g}" if run.time_scale != 1 else ""
-    size = f"{len(measured.groups)} cells × {blocks} blocks, {count(messages)} valid messages"
+    size = f"{len(measured.cells)} cells × {blocks} blocks, {count(messages)} valid messages"
     return f"{run.started or 'start unknown'} · {run.status} · {size}{scaled}"
 
 

@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 
 from bench.analysis import intervals
 from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
-from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.claims import MIN_BLOCKS, Obstacle, judged, smallest_claim
+from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Contrast, Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import noise
 from bench.analysis.page import Table, excluded_lines, tables
-from bench.analysis.verdicts import MIN_BLOCKS, SMALLEST_EFFECT
 from bench.analysis.wording import count, counted, listed, number, percent, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
@@ -56,8 +56,8 @@ def facts(measured: Measurements) -> pd.DataFrame:
         "started": run.started,
         "ended": run.ended,
         "status": run.status,
-        "cells": f"{len(measured.groups)} × {len({cell.block for cell in run.cells})} blocks",
-        "valid messages": count(sum(len(group.messages) for group in measured.groups)),
+        "cells": f"{len(measured.cells)} × {len({cell.block for cell in run.cells})} blocks",
+        "valid messages": count(sum(len(cell.messages) for cell in measured.cells)),
         "time scale": f"{run.time_scale:g}",
         **run.machine,
         **run.versions,
@@ -106,16 +106,16 @@ def stages_figure(measured: Measurements) -> Figure | None:
 
     Points, since bars have no foot on a logarithmic axis.
     """
-    groups = charted(measured)
-    if not groups or measured.cells_at_once > 1:
+    cells = charted(measured)
+    if not cells or measured.cells_at_once > 1:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 1.2 + 0.4 * len(groups)), layout="constrained")
+        figure = Figure(figsize=(9.5, 1.2 + 0.4 * len(cells)), layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 2, sharex=True, sharey=True), STAGES.items(), strict=True):
-            axes.set(title=title, xlabel="median [ms], logarithmic", ylim=(len(groups) - 0.3, -0.8))
-            axes.set_yticks(range(len(groups)), [label(group.key) for group in groups])
-            for row, group in enumerate(groups):
-                _point(axes, row, estimate(group, column), colour(group.key))
+            axes.set(title=title, xlabel="median [ms], logarithmic", ylim=(len(cells) - 0.3, -0.8))
+            axes.set_yticks(range(len(cells)), [label(cell.key) for cell in cells])
+            for row, cell in enumerate(cells):
+                _point(axes, row, estimate(cell, column), colour(cell.key))
             axes.margins(x=0.12)
             log_ms(axes)
     return figure
@@ -129,14 +129,14 @@ def _point(axes: Axes, row: int, found: Estimate, shade: str) -> None:
 
 def cells(measured: Measurements) -> list[str]:
     """The titles of the cells that have valid blocks, as the other functions take them."""
-    return [group.key.title for group in measured.groups if group.blocks]
+    return [cell.key.title for cell in measured.cells if cell.blocks]
 
 
-def find(measured: Measurements, title: str) -> Group:
+def find(measured: Measurements, title: str) -> MeasuredCell:
     """The cell of that title. Raises KeyError, which names those that there are."""
-    for group in measured.groups:
-        if group.key.title == title and group.blocks:
-            return group
+    for cell in measured.cells:
+        if cell.key.title == title and cell.blocks:
+            return cell
     raise KeyError(f"no valid cell {title!r}; this run has {listed(cells(measured))}")
 
 
@@ -145,9 +145,9 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     column = f"{MEASURES[measure]}_p{percentile}"
     if column not in METRICS:
         return f"There is no p{percentile} of “{measure}”; take another percentile."
-    groups = [find(measured, title) for title in (a, b)]
-    common = sorted(set(groups[0].blocks) & set(groups[1].blocks))  # only these compare
-    of_a, of_b = (estimator(group, column).on(common) for group in groups)
+    pair = [find(measured, title) for title in (a, b)]
+    common = sorted(set(pair[0].blocks) & set(pair[1].blocks))  # only these compare
+    of_a, of_b = (estimator(each, column).on(common) for each in pair)
     values = [f"{title} {shown(intervals.estimate(of))} ms" for title, of in ((a, of_a), (b, of_b))]
     sentence = f"**{METRICS[column].title}** over {len(common)} common blocks: {listed(values)}."
     if measured.cells_at_once > 1:
@@ -155,20 +155,22 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     contrast = intervals.paired(of_a, of_b)
     if math.isnan(contrast.ratio.value):
         return f"{sentence} Nothing to compare: a dash means too few messages for this percentile."
-    other = "" if groups[0].key.arena == groups[1].key.arena else " The two did not run under the same conditions."
+    other = "" if pair[0].key.group == pair[1].key.group else " The two did not run under the same conditions."
     return f"{sentence} {a} ÷ {b} = {times(contrast.ratio)}. {_judged(contrast, noise(measured, column))}{other}"
 
 
 def _judged(contrast: Contrast, floor: float) -> str:
-    """What one comparison may be called."""
-    if contrast.blocks < MIN_BLOCKS:
-        return f"No claim: {counted(contrast.blocks, 'valid block')} of the {MIN_BLOCKS} needed."
-    if math.isinf(floor):
-        return "No claim: the run has no A/A control that tells how much two equal cells differ."
-    noisy = percent(max(floor, SMALLEST_EFFECT))
-    if contrast.excludes_one and contrast.exceeds(max(floor, SMALLEST_EFFECT)):
-        return f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy})."
-    return f"Not resolved: the interval contains 1, or two equal cells may differ by as much ({noisy})."
+    """What one comparison, a family of its own, may be called."""
+    (finding,) = judged([(contrast, floor)])
+    noisy = percent(smallest_claim(floor))
+    said: dict[Obstacle | None, str] = {
+        None: f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy}).",
+        Obstacle.FEW_BLOCKS: f"No claim: {counted(contrast.blocks, 'valid block')} of the {MIN_BLOCKS} needed.",
+        Obstacle.NO_CONTROL: "No claim: the run has no A/A control that tells how much two equal cells differ.",
+        Obstacle.CHANCE: f"Not resolved: the interval contains 1, or chance may do as much ({noisy}).",
+        Obstacle.NOISE: f"Not resolved: two equal cells may differ by as much ({noisy}).",
+    }
+    return said[finding.obstacle]
 
 
 @dataclass(frozen=True)
@@ -192,17 +194,17 @@ class Message:
 
 def message(folder: RunFolder, measured: Measurements, title: str, which: str = "median") -> Message:
     """One message of a cell, chosen by WHICH. Raises KeyError."""
-    group = find(measured, title)
-    ordered = group.messages.sort_values("ttft_overhead_ms", kind="stable")
-    return _message(folder, group.key, ordered.iloc[round(WHICH[which] * (len(ordered) - 1))])
+    cell = find(measured, title)
+    ordered = cell.messages.sort_values("ttft_overhead_ms", kind="stable")
+    return _message(folder, cell.key, ordered.iloc[round(WHICH[which] * (len(ordered) - 1))])
 
 
 def message_named(folder: RunFolder, measured: Measurements, stream_id: str) -> Message:
     """The message with that `stream_id`. Raises StoreError if no valid cell has it."""
-    for group in measured.groups:
-        rows = group.messages[group.messages["stream_id"] == stream_id]
+    for cell in measured.cells:
+        rows = cell.messages[cell.messages["stream_id"] == stream_id]
         if len(rows):
-            return _message(folder, group.key, rows.iloc[0])
+            return _message(folder, cell.key, rows.iloc[0])
     raise StoreError(f"{folder.path.name}: no valid cell has a message {stream_id!r}")
 
 
@@ -242,10 +244,10 @@ def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0)
     """
     messages_per_s = users * messages_per_hour / 3600
     rows = {}
-    for group in (group for group in measured.groups if group.blocks and not group.key.is_control):
-        delivered_per_s = messages_per_s * group.totals["delivered"].sum() / group.totals["messages"].sum()
-        rows[group.key.title] = {
-            name: shown(estimate(group, column).times(factor))
+    for cell in (cell for cell in measured.cells if cell.blocks and not cell.key.is_control):
+        delivered_per_s = messages_per_s * cell.totals["delivered"].sum() / cell.totals["messages"].sum()
+        rows[cell.key.title] = {
+            name: shown(estimate(cell, column).times(factor))
             for name, column, factor in (
                 ("requests/s", "requests_per_message", messages_per_s),
                 ("Mbit/s", "bytes_per_message", messages_per_s * 8 / 1e6),

@@ -6,14 +6,14 @@ into counts per cell (a histogram of delays, reads, stalls), and forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -21,20 +21,13 @@ from bench import tables
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats, Ints
 from bench.store import Run, RunFolder, StoreError
+from clients import columns
+from clients.columns import Column
 from clients.ledger import STALL_NS
 
 BATCH_ROWS = 1 << 19
-TOKEN_COLUMNS = ("stream_id", "i", "due_ns", "sent_ns", "received_ns", "read")
-_NEEDED = (
-    *("block", "recovery", "cell_index", "stream_id", "intended_start_ns", "end_ns", "outcome", "completed", "ttft_ms"),
-    *("ttft_overhead_ms", "tokens_expected", "tokens_lost", "tokens_duplicated", "delivered", "drops", "recovery_ms"),
-    *("requests", "connections"),
-)
-_SINCE_RECOVERY: dict[str, Any] = {  # columns that runs of before have not, and what stands for them
-    **dict.fromkeys(("detail", "noticed_by"), ""),
-    **dict.fromkeys(("detection_ms", "catch_up_ms"), np.nan),
-    **dict.fromkeys(("tokens_discarded", "tokens_wasted"), 0),
-}
+_STREAMS = (*columns.CELL, *columns.MESSAGE)
+_ADDED = ("cell_index", "completed", "ttft_ms", "ttft_overhead_ms", "delivered")  # to a message's columns, by reading
 
 
 @dataclass(frozen=True)
@@ -117,18 +110,17 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     """
     folder.check()
     if not folder.streams_path.exists():
-        columns = {name: np.empty(0) for name in (*_NEEDED, *_SINCE_RECOVERY)}
-        return pd.DataFrame(columns).astype({"cell_index": int, "completed": bool})
-    messages: pd.DataFrame = tables.read(folder.streams_path).to_pandas()
+        names = (*(column.name for column in _STREAMS), *_ADDED)
+        return pd.DataFrame({name: np.empty(0) for name in names}).astype({"cell_index": int, "completed": bool})
+    table = tables.read(folder.streams_path)
+    absent = _absent(folder.streams_path, _STREAMS, table.schema)
+    messages: pd.DataFrame = table.to_pandas().assign(**{column.name: column.before for column in absent})
     index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
     try:
         pairs = zip(messages["block"], messages["cell"], strict=True)
         messages["cell_index"] = np.fromiter((index[pair] for pair in pairs), np.int64, len(messages))
     except KeyError as error:
-        raise StoreError(f"{folder.path}: streams.parquet lacks or does not know {error}") from error
-    for name, value in _SINCE_RECOVERY.items():
-        if name not in messages:
-            messages[name] = value
+        raise StoreError(f"{folder.path}: streams.parquet does not know {error}") from error
     messages["noticed_by"] = messages["noticed_by"].fillna("")
     messages["completed"] = (messages["outcome"] == "ok") & (messages["first_token_ns"] > 0)
     ttft_ms = (messages["first_token_ns"] - messages["intended_start_ns"]) / 1e6
@@ -136,6 +128,14 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     messages["ttft_overhead_ms"] = messages["ttft_ms"] - messages["ttft_scheduled_ns"] / 1e6
     messages["delivered"] = messages["tokens_expected"] - messages["tokens_lost"]
     return messages
+
+
+def _absent(path: Path, expected: Sequence[Column], schema: pa.Schema) -> list[Column]:
+    """The columns that a table of an earlier version has not. Raises StoreError if it can have no meaning here."""
+    try:
+        return columns.missing(expected, schema.names, schema.metadata)
+    except columns.ColumnsError as error:
+        raise StoreError(f"{path}: {error}") from error
 
 
 def count_tokens(folder: RunFolder, run: Run, messages: pd.DataFrame, samples: Collection[int] = ()) -> TokenCounts:
@@ -160,8 +160,9 @@ def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
     rows = {name: row for row, name in enumerate(stream_ids)}
     if not path.exists():
         return
+    _absent(path, columns.TOKEN, pq.read_schema(path))
     with tables.readable(path), pq.ParquetFile(path, read_dictionary=["stream_id"]) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(TOKEN_COLUMNS)):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[column.name for column in columns.TOKEN]):
             if not len(batch):
                 continue
             names = batch["stream_id"]
@@ -169,7 +170,7 @@ def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
                 known = np.array([rows[name] for name in names.dictionary.to_pylist()], np.int64)
             except KeyError as error:
                 raise StoreError(f"{path}: tokens of a message that streams.parquet does not have: {error}") from error
-            numbers = (batch[name].to_numpy() for name in TOKEN_COLUMNS[1:])
+            numbers = (batch[column.name].to_numpy() for column in columns.TOKEN[1:])
             yield _Batch(known[names.indices.to_numpy()], *numbers)
 
 

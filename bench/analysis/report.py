@@ -19,11 +19,12 @@ from rich.text import Text
 
 from bench.analysis import charts, page
 from bench.analysis.buffering import alarms
-from bench.analysis.groups import Group, Measurements, measure
+from bench.analysis.groups import MeasuredCell, Measurements, measure
+from bench.analysis.knee import knee_of
 from bench.analysis.metrics import estimate, summary_table
+from bench.analysis.run_warnings import RunWarning, run_warnings
 from bench.analysis.story import Claim, claims_in
 from bench.analysis.survival import Spot, SurvivalMap, advice, survival_maps
-from bench.analysis.validity import Doubt, doubts
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.analysis.wording import number
 from bench.store import Run, RunFolder, replace_file
@@ -39,7 +40,7 @@ class Summary:
     run: Run
     table: pd.DataFrame
     verdicts: Sequence[Verdict]
-    doubts: Sequence[Doubt]
+    warnings: Sequence[RunWarning]
     measured: Measurements
     report: Path
 
@@ -49,7 +50,7 @@ def summarize(folder: RunFolder) -> Summary:
     measured = measure(folder)
     table = summary_table(measured)
     found = verdicts(measured) if measured.cells_at_once == 1 else []
-    return Summary(measured.run, table, found, doubts(measured), measured, folder.report_path)
+    return Summary(measured.run, table, found, run_warnings(measured), measured, folder.report_path)
 
 
 def write_report(folder: RunFolder) -> Summary:
@@ -60,7 +61,7 @@ def write_report(folder: RunFolder) -> Summary:
     replace_file(folder.path / "summary.csv", summary.table.to_csv(index=False, float_format="%.6g").encode())
     drawn = charts.write_charts(summary.measured, folder.charts_path)
     pictures = [(chart, folder.charts_path / f"{chart.name}.svg") for chart in drawn]
-    html = page.render(summary.measured, summary.verdicts, summary.doubts, _claims(summary.measured), pictures)
+    html = page.render(summary.measured, summary.verdicts, summary.warnings, _claims(summary.measured), pictures)
     replace_file(folder.report_path, html.encode())
     return summary
 
@@ -70,14 +71,16 @@ def _claims(measured: Measurements) -> list[Claim]:
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """Table, verdicts, survival map, doubts and void cells; fits 100 columns. The caller says where the report is."""
+    """Table, verdicts, survival map, warnings and void cells; fits 100 columns. The caller says where the report is."""
     if summary.measured.cells_at_once == 1:
-        console.print(_table(summary.measured.groups))
+        console.print(_table(summary.measured.cells))
         _print_verdicts(summary.verdicts, console)
     _print_survival(summary.measured, console)
-    for doubt in summary.doubts:
-        style = "bold red" if doubt.severity == "warning" else "dim"
-        console.print(Text(f"{doubt.severity}: {doubt.text}", style=style))
+    if knee := knee_of(summary.run):
+        console.print(Text(knee.sentence, style="bold"))
+    for warning in summary.warnings:
+        style = "bold red" if warning.severity == "warning" else "dim"
+        console.print(Text(f"{warning.severity}: {warning.text}", style=style))
     lines = page.excluded_lines(summary.measured.excluded)
     for line in lines[:MAX_LINES]:
         console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
@@ -116,8 +119,8 @@ def _square(spot: Spot | None) -> Text:
 
 def _print_verdicts(found: Sequence[Verdict], console: Console) -> None:
     """The first race's answers and whether everything arrived; the page has the other races too."""
-    shown = [v for v in found if v.arena == found[0].arena or v.question == COMPLETENESS]
-    for question, answers in groupby(shown, key=lambda v: f"{v.question} ({v.arena})" if v.arena else v.question):
+    shown = [v for v in found if v.group == found[0].group or v.question == COMPLETENESS]
+    for question, answers in groupby(shown, key=lambda v: f"{v.question} ({v.group})" if v.group else v.question):
         console.print(Text(question, style="bold"))
         for verdict in answers:
             style = "green" if verdict.status == "resolved" else "yellow"
@@ -137,15 +140,15 @@ _COLUMNS = (
 )
 
 
-def _table(groups: Sequence[Group]) -> Table:
+def _table(cells: Sequence[MeasuredCell]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("cell", overflow="fold")
     table.add_column("complete", justify="right")
     for heading, _ in _COLUMNS:
         table.add_column(heading, justify="right", overflow="fold")
-    for group in groups:
-        values = [" / ".join(number(estimate(group, c).value) for c in columns) for _, columns in _COLUMNS]
-        complete = f"{int(group.messages['completed'].sum())}/{len(group.messages)}"
-        cells = [Text(text) for text in (group.key.title, complete, *values)]
-        table.add_row(*cells, style="" if group.is_valid else "dim")
+    for cell in cells:
+        values = [" / ".join(number(estimate(cell, c).value) for c in columns) for _, columns in _COLUMNS]
+        complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
+        texts = [Text(text) for text in (cell.key.title, complete, *values)]
+        table.add_row(*texts, style="" if cell.is_valid else "dim")
     return table

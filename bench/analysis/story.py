@@ -15,13 +15,13 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.groups import Group, Measurements, measure
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import estimate
-from bench.store import RunFolder
+from clients.minima import MESSAGES_NEEDED
 
 Verdict = Literal["holds", "does not hold", "not resolved"]
 
-MESSAGES_NEEDED = 72  # what a p95 takes
+_NEEDED = MESSAGES_NEEDED[0.95]
 # "Smooth": every message complete, at most one stall in 1,000 tokens (a gap over 100 ms longer than the model's,
 # docs/metrics.md; a single pause of the machine makes one in each stream under way), and 95 % of the tokens within
 # 100 ms, below which people take a response as immediate.
@@ -60,18 +60,18 @@ class Seen:
         return self.complete == self.messages and steady
 
 
-def seen(group: Group) -> Seen:
+def seen(cell: MeasuredCell) -> Seen:
     """Sum up one cell's valid blocks."""
     return Seen(
-        messages=len(group.messages),
-        complete=int(group.messages["completed"].sum()),
-        ttft_s=estimate(group, "ttft_ms_p50").value / 1e3,
-        answer_s=float(group.messages["answer_ms"].median()) / 1e3,
-        requests=estimate(group, "requests_per_message").value,
-        tokens_per_read=estimate(group, "burst_tokens_mean").value,
-        delay_ms_p50=estimate(group, "delay_ms_p50").value,
-        delay_ms_p95=estimate(group, "delay_ms_p95").value,
-        stalls_per_1k=estimate(group, "stalls_per_1k_tokens").value,
+        messages=len(cell.messages),
+        complete=int(cell.messages["completed"].sum()),
+        ttft_s=estimate(cell, "ttft_ms_p50").value / 1e3,
+        answer_s=float(cell.messages["answer_ms"].median()) / 1e3,
+        requests=estimate(cell, "requests_per_message").value,
+        tokens_per_read=estimate(cell, "burst_tokens_mean").value,
+        delay_ms_p50=estimate(cell, "delay_ms_p50").value,
+        delay_ms_p95=estimate(cell, "delay_ms_p95").value,
+        stalls_per_1k=estimate(cell, "stalls_per_1k_tokens").value,
     )
 
 
@@ -102,10 +102,10 @@ def _claim(
     missing = [key for key in keys if key not in cells]
     if missing:
         return Claim(text, f"no valid cell: {', '.join(missing)}", "not resolved")
-    few = [key for key in keys if cells[key].messages < MESSAGES_NEEDED or math.isnan(cells[key].delay_ms_p95)]
+    few = [key for key in keys if cells[key].messages < _NEEDED or math.isnan(cells[key].delay_ms_p95)]
     measured, holds = judge(*(cells[key] for key in keys))
     if few:
-        needed = f"fewer than {MESSAGES_NEEDED} messages: {', '.join(few)}"
+        needed = f"fewer than {_NEEDED} messages: {', '.join(few)}"
         return Claim(text, f"{measured}; {needed}", "not resolved")
     return Claim(text, measured, "holds" if holds else "does not hold")
 
@@ -149,13 +149,8 @@ def _one_request(post: Seen, get: Seen) -> tuple[str, bool]:
 
 def claims_in(measured: Measurements) -> list[Claim]:
     """The claims over the valid cells that no proxy stands before."""
-    plain = [g for g in measured.groups if g.blocks and (g.key.profile, g.key.recovery) == ("direct", "none")]
+    plain = [g for g in measured.cells if g.blocks and (g.key.profile, g.key.recovery) == ("direct", "none")]
     return claims({f"{g.key.transport} {g.key.variant}".strip(): seen(g) for g in plain})
-
-
-def claims_of(folder: RunFolder) -> list[Claim]:
-    """The claims over a run. Raises StoreError."""
-    return claims_in(measure(folder))
 
 
 def print_claims(found: list[Claim], console: Console) -> None:

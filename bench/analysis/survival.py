@@ -9,40 +9,36 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from bench.analysis import intervals
 from bench.analysis.buffering import alarm_of
-from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
+from bench.analysis.situations import Situation, described, real_plan, scaled_s, situation_words
 from bench.analysis.wording import listed
 from bench.proxy import profile as proxy_profiles
-from bench.store import Run
-from servers.stream import StreamError, StreamSpec, build
+from clients.record import Outcome
 from servers.transport import TRANSPORTS
 
-_SEEDS = range(20)  # answers that are looked at for the model's longest silence
 _DIRECT = "direct"
 _NEVER_OPENED = ("refused", "http_error", "protocol_error")
 
-
-@dataclass(frozen=True)
-class Situation:
-    """What was asked, apart from how: `words` of the variant, a `title`, and `when` for the middle of a sentence.
-
-    Times in them are what the run's stand for; `scale` is what they were divided by.
-    """
-
-    words: tuple[str, ...]
-    title: str
-    when: str
-    scale: float = 1.0
+# What became of a message that is not whole, in the words of a sentence; {} stands for how many.
+_LOST = "lost {}"
+_LATE = "brought {} too late or never"
+_ENDLESS = "brought {} without an end"
+_HARMS: dict[str, str] = {
+    Outcome.DUPLICATED: "repeated tokens in {}",
+    Outcome.REORDERED: "mixed up the order of {}",
+    Outcome.ALTERED: "altered {}",
+    Outcome.CLIENT_ERROR: "could not be judged in {}",
+}
 
 
 class Way(NamedTuple):
@@ -60,9 +56,9 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Spot:
-    """One square of the map: how many messages arrived complete, and the group that has all else."""
+    """One square of the map: how many messages arrived complete, and the cell that has all else."""
 
-    group: Group
+    cell: MeasuredCell
     complete: int
     messages: int
 
@@ -79,12 +75,25 @@ class Spot:
     @property
     def never_opened(self) -> bool:
         """Whether not a single message got as far as its first token, since it was turned away."""
-        turned_away = self.group.messages["outcome"].isin(_NEVER_OPENED) & (self.group.messages["tokens_received"] == 0)
+        turned_away = self.cell.messages["outcome"].isin(_NEVER_OPENED) & (self.cell.messages["tokens_received"] == 0)
         return bool(turned_away.all())
+
+    @property
+    def harms(self) -> dict[str, int]:
+        """How many messages were lost, repeated, late, …: phrases with a `{}` for the number, in their order."""
+        failed = self.cell.messages[~self.cell.messages["completed"]]
+        return dict(Counter(_harm(row) for row in failed.to_dict("records")))
+
+    @property
+    def harm(self) -> str:
+        """The same for a sentence: "lost 3 of 8 messages and repeated tokens in 2"."""
+        (first, times), *others = self.harms.items()
+        lead = first.format(f"{times} of {self.messages} messages")
+        return listed([lead, *(phrase.format(count) for phrase, count in others)])
 
     def per_message(self, column: str) -> float:
         """The mean of a column over all messages."""
-        return float(self.group.messages[column].mean())
+        return float(self.cell.messages[column].mean())
 
 
 @dataclass(frozen=True)
@@ -118,85 +127,47 @@ class Advice:
 
 def survival_maps(measured: Measurements) -> list[SurvivalMap]:
     """A map for each situation in which something stood in between, or something came back after drops."""
-    run = measured.run
-    maps = []
-    by_situation: dict[tuple[str, ...], list[Group]] = {}
-    for group in measured.groups:
-        if not group.key.is_control:
-            by_situation.setdefault(_situation_words(group.key), []).append(group)
-    for words, groups in sorted(by_situation.items(), key=lambda item: item[0]):  # the plan's own load first
-        if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in groups):
-            maps.append(_map(_situation(words, run), groups))
-    return maps
+    by_situation: dict[tuple[str, ...], list[MeasuredCell]] = {}
+    for cell in measured.cells:
+        if not cell.key.is_control:
+            by_situation.setdefault(situation_words(cell.key), []).append(cell)
+    telling = {
+        words: cells
+        for words, cells in sorted(by_situation.items())  # the plan's own load first
+        if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in cells)
+    }
+    found = described(telling, real_plan(measured.run), measured.run.time_scale)
+    return [_map(found[words], cells) for words, cells in telling.items()]
 
 
-def _map(situation: Situation, groups: Sequence[Group]) -> SurvivalMap:
+def _harm(message: Mapping[Hashable, Any]) -> str:
+    """The phrase for one message that is not whole: tokens that came twice, or too late, are not lost."""
+    outcome = message["outcome"]
+    if outcome == Outcome.TIMEOUT and str(message["detail"]).startswith("timeout"):
+        return _LATE  # the whole message took too long; silence is another detail
+    if outcome in _HARMS:
+        return _HARMS[outcome]
+    return _LOST if message["tokens_lost"] else _ENDLESS
+
+
+def _map(situation: Situation, cells: Sequence[MeasuredCell]) -> SurvivalMap:
     spots = {
         (_way(g.key), g.key.profile): Spot(g, int(g.messages["completed"].sum()), len(g.messages))
-        for g in groups
+        for g in cells
         if len(g.messages) and g.is_valid
     }
-    ways = sorted({_way(g.key) for g in groups}, key=_order)
-    profiles = sorted({g.key.profile for g in groups}, key=lambda profile: (profile != _DIRECT, profile))
+    ways = sorted({_way(g.key) for g in cells}, key=_order)
+    profiles = sorted({g.key.profile for g in cells}, key=lambda profile: (profile != _DIRECT, profile))
     return SurvivalMap(situation, ways, profiles, spots)
 
 
-def _situation_words(key: Key) -> tuple[str, ...]:
-    return tuple(word for word in key.words if word.startswith(("load=", "stream=")))
-
-
 def _way(key: Key) -> Way:
-    return Way(key.transport, tuple(w for w in key.words if w not in _situation_words(key)), key.recovery)
+    return Way(key.transport, tuple(w for w in key.words if w not in situation_words(key)), key.recovery)
 
 
 def _order(way: Way) -> tuple[object, ...]:
     place = list(TRANSPORTS).index(way.transport) if way.transport in TRANSPORTS else len(TRANSPORTS)
     return place, way.transport, {"none": 0, "restart": 1, "resume": 2}.get(way.recovery, 3), way.words
-
-
-def _situation(words: tuple[str, ...], run: Run) -> Situation:
-    """Describe a load and a stream by what an intermediary sees of them: pauses between messages, and silences."""
-    scale, stated = run.time_scale, run.stated_scale
-    named = dict(word.split("=", 1) for word in words)
-    load, stream = (_part(run.plan, what, named.get(what)) for what in ("load", "stream"))
-    lasts_s, silent_s = (seconds * stated for seconds in _rhythm(stream))
-    parts, when = [], ""
-    if lasts_s:
-        parts.append(f"answers of {_seconds(lasts_s, scale)}, silent for up to {_seconds(silent_s, scale)}")
-        when = f"when the model is silent for up to {_seconds(silent_s, scale)}"
-    if load.get("turns", 1) > 1:
-        pause = _seconds(load.get("think_s", 0.0), scale)
-        parts.insert(0, f"{load['turns']} messages, {pause} apart")
-        when = f"with {pause} between messages"
-    if load.get("silence_s"):
-        patience = _seconds(load["silence_s"] * stated, scale)
-        parts.append(f"clients give up after {patience} without a byte")
-        when += f" and clients wait no longer than {patience}" if load["silence_s"] * stated < silent_s else ""
-    return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words), scale)
-
-
-def _part(plan: Mapping[str, Any], what: str, name: str | None) -> Mapping[str, Any]:
-    """The plan's `[load]` or one of its `[loads]`, `[stream]` or one of its `[streams]`; empty if it does not say."""
-    found = (plan.get(f"{what}s") or {}).get(name) if name else plan.get(what)
-    return found or {}
-
-
-def _seconds(real_s: float, scale: float) -> str:
-    """Real seconds, and what the run has divided them by: "70 s ÷ 20"."""
-    return f"{real_s:.3g}\u00a0s" + (f"\u00a0÷\u00a0{scale:g}" if scale != 1 else "")
-
-
-def _rhythm(stream: Mapping[str, Any]) -> tuple[float, float]:
-    """How long the longest answer takes, and the model's longest silence in one, in seconds; zeros if not known."""
-    if not stream:
-        return 0.0, 0.0
-    try:
-        spec = StreamSpec.parse(dict(stream))
-    except StreamError:  # a recording, which is not at hand
-        return 0.0, 0.0
-    due_ns = [build(spec, seed).due_ns for seed in _SEEDS]
-    silent_ns = max(later - earlier for due in due_ns for earlier, later in pairwise([0, *due]))
-    return max(due[-1] for due in due_ns) / 1e9, silent_ns / 1e9
 
 
 def profile_title(name: str) -> str:
@@ -212,42 +183,61 @@ def advice(maps: Sequence[SurvivalMap]) -> list[Advice]:
     found = []
     for profile in dict.fromkeys(p for each in maps for p in each.profiles):
         title = profile_title(profile)
-        clauses = [f"{m.situation.when}, {listed(parts)}" for m in maps if (parts := _findings(m, profile))]
-        if clauses and (profile != _DIRECT or any("lost" in clause for clause in clauses)):
+        clauses = [clause for each in maps if (clause := _clause(each, profile))]
+        if clauses and (profile != _DIRECT or any(_troubled(each, profile) for each in maps)):
             found.append(Advice(profile, f"{profile} ({title})" if title else profile, tuple(clauses)))
     return found
 
 
-def _findings(each: SurvivalMap, profile: str) -> list[str]:
-    """What is to be said of each transport, those with the same fate together."""
+def _clause(each: SurvivalMap, profile: str) -> str:
+    """What is to be said of each transport in one situation, those with the same fate together."""
     fates: dict[str, list[str]] = {}
-    for transport in dict.fromkeys(way.transport for way in each.ways):
-        if fate := _fate(each, transport, profile):
-            fates.setdefault(fate, []).append(TRANSPORTS[transport].title if transport in TRANSPORTS else transport)
-    return [f"{listed(names)} {fate}" for fate, names in fates.items()]
+    for transport, spots in _by_transport(each, profile).items():
+        title = TRANSPORTS[transport].title if transport in TRANSPORTS else transport
+        fates.setdefault(_fate(each, spots), []).append(title)
+    said = listed([f"{listed(names)} {fate}" for fate, names in fates.items()])
+    return f"{each.situation.when}, {said}" if each.situation.when and said else said
 
 
-def _fate(each: SurvivalMap, transport: str, profile: str) -> str:
-    """What became of one transport's messages, and what would help; empty if it was not measured."""
-    spots = {w: s for w in each.ways if w.transport == transport and (s := each.spot(w, profile))}
-    if not spots:
-        return ""
-    simplest = min(spots, key=lambda way: (len(way.words) + (way.recovery != "none"), each.ways.index(way)))
-    plain, known = spots[simplest], "" if simplest == Way(transport) else f"with {' '.join(_settings(simplest))} "
+def _by_transport(each: SurvivalMap, profile: str) -> dict[str, dict[Way, Spot]]:
+    """The squares behind one profile that were measured, by transport, the simplest way of each first."""
+    found: dict[str, dict[Way, Spot]] = {}
+    for way in each.ways:
+        if spot := each.spot(way, profile):
+            found.setdefault(way.transport, {})[way] = spot
+    return {
+        name: dict(sorted(spots.items(), key=lambda item: len(_settings(item[0])))) for name, spots in found.items()
+    }
+
+
+def _troubled(each: SurvivalMap, profile: str) -> bool:
+    """Whether a transport, as simple as it was measured, did not bring every message."""
+    return any(not next(iter(spots.values())).survives for spots in _by_transport(each, profile).values())
+
+
+def _fate(each: SurvivalMap, spots: dict[Way, Spot]) -> str:
+    """What became of one transport's messages, and what would help."""
+    simplest, plain = next(iter(spots.items()))
+    known = "" if simplest == Way(simplest.transport) else f"with {' '.join(_settings(simplest))} "
     if plain.survives:
-        held = " (but held back)" if alarm_of(plain.group) else ""
+        held = " (but held back)" if alarm_of(plain.cell) else ""
         return f"{known}got all {plain.messages} messages through{held}"
     if all(spot.never_opened for spot in spots.values()):
-        return f"{known}got nothing through ({_commonest(plain.group.messages['detail'])})"
-    helps: list[str] = []
-    fails: list[str] = []
-    for way, spot in spots.items():
-        if _is_simple(way) and way != simplest:
-            (helps if spot.survives else fails).append(_remedy(way, each.situation.scale))
-    saved = [f"saved by {listed(helps, 'or')}"] if helps else []
-    saved += [f"not by {listed(fails, 'or')}"] if fails else []
-    lost = f"{known}lost {plain.messages - plain.complete} of {plain.messages} messages"
-    return f"{lost} ({', '.join(saved)})" if saved else lost
+        return f"{known}got nothing through ({_commonest(plain.cell.messages['detail'])})"
+    remedies = {way: spot for way, spot in spots.items() if _is_simple(way) and way != simplest}
+    said = _remedies(remedies, each.situation.scale)
+    return f"{known}{plain.harm} ({said})" if said else f"{known}{plain.harm}"
+
+
+def _remedies(spots: Mapping[Way, Spot], scale: float) -> str:
+    """Which remedies saved all, which did not, and which brought every token but not as it should."""
+    named = {_remedy(way, scale): spot for way, spot in spots.items()}
+    helps = [remedy for remedy, spot in named.items() if spot.survives]
+    fails = [remedy for remedy, spot in named.items() if set(spot.harms) == {_LOST}]
+    said = [f"saved by {listed(helps, 'or')}"] if helps else []
+    said += [f"not by {listed(fails, 'or')}"] if fails else []
+    said += [f"{remedy} {spot.harm}" for remedy, spot in named.items() if remedy not in (*helps, *fails)]
+    return ", ".join(said)
 
 
 def _is_simple(way: Way) -> bool:
@@ -260,7 +250,7 @@ def _remedy(way: Way, scale: float) -> str:
         return {"resume": "resuming", "restart": "starting again"}.get(way.recovery, way.recovery)
     name, _, value = way.words[0].partition("=")
     if name == "heartbeat" and value.replace(".", "", 1).isdecimal():
-        return f"a heartbeat every {_seconds(float(value), scale)}"
+        return f"a heartbeat every {scaled_s(float(value), scale)}"
     return way.words[0]
 
 
@@ -284,29 +274,29 @@ def how_noticed(messages: pd.DataFrame) -> str:
 class Twins:
     """The same cell behind an emulated intermediary and behind the real one."""
 
-    emulated: Group
-    real: Group
+    emulated: MeasuredCell
+    real: MeasuredCell
 
     @property
     def difference_ms(self) -> float:
         """How much later the emulated one cut, at the median."""
-        emulated, real = (estimate(group, "detection_ms_p50").value for group in (self.emulated, self.real))
+        emulated, real = (estimate(cell, "detection_ms_p50").value for cell in (self.emulated, self.real))
         return emulated - real
 
 
 def twins(measured: Measurements) -> list[Twins]:
     """The cells that a run has behind an emulated and a real intermediary of the same name."""
-    by_key = {g.key: g for g in measured.groups if len(g.messages)}
+    by_key = {g.key: g for g in measured.cells if len(g.messages)}
     return [
-        Twins(by_key[emulated], group)
-        for key, group in by_key.items()
+        Twins(by_key[emulated], cell)
+        for key, cell in by_key.items()
         if key.profile.startswith("real:") and (emulated := key._replace(profile=key.profile[5:])) in by_key
     ]
 
 
 def extra_requests(each: SurvivalMap, spot: Spot) -> float:
     """Requests per message beyond what the same transport takes with nothing in between; NaN if that is not known."""
-    plain = each.spot(Way(spot.group.key.transport), _DIRECT)
+    plain = each.spot(Way(spot.cell.key.transport), _DIRECT)
     if plain is None or spot.never_opened:
         return math.nan
     return spot.per_message("requests") - plain.per_message("requests")

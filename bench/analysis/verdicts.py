@@ -1,11 +1,7 @@
 """What may be said: a sentence per question, and the pairs behind it.
 
-A difference between two cells is claimed only if all of this holds:
-- both have at least MIN_BLOCKS valid blocks in common, and the run has an A/A control (two equal cells),
-- the 95 % interval of their ratio excludes 1, and its p-value stays below 5 % after Holm's adjustment for every pair
-  and number tested in the run,
-- it is larger than any difference that the A/A control's interval allows, and larger than 1 %.
-Everything else is "not resolved". Void and failed cells take no part.
+All pairs and numbers of a run are one family of tests for bench.analysis.claims; what that does not let be claimed is
+"not resolved". Void and failed cells take no part.
 """
 
 from __future__ import annotations
@@ -17,15 +13,14 @@ from itertools import combinations
 from typing import Literal
 
 from bench.analysis import intervals
+from bench.analysis.claims import MIN_BLOCKS, Finding, control_pairs, judged, noise_of
 from bench.analysis.estimators import Floats
-from bench.analysis.groups import Group, Key, Measurements
+from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.wording import count, counted, listed, percent, times, with_unit
 
-MIN_BLOCKS = 5
-SMALLEST_EFFECT = math.log(1.01)  # as Criterion's default noise threshold; a choice
-MAX_ARENAS = 6  # races told in words; the table has all
+MAX_GROUPS = 6  # races told in words; the table has all
 
 Status = Literal["resolved", "not resolved", "no claim"]
 
@@ -77,10 +72,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a question for cells that raced under equal conditions (`arena`, empty for the plain one)."""
+    """The answer to a question for cells that raced under equal conditions (`group`, empty for the plain one)."""
 
     question: str
-    arena: str
+    group: str
     column: str
     sentence: str
     status: Status
@@ -88,37 +83,34 @@ class Verdict:
 
 
 class _Race:
-    """The cells of one arena: contestants, and A/A controls that say how much equal cells differ."""
+    """The cells of one group: contestants, and A/A controls that say how much equal cells differ."""
 
-    def __init__(self, groups: Sequence[Group]) -> None:
-        measured = [g for g in groups if g.blocks]
-        self.contestants = [g for g in measured if not g.key.is_control]
-        self._by_key = {g.key: g for g in measured}
-        self._controls = [g for g in measured if g.key.is_control and g.key.original in self._by_key]
+    def __init__(self, cells: Sequence[MeasuredCell]) -> None:
+        self.contestants = [g for g in cells if g.blocks and not g.key.is_control]
+        self._controls = control_pairs(cells)
         self._draws: dict[tuple[str, Key, tuple[int, ...]], Floats] = {}
 
     @property
     def has_control(self) -> bool:
         return bool(self._controls)
 
-    def contrast(self, column: str, a: Group, b: Group) -> Contrast:
+    def contrast(self, column: str, a: MeasuredCell, b: MeasuredCell) -> Contrast:
         """a against b on their common blocks; each cell's resamples are computed once."""
         common = tuple(sorted(set(estimator(a, column).blocks) & set(estimator(b, column).blocks)))
-        draws = [self._drawn(column, group, common) for group in (a, b)] if len(common) > 1 else None
+        draws = [self._drawn(column, cell, common) for cell in (a, b)] if len(common) > 1 else None
         return intervals.paired(estimator(a, column).on(common), estimator(b, column).on(common), draws)
 
-    def _drawn(self, column: str, group: Group, blocks: tuple[int, ...]) -> Floats:
-        key = (column, group.key, blocks)
+    def _drawn(self, column: str, cell: MeasuredCell, blocks: tuple[int, ...]) -> Floats:
+        key = (column, cell.key, blocks)
         if key not in self._draws:
-            self._draws[key] = intervals.draws(estimator(group, column).on(blocks))
+            self._draws[key] = intervals.draws(estimator(cell, column).on(blocks))
         return self._draws[key]
 
     def noise(self, column: str) -> float:
         """The largest |ln ratio| of two equal cells that the controls allow; infinite without controls."""
-        widths = [self.contrast(column, c, self._by_key[c.key.original]).half_width for c in self._controls]
-        return max(widths, default=math.inf)
+        return noise_of(self.contrast(column, copy, original) for copy, original in self._controls)
 
-    def ranked(self, column: str) -> list[Group]:
+    def ranked(self, column: str) -> list[MeasuredCell]:
         """The contestants that have this number, best first."""
         having = [g for g in self.contestants if not math.isnan(estimate(g, column).value)]
         return sorted(having, key=lambda g: estimate(g, column).value)
@@ -149,67 +141,64 @@ class _Race:
 class _Test:
     """One number of one topic in one race, with all its pairs."""
 
-    arena: str
+    group: str
     race: _Race
     topic: Topic
     column: str
     pairs: tuple[Pair, ...]
 
-    def judged(self, adjusted: Iterator[float]) -> _Test:
-        """The same with each pair claimed or not."""
+    def family(self) -> list[tuple[Contrast, float]]:
+        """Its comparisons, each with the noise of this race."""
         noise = self.race.noise(self.column)
-        return replace(self, pairs=tuple(_judged(pair, next(adjusted), noise) for pair in self.pairs))
+        return [(pair.contrast, noise) for pair in self.pairs]
+
+    def judged(self, findings: Iterator[Finding]) -> _Test:
+        """The same with each pair claimed or not."""
+        return replace(self, pairs=tuple(_with(pair, next(findings)) for pair in self.pairs))
 
     def verdict(self, sentence: str, status: Status) -> Verdict:
         """The answer in words."""
-        return Verdict(self.topic.question, self.arena, self.column, sentence, status, self.pairs)
+        return Verdict(self.topic.question, self.group, self.column, sentence, status, self.pairs)
 
-    def measured(self, group: Group) -> str:
+    def measured(self, cell: MeasuredCell) -> str:
         """A contestant and its value."""
-        return f"{group.key.title} {with_unit(estimate(group, self.column).value, METRICS[self.column].unit)}"
+        return f"{cell.key.title} {with_unit(estimate(cell, self.column).value, METRICS[self.column].unit)}"
 
 
 def verdicts(measured: Measurements) -> list[Verdict]:
-    """The answers to all questions, arena by arena; one family of tests for Holm's adjustment."""
+    """The answers to all questions, group by group; one family of tests for Holm's adjustment."""
     tests = [
-        _Test(arena, race, topic, column, tuple(race.pairs(column)))
-        for arena, race in _races(measured)
+        _Test(group, race, topic, column, tuple(race.pairs(column)))
+        for group, race in _races(measured)
         for topic in TOPICS
         for column in race.columns(topic)
     ]
-    adjusted = iter(intervals.holm([pair.contrast.p for test in tests for pair in test.pairs]))
-    return [*(_answer(test.judged(adjusted)) for test in tests), _completeness(measured)]
+    findings = iter(judged([member for test in tests for member in test.family()]))
+    return [*(_answer(test.judged(findings)) for test in tests), _completeness(measured)]
 
 
 def _races(measured: Measurements) -> list[tuple[str, _Race]]:
-    """The arenas with a race in them, the plain one first, then by size; titles say what is set, if anything is."""
-    arenas: dict[tuple[str, ...], list[Group]] = {}
-    for group in measured.groups:
-        arenas.setdefault(group.key.arena, []).append(group)
-    races = {arena: _Race(groups) for arena, groups in arenas.items()}
+    """The groups with a race in them, the plain one first, then by size; titles say what is set, if anything is."""
+    groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
+    for cell in measured.cells:
+        groups.setdefault(cell.key.group, []).append(cell)
+    races = {group: _Race(cells) for group, cells in groups.items()}
     order = sorted(
         (a for a, race in races.items() if len(race.contestants) > 1),
         key=lambda a: (a != ("direct", "none"), -len(races[a].contestants)),
     )
-    return [(_arena_title(arena), races[arena]) for arena in order[:MAX_ARENAS]]
+    return [(_group_title(group), races[group]) for group in order[:MAX_GROUPS]]
 
 
-def _arena_title(arena: tuple[str, ...]) -> str:
-    profile, recovery, *words = arena
+def _group_title(group: tuple[str, ...]) -> str:
+    profile, recovery, *words = group
     return " · ".join(
         filter(None, (profile if profile != "direct" else "", recovery if recovery != "none" else "", *words))
     )
 
 
-def _judged(pair: Pair, adjusted_p: float, noise: float) -> Pair:
-    contrast = pair.contrast
-    claimed = (
-        contrast.blocks >= MIN_BLOCKS
-        and contrast.excludes_one
-        and adjusted_p <= 1 - intervals.LEVEL
-        and contrast.exceeds(max(noise, SMALLEST_EFFECT))
-    )
-    return replace(pair, adjusted_p=adjusted_p, claimed=claimed)
+def _with(pair: Pair, finding: Finding) -> Pair:
+    return replace(pair, adjusted_p=finding.adjusted_p, claimed=finding.claimed)
 
 
 def _answer(test: _Test) -> Verdict:
@@ -248,8 +237,8 @@ def _why_no_claim(race: _Race, pairs: Sequence[Pair]) -> str:
 
 def _completeness(measured: Measurements) -> Verdict:
     """Counts, not estimates: what was sent and did not arrive whole."""
-    total = sum(len(g.messages) for g in measured.groups)
-    broken = [g for g in measured.groups if len(g.messages) and not g.messages["completed"].all()]
+    total = sum(len(g.messages) for g in measured.cells)
+    broken = [g for g in measured.cells if len(g.messages) and not g.messages["completed"].all()]
     if not total:
         sentence = "No valid cell, nothing is known of times."
     elif broken:
@@ -272,9 +261,9 @@ def _completeness_of_excluded(measured: Measurements) -> str:
     return said + (f" Left out: {counted(unfinished, 'failed cell')}." if unfinished else "")
 
 
-def _breakage(group: Group) -> str:
-    failed = group.messages[~group.messages["completed"]]
+def _breakage(cell: MeasuredCell) -> str:
+    failed = cell.messages[~cell.messages["completed"]]
     kinds = listed([f"{count} {kind}" for kind, count in failed["outcome"].value_counts().items()])
-    lost, repeated = (int(group.messages[c].sum()) for c in ("tokens_lost", "tokens_duplicated"))
+    lost, repeated = (int(cell.messages[c].sum()) for c in ("tokens_lost", "tokens_duplicated"))
     tokens = f"{lost} tokens lost, {repeated} repeated"
-    return f"{group.key.title}: {len(failed)} of {len(group.messages)} messages failed ({kinds}), {tokens}"
+    return f"{cell.key.title}: {len(failed)} of {len(cell.messages)} messages failed ({kinds}), {tokens}"

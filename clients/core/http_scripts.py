@@ -95,7 +95,7 @@ def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
     body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
     error = decode_error(body)
     detail = f"{error.code}: {error.message}" if error is not None else body[:80].decode("utf-8", "replace")
-    return RequestRefused(detail, f"status {status}", status, wish_s)
+    return RequestRefused(detail, f"status {status}", status, wish_s, by_server=error is not None)
 
 
 def stream(session: Session, exchange: Exchange, request: Request, decoder: Decoder, content_type: str) -> Script[int]:

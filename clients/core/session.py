@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from clients.core.endpoint import Endpoint
 from clients.core.settings import ClientSettings
 from clients.core.tls import TlsLayer
-from clients.errors import ClientFailure, MessageTimeout, NoConnection, SilenceTimeout, broken
+from clients.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
 
 NEVER_NS = 1 << 62
 FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close
@@ -136,11 +136,11 @@ class Session:
     def ended(self, error: BaseException | None, now_ns: int) -> None:
         """The connection is over: closed in an orderly way (None), or not."""
         self.now_ns, self._has_socket, self._is_connected = now_ns, False, False
-        failure = None if error is None else broken(error)
         if self.connection is not None:
-            self.connection.end(failure)
-        else:
-            self._setup_failure = failure or NoConnection("closed before anything was asked")
+            self.connection.end(None if error is None else broken(error))
+        else:  # there was nothing to lose yet
+            kind = NoSecureConnection if self.endpoint.secure else NoConnection
+            self._setup_failure = kind(f"cut before anything was asked: {error or 'FIN'}")
         self._resume()
 
     def woken(self, now_ns: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from clients.record import Outcome, StreamRecord
 
+MESSAGE = "message"  # the row that is a whole message
 _P99_NEEDS = 100  # tokens of one message; with fewer the highest delay would pass for a percentile
 
 
@@ -25,6 +26,24 @@ class Fire(Protocol):
         context: dict[str, Any],
     ) -> None:
         """Times in ms, lengths in bytes."""
+
+
+def rows_of(environment: Any) -> Fire:
+    """A `Fire` for Locust's table: a message is a request of Locust's, its delays are rows beside it and no more.
+
+    Else the row "Aggregated", and with it the charts and the failures, would add milliseconds of tokens to messages.
+    """
+
+    def tell(**event: Any) -> None:
+        if event["name"] == MESSAGE:
+            environment.events.request.fire(**event)
+            return
+        row = environment.stats.get(event["name"], event["request_type"])
+        row.log(event["response_time"], event["response_length"])
+        if event["exception"] is not None:
+            row.log_error(event["exception"])
+
+    return tell
 
 
 class MessageFailed(Exception):
@@ -53,7 +72,7 @@ def fire_events(fire: Fire, transport: str, record: StreamRecord, ended_ns: int)
         )
 
     begun_ns, over_ns = record.intended_start_ns, record.end_ns or ended_ns
-    tell("message", (over_ns - begun_ns) / 1e6, failure, record.bytes_in or 0)
+    tell(MESSAGE, (over_ns - begun_ns) / 1e6, failure, record.bytes_in or 0)
     if record.first_token_ns:
         tell("TTFT", (record.first_token_ns - begun_ns) / 1e6)
     else:

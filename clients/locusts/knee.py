@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,19 @@ class Climb:
     _held: int = 0  # users of the step before
     _since_s: float = 0.0
     _bad: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What is known so far, for people."""
+        if self.knee is None:
+            return f"the knee was not found: the search was ended at {self.users} users"
+        return f"the knee is at {self.knee} users ({self.why})"
+
+    @property
+    def told(self) -> dict[str, object]:
+        """The same for run.json; JSON has no infinity, so infinitely late is the text "inf"."""
+        steps = [{name: _plain(value) for name, value in step.items()} for step in self.seen]
+        return {"users": self.knee, "why": self.why, "limit_ms": self.limit_ms, "p99_delay_ms": steps}
 
     def next(self, now_s: float, points: Mapping[str, Point]) -> int | None:
         """Users from now on, or None when the search is over."""
@@ -64,3 +78,7 @@ class Climb:
             if dropped:
                 return f"{transport}: {dropped:.1f} % of the messages dropped or failed at {self.users} users"
         return ""
+
+
+def _plain(value: object) -> object:
+    return "inf" if isinstance(value, float) and math.isinf(value) else value

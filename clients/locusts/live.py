@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.minima import MESSAGES_NEEDED
 from clients.record import Outcome, StreamRecord
 
 WINDOW_S = 10.0  # a point is about the messages that ended in so many seconds before it
@@ -22,7 +23,6 @@ FIGURES = {  # what a point has: its title
     "tokens_per_s": "tokens per second",
     "requests_per_s": "requests per second",
 }
-_P99_NEEDS = 367  # values, as everywhere in the project
 
 Point = dict[str, float | None]
 
@@ -80,7 +80,7 @@ def _point(ended: list[_Ended]) -> Point:
     return {
         "ttft_ms_p50": _quantile(np.array([e.ttft_ms for e in ended]), 0.5),
         "delay_ms_p50": _quantile(delays, 0.5),
-        "delay_ms_p99": _quantile(delays, 0.99) if len(delays) >= _P99_NEEDS else None,
+        "delay_ms_p99": _quantile(delays, 0.99) if len(delays) >= MESSAGES_NEEDED[0.99] else None,
         "drop_percent": 100 * sum(e.dropped for e in ended) / len(ended),
     }
 

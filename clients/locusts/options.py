@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
+
+import msgspec
 
 from clients.core.endpoint import Endpoint
 from clients.core.settings import ClientSettings
 from clients.recovery import Mode, Policy
 from clients.results import variant_words
-from servers.stream import PROFILES, StreamError, StreamSpec
+from servers.stream import PROFILES, StreamError, StreamSpec, build
 
 TRANSPORTS = ("polling", "websocket", "chunked", "sse")
+NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token"})
+"""What the command line and the environment say and the start form may not, whoever fills it in."""
+_KNEE: dict[str, tuple[type[int | float], float, float]] = {
+    "knee_delay_ms": (float, 0.001, 3.6e6),
+    "knee_step": (int, 1, 1e5),
+    "knee_most": (int, 1, 1e6),
+    "knee_hold": (float, 0, 86_400),
+}
+_SAMPLE_SEEDS = range(3)  # answers looked at for whether any can last for over an hour
 
 
 class OptionError(ValueError):
@@ -106,7 +117,7 @@ def add_arguments(parser: Any) -> None:
     for transport in TRANSPORTS:
         option(f"{transport}-url", "", f"The {transport} server, as http://127.0.0.1:8001")
     option("stream-profile", "hosted", "The simulated model", choices=list(PROFILES))
-    option("stream-parameters", "", "What differs from the profile, as words: tokens=40 gap_ms=5")
+    option("stream-parameters", "", "What differs from the profile, as key=value: tokens=40 gap_ms=5")
     option("poll-interval", 1.0, "Polling: seconds from one poll to the next")
     option("poll-wait", 0.0, "Polling: seconds for which the server may hold a poll (long polling); 0: not at all")
     option("think-time", 1.0, "Seconds between an answer and the next question")
@@ -126,6 +137,43 @@ def add_arguments(parser: Any) -> None:
         include_in_web_ui=False,
     )
     option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
+
+
+def _endpoint(url: str) -> Endpoint | None:
+    try:
+        return Endpoint.parse(url.strip())
+    except ValueError:
+        return None
+
+
+def endpoints_in(given: Mapping[str, Any], host: str | None) -> frozenset[tuple[str, int, bool]]:
+    """Whom a command line or an environment names as servers: who may be sent their token, and whether in the open."""
+    urls = (str(url or "") for url in (*(given[f"{name}_url"] for name in TRANSPORTS), host))
+    return frozenset((e.host, e.port, e.secure) for url in urls if (e := _endpoint(url)) is not None)
+
+
+def check_token(options: Options, trusted: Collection[tuple[str, int, bool]]) -> None:
+    """The servers' token goes to `trusted` alone. Raises OptionError where it would go elsewhere."""
+    for name, url in options.urls.items():
+        to = Endpoint.parse(url)
+        if options.auth_token and (to.host, to.port, to.secure) not in trusted:
+            raise OptionError(
+                f"--{name}-url: {url!r} was not named when Locust was started, so it is not sent the servers' token; "
+                f"takes a server of the command line or of TOKENDERBY_{name.upper()}_URL"
+            )
+
+
+def check_knee(given: Mapping[str, Any]) -> None:
+    """The options of the search for the knee, if it is loaded (clients/locust_knee.py). Raises OptionError."""
+    for name, (kind, least, most) in _KNEE.items():
+        try:
+            fits = name not in given or least <= kind(given[name]) <= most
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            what = "an integer" if kind is int else "a number"
+            option = name.replace("_", "-")
+            raise OptionError(f"--{option}: takes {what} from {least:g} to {most:g}, not {given[name]!r}")
 
 
 def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> dict[str, str]:
@@ -155,11 +203,20 @@ def _stream(given: Mapping[str, Any]) -> dict[str, object]:
             table[key] = json.loads(value)
         except ValueError:
             table[key] = value
+    if "recording" in table:
+        raise OptionError("--stream-parameters: recording: only a plan can have one (`tokenderby run`)")
     try:
-        StreamSpec.parse(table)
+        _build_longest(StreamSpec.parse(table))
     except StreamError as error:
         raise OptionError(f"--stream-parameters: {error}") from None
     return table
+
+
+def _build_longest(spec: StreamSpec) -> None:
+    """Make the longest answers that users can ask for. Raises StreamError where one takes over an hour."""
+    longest = spec.tokens if spec.tokens is not None or spec.text == "hazards" else spec.tokens_max
+    for seed in _SAMPLE_SEEDS:
+        build(msgspec.structs.replace(spec, tokens=longest), seed)
 
 
 def _seconds(given: Mapping[str, Any], name: str, least: float = 0.0) -> float:

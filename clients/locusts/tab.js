@@ -7,7 +7,7 @@
 
   const panel = document.createElement("section");
   panel.id = "tokenderby";
-  panel.style.cssText = "display:none;padding:8px 24px 32px;font:14px/1.4 Roboto,Helvetica,Arial,sans-serif";
+  panel.style.cssText = "display:none;box-sizing:border-box;max-width:100%;padding:8px min(24px,4vw) 32px;font:14px/1.4 Roboto,Helvetica,Arial,sans-serif";
   document.body.appendChild(panel);
 
   const isOpen = () => new URLSearchParams(location.search).get("tab") === "tokenderby";
@@ -88,7 +88,9 @@
   }
 
   function table(data) {
-    const made = element("table", panel, undefined, "border-collapse:collapse;margin:4px 0 16px;font-variant-numeric:tabular-nums");
+    const wide = element("div", panel, undefined, "overflow-x:auto"); // the table scrolls, not the page
+    wide.className = "wide";
+    const made = element("table", wide, undefined, "border-collapse:collapse;margin:4px 0 16px;font-variant-numeric:tabular-nums");
     const head = element("tr", element("thead", made));
     const cell = "padding:4px 16px 4px 0;text-align:right;border-bottom:1px solid rgba(128,128,128,.35)";
     for (const title of ["transport", ...data.figures.map(({ title }) => title)]) element("th", head, title, `${cell};font-weight:500`);
@@ -103,15 +105,18 @@
   }
 
   function show(data) {
+    const scrolled = panel.querySelector(".wide")?.scrollLeft ?? 0;
     panel.replaceChildren();
     if (!Object.values(data.lines).some((line) => line.t.length)) {
       element("p", panel, "Nothing yet: the figures come with the first second of a test.");
       return;
     }
     element("p", panel, "The last 10 seconds, by the messages that ended in them. A failed message counts as infinitely " +
-      "late (“never”); a p99 needs 367 tokens. The run folder has every token.", "margin:8px 0");
+      "late (“never”); " + `a p99 needs ${data.p99_needs} tokens. The run folder has every token.`, "margin:8px 0");
+    if (data.finding) element("p", panel, `Found: ${data.finding}.`, "margin:8px 0;font-weight:500");
     table(data);
-    const grid = element("div", panel, undefined, "display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px 24px");
+    panel.querySelector(".wide").scrollLeft = scrolled;
+    const grid = element("div", panel, undefined, "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));gap:16px 24px");
     for (const figure of data.figures) chart(grid, figure, data);
   }
 

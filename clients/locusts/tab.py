@@ -13,18 +13,19 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
+from clients.locusts.coordinator import Coordinator
 from clients.locusts.live import FIGURES, Live, Point
-from clients.locusts.options import OptionError
-from clients.locusts.station import Station
+from clients.locusts.options import NOT_IN_FORM, OptionError
+from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
 KEY = "tokenderby"
 _SCRIPT = Path(__file__).with_name("tab.js")
 
 
-def add_to(web_ui: Any, station: Station) -> None:
+def add_to(web_ui: Any, coordinator: Coordinator) -> None:
     """Add the tab, its data, a link to the report, and the check of the form."""
-    pages = Blueprint(KEY, __name__, url_prefix=f"{_base_path(station)}/{KEY}")
+    pages = Blueprint(KEY, __name__, url_prefix=f"{_base_path(coordinator)}/{KEY}")
     protected = web_ui.auth_required_if_enabled
 
     @pages.route("/tab.js")
@@ -34,17 +35,18 @@ def add_to(web_ui: Any, station: Station) -> None:
     @pages.route("/live")
     @protected  # type: ignore[untyped-decorator]
     def live() -> Response:
-        return jsonify(live_json(station.live))
+        return jsonify(live_json(coordinator.live) | {"finding": coordinator.farewell.partition(": ")[2]})
 
     @pages.route("/report")
     @protected  # type: ignore[untyped-decorator]
     def report() -> Response | tuple[str, int]:
-        if not station.report_path:
+        if not coordinator.report_path:
             return "There is no report yet: it is written when a test has ended.", 404
-        return send_file(station.report_path, max_age=0)
+        return send_file(coordinator.report_path, max_age=0)
 
     web_ui.app.register_blueprint(pages)
-    web_ui.app.before_request(lambda: _check_form(web_ui, station))
+    web_ui.app.before_request(_refuse_foreign_pages)
+    web_ui.app.before_request(lambda: _check_form(web_ui, coordinator))
     web_ui.app.after_request(_with_script)
     web_ui.template_args |= {
         "extended_tabs": [{"title": "Tokenderby", "key": KEY}],
@@ -52,8 +54,8 @@ def add_to(web_ui: Any, station: Station) -> None:
     }
 
 
-def _base_path(station: Station) -> str:
-    return station.environment.parsed_options.web_base_path or ""
+def _base_path(coordinator: Coordinator) -> str:
+    return coordinator.environment.parsed_options.web_base_path or ""
 
 
 def live_json(live: Live) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def live_json(live: Live) -> dict[str, Any]:
     }
     look = {t.name: {"title": t.title, "colour": t.colour} for t in TRANSPORTS.values()}
     figures = [{"figure": figure, "title": title} for figure, title in FIGURES.items()]  # a list keeps its order
-    return {"figures": figures, "transports": look, "lines": lines}
+    return {"figures": figures, "transports": look, "lines": lines, "p99_needs": MESSAGES_NEEDED[0.99]}
 
 
 def _columns(points: list[Point]) -> dict[str, list[float | str | None]]:
@@ -85,23 +87,51 @@ def _with_script(response: Response) -> Response:
     return response
 
 
-def _check_form(web_ui: Any, station: Station) -> Response | None:
+def _refuse_foreign_pages() -> tuple[str, int] | None:
+    """Nothing is started, stopped or changed by a page from elsewhere; its reader does not even see it happen."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if request.method in ("GET", "HEAD", "OPTIONS") or not is_foreign(site, origin, request.host):
+        return None
+    return "Only a page of this web UI may do that.", 403
+
+
+def is_foreign(site: str | None, origin: str | None, host: str) -> bool:
+    """Whether a request to `host` (with its port) comes from another site's page; scripts send neither header.
+
+    `site` (Sec-Fetch-Site) is the browser's own word, and holds behind a proxy that changes the host; where it is
+    missing (old browsers, plain HTTP to another machine) the `origin` is compared.
+    """
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2].lower() != host.lower()
+
+
+def _check_form(web_ui: Any, coordinator: Coordinator) -> Response | None:
     """Before a test starts: what is wrong with the form, in words; None if nothing is."""
     if request.endpoint != "locust.swarm":
         return None
-    environment = station.environment
+    environment = coordinator.environment
     given = vars(environment.parsed_options)
+    if hidden := sorted(NOT_IN_FORM & set(request.form)):
+        return _told(
+            f"--{hidden[0].replace('_', '-')}: not a field of the form; give it when Locust is started", coordinator
+        )
     wanted = vars(Namespace(**given)) | {key: value for key, value in request.form.items() if key in given}
     names = request.form.getlist("user_classes")
-    with_server = [c for c in station.every_class if wanted[f"{c.transport}_url"]]
+    with_server = [c for c in coordinator.every_class if wanted[f"{c.transport}_url"]]
     if web_ui.userclass_picker_is_active and names:
-        classes = [c for c in station.every_class if c.__name__ in names]
+        classes = [c for c in coordinator.every_class if c.__name__ in names]
     else:
-        classes = with_server or station.every_class
+        classes = with_server or coordinator.every_class
     try:
-        station.options(wanted, classes, request.form.get("host") or environment.host)
+        coordinator.options(wanted, classes, request.form.get("host") or environment.host)
     except OptionError as error:
-        return jsonify({"success": False, "message": str(error), "host": environment.host})
+        return _told(str(error), coordinator)
     if not web_ui.userclass_picker_is_active:
         environment.user_classes = classes
     return None
+
+
+def _told(message: str, coordinator: Coordinator) -> Response:
+    """What Locust's form shows instead of starting."""
+    return jsonify({"success": False, "message": message, "host": coordinator.environment.host})

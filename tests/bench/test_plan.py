@@ -10,6 +10,7 @@ import pytest
 
 from bench.checks import PlanError
 from bench.plan import Cell, changed, parse, plan_names, read_plan, with_control
+from clients.minima import MESSAGES_NEEDED
 
 SSE = {"transport": "sse"}
 
@@ -39,7 +40,7 @@ def test_shipped_plans_are_large_enough_for_p99() -> None:
     for name in ("quick", "full"):
         plan = read_plan(name)
         assert plan.blocks >= 5
-        assert plan.blocks * plan.load.streams >= 367
+        assert plan.blocks * plan.load.streams >= MESSAGES_NEEDED[0.99]
 
 
 def test_defaults() -> None:

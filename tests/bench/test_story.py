@@ -11,7 +11,7 @@ from rich.console import Console
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
-from bench.analysis.story import Seen, claims, claims_of, print_claims, seen
+from bench.analysis.story import Seen, claims, claims_in, print_claims, seen
 
 SMOOTH = Seen(
     messages=80,
@@ -76,7 +76,7 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     run.cell("sse", 1, [whole] * 72, variant={"method": "get"})
     run.cell("sse", 1, [whole], profile="nginx")
     folder = run.write()
-    found = seen(measure(folder).group("polling"))
+    found = seen(measure(folder).cell("polling"))
     assert (found.messages, found.complete, found.requests) == (2, 1, 3.0)
     assert found.answer_s == pytest.approx((0.3 + 0.1) / 2)
     assert found.tokens_per_read == pytest.approx(4 / 3)
@@ -84,7 +84,7 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     assert found.stalls_per_1k == pytest.approx(400)
     assert found.ttft_s == pytest.approx(0.101)  # of 0.101 s and never
     assert math.isnan(found.delay_ms_p95)
-    assert [claim.verdict for claim in claims_of(folder)] == ["not resolved"] * 5
+    assert [claim.verdict for claim in claims_in(measure(folder))] == ["not resolved"] * 5
 
 
 def test_table_prints() -> None:

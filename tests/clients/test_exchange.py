@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 from support.feeding import schedule_of
 
-from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NoConnection, RequestRefused
-from clients.exchange import Exchange, Question
+from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NoConnection, RequestRefused, refused
+from clients.exchange import Exchange, Question, leaves_at_work
 from clients.recovery import Mode, Policy
 from servers.messages import TokenMessage
 
@@ -65,11 +65,51 @@ def test_a_server_that_is_gone_in_mid_answer_is_one_drop() -> None:
     assert of.record.noticed_by == ["rst", "refused"]
 
 
-@pytest.mark.parametrize(("status", "wasted"), [(503, 0), (504, 10)])
-def test_a_gateway_s_timeout_leaves_a_model_at_work_and_a_refusal_does_not(status: int, wasted: int) -> None:
-    of, failure = exchange(), RequestRefused("", f"status {status}", status)
-    attempt(of, failure)
+OWN = "code: an error as docs/wire-format.md has it"
+SOON, LATE = 5, 750  # ms after the question
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "after_ms", "wasted"),
+    [
+        (504, "", SOON, 10),  # a gateway's timeout says what it is, however short it was set
+        (524, "error code: 524", LATE, 10),
+        (408, "stream timeout", LATE, 10),  # Envoy
+        (503, "<!DOCTYPE html>", LATE, 10),  # Heroku, Front Door
+        (502, "Bad Gateway", LATE, 10),  # Traefik
+        (500, "", LATE, 10),
+        (503, "no healthy upstream", SOON, 0),  # at once: there was nobody to ask
+        (502, "<html>", SOON, 0),
+        (503, OWN, LATE, 0),  # the server's own word, however long the way
+        (408, OWN, LATE, 0),
+        (429, "slow down", LATE, 0),
+        (403, "<html>", LATE, 0),
+        (401, OWN, SOON, 0),
+    ],
+)
+def test_a_limit_that_struck_leaves_a_model_at_work_and_a_refusal_does_not(
+    status: int, detail: str, after_ms: int, wasted: int
+) -> None:
+    of, failure = exchange(), RequestRefused(detail, f"status {status}", status, by_server=detail == OWN)
+    of.begin_attempt(1000)
+    of.note_request()
+    with suppress(ClientFailure):
+        of.end_attempt(failure, 1000 + after_ms * 1_000_000)
     assert of.settle(failure).tokens_wasted == wasted
+
+
+def test_an_error_message_over_a_websocket_is_the_server_s_own() -> None:
+    assert not leaves_at_work(refused("busy", "too many streams"), LATE * 1_000_000)
+
+
+def test_a_limit_that_struck_each_attempt_wasted_an_answer_each_time() -> None:
+    of, failure = exchange("restart"), RequestRefused("upstream request timeout", "status 503", 503)
+    for at_ns in (1000, 2_000_000_000):
+        of.begin_attempt(at_ns)
+        of.note_request()
+        of.end_attempt(failure, at_ns + LATE * 1_000_000)
+        of.try_again()
+    assert of.record.tokens_wasted == 20
 
 
 def test_starting_again_wastes_the_first_answer_once() -> None:

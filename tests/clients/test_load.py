@@ -32,8 +32,9 @@ STREAM_COLUMNS = [  # the contract's, then ours
     *("block", "cell", "transport", "variant", "profile", "recovery", "stream_id", "intended_start_ns", "start_ns"),
     *("first_token_ns", "end_ns", "outcome", "tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated"),
     *("tokens_reordered", "text_ok", "requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),
-    *("detail", "ttft_scheduled_ns", "conversation", "turn", "dns_ms", "tcp_ms", "tls_ms"),
+    *("detail", "ttft_scheduled_ns", "conversation", "turn"),
     *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
+    *("dns_ms", "tcp_ms", "tls_ms"),
 ]
 
 

@@ -45,11 +45,11 @@ def test_which_failures_a_client_recovers_from(failure: ClientFailure, tries_aga
 
 
 @pytest.mark.parametrize(
-    ("fruitless", "chance", "delay_s"),
+    ("without_progress", "chance", "delay_s"),
     [(0, 0.0, 0.0), (0, 1.0, 0.1), (1, 1.0, 0.2), (2, 0.5, 0.2), (3, 1.0, 0.8), (4, 1.0, 1.0), (6, 0.1, None)],
 )
-def test_the_backoff_doubles_up_to_a_cap_and_ends(fruitless: int, chance: float, delay_s: float | None) -> None:
-    assert RESUME.delay_s(CUT, fruitless, chance) == delay_s
+def test_the_backoff_doubles_up_to_a_cap_and_ends(without_progress: int, chance: float, delay_s: float | None) -> None:
+    assert RESUME.delay_s(CUT, without_progress, chance) == delay_s
 
 
 def test_the_servers_wish_is_the_least_that_a_client_waits() -> None:

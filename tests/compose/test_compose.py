@@ -41,7 +41,7 @@ def test_up_runs_the_plan_and_serves_both_pages(compose: Compose) -> None:
 
 
 def check_containers(compose: Compose) -> None:
-    """Loopback only, nothing writable, memory and processes limited, no root among the servers, no tools, a small image."""
+    """Loopback only, nothing writable, limited, no root among the servers, no tools, small."""
     for service in compose("ps", "--services").split():
         facts = json.loads(docker("inspect", compose.container(service).split()[0]))[0]
         assert facts["HostConfig"]["ReadonlyRootfs"], service

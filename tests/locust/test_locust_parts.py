@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import math
+import socket
+import threading
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from clients.core.clock import get_json
+from clients.core.settings import ClientSettings
+from clients.drivers.gev import GeventClient
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
 from clients.locusts.events import fire_events
 from clients.locusts.knee import Climb
 from clients.locusts.live import Live
-from clients.locusts.options import TRANSPORTS, OptionError, Options, add_arguments
+from clients.locusts.options import (
+    TRANSPORTS,
+    OptionError,
+    Options,
+    add_arguments,
+    check_knee,
+    check_token,
+    endpoints_in,
+)
 from clients.locusts.recorder import block_count
 from clients.record import Outcome, StreamRecord
 
@@ -86,12 +101,82 @@ class TestOptions:
             ({"message_timeout": 0}, "--message-timeout: takes seconds from 0.1"),
             ({"recovery": "hope"}, "--recovery: takes one of none, restart, resume"),
             ({"seed": -1}, "--seed: takes an integer"),
+            ({"sse_url": "http://["}, "--sse-url: takes an address"),
+            ({"sse_url": "http://h:99999"}, "--sse-url: takes an address"),
+            ({"stream_parameters": "recording=answers.jsonl"}, "--stream-parameters: recording: only a plan"),
+            ({"stream_parameters": "tokens=20000 gap_ms=500"}, "the answer would last over 3600 s"),
+            ({"stream_parameters": "gap_ms=600000"}, "the answer would last over 3600 s"),
+            ({"stream_parameters": "tokens_median=1 tokens_max=20000 gap_ms=1000"}, "would last over 3600 s"),
         ],
     )
     def test_mistakes_name_the_option(self, changes: dict[str, object], told: str) -> None:
         with pytest.raises(OptionError, match=r"^--") as error:
             Options.of(given(**changes), None, TRANSPORTS)
         assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("knee_step", 0), ("knee_step", "1.5"), ("knee_step", "many"), ("knee_most", -1), ("knee_delay_ms", math.nan)],
+)
+def test_a_search_that_could_not_climb_is_refused(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')}: takes an? (integer|number) from"):
+        check_knee(given(**{name: value}))
+    check_knee(given(knee_step=10, knee_most=1000, knee_delay_ms=20.0, knee_hold="12"))
+
+
+class TestToken:
+    """The servers' token goes to those that were named at the start."""
+
+    NAMED = endpoints_in(given(sse_url="http://a:80/", chunked_url="http://b:8003"), "http://c:1")
+
+    @pytest.mark.parametrize("url", ["http://a", "http://A:80", "http://b:8003/x", "http://c:1"])
+    def test_to_a_configured_server(self, url: str) -> None:
+        check_token(Options.of(given(sse_url=url, auth_token="secret"), None, ("sse",)), self.NAMED)
+
+    @pytest.mark.parametrize(
+        "url", ["http://evil.example", "http://b", "http://a:81", "https://a:80", "http://a@evil:80"]
+    )
+    def test_to_nobody_else(self, url: str) -> None:
+        options = Options.of(given(sse_url=url, auth_token="secret"), None, ("sse",))
+        with pytest.raises(OptionError, match=r"--sse-url: .* was not named when Locust was started") as error:
+            check_token(options, self.NAMED)
+        assert "secret" not in str(error.value)
+
+    def test_without_a_token_any_server_will_do(self) -> None:
+        check_token(Options.of(given(sse_url="http://evil.example"), None, ("sse",)), self.NAMED)
+
+    def test_a_redirect_is_not_followed(self) -> None:
+        """Else `/stats` of a configured server could have the token sent anywhere."""
+        with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (elsewhere, asked):
+            head = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}/stats\r\nContent-Length: 0\r\n\r\n"
+            with answering(head.encode()) as (server, _):
+                client = GeventClient("sse", ClientSettings(server, "secret"))
+                with pytest.raises(ValueError, match="status 302"):
+                    client.run(get_json(client.session, "/stats"))
+        assert asked == []
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that answers every connection so; its URL, and what it was asked."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    if not (question := connection.recv(65_536)):
+                        return
+                    asked.append(question)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+        socket.create_connection(listening.getsockname()).close()
+        thread.join(5)
 
 
 class TestBatch:
@@ -234,3 +319,13 @@ class TestKnee:
         points = {"sse": {"delay_ms_p99": None, "drop_percent": 5.0}}
         assert [climb.next(t, points) for t in (0.0, 11.0, 12.0)] == [10, 10, None]
         assert climb.why == "sse: 5.0 % of the messages dropped or failed at 10 users"
+
+    def test_what_it_has_found_so_far(self) -> None:
+        """A test that is ended early has no knee, and JSON no infinity."""
+        climb = Climb(20.0, 10, 30, 10.0)
+        points = {"sse": {"delay_ms_p99": math.inf, "drop_percent": 0.0}}
+        assert [climb.next(t, points) for t in (0.0, 11.0)] == [10, 10]
+        assert climb.sentence == "the knee was not found: the search was ended at 10 users"
+        assert climb.next(12.0, points) is None
+        assert climb.told["users"] == 0
+        assert climb.told["p99_delay_ms"] == [{"users": 10, "sse": "inf"}]

@@ -58,6 +58,9 @@ def test_one_process(tmp_path: Path, server: Callable[[str], RunningServer]) -> 
         assert re.search(rf"^sse +{name} ", output, re.MULTILINE), output
     folder = open_run(tmp_path / "latest")
     assert_same_totals(folder, counters(servers) - before)
+    aggregated = re.search(r"^ *Aggregated +(\d+) ", output, re.MULTILINE)
+    assert aggregated, output
+    assert int(aggregated[1]) == len(pd.read_parquet(folder.streams_path)), "messages, and nothing of their parts"
     summary = summarize(folder)
     assert list(summary.table["transport"]) == list(TRANSPORTS)
     assert folder.report_path.exists()
@@ -145,7 +148,8 @@ def test_the_knee_search_ends_at_its_last_step(tmp_path: Path, server: Callable[
     steps = ("--knee-step", "3", "--knee-most", "3", "--knee-hold", "1", "--knee-delay-ms", "5000")
     code, output = headless(tmp_path, "-f", shape, "SSEUser", *steps, *SHORT, "--skip-report", sse=server("sse").url)
     assert code == 0, output
-    assert "the knee is at 3 users (no limit was reached: there may be room above)" in output
+    said = "Tokenderby: the knee is at 3 users (no limit was reached: there may be room above)"
+    assert output.splitlines()[-1] == said, "not somewhere among a thousand lines"
     knee = open_run(tmp_path / "latest").load().plan["knee"]
     assert isinstance(knee, dict)
     assert knee["users"] == 3

@@ -15,6 +15,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from support.locusts import free_port, locust
 from support.processes import RunningServer
 
+from clients.locusts.live import FIGURES
+
 CHROMIUM = "/usr/bin/chromium"
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -129,6 +131,30 @@ def test_nothing_in_the_tab_is_markup(web_ui: str, page: Page) -> None:
     page.get_by_role("tab", name="Tokenderby").click()
     expect(page.locator("#tokenderby td").first).to_contain_text(evil, timeout=15_000)
     assert page.locator("#tokenderby img").count() == 0
+    page.get_by_role("button", name="Stop").click()
+
+
+def test_the_tab_fits_a_phone(web_ui: str, page: Page) -> None:
+    """At a width of 390 px the table scrolls by itself, and stays where it was scrolled to; the page does not."""
+    figures = [{"figure": figure, "title": title} for figure, title in FIGURES.items()]
+    line = {"t": [1.0, 2.0]} | {figure: [1.0, 12_345.0] for figure in FIGURES}
+    data = _figures("Server-Sent Events") | {"figures": figures, "lines": {"sse": line}}
+    data["finding"] = "the knee is at 40 users (sse: p99 delay 181.4 ms > 20 ms at 60 users)"
+    page.route("**/tokenderby/live", lambda route: route.fulfill(json=data))
+    page.goto(web_ui)
+    _fill_form(page)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("tab", name="Tokenderby").click()
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#tokenderby tbody tr")).to_have_count(1, timeout=15_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.querySelector('#tokenderby').scrollWidth") <= 390
+    expect(page.locator("#tokenderby")).to_contain_text("the knee is at 40 users")
+    table = page.locator("#tokenderby .wide")
+    table.evaluate("wide => { wide.scrollLeft = 40; window.before = wide; }")
+    page.wait_for_function("document.querySelector('#tokenderby .wide') !== window.before")  # it was drawn anew
+    assert table.evaluate("wide => wide.scrollLeft") == 40
+    page.set_viewport_size({"width": 1280, "height": 800})
     page.get_by_role("button", name="Stop").click()
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
+from urllib.parse import urlsplit
 
 import pytest
 from support.asking import ANSWER, question
@@ -16,6 +17,8 @@ from support.processes import running_server
 from support.recordings import TOKEN, Hazards
 from support.scripted import Connection, close_frame, frame, pieces, scripted
 
+from bench.proxy.behaviours.first_byte_timeout import FirstByteTimeout
+from bench.proxy.serve import Proxy
 from clients.record import Outcome, StreamRecord
 from clients.recovery import Mode, Policy
 from servers import messages
@@ -160,3 +163,19 @@ async def test_without_recovery_a_false_alarm_costs_the_message(client: MakeClie
         )
     assert (record.outcome, record.noticed_by, record.tokens_received) == (Outcome.TIMEOUT, ["silence"], 1)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("status", [408, 503])
+async def test_a_model_goes_on_behind_an_intermediary_whose_patience_is_over(client: MakeClient, status: int) -> None:
+    """The server answers when the answer is complete, the intermediary before that."""
+    limit = FirstByteTimeout(first_byte_timeout_s=0.5, status=status)
+    asked = question(build(StreamSpec.parse(SLOW), 7), stream=SLOW, timeout_s=20)
+    with running_server("blocking") as server:
+        address = urlsplit(server.url)
+        assert address.hostname
+        assert address.port
+        async with Proxy((address.hostname, address.port), [limit]) as proxy:
+            url = "http://{}:{}".format(*proxy.address)
+            record = await client("blocking", url).ask(asked)
+            assert server.get("/stats")["streams_started"] == 1
+    assert (record.detail.partition(":")[0], record.tokens_wasted) == (f"status {status}", 3)

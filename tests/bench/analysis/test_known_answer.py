@@ -11,8 +11,9 @@ import pytest
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
-from bench.analysis.metrics import COUNTS, METRICS, SUMMARY_COLUMNS, estimate, summary_table
+from bench.analysis.metrics import COUNTS, METRICS, estimate, summary_table
 from bench.analysis.report import write_report
+from clients import columns
 
 
 def three_tokens(first_ms: float, *delays_ms: float) -> Message:
@@ -22,7 +23,7 @@ def three_tokens(first_ms: float, *delays_ms: float) -> Message:
 
 
 def value(folder: object, transport: str, column: str, **key: str) -> float:
-    return estimate(measure(folder).group(transport, **key), column).value  # type: ignore[arg-type]
+    return estimate(measure(folder).cell(transport, **key), column).value  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def paper(tmp_path: Path) -> RunBuilder:
 
 
 def test_numbers_worked_out_on_paper(paper: RunBuilder) -> None:
-    group = measure(paper.write()).group("sse")
+    cell = measure(paper.write()).cell("sse")
     expected = {
         "completed_ratio": 3 / 4,
         "ttft_ms_p50": 205.0,  # of 102, 205, 303 and never: the second of four
@@ -60,9 +61,9 @@ def test_numbers_worked_out_on_paper(paper: RunBuilder) -> None:
         "burst_emitted_mean": 1.0,
         "recovery_ms_p50": math.inf,  # it dropped, and no further token came
     }
-    assert {c: estimate(group, c).value for c in expected} == pytest.approx(expected, rel=0.0006)
+    assert {c: estimate(cell, c).value for c in expected} == pytest.approx(expected, rel=0.0006)
     for empty in ("ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p99", "delay_ms_p95", "delay_ms_p99"):
-        assert math.isnan(estimate(group, empty).value), f"four messages carry no {empty}"
+        assert math.isnan(estimate(cell, empty).value), f"four messages carry no {empty}"
 
 
 def test_from_records_to_the_files(paper: RunBuilder) -> None:
@@ -71,7 +72,7 @@ def test_from_records_to_the_files(paper: RunBuilder) -> None:
     with (folder.path / "summary.csv").open() as file:
         header, *rows = csv.reader(file)
     names = [name for name in header if not name.endswith(("_lo", "_hi"))]
-    assert names == list(SUMMARY_COLUMNS)
+    assert names == list(columns.SUMMARY)
     for name in set(names) & set(METRICS):
         assert header[header.index(name) + 1 : header.index(name) + 3] == [f"{name}_lo", f"{name}_hi"]
     assert not any(f"{name}_lo" in header for name in (*COUNTS, "valid", "transport"))
@@ -131,9 +132,9 @@ def test_order_and_repeats_do_not_confuse_the_counting(tmp_path: Path) -> None:
     run.cell("sse", 1, [Message(tokens, 3, "reordered", indices=[0, 2, 1, 0], facts=facts)])
     measured = measure(run.write())
     assert measured.ledger_errors == 0
-    group = measured.groups[0]
-    assert estimate(group, "delay_ms_p50").value == pytest.approx(2, rel=0.0006)  # of 1, 2 and 13
-    assert estimate(group, "burst_tokens_mean").value == 1
+    cell = measured.cells[0]
+    assert estimate(cell, "delay_ms_p50").value == pytest.approx(2, rel=0.0006)  # of 1, 2 and 13
+    assert estimate(cell, "burst_tokens_mean").value == 1
     assert summary_table(measured)["tokens_duplicated"].tolist() == [1]
 
 

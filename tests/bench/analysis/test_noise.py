@@ -12,7 +12,7 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.noise import lateness_ms, noise, print_noise
-from bench.analysis.validity import doubts
+from bench.analysis.run_warnings import run_warnings
 
 
 def pair(folder: Path, factor: float) -> Measurements:
@@ -45,5 +45,5 @@ def test_without_a_control_nothing_is_known(tmp_path: Path) -> None:
 def test_the_harness_s_own_lateness_is_told(tmp_path: Path) -> None:
     measured = pair(tmp_path, 1.0)
     assert lateness_ms(measured) == {"messages started late": 3.5, "the model emitted late": 0.5}
-    (floor,) = [doubt for doubt in doubts(measured) if doubt.code == "floor"]
+    (floor,) = [warning for warning in run_warnings(measured) if warning.code == "floor"]
     assert "messages started late by 3.50 ms and the model emitted late by 0.5" in floor.text

@@ -92,7 +92,7 @@ class TestAgainst:
         assert "Not resolved:" in questions.against(race[1], "SSE", "SSE (A/A copy)")
 
     def test_a_sample_too_small_has_no_number(self, race: tuple[RunFolder, Measurements]) -> None:
-        told = questions.against(race[1], "Chunked", "SSE", "first token", 99)  # needs 367 messages, has 144
+        told = questions.against(race[1], "Chunked", "SSE", "first token", 99)  # needs 368 messages, has 144
         assert "Chunked – ms and SSE – ms" in told
         assert "Nothing to compare" in told
 

@@ -116,10 +116,10 @@ def test_many_cells_stay_legible(tmp_path: Path) -> None:
 
 
 def test_a_transport_has_one_colour_and_its_variants_other_lines(summary: Summary) -> None:
-    groups = charts.charted(summary.measured)
-    styles = [charts._line_style(groups, g) for g in groups]
-    assert len({(s["color"], str(s["linestyle"])) for s in styles}) == len(groups)
-    assert {s["color"] for s, g in zip(styles, groups, strict=True) if g.key.transport == "sse"} == {"#009E73"}
+    cells = charts.charted(summary.measured)
+    styles = [charts._line_style(cells, g) for g in cells]
+    assert len({(s["color"], str(s["linestyle"])) for s in styles}) == len(cells)
+    assert {s["color"] for s, g in zip(styles, cells, strict=True) if g.key.transport == "sse"} == {"#009E73"}
 
 
 def test_the_staircase_shows_one_message_of_one_block_in_every_cell(summary: Summary) -> None:

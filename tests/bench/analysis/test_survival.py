@@ -14,8 +14,8 @@ from support.runs import Message, RunBuilder
 from bench.analysis import buffering, metrics, page, survival
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.report import print_summary, write_report
+from bench.analysis.run_warnings import run_warnings
 from bench.analysis.survival import Way
-from bench.analysis.validity import doubts
 
 TOKENS = [(200.0, 201.0), (225.0, 226.0), (3725.0, 3726.0)]
 PLAN = {
@@ -168,9 +168,80 @@ def test_held_back_is_not_got_through(tmp_path: Path) -> None:
 
 def test_who_never_completes_loses_for_ever(run: RunBuilder) -> None:
     maps = maps_of(measure(run.write()))["load=short", "stream=silence"]
-    resumed, restarted = (maps.spots[Way("sse", (), mode), "aws-alb"].group for mode in ("resume", "restart"))
+    resumed, restarted = (maps.spots[Way("sse", (), mode), "aws-alb"].cell for mode in ("resume", "restart"))
     assert metrics.estimate(resumed, "time_lost_ms_p50").value == 3500
     assert metrics.estimate(restarted, "time_lost_ms_p50").value == math.inf
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_recorded_answers_have_a_report_too(tmp_path: Path, moved: bool) -> None:
+    """Of a recording that is not there any more the rhythm is not known, and that is all."""
+    recording = tmp_path / "answers.jsonl"
+    recording.write_text('{"deltas": ["Hello", " there"]}\n')
+    stream = {"profile": "fast", "ttft_ms": 1500, "ttft_sigma": 0, "recording": str(recording)}
+    builder = RunBuilder(tmp_path, {"plan": {"stream": stream}})
+    builder.cell("sse", 1, [recovered()] * 4, profile="nginx", recovery="resume")
+    folder = builder.write()
+    if moved:
+        recording.unlink()
+    write_report(folder)
+    (only,) = survival.survival_maps(measure(folder))
+    assert only.situation.when.replace("\u00a0", " ") == ("" if moved else "when the model is silent for up to 1.5 s")
+    (found,) = survival.advice([only])
+    assert ": , " not in found.sentence
+
+
+def _two_loads(tmp_path: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The two clauses about a profile that one load gets through, and the other does not."""
+    builder = RunBuilder(tmp_path, {"plan": PLAN | {"load": ours, "loads": {"other": theirs}}})
+    builder.cell("sse", 1, [arrived()] * 3, profile="nginx", recovery="resume")
+    builder.cell("sse", 1, [cut()] * 3, variant={"load": "other"}, profile="nginx", recovery="resume")
+    maps = survival.survival_maps(measure(builder.write()))
+    titles = [each.situation.title for each in maps]
+    assert len(set(titles)) == 2, titles
+    (found,) = survival.advice(maps)
+    return [clause.replace("\u00a0", " ") for clause in found.clauses]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        ({"silence_s": 9.0}, {"silence_s": 30.0}, ("wait no longer than 9 s,", "wait no longer than 30 s,")),
+        ({"silence_s": None}, {"silence_s": 30.0}, ("clients wait for ever,", "clients wait no longer than 30 s,")),
+        ({"attempts": 2}, {}, ("give up after 2 attempts in a row,", "give up after 8 attempts in a row,")),
+        ({"timeout_s": 20.0}, {"timeout_s": 40.0}, ("timeout_s is 20.0,", "timeout_s is 40.0,")),
+        ({"streams": 4}, {"streams": 5}, ("streams is 4,", "streams is 5,")),
+        ({"streams": 4, "attempts": 2}, {}, ("give up after 2 attempts in a row,", "8 attempts in a row,")),
+        ({}, {}, ("load and stream are the plan's own,", "load=other,")),
+        ({"silence_s": 30.0001}, {"silence_s": 30.0}, ("load and stream are the plan's own,", "load=other,")),
+    ],
+)
+def test_loads_of_the_same_words_are_told_apart_by_what_differs(
+    tmp_path: Path, ours: dict[str, Any], theirs: dict[str, Any], told: tuple[str, str]
+) -> None:
+    for clause, part in zip(_two_loads(tmp_path, ours, theirs), told, strict=True):
+        assert clause.startswith("when the model is silent for up to 4 s and ")
+        assert part in clause
+
+
+def test_lost_repeated_and_late_are_different_words(tmp_path: Path) -> None:
+    doubled = Message(TOKENS, outcome="duplicated", facts={"tokens_duplicated": 35, "detail": "35 tokens came again"})
+    late = Message(TOKENS[:2], 3, "timeout", facts={"detail": "timeout: not complete 5 s after its intended start"})
+    silent = Message(TOKENS[:2], 3, "timeout", facts={"detail": "silence: no byte for 2 s"})
+    endless = Message(TOKENS, outcome="truncated", facts={"detail": "fin: "})
+    builder = RunBuilder(tmp_path, {"plan": PLAN})
+    builder.cell("sse", 1, [doubled] * 8, profile="nginx", recovery="resume")
+    builder.cell("chunked", 1, [late] * 2 + [silent, endless], profile="nginx")
+    builder.cell("websocket", 1, [cut()] * 2, profile="nginx")
+    builder.cell("websocket", 1, [doubled, arrived()], profile="nginx", recovery="resume")
+    builder.cell("websocket", 1, [cut()] * 2, profile="nginx", recovery="restart")
+    (found,) = _advice(builder)
+    clause = found.sentence.partition(" between messages, ")[2]
+    assert "SSE with resume repeated tokens in 8 of 8 messages" in clause
+    assert "Chunked brought 2 of 4 messages too late or never, lost 1 and brought 1 without an end" in clause
+    assert (
+        "WebSocket lost 2 of 2 messages (not by starting again, resuming repeated tokens in 1 of 2 messages)" in clause
+    )
 
 
 def _advice(run: RunBuilder) -> list[survival.Advice]:
@@ -182,7 +253,7 @@ def test_what_coming_back_cost(run: RunBuilder) -> None:
     resumed, restarted = (silence.spots[Way("sse", (), mode), "aws-alb"] for mode in ("resume", "restart"))
     assert survival.extra_requests(silence, resumed) == 1
     assert restarted.per_message("tokens_duplicated") == 6
-    assert survival.how_noticed(restarted.group.messages) == "fin 4×"
+    assert survival.how_noticed(restarted.cell.messages) == "fin 4×"
     turned_away = silence.spots[Way("websocket"), "nginx"]
     assert turned_away.never_opened
     assert math.isnan(survival.extra_requests(silence, turned_away))
@@ -245,7 +316,7 @@ def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(t
     builder = RunBuilder(tmp_path)
     builder.cell("sse", 1, [cut("silence"), arrived()])
     builder.cell("sse", 1, [cut("silence")], profile="mobile-nat")  # there it may well be right
-    (alarm,) = [doubt for doubt in doubts(measure(builder.write())) if doubt.code == "false alarms"]
+    (alarm,) = [warning for warning in run_warnings(measure(builder.write())) if warning.code == "false alarms"]
     assert alarm.text.endswith("gave up living connections: SSE 1.")
 
 
@@ -255,6 +326,6 @@ def test_the_proxy_is_a_stage_of_its_own(tmp_path: Path) -> None:
     for block in (1, 2):
         builder.cell("sse", block, [Message([(10.0, 11.0), (20.0, 21.0)])])
         builder.cell("sse", block, [Message([(10.0, 13.0), (20.0, 23.0)])], profile="none")
-    table = page.stage_table(measure(builder.write()).groups)
+    table = page.stage_table(measure(builder.write()).cells)
     assert table.title == "Where the delay comes from"
     assert [row.cells[-1] for row in table.rows] == [("–", ""), ("2.00", "")]  # bins are 0.1 % wide

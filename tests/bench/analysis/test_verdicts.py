@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from bench.analysis import histogram
-from bench.analysis.groups import Group, Key, Measurements
-from bench.analysis.validity import doubts
+from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.run_warnings import run_warnings
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.store import CellRecord, Run
 
@@ -18,7 +18,7 @@ SSE, COPY, CHUNKED, WEBSOCKET = Key("sse"), Key("sse", "copy=aa"), Key("chunked"
 FIELD = (SSE, COPY, CHUNKED, WEBSOCKET)
 
 
-def group(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: Sequence[float]) -> Group:
+def cell(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: Sequence[float]) -> MeasuredCell:
     """40 messages of 5 tokens a block; delays are `slower` times lognormal, with a mood shared by a block's cells."""
     messages, totals, delays = [], [], {}
     for block in range(1, blocks + 1):
@@ -34,8 +34,8 @@ def group(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: 
             {"block": block, **sums, "bytes": 18000, "bytes_delivered": 200, "cpu_us": cpu, "redis_cpu_us": 0}
         )
     frame = pd.concat(messages).assign(outcome="ok", tokens_lost=0, tokens_duplicated=0, noticed_by="")
-    cells = [CellRecord(id=f"{key}{b}", block=b, cell="", transport=key.transport, status="ok") for b in delays]
-    return Group(key, cells, frame, pd.DataFrame(totals).set_index("block"), delays)
+    records = [CellRecord(id=f"{key}{b}", block=b, cell="", transport=key.transport, status="ok") for b in delays]
+    return MeasuredCell(key, records, frame, pd.DataFrame(totals).set_index("block"), delays)
 
 
 def run_of(
@@ -43,9 +43,9 @@ def run_of(
 ) -> Measurements:
     rng = np.random.default_rng(seed)
     mood = rng.lognormal(0, 0.2, blocks)
-    groups = [group(key, rng, blocks, (slower or {}).get(key, 1.0), mood) for key in field]
+    cells = [cell(key, rng, blocks, (slower or {}).get(key, 1.0), mood) for key in field]
     run = Run(name="x", plan={}, seed=seed, schedule_sha256="", status="complete")
-    return Measurements(run, groups, {}, 0, 0)
+    return Measurements(run, cells, {}, 0, 0)
 
 
 def claims(found: Sequence[Verdict]) -> list[tuple[str, Key, Key]]:
@@ -102,7 +102,7 @@ def test_a_difference_below_the_controls_is_not_claimed() -> None:
     """The A/A copy is 30 % off; a transport that is 15 % slower must not be called slower."""
     measured = run_of(2, blocks=20, slower={COPY: 1.3, CHUNKED: 1.15})
     assert not any(column != "requests_per_message" for column, *_ in claims(verdicts(measured)))
-    differs = [d for d in doubts(measured) if d.code == "control differs"]
+    differs = [d for d in run_warnings(measured) if d.code == "control differs"]
     assert differs
     assert "SSE" in differs[0].text
 
@@ -110,35 +110,35 @@ def test_a_difference_below_the_controls_is_not_claimed() -> None:
 def test_cells_under_other_loads_do_not_race() -> None:
     bursty = (Key("sse", "load=bursty"), Key("sse", "copy=aa load=bursty"), Key("chunked", "load=bursty"))
     found = verdicts(run_of(1, field=(*FIELD, *bursty)))
-    assert {v.arena for v in found} == {"", "load=bursty"}
+    assert {v.group for v in found} == {"", "load=bursty"}
     for verdict in found:
-        assert all(p.better.arena == p.worse.arena for p in verdict.pairs)
+        assert all(p.better.group == p.worse.group for p in verdict.pairs)
 
 
 def test_a_clean_run_has_no_warnings_but_small_samples_are_noted() -> None:
-    found = doubts(run_of(3, blocks=10))
+    found = run_warnings(run_of(3, blocks=10))
     assert [d.code for d in found if d.severity == "warning"] == []
 
 
-def test_drift_inside_cells_is_a_doubt() -> None:
+def test_drift_inside_cells_is_a_warning() -> None:
     measured = run_of(4)
-    sse = measured.groups[0].messages
+    sse = measured.cells[0].messages
     sse["ttft_overhead_ms"] += np.tile(np.linspace(0, 5, 40), 10)
-    assert [d.text.partition(" ")[0] for d in doubts(measured) if d.code == "drift"] == ["SSE"]
+    assert [d.text.partition(" ")[0] for d in run_warnings(measured) if d.code == "drift"] == ["SSE"]
 
 
-def test_a_machine_that_was_busy_is_a_doubt() -> None:
+def test_a_machine_that_was_busy_is_a_warning() -> None:
     measured = run_of(5)
     measured.run.machine = {"cores": 2}
-    for cell in measured.groups[0].cells:
-        cell.client_cpu_s, cell.server_cpu_s = 8.0, 9.0  # of 10 s on 2 cores
-    (doubt,) = [d for d in doubts(measured) if d.code == "busy"]
-    assert "SSE (85 %)" in doubt.text
+    for record in measured.cells[0].records:
+        record.client_cpu_s, record.server_cpu_s = 8.0, 9.0  # of 10 s on 2 cores
+    (warning,) = [d for d in run_warnings(measured) if d.code == "busy"]
+    assert "SSE (85 %)" in warning.text
 
 
 def test_scaled_and_unfinished_runs_say_so() -> None:
     measured = run_of(6)
     measured.run.time_scale, measured.run.status = 20, "interrupted"
-    texts = " ".join(d.text for d in doubts(measured))
+    texts = " ".join(d.text for d in run_warnings(measured))
     assert "divided by 20" in texts
     assert "interrupted" in texts

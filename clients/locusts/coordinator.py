@@ -20,7 +20,7 @@ from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 from clients.locusts.batch import Batch
 from clients.locusts.live import Live
 from clients.locusts.load import Load
-from clients.locusts.options import Options
+from clients.locusts.options import Options, check_knee, check_token, endpoints_in
 from clients.locusts.recorder import Recorder
 
 logger = logging.getLogger("tokenderby")
@@ -30,18 +30,20 @@ _SPARE_S = 10.0  # workers may take so much longer than their messages to say th
 _TICK_S = 1.0
 
 
-class Station:
+class Coordinator:
     """Everything of one process; `environment.tokenderby` is where users and the knee's shape find it."""
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.runner = environment.runner
         self.every_class = list(environment.user_classes)
+        self._trusted = endpoints_in(vars(environment.parsed_options), environment.host)
         self.load: Load | None = None
         self.recorder: Recorder | None = None
         self.live = Live()
         self.report_path = ""  # of the last test, once it is written
         self.extra: dict[str, object] = {}  # goes into the run's plan
+        self.farewell = ""  # the last line that is printed: the finding of a search
         self._cut = 0
         self._done: set[str] = set()
         self._ticker: gevent.Greenlet | None = None
@@ -64,6 +66,7 @@ class Station:
         events.test_stopping.add_listener(self._finish)
         events.test_stop.add_listener(self._conclude)
         events.quitting.add_listener(self._wait_for_writer)
+        events.quit.add_listener(self._say_farewell)
         if isinstance(self.runner, WorkerRunner):
             self.runner.register_message(_FINISH, self._on_finish, concurrent=True)
         if isinstance(self.runner, MasterRunner):
@@ -73,16 +76,23 @@ class Station:
     def options(
         self, given: Mapping[str, Any] | None = None, classes: Sequence[Any] | None = None, host: str | None = None
     ) -> Options:
-        """The options for the classes that are chosen now, or for others that are about to be. Raises OptionError."""
+        """The options for the classes that are chosen now, or for others that are about to be. Raises OptionError.
+
+        The servers' token goes to those alone that were named when this process was started.
+        """
         environment = self.environment
         chosen = tuple(user_class.transport for user_class in classes or environment.user_classes)
-        return Options.of(given or vars(environment.parsed_options), host or environment.host, chosen)
+        given = given or vars(environment.parsed_options)
+        check_knee(given)
+        options = Options.of(given, host or environment.host, chosen)
+        check_token(options, self._trusted)
+        return options
 
     def _begin(self, **_: Any) -> None:
         options = self.worker_options() if not self.records else self.options()
         if self.records:
             self._wait_for_writer()
-            self.live, self.extra, self._cut, self._done = Live(), {}, 0, set()
+            self.live, self.extra, self.farewell, self._cut, self._done = Live(), {}, "", 0, set()
             self.recorder = Recorder(options)
             self._ticker = gevent.spawn(self._tick)
             logger.info("Tokenderby: recording into %s", self.recorder.folder.path)
@@ -195,3 +205,9 @@ class Station:
     def _wait_for_writer(self, **_: Any) -> None:
         if self._writer is not None:
             self._writer.join()
+
+    def _say_farewell(self, **_: Any) -> None:
+        """Behind Locust's own tables, which may have a thousand lines."""
+        if self.farewell:
+            sys.stderr.flush()
+            print(self.farewell, flush=True)

@@ -1,6 +1,6 @@
-"""Doubts as data: what a reader must know before believing a number.
+"""Warnings as data: what a reader must know before believing a number.
 
-Each check looks at one thing and returns doubts; the report prints them beside the verdicts. The limits are choices,
+Each check looks at one thing and returns warnings; the report prints them beside the verdicts. The limits are choices,
 made before any run (docs/metrics.md).
 """
 
@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import intervals, student
-from bench.analysis.estimators import MESSAGES_NEEDED
-from bench.analysis.groups import Group, Measurements
+from bench.analysis.claims import MIN_BLOCKS, control_pairs, judged
+from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import lateness_ms
-from bench.analysis.verdicts import MIN_BLOCKS, TOPICS
+from bench.analysis.verdicts import TOPICS
 from bench.analysis.wording import count, counted, listed, number, times
+from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
 MAX_CPU_SHARE = 0.5  # of all cores; above, cells wait for the processor and not only for their transport
@@ -31,7 +32,7 @@ Severity = Literal["warning", "note"]
 
 
 @dataclass(frozen=True)
-class Doubt:
+class RunWarning:
     """One reason to believe less. `code` is a word for programs; a warning may change a conclusion, a note explains."""
 
     code: str
@@ -39,102 +40,102 @@ class Doubt:
     text: str
 
 
-Check = Callable[[Measurements], Iterator[Doubt]]
+Check = Callable[[Measurements], Iterator[RunWarning]]
 
 
-def doubts(measured: Measurements) -> list[Doubt]:
-    """All doubts about a run, warnings first."""
+def run_warnings(measured: Measurements) -> list[RunWarning]:
+    """All that is to be said about a run, what may change a conclusion first."""
     checks = CHECKS if measured.cells_at_once == 1 else SURVIVAL_CHECKS
-    found = [doubt for check in checks for doubt in check(measured)]
-    return sorted(found, key=lambda doubt: doubt.severity != "warning")
+    found = [warning for check in checks for warning in check(measured)]
+    return sorted(found, key=lambda warning: warning.severity != "warning")
 
 
-def _unfinished(measured: Measurements) -> Iterator[Doubt]:
+def _unfinished(measured: Measurements) -> Iterator[RunWarning]:
     run = measured.run
     pending = sum(cell.status == "pending" for cell in run.cells)
     if run.status != "complete":
-        yield Doubt("unfinished", "warning", f"The run is {run.status}; {counted(pending, 'cell')} not measured.")
+        yield RunWarning("unfinished", "warning", f"The run is {run.status}; {counted(pending, 'cell')} not measured.")
     for text in run.warnings:
-        yield Doubt("run", "warning", text)
+        yield RunWarning("run", "warning", text)
 
 
-def _excluded(measured: Measurements) -> Iterator[Doubt]:
+def _excluded(measured: Measurements) -> Iterator[RunWarning]:
     ended = sum(cell.status != "pending" for cell in measured.run.cells)
     void, failed = (sum(cell.status == status for cell in measured.run.cells) for status in ("void", "failed"))
     if void or failed:
         severity: Severity = "warning" if 5 * (void + failed) > ended else "note"
         text = f"{void} of {ended} cells are void and {failed} failed; no number contains them."
-        yield Doubt("excluded", severity, text)
-    empty = [g.key.title for g in measured.groups if not g.blocks]
+        yield RunWarning("excluded", severity, text)
+    empty = [g.key.title for g in measured.cells if not g.blocks]
     if empty:
-        yield Doubt("nothing valid", "warning", f"No valid cell at all: {listed(empty)}.")
+        yield RunWarning("nothing valid", "warning", f"No valid cell at all: {listed(empty)}.")
 
 
-def _few_blocks(measured: Measurements) -> Iterator[Doubt]:
-    counts = [len(g.blocks) for g in measured.groups if g.blocks]
+def _few_blocks(measured: Measurements) -> Iterator[RunWarning]:
+    counts = [len(g.blocks) for g in measured.cells if g.blocks]
     fewest = min(counts, default=0)
     if 0 < fewest < 2:
-        yield Doubt(
+        yield RunWarning(
             "one block", "warning", "Rows with a single valid block have no intervals: nothing says how sure they are."
         )
     elif 0 < fewest < MIN_BLOCKS:
         text = f"Some rows have {fewest} valid blocks: intervals are rough, and below {MIN_BLOCKS} nothing is claimed."
-        yield Doubt("few blocks", "warning", text)
+        yield RunWarning("few blocks", "warning", text)
 
 
-def _few_messages(measured: Measurements) -> Iterator[Doubt]:
+def _few_messages(measured: Measurements) -> Iterator[RunWarning]:
     for p, needed in MESSAGES_NEEDED.items():
-        few = [g for g in measured.groups if 0 < len(g.messages) < needed]
+        few = [g for g in measured.cells if 0 < len(g.messages) < needed]
         if few:
-            whose = "every row" if len(few) == len(measured.groups) else listed([g.key.title for g in few])
+            whose = "every row" if len(few) == len(measured.cells) else listed([g.key.title for g in few])
             text = f"p{100 * p:g} is empty for {whose}: fewer than {needed} messages."
-            yield Doubt("few messages", "note", text)
+            yield RunWarning("few messages", "note", text)
 
 
-def _control(measured: Measurements) -> Iterator[Doubt]:
-    by_key = {g.key: g for g in measured.groups if g.blocks}
-    controls = [g for g in by_key.values() if g.key.is_control and g.key.original in by_key]
-    if by_key and not controls:
-        yield Doubt(
+def _control(measured: Measurements) -> Iterator[RunWarning]:
+    pairs = control_pairs(measured.cells)
+    if not pairs and any(g.blocks for g in measured.cells):
+        yield RunWarning(
             "no control", "warning", "No A/A control: how much two equal cells differ is unknown, so no win is claimed."
         )
     columns = [column for topic in TOPICS for column in topic.columns]
     tested = [
-        (control, column, intervals.paired(estimator(control, column), estimator(by_key[control.key.original], column)))
-        for control in controls
+        (original, column, intervals.paired(estimator(copy, column), estimator(original, column)))
+        for copy, original in pairs
         for column in columns
     ]
-    for (control, column, contrast), p in zip(tested, intervals.holm([c.p for *_, c in tested]), strict=True):
-        if contrast.excludes_one and p <= 1 - intervals.LEVEL and contrast.exceeds(math.log(1.01)):
+    findings = judged([(contrast, 0.0) for *_, contrast in tested])  # equal cells should differ by nothing
+    for (original, column, contrast), finding in zip(tested, findings, strict=True):
+        if finding.claimed:
             text = (
-                f"The A/A control differs from its equal, {control.key.original.title}: "
+                f"The A/A control differs from its equal, {original.key.title}: "
                 f"{METRICS[column].title} {times(contrast.ratio)}. Only larger differences are claimed."
             )
-            yield Doubt("control differs", "warning", text)
+            yield RunWarning("control differs", "warning", text)
 
 
-def _drift(measured: Measurements) -> Iterator[Doubt]:
-    """Last third against first third of each cell's messages; Bonferroni over the groups."""
-    groups = [g for g in measured.groups if len(g.blocks) >= 3]
-    for group in groups:
-        shifts = _shifts_ms(group)
+def _drift(measured: Measurements) -> Iterator[RunWarning]:
+    """Last third against first third of each cell's messages; Bonferroni over the cells."""
+    cells = [g for g in measured.cells if len(g.blocks) >= 3]
+    for cell in cells:
+        shifts = _shifts_ms(cell)
         if len(shifts) < 3:
             continue
         mean, error = float(np.mean(shifts)), float(np.std(shifts, ddof=1)) / math.sqrt(len(shifts))
         p = student.two_sided_p(mean / error, len(shifts) - 1) if error else 1.0
-        median = estimate(group, "ttft_overhead_ms_p50").value
-        if p * len(groups) < 1 - intervals.LEVEL and abs(mean) > max(DRIFT_MS, DRIFT_SHARE * median):
+        median = estimate(cell, "ttft_overhead_ms_p50").value
+        if p * len(cells) < 1 - intervals.LEVEL and abs(mean) > max(DRIFT_MS, DRIFT_SHARE * median):
             text = (
-                f"{group.key.title} drifts: within its cells the first-token overhead moves by {number(mean)} ms "
+                f"{cell.key.title} drifts: within its cells the first-token overhead moves by {number(mean)} ms "
                 "from the first third of the messages to the last."
             )
-            yield Doubt("drift", "warning", text)
+            yield RunWarning("drift", "warning", text)
 
 
-def _shifts_ms(group: Group) -> list[float]:
+def _shifts_ms(cell: MeasuredCell) -> list[float]:
     """Per block: median first-token overhead of the last third of the messages minus that of the first third."""
     shifts = []
-    for _, messages in group.messages.groupby("block"):
+    for _, messages in cell.messages.groupby("block"):
         overhead = messages[messages["completed"]].sort_values("intended_start_ns")["ttft_overhead_ms"]
         third = len(overhead) // 3
         if third:
@@ -142,100 +143,106 @@ def _shifts_ms(group: Group) -> list[float]:
     return [shift for shift in shifts if math.isfinite(shift)]
 
 
-def _busy(measured: Measurements) -> Iterator[Doubt]:
+def _busy(measured: Measurements) -> Iterator[RunWarning]:
     cores = measured.run.machine.get("cores")
     if not isinstance(cores, int) or cores < 1:
         return
-    busy = {g.key.title: share for g in measured.groups if (share := _cpu_share(g, cores)) > MAX_CPU_SHARE}
+    busy = {g.key.title: share for g in measured.cells if (share := _cpu_share(g, cores)) > MAX_CPU_SHARE}
     if busy:
         rows = listed([f"{title} ({100 * share:.0f} %)" for title, share in busy.items()])
         text = f"More than half of the {cores} cores was in use: {rows}. Delays contain waiting for the processor."
-        yield Doubt("busy", "warning", text)
+        yield RunWarning("busy", "warning", text)
 
 
-def _cpu_share(group: Group, cores: int) -> float:
+def _cpu_share(cell: MeasuredCell, cores: int) -> float:
     """The share of all cores that the known processes used while messages were under way; 0 if unknown."""
-    spans = group.messages.groupby("block").agg(begin=("intended_start_ns", "min"), end=("end_ns", "max"))
+    spans = cell.messages.groupby("block").agg(begin=("intended_start_ns", "min"), end=("end_ns", "max"))
     lasted_s = pd.Series((spans["end"] - spans["begin"]) / 1e9)
     used_s = sum(
         sum(cell_s or 0.0 for cell_s in (c.client_cpu_s, c.server_cpu_s, c.redis_cpu_s, c.proxy_cpu_s))
-        for c in group.cells
+        for c in cell.records
         if c.status == "ok"
     )
     total_s = float(lasted_s.sum())
     return used_s / (total_s * cores) if total_s > 0 else 0.0
 
 
-def _clocks(measured: Measurements) -> Iterator[Doubt]:
+def _clocks(measured: Measurements) -> Iterator[RunWarning]:
     offsets = [abs(c.clock_offset_ns) / 1e6 for c in measured.run.cells if c.status == "ok" and c.clock_offset_ns]
     if offsets:
         text = (
             f"Servers and clients had different clocks, up to {number(max(offsets))} ms apart. Delays are corrected by "
             "an offset measured over the network, which is sure only to half a round trip."
         )
-        yield Doubt("clocks", "warning", text)
+        yield RunWarning("clocks", "warning", text)
     if measured.early_tokens:
-        text = f"{count(measured.early_tokens)} tokens came before they were due: the clocks do not agree."
-        yield Doubt("early tokens", "warning", text)
+        early = count(measured.early_tokens)
+        text = f"{early} tokens came before they were due: the clocks do not agree, or the server is early."
+        yield RunWarning("early tokens", "warning", text)
 
 
-def _scaled(measured: Measurements) -> Iterator[Doubt]:
+def _scaled(measured: Measurements) -> Iterator[RunWarning]:
     scale = measured.run.time_scale
     if scale != 1:
         text = (
             f"Time-scaled run: every time of the plan and of the proxies was divided by {scale:g}. "
             "Durations are shown as they were measured."
         )
-        yield Doubt("time scale", "warning", text)
+        yield RunWarning("time scale", "warning", text)
 
 
-def _books(measured: Measurements) -> Iterator[Doubt]:
+def _books(measured: Measurements) -> Iterator[RunWarning]:
     if measured.ledger_errors:
-        text = f"{measured.ledger_errors} messages have other tokens recorded than counted: a fault of the harness."
-        yield Doubt("books", "warning", text)
+        text = (
+            f"{measured.ledger_errors} messages have other tokens in tokens.parquet than streams.parquet counts: the "
+            "tables do not belong together, or the harness has a fault."
+        )
+        yield RunWarning("books", "warning", text)
 
 
-def _redis(measured: Measurements) -> Iterator[Doubt]:
+def _redis(measured: Measurements) -> Iterator[RunWarning]:
     unknown = [
         g.key.title
-        for g in measured.groups
+        for g in measured.cells
         if g.key.transport in TRANSPORTS
         and TRANSPORTS[g.key.transport].needs_redis
         and len(g.totals)
         and g.totals["redis_cpu_us"].isna().any()
     ]
     if unknown:
-        yield Doubt("redis", "note", f"Redis's CPU was not measured, so there is no server CPU for {listed(unknown)}.")
+        yield RunWarning(
+            "redis", "note", f"Redis's CPU was not measured, so there is no server CPU for {listed(unknown)}."
+        )
 
 
-def _side_by_side(measured: Measurements) -> Iterator[Doubt]:
+def _side_by_side(measured: Measurements) -> Iterator[RunWarning]:
     text = (
         f"{measured.cells_at_once} cells ran at once: the run tells which messages arrive and what a drop costs in "
         "seconds, and nothing of speed, CPU or small delays."
     )
-    yield Doubt("side by side", "note", text)
+    yield RunWarning("side by side", "note", text)
 
 
-def _false_alarms(measured: Measurements) -> Iterator[Doubt]:
+def _false_alarms(measured: Measurements) -> Iterator[RunWarning]:
     """A client that gave a connection up as silent, with nothing in between that could have cut it."""
-    direct = [g for g in measured.groups if g.key.profile == "direct"]
+    direct = [g for g in measured.cells if g.key.profile == "direct"]
     alarms = {g.key.title: _silences(g) for g in direct if _silences(g)}
     if alarms:
         which = listed([f"{title} {times}" for title, times in alarms.items()])
         text = f"False alarms: with nothing in between, the clients' silence limit gave up living connections: {which}."
-        yield Doubt("false alarms", "note", text)
+        yield RunWarning("false alarms", "note", text)
 
 
-def _silences(group: Group) -> int:
-    return sum(text.split("; ").count("silence") for text in group.messages["noticed_by"])
+def _silences(cell: MeasuredCell) -> int:
+    return sum(text.split("; ").count("silence") for text in cell.messages["noticed_by"])
 
 
-def _harness(measured: Measurements) -> Iterator[Doubt]:
+def _harness(measured: Measurements) -> Iterator[RunWarning]:
     """The harness's own floor, shown with every run."""
     late = [f"{what} by {number(late_ms)} ms" for what, late_ms in lateness_ms(measured).items()]
     if late:
         text = f"The harness's own floor: {listed(late)} (p99, median of the valid cells)."
-        yield Doubt("floor", "note", text)
+        yield RunWarning("floor", "note", text)
 
 
 CHECKS: tuple[Check, ...] = (

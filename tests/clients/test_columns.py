@@ -1,0 +1,57 @@
+"""The one schema of a run's tables, its version, and what readers make of another one."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import fields
+
+import pytest
+
+from clients import columns
+from clients.columns import ColumnsError, missing
+from clients.record import StreamRecord
+
+DIGESTS = {3: "1cae7d3389dbc8ff"}  # of a version's columns
+
+
+def test_whoever_changes_a_column_raises_the_version() -> None:
+    """And adds a line to the module's history, and the new digest here."""
+    schema = repr((columns.CELL, columns.MESSAGE, columns.TOKEN, columns.SUMMARY))
+    assert hashlib.sha256(schema.encode()).hexdigest()[:16] == DIGESTS[columns.VERSION]
+    assert f"\n{columns.VERSION} " in (columns.__doc__ or "")
+    assert max(column.since for column in columns.MESSAGE) <= columns.VERSION
+
+
+def test_every_column_of_a_message_is_in_its_record() -> None:
+    names = {field.name for field in fields(StreamRecord)}
+    assert {column.name for column in columns.MESSAGE} <= names
+
+
+STREAMS = (*columns.CELL, *columns.MESSAGE)
+NAMES = [column.name for column in STREAMS]
+FIRST = [column.name for column in STREAMS if column.since == 1]
+
+
+def test_a_table_of_before_has_its_new_columns_filled() -> None:
+    absent = {column.name: column.before for column in missing(STREAMS, FIRST, None)}
+    of_drops = {"noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"}
+    assert set(absent) == of_drops | {"dns_ms", "tcp_ms", "tls_ms"}
+    assert absent["tokens_wasted"] == 0
+    assert math.isnan(float(str(absent["detection_ms"])))
+    assert missing(STREAMS, NAMES, columns.metadata()) == []
+
+
+@pytest.mark.parametrize(
+    ("present", "told", "error"),
+    [
+        (NAMES, b"4", "its columns are of version '4'"),
+        (NAMES, b"\xff", "its columns are of version"),
+        (NAMES, b"9" * 5000, "its columns are of version '99999999999999999999'"),
+        (FIRST, b"3", "it lacks the columns noticed_by, detection_ms"),
+        ([name for name in NAMES if name != "outcome"], b"1", "it lacks the columns outcome"),
+    ],
+)
+def test_what_cannot_be_read_is_said(present: list[str], told: bytes, error: str) -> None:
+    with pytest.raises(ColumnsError, match=error):
+        missing(STREAMS, present, {columns.METADATA_KEY: told})

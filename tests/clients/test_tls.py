@@ -1,0 +1,116 @@
+"""Users of both drivers behind TLS that a real nginx ends, and what is said of a certificate that is not trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from support.asking import question
+from support.drivers import AsyncUser
+from support.processes import RunningServer
+from support.scripted import Connection, scripted
+from support.tls import Certificate, certificate, nginx_with_tls
+
+from clients.core.settings import ClientSettings
+from clients.record import Outcome
+from clients.recovery import Policy
+from servers.stream import StreamSpec, build
+from servers.transport import TRANSPORTS
+
+STREAM: dict[str, object] = {"profile": "fast", "tokens": 20, "ttft_ms": 20, "gap_ms": 3}
+ANSWER = build(StreamSpec.parse(STREAM), 7)
+MakeClient = Callable[..., AsyncUser]
+Secured = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def secured(
+    made: Certificate, server: Callable[[str], RunningServer], tmp_path_factory: pytest.TempPathFactory
+) -> Secured:
+    """`secured("sse")`: that server's https address."""
+    with ExitStack() as stack:
+        urls: dict[str, str] = {}
+
+        def url(transport: str) -> str:
+            if transport not in urls:
+                proxy = nginx_with_tls(server(transport).url, made, tmp_path_factory.mktemp(transport))
+                urls[transport] = stack.enter_context(proxy)
+            return urls[transport]
+
+        yield url  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_transport_through_tls(
+    client: MakeClient, transport: str, secured: Secured, made: Certificate
+) -> None:
+    url = secured(transport).replace("https", "wss" if transport == "websocket" else "https")
+    user = client(transport, url, interval_s=0.02, cafile=str(made.cert))
+    records = [await user.ask(question(ANSWER, stream_id=token_hex(8), stream=STREAM)) for _ in range(2)]
+    assert [(r.outcome, r.detail, r.tokens_received, r.connections) for r in records] == [
+        (Outcome.OK, "", 20, 1),
+        (Outcome.OK, "", 20, 0),
+    ]
+    assert records[0].tls_ms > 0 < records[0].tcp_ms
+    assert records[1].tls_ms == records[1].tcp_ms == records[1].dns_ms == 0
+    assert (records[0].first_token_ns - records[0].start_ns) / 1e6 > records[0].tls_ms  # set-up is within TTFT
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize("mode", ["none", "resume"])
+async def test_a_certificate_that_is_not_trusted(
+    client: MakeClient, transport: str, mode: str, secured: Secured
+) -> None:
+    policy = Policy(mode, base_s=0.001, attempts=2)  # type: ignore[arg-type]
+    record = await client(transport, secured(transport), recovery=policy).ask(question(ANSWER))
+    assert (record.outcome, record.drops, record.tokens_wasted) == (Outcome.REFUSED, 0, 0)
+    assert record.detail.startswith("tls: the server's certificate is not trusted: self-signed certificate")
+    assert record.detail.endswith("see --cafile and --insecure")
+
+
+async def test_a_certificate_of_somebody_else(
+    client: MakeClient, server: Callable[[str], RunningServer], tmp_path: Path
+) -> None:
+    other = certificate(tmp_path, "DNS:elsewhere.example")
+    with nginx_with_tls(server("sse").url, other, tmp_path) as url:
+        mismatch = await client("sse", url, cafile=str(other.cert)).ask(question(ANSWER))
+        trusting = await client("sse", url, insecure=True).ask(question(ANSWER, stream_id=token_hex(8), stream=STREAM))
+    assert "IP address mismatch" in mismatch.detail
+    assert trusting.outcome is Outcome.OK
+
+
+async def test_no_tls_at_all(client: MakeClient, server: Callable[[str], RunningServer]) -> None:
+    record = await client("sse", server("sse").url.replace("http", "https")).ask(question(ANSWER))
+    assert (record.outcome, record.detail.split(":")[0]) == (Outcome.REFUSED, "tls")
+
+
+@pytest.mark.parametrize("said", [b"", b"\x15\x03\x03\x00\x02\x02\x28", b"x" * 99])
+async def test_a_handshake_that_fails(client: MakeClient, said: bytes) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.send(said)
+
+    async with scripted(script) as server:
+        record = await client("sse", server.url.replace("http", "https")).ask(question(ANSWER))
+    assert (record.outcome, record.detail.split(":")[0]) == (Outcome.REFUSED, "tls"), record.detail
+
+
+async def test_silence_in_the_handshake(client: MakeClient) -> None:
+    async with scripted(Connection.hold) as server:
+        record = await client("sse", server.url.replace("http", "https"), silence_s=0.1).ask(question(ANSWER))
+    assert (record.outcome, record.detail.split(":")[0]) == (Outcome.TIMEOUT, "silence")
+
+
+@pytest.mark.parametrize("file", ["missing.pem", "empty.pem"])
+def test_a_cafile_that_is_none_is_said(file: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    settings = ClientSettings("https://127.0.0.1", cafile=str(tmp_path / file))
+    with pytest.raises(ValueError, match=f"--cafile: .*{file}: "):
+        settings.tls_context  # noqa: B018

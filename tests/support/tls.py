@@ -1,0 +1,94 @@
+"""A real nginx that speaks TLS in front of a server, with a certificate made for the test."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_NGINX = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {cert};
+    ssl_certificate_key {key};
+    location / {{
+      proxy_pass {upstream};
+      proxy_buffering off;
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+    }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-made certificate and its key, as files; the certificate is its own authority."""
+
+    cert: Path
+    key: Path
+
+
+def certificate(folder: Path, name: str = "IP:127.0.0.1,DNS:localhost") -> Certificate:
+    """Make one for `name`, as openssl's subjectAltName takes it."""
+    made = Certificate(folder / "cert.pem", folder / "key.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=tokenderby", "-addext", f"subjectAltName={name}"),
+            *("-out", made.cert, "-keyout", made.key),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+@contextmanager
+def nginx_with_tls(upstream: str, certificate: Certificate, folder: Path) -> Iterator[str]:
+    """nginx in front of `upstream`; its https URL."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    assert program is not None, "nginx is not installed; on Debian: apt-get install nginx-light"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = folder / "nginx.conf"
+    files = {"cert": certificate.cert, "key": certificate.key, "folder": folder}
+    config.write_text(_NGINX.format(port=port, upstream=upstream, **files))
+    process = subprocess.Popen([program, "-e", f"{folder}/error.log", "-c", str(config)], stderr=subprocess.PIPE)
+    try:
+        _wait_for(port, process)
+        yield f"https://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(500):
+        assert process.poll() is None, process.communicate()[1]
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.01)
+    raise AssertionError("nginx does not listen")
