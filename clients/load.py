@@ -72,7 +72,7 @@ class Phase:
 
     def __init__(self, job: Job, users: Users, agenda: Agenda, prefix: str) -> None:
         self._load = job.load
-        self._think_ns = round(job.load.think_s / job.time_scale * 1e9)
+        self._think_ns = round(job.load.think_s * 1e9)
         self._users, self._agenda, self._prefix = users, agenda, prefix
         self.records: list[StreamRecord] = []
         self.loop_lags_ns: list[int] = []
@@ -143,7 +143,7 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     for path in job.recordings:
         recording.register(recording.load(path))
     settings = ClientSettings.of_variant(
-        job.variant,
+        job.variant | job.settings,
         url=job.url,
         auth_token=job.auth_token,
         recovery=Policy(cast(Mode, job.recovery), job.load.backoff_s, job.load.backoff_cap_s, job.load.attempts),

@@ -14,6 +14,7 @@ import psutil
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
+from servers.process import usable_cores
 from servers.push import Connection, Push
 
 MAX_BODY_BYTES = 2**20
@@ -144,8 +145,3 @@ class Service:
     def health_report(self) -> dict[str, object]:
         """The body of `GET /healthz`."""
         return {"transport": self.settings.transport}
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may run on; empty where the system does not tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -20,7 +20,7 @@ from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import lateness_ms
 from bench.analysis.verdicts import TOPICS
-from bench.analysis.wording import count, listed, number, times
+from bench.analysis.wording import count, counted, listed, number, times
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
@@ -54,7 +54,7 @@ def _unfinished(measured: Measurements) -> Iterator[RunWarning]:
     run = measured.run
     pending = sum(cell.status == "pending" for cell in run.cells)
     if run.status != "complete":
-        yield RunWarning("unfinished", "warning", f"The run is {run.status}; {pending} cells have not been measured.")
+        yield RunWarning("unfinished", "warning", f"The run is {run.status}; {counted(pending, 'cell')} not measured.")
     for text in run.warnings:
         yield RunWarning("run", "warning", text)
 
@@ -185,7 +185,7 @@ def _scaled(measured: Measurements) -> Iterator[RunWarning]:
     scale = measured.run.time_scale
     if scale != 1:
         text = (
-            f"Time-scaled run: heartbeats, think times and the proxy's times were divided by {scale:g}. "
+            f"Time-scaled run: every time of the plan and of the proxies was divided by {scale:g}. "
             "Durations are shown as they were measured."
         )
         yield RunWarning("time scale", "warning", text)

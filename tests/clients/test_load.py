@@ -86,8 +86,8 @@ def test_a_cell_over_each_transport(server: Callable[[str], RunningServer], tmp_
 def test_conversations_start_their_turns_after_the_answer_and_a_pause(
     server: Callable[[str], RunningServer], tmp_path: Path
 ) -> None:
-    load = {"turns": 4, "think_s": 1.0}
-    _, streams, _ = ran(job("websocket", server("websocket").url, tmp_path, load, time_scale=20))
+    load = {"turns": 4, "think_s": 0.05}
+    _, streams, _ = ran(job("websocket", server("websocket").url, tmp_path, load))
     assert list(streams.turn) == [0, 1, 2, 3] * 3
     for _, turns in streams.groupby("conversation"):
         pauses_ms = (turns.intended_start_ns.shift(-1) - turns.end_ns).dropna() / 1e6
