@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.running.runner import Options
     from bench.store import Run, RunFolder
+    from clients.core.tls import Trust
 
 DONE, FAILED, WRONG_WORDS, INTERRUPTED = 0, 1, 2, 130
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
@@ -98,6 +99,8 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
     metavar="SECRET",
     help="The targets' bearer token; better by the environment, since others can read a command line.",
 )
+@option("--cafile", metavar="FILE", help="Trust these authorities (PEM) for https targets, not the system's.")
+@option("--insecure", is_flag=True, help="Trust every certificate of an https target.")
 @option(
     "--target-wait", type=option_types.Seconds(), default=0.0, metavar="SECONDS", help="For targets that still start."
 )
@@ -114,6 +117,8 @@ def run(  # noqa: PLR0917 - click passes them by name
     plan: str | None,
     targets: dict[str, str],
     target_token: str | None,
+    cafile: str | None,
+    insecure: bool,
     target_wait: float,
     redis_url: str | None,
     out: str,
@@ -129,13 +134,24 @@ def run(  # noqa: PLR0917 - click passes them by name
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
-    options = runner.Options(targets, target_token or None, redis_url)
+    options = runner.Options(targets, target_token or None, redis_url, _trust(cafile, insecure))
     asyncio.run(runner.check_targets(options, target_wait))
     if resume:
         return _resume(resume, out, options, Console())
     chosen, folder = _begun(plan or "quick", changes, out)
     with folder.lock():
         return _carry_out(chosen, folder, options, Console())
+
+
+def _trust(cafile: str | None, insecure: bool) -> Trust:
+    from clients.core.tls import Trust
+
+    trust = Trust(cafile, insecure)
+    try:
+        trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return trust
 
 
 def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Console) -> int:

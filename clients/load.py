@@ -27,6 +27,7 @@ from clients.agenda import Agenda
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
 from clients.core.clock import clock_offset_ns
 from clients.core.settings import ClientSettings
+from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
 from clients.exchange import Question
 from clients.job import Job, JobResult
@@ -148,8 +149,7 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         auth_token=job.auth_token,
         recovery=Policy(cast(Mode, job.recovery), job.load.backoff_s, job.load.backoff_cap_s, job.load.attempts),
         silence_s=job.load.silence_s,
-        cafile=job.cafile,
-        insecure=job.insecure,
+        trust=Trust(job.cafile, job.insecure),
     )
     messages = plan_messages(job.load, job.stream, job.seed, job.block)
     agenda = Agenda()

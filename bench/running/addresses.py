@@ -12,7 +12,10 @@ class AddressError(ValueError):
 
 
 def server_url(url: str) -> str:
-    """`url` without a slash at its end. IPv6 addresses stand in brackets, as http://[::1]:8001. Raises AddressError."""
+    """`url` as http or https (ws and wss mean the same servers), without a slash at its end. Raises AddressError.
+
+    IPv6 addresses stand in brackets, as http://[::1]:8001.
+    """
     authority = url.partition("://")[2].partition("/")[0]
     if "@" in authority:
         raise AddressError("a password is no part of it; a token goes with --target-token")
@@ -23,9 +26,10 @@ def server_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError as error:
         raise AddressError(str(error)) from None
-    if parts.scheme not in ("http", "https") or any(character <= " " for character in url):
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("http", "https") or any(character <= " " for character in url):
         raise AddressError("the URL begins with http://HOST or https://HOST")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def host_and_port(url: str) -> str:

@@ -27,6 +27,7 @@ from bench.running.streams import wire_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
 from bench.store import CellRecord, RunFolder, StoreError
+from clients.core.tls import Trust
 from clients.job import Job, JobResult, Load
 from clients.record import Outcome
 from servers.transport import TRANSPORTS
@@ -86,12 +87,15 @@ class CellRunner:
         http: aiohttp.ClientSession,
         cpus: list[int],
         warn: Callable[[str], object],
+        *,
+        trust: Trust,
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._http = http
         self._cpus = cpus
         self._warn = warn
+        self._trust = trust
         self._last: dict[str, Reading] = {}  # of each server's URL
 
     async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnProgress) -> None:
@@ -100,7 +104,7 @@ class CellRunner:
         begun = time.monotonic()
         try:
             endpoint = await fleet.endpoint(cell)
-            job = job_for(self._plan, cell, record, endpoint, self._folder)
+            job = job_for(self._plan, cell, record, endpoint, self._folder, trust=self._trust)
             result, before = await self._load(job, endpoint, on_progress)
             await endpoint.check_answers(self._http)  # messages that a hung server lost are not the transport's
             self._check_understood(endpoint.server, job, result)
@@ -240,7 +244,7 @@ async def _talk(
     raise child.obituary()
 
 
-def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, folder: RunFolder) -> Job:
+def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, folder: RunFolder, *, trust: Trust) -> Job:
     """What the load process is to do for `cell` in its block."""
     stream, recordings = wire_stream(plan.stream_of(cell))
     scale = plan.time_scale
@@ -258,6 +262,8 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, fold
         profile=cell.profile_name,
         recovery=cell.recovery,
         auth_token=endpoint.server.token,
+        cafile=trust.cafile,
+        insecure=trust.insecure,
         recordings=recordings,
     )
 

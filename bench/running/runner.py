@@ -29,6 +29,7 @@ from bench.running.processes import PartDied
 from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
 from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run
+from clients.core.tls import Trust
 from servers.process import usable_cores
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
@@ -39,11 +40,13 @@ class Options:
     """What a run is told beside its plan: `targets` maps a transport to the URL of a server that runs already.
 
     `target_token` is their bearer token. Neither that nor `redis_url`, which may hold a password, stands in `run.json`.
+    `trust` says whose certificates are good where a target's URL is https.
     """
 
     targets: Mapping[str, str] = field(default_factory=dict)
     target_token: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
+    trust: Trust = field(default_factory=Trust)
 
 
 def new_run(plan: Plan, out_dir: Path) -> RunFolder:
@@ -113,7 +116,7 @@ async def check_targets(options: Options, patience_s: float = 0.0) -> None:
 
 
 async def _check_targets(options: Options, patience: Patience) -> None:
-    async with _http() as http:
+    async with _http(options.trust) as http:
         for transport, url in options.targets.items():
             try:
                 await patience.wait(url, partial(check_server, http, transport, url))
@@ -176,9 +179,9 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
     patience = Patience(RETURN_S)
     (folder.path / "logs").mkdir(exist_ok=True)
     (folder.path / "cells").mkdir(exist_ok=True)
-    async with _http() as http:
+    async with _http(options.trust) as http:
         pins = await _pins(options, http, run)
-        runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append)
+        runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append, trust=options.trust)
 
         async def one(record: CellRecord, fleet: Fleet) -> None:
             display.begin(record)
@@ -231,8 +234,9 @@ async def _at_once(limit: int, steps: Iterable[Callable[[], Coroutine[Any, Any, 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _http() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HTTP_S))
+def _http(trust: Trust) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(ssl=trust.context)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_HTTP_S))
 
 
 def _now() -> str:

@@ -64,6 +64,11 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
     try:
         async with http.get(f"{url}/healthz") as response:
             status, body = response.status, await response.content.read(_MOST_BYTES)
+    except aiohttp.ClientConnectorCertificateError as error:
+        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        raise PartDied(f"the certificate of {url} is not trusted ({why}); see --cafile and --insecure") from error
+    except aiohttp.ClientSSLError as error:
+        raise PartDied(f"no TLS with the server at {url} ({_why(error)}); is it an http:// address?") from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise NoAnswer(f"no server answers at {url} ({_why(error)})") from error
     wanted = f'GET /healthz has to answer 200 with {{"transport": "{transport}"}} (docs/wire-format.md)'

@@ -231,7 +231,7 @@ class Session:
         yield from self._set_up(lambda: self._is_connected)
         if self.endpoint.secure:
             began_ns = self.now_ns
-            self._tls = tls = TlsLayer(self.settings.tls_context, self.endpoint.host)
+            self._tls = tls = TlsLayer(self.settings.trust.context, self.endpoint.host)
             self._send_records()
             yield from self._set_up(lambda: tls.is_open)
             self.setup.tls_ns += self.now_ns - began_ns

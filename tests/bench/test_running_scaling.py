@@ -16,6 +16,7 @@ from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.store import CellRecord, RunFolder
 from clients.arrivals import plan_messages
 from clients.core.settings import ClientSettings
+from clients.core.tls import Trust
 from clients.job import Job, Load
 from servers.stream import StreamSpec, build
 
@@ -32,7 +33,7 @@ def job_of(cell: Cell, **changes: object) -> Job:
     )
     record = CellRecord(id="b01-x", block=1, cell=cell.key, transport=cell.transport)
     endpoint = Endpoint(Server(cell.transport, "http://[::1]:1", "secret"), "http://[::1]:1")
-    return job_for(plan, cell, record, endpoint, RunFolder(Path("/nowhere")))
+    return job_for(plan, cell, record, endpoint, RunFolder(Path("/nowhere")), trust=Trust())
 
 
 def test_every_field_of_a_load_is_a_time_a_rate_or_neither() -> None:
