@@ -44,7 +44,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
         None  # the client gives a connection up after so long without a byte
     )
-    # After a drop (clients.recovery): a random wait of at most backoff_s, doubled with each attempt up to the cap.
+    # After a drop (clients.core.recovery): a random wait of at most backoff_s, doubled with each attempt up to the cap.
     backoff_s: Annotated[float, Meta(gt=0, le=3600)] = 0.1
     backoff_cap_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8  # in a row without a new token, and the client gives up

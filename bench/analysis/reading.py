@@ -23,7 +23,7 @@ from bench.analysis.estimators import Floats, Ints
 from bench.store import Run, RunFolder, StoreError
 from clients import columns
 from clients.columns import Column
-from clients.ledger import STALL_NS
+from clients.core.ledger import STALL_NS
 
 BATCH_ROWS = 1 << 19
 _STREAMS = (*columns.CELL, *columns.MESSAGE)

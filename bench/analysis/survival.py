@@ -23,7 +23,7 @@ from bench.analysis.metrics import estimate
 from bench.analysis.situations import Situation, described, real_plan, scaled_s, situation_words
 from bench.analysis.wording import listed
 from bench.proxy import profile as proxy_profiles
-from clients.record import Outcome
+from clients.core.record import Outcome
 from servers.transport import TRANSPORTS
 
 _DIRECT = "direct"

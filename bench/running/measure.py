@@ -27,9 +27,9 @@ from bench.running.streams import wire_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
 from bench.store import CellRecord, RunFolder, StoreError
+from clients.core.record import Outcome
 from clients.core.tls import Trust
 from clients.job import Job, JobResult, Load
-from clients.record import Outcome
 from servers.transport import TRANSPORTS
 
 _ROOM_BYTES = 1 << 14

@@ -15,9 +15,9 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from clients.core.endpoint import Endpoint
+from clients.core.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
 from clients.core.settings import ClientSettings
 from clients.core.tls import TlsLayer
-from clients.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
 
 NEVER_NS = 1 << 62
 FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+from clients.core.recovery import EventSourcePolicy, Policy
 from clients.core.tls import Trust
-from clients.recovery import EventSourcePolicy, Policy
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from functools import cached_property
 
-from clients.errors import ClientFailure, NoSecureConnection, NotTheFormat
+from clients.core.errors import ClientFailure, NoSecureConnection, NotTheFormat
 
 _READ_BYTES = 65_536
 

@@ -9,8 +9,8 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from clients.core.endpoint import Endpoint
+from clients.core.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
 from clients.core.http1 import Request, Response
-from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
 from servers.messages import MAX_MESSAGE_BYTES
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})

@@ -10,9 +10,9 @@ from typing import Any, cast, get_args
 import msgspec
 
 from clients.core.endpoint import Endpoint
+from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
-from clients.recovery import Mode, Policy
 from clients.results import variant_words
 from servers.stream import PROFILES, StreamError, StreamSpec, build
 

@@ -13,8 +13,8 @@ from support.asking import ANSWER, question
 from support.drivers import AsyncUser
 from support.scripted import Connection, close_frame, closed_port, frame, pieces, response, scripted
 
-from clients.record import Outcome
-from clients.recovery import Mode, Policy
+from clients.core.record import Outcome
+from clients.core.recovery import Mode, Policy
 from servers import messages
 
 MakeClient = Callable[..., AsyncUser]

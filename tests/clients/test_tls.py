@@ -14,9 +14,9 @@ from support.processes import RunningServer
 from support.scripted import Connection, scripted
 from support.tls import Certificate, certificate, nginx_with_tls
 
+from clients.core.record import Outcome
+from clients.core.recovery import Policy
 from clients.core.tls import Trust
-from clients.record import Outcome
-from clients.recovery import Policy
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 

@@ -14,8 +14,8 @@ from support.asking import ANSWER, question
 from support.drivers import AsyncUser
 from support.scripted import ACCEPTED, Connection, Script, closed_port, page, pieces, response, scripted, whole
 
-from clients.record import Outcome
-from clients.recovery import Policy
+from clients.core.record import Outcome
+from clients.core.recovery import Policy
 from servers import messages
 
 MakeClient = Callable[..., AsyncUser]

@@ -20,10 +20,10 @@ from support.faults import Fault, How, Replay, every_fault
 from support.recordings import Hazards, Recording
 from support.scripted import scripted
 
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Policy
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Policy
 from servers.stream import Schedule
 from servers.transport import TRANSPORTS
 

@@ -19,8 +19,8 @@ from support.scripted import Connection, close_frame, frame, pieces, scripted
 
 from bench.proxy.behaviours.first_byte_timeout import FirstByteTimeout
 from bench.proxy.serve import Proxy
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Mode, Policy
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Mode, Policy
 from servers import messages
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS

@@ -14,7 +14,7 @@ from typing import Literal
 from support.feeding import encoded, encoded_end, schedule_of
 from support.scripted import ACCEPTED, chunk, close_frame, frame, page, response, whole
 
-from clients.record import Outcome
+from clients.core.record import Outcome
 from servers import messages
 from servers.chunked import wire as chunked
 from servers.sse import wire as sse
