@@ -22,14 +22,20 @@ from servers.service import KEEP_ALIVE_S, Service, Settings
 from servers.stream import StreamError
 from servers.transport import TRANSPORTS
 
-CLOSE_S = 1.0  # connections still open when the answers have ended are cut after so long
+CLOSE_S = 0.5  # connections still open when the answers have ended are cut after so long
 
 
 @click.command()
 @click.argument("transport", type=click.Choice(list(TRANSPORTS)))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--redis-url", metavar="URL", help="Redis for polling; without it one is found or started.")
+@click.option(
+    "--redis-url",
+    metavar="URL",
+    envvar="TOKENDERBY_REDIS_URL",
+    help="Redis for polling; without it one is found or started. A password shows in the process list, but not by"
+    " TOKENDERBY_REDIS_URL.",
+)
 @click.option("--auth-token", metavar="SECRET", envvar="TOKENDERBY_AUTH_TOKEN", help="Ask every client for it.")
 @click.option(
     "--allow-origin", "allow_origins", multiple=True, metavar="ORIGIN", help="Pages that may read the answers."

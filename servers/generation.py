@@ -154,9 +154,14 @@ class Generations:
             self.discard(ended.popleft())
 
     def discard(self, generation: Generation) -> None:
-        """Forget an answer now; its id may be used again."""
-        if self._by_id.get(generation.stream_id) is generation:
-            del self._by_id[generation.stream_id]
+        """Forget an answer now, also one that has only begun; its id may be used again."""
+        if self._by_id.get(generation.stream_id) is not generation:
+            return
+        del self._by_id[generation.stream_id]
+        if not generation.ended:
+            self.started -= 1
+            self.active -= 1
+            self._emitter.forget(generation)
 
     def ids(self) -> list[str]:
         """The ids of all answers that are being produced or kept."""

@@ -9,6 +9,8 @@ is kept once, in its Generation, so a slow reader costs its index and at most `W
 from __future__ import annotations
 
 import asyncio
+import asyncio.trsock
+import socket
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -18,6 +20,7 @@ from servers.generation import Generation
 WRITE_LIMIT_BYTES = 65_536
 BATCH_BYTES = 65_536
 STALL_LIMIT_S = 120.0  # a reader that takes nothing for so long is given up
+STOP_S = 0.2  # ... and for so long when the server stops
 
 
 class Connection(Protocol):
@@ -40,6 +43,35 @@ class ReaderGone(Exception):
     """The connection was lost, or its reader took nothing for `STALL_LIMIT_S`."""
 
 
+async def drained(connection: Connection) -> None:
+    """Return when the connection's backlog is small again. Raises ReaderGone."""
+    await _wait_for_drain(asyncio.ensure_future(connection.drain()), connection, STALL_LIMIT_S)
+
+
+async def _wait_for_drain(drain: asyncio.Task[None], connection: Connection, patience_s: float) -> None:
+    """Wait for `drain` as long as the backlog becomes smaller within `patience_s`. Raises ReaderGone."""
+    try:
+        while not drain.done():
+            backlog_bytes = connection.backlog_bytes()
+            await asyncio.wait([drain], timeout=patience_s)
+            if not drain.done() and connection.backlog_bytes() >= backlog_bytes:
+                raise ReaderGone
+    finally:
+        drain.cancel()
+    if drain.cancelled() or drain.exception() is not None:
+        raise ReaderGone
+
+
+def limit_stall(connection: socket.socket | asyncio.trsock.TransportSocket) -> None:
+    """Have the kernel cut a connection (or all that `connection` accepts) whose reader takes nothing for too long.
+
+    This holds where nothing waits in this process, too: for the last bytes of an answer. Linux only; elsewhere a push
+    alone gives up.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_LIMIT_S * 1000))
+
+
 class Push:
     """One connection's way through one answer, from index `first` to the end message."""
 
@@ -53,6 +85,7 @@ class Push:
         self._behind = False  # waiting for the connection to drain; wake-ups mean nothing until then
         self._finished = False
         self._stopped = False
+        self._draining: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._written_ns = time.monotonic_ns()
 
@@ -62,9 +95,11 @@ class Push:
             self._write_due()
 
     def stop(self) -> None:
-        """End `run` early: the server is stopping."""
+        """End `run` early, also where it waits for a reader: the server is stopping."""
         self._stopped = True
         self._changed.set()
+        if self._draining is not None:
+            self._draining.cancel()
 
     async def run(self, heartbeat_s: float | None) -> bool:
         """Push until the end message is written and the backlog small; False if stopped before. Raises ReaderGone."""
@@ -113,11 +148,8 @@ class Push:
         self._write_due()
 
     async def _drain(self) -> None:
-        try:
-            async with asyncio.timeout(STALL_LIMIT_S):
-                await self._connection.drain()
-        except (TimeoutError, OSError) as error:
-            raise ReaderGone from error
+        self._draining = asyncio.ensure_future(self._connection.drain())
+        await _wait_for_drain(self._draining, self._connection, STOP_S if self._stopped else STALL_LIMIT_S)
 
     async def _idle(self, heartbeat_s: float | None) -> None:
         """Wait for something to do, with a heartbeat whenever nothing was written for `heartbeat_s`."""
@@ -126,7 +158,8 @@ class Push:
                 await self._changed.wait()
         except TimeoutError:
             if (self._silence_left(heartbeat_s) or 0) <= 0:
-                self._connection.heartbeat()
+                if not self._connection.backlog_bytes():  # else it is not silent, and this would only pile up
+                    self._connection.heartbeat()
                 self._written_ns = time.monotonic_ns()
 
     def _silence_left(self, heartbeat_s: float | None) -> float | None:

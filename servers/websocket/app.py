@@ -21,14 +21,14 @@ from websockets.protocol import State
 from servers import access
 from servers.chat import ChatRequest, RequestError, open_answer
 from servers.messages import encode_error
-from servers.push import ReaderGone
+from servers.push import ReaderGone, limit_stall
 from servers.service import MAX_BODY_BYTES, Service
 
 # Larger requests than the contract allows are read up to here, to be refused in words; beyond, RFC 6455's 1009 must do.
 MAX_FRAME_BYTES = 2 * MAX_BODY_BYTES
 QUEUED_REQUESTS = 16
 PONG_TIMEOUT_S = 20.0
-CLOSE_S = 1.0  # a client that does not answer a farewell is cut after so long, as over HTTP when the server stops
+CLOSE_S = 0.5  # a client that does not answer a farewell is cut after so long, as over HTTP when the server stops
 INVALID_DATA, POLICY_VIOLATION, GOING_AWAY = 1007, 1008, 1001  # close codes of RFC 6455, 7.4.1
 
 
@@ -36,7 +36,7 @@ INVALID_DATA, POLICY_VIOLATION, GOING_AWAY = 1007, 1008, 1001  # close codes of 
 async def listening(service: Service) -> AsyncIterator[Server]:
     """The server behind `tokenderby serve websocket`."""
     settings = service.settings
-    async with serve(
+    server = await serve(
         lambda connection: _converse(service, connection),
         settings.host,
         settings.port,
@@ -48,8 +48,17 @@ async def listening(service: Service) -> AsyncIterator[Server]:
         max_size=MAX_FRAME_BYTES,
         max_queue=QUEUED_REQUESTS,
         server_header=None,
-    ) as server:
+    )
+    for listener in server.sockets:
+        limit_stall(listener)
+    try:
         yield server
+    finally:
+        # Not `async with server`, whose end waits for clients that say nothing; what is left then ends with the loop.
+        server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await server.wait_closed()
 
 
 def _before_upgrade(service: Service, request: Request) -> Response | None:
@@ -98,13 +107,13 @@ async def _converse(service: Service, connection: ServerConnection) -> None:
         async for frame in connection:
             service.stats.requests += 1
             await _answer(service, connection, frame, closed)
-    except (ConnectionClosed, ReaderGone):
+    except ConnectionClosed:
         pass  # the client went away; its answer is kept for a while
+    except ReaderGone:
+        connection.transport.abort()  # a farewell would wait behind what it does not read
     except RequestError as error:
         code = INVALID_DATA if error.code == "bad_json" else POLICY_VIOLATION
-        with contextlib.suppress(ConnectionClosed):
-            await connection.send(encode_error(error.code, error.message), text=True)
-        await connection.close(code, error.code)
+        await _part(connection, code, error.code, encode_error(error.code, error.message))
     finally:
         closed.cancel()
 
@@ -124,7 +133,20 @@ async def _answer(
         push.cancel()
         raise ReaderGone
     if not push.result():
-        await connection.close(GOING_AWAY, "the server is stopping")
+        await _part(connection, GOING_AWAY, "the server is stopping")
+
+
+async def _part(connection: ServerConnection, code: int, reason: str, last: bytes | None = None) -> None:
+    """Close with a last message, as far as the client takes it in time."""
+    try:
+        async with asyncio.timeout(2 * CLOSE_S):
+            if last is not None:
+                await connection.send(last, text=True)
+            await connection.close(code, reason)
+    except TimeoutError:
+        connection.transport.abort()
+    except ConnectionClosed:
+        pass
 
 
 class _Frames:
