@@ -144,7 +144,10 @@ class _Wire(asyncio.Protocol):
         self._reader.feed(data)
         waiting = self._waiting
         try:
-            while waiting and (reply := self._reader.gets()) is not False:
+            while (reply := self._reader.gets()) is not False:
+                if not waiting:
+                    self.cut("it answers what was not asked")
+                    return
                 batch = waiting[0]
                 batch.replies.append(reply)
                 if len(batch.replies) == batch.size:
