@@ -8,10 +8,10 @@ next due time, but not sooner than a tick later, so that a crowd of streams cost
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
+from time import monotonic_ns
 from typing import Protocol
 
 from servers.alarm import Alarm, alarm
@@ -76,7 +76,7 @@ class Emitter:
 
     def _tick(self) -> None:
         heap, forgotten, note_lag = self._heap, self._forgotten, self._lags_ns.append
-        now_ns = time.monotonic_ns()
+        now_ns = monotonic_ns()
         while heap:
             due_ns, count, emits = heap[0]
             if due_ns > now_ns:
@@ -95,7 +95,7 @@ class Emitter:
                 heappop(heap)
             else:
                 heapreplace(heap, (next_ns, count, emits))
-            now_ns = time.monotonic_ns()
+            now_ns = monotonic_ns()
         for callback in self._after_tick:
             callback()
         if heap:

@@ -152,7 +152,10 @@ class HttpStream:
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
         """Send messages in one chunk."""
-        self._send(self._encode(first, messages, end))
+        transport = self._transport
+        if not transport.is_closing():
+            data = self._encode(first, messages, end)
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def heartbeat(self) -> None:
         """Send what the transport's readers pass over."""
