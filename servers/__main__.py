@@ -17,6 +17,7 @@ from aiohttp import web
 
 from servers import recording
 from servers.process import run
+from servers.push import limit_stall
 from servers.redis_server import RedisUnavailable
 from servers.service import KEEP_ALIVE_S, Service, Settings
 from servers.stream import StreamError
@@ -131,11 +132,15 @@ async def _listening_http(service: Service, create: Callable[[Service], web.Appl
         shutdown_timeout=CLOSE_S,
         keepalive_timeout=service.settings.keep_alive_s,
     )
+    await runner.setup()
+    assert runner.server is not None
     try:
-        await runner.setup()
-        site = web.TCPSite(runner, service.settings.host, service.settings.port, backlog=1024)
-        await site.start()
-        yield runner.addresses[0][1]
+        loop, settings = asyncio.get_running_loop(), service.settings
+        listener = await loop.create_server(runner.server, settings.host, settings.port, backlog=1024)
+        for socket in listener.sockets:
+            limit_stall(socket)
+        yield listener.sockets[0].getsockname()[1]
+        listener.close()
     finally:
         await runner.cleanup()
 

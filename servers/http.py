@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from servers import access
 from servers.chat import ChatRequest, RequestError
 from servers.messages import encode_error
-from servers.push import ReaderGone, limit_stall
+from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 
 BODY_TIMEOUT_S = 30.0
@@ -29,7 +29,6 @@ def application(service: Service) -> web.Application:
     """An application with the probes and the shared checks; a transport adds its routes."""
     app = web.Application(middlewares=[_shared_checks], client_max_size=MAX_BODY_BYTES)
     app[SERVICE] = service
-    app.on_response_prepare.append(_limit_stall)
     for path, report in (
         ("/healthz", service.health_report),
         ("/stats", service.stats_report),
@@ -37,11 +36,6 @@ def application(service: Service) -> web.Application:
     ):
         app.router.add_get(path, _probe(report))
     return app
-
-
-async def _limit_stall(request: web.Request, _: web.StreamResponse) -> None:
-    if request.transport is not None:
-        limit_stall(request.transport.get_extra_info("socket"))
 
 
 def _probe(report: Callable[[], dict[str, object]]) -> Handler:

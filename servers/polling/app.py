@@ -121,6 +121,8 @@ def _note_sent(service: Service, stream_id: str, page: Page) -> None:
 async def _page(request: web.Request, stream_id: str, first: int, wait_s: float) -> Page:
     """What there is from `first` on, or what has come within `wait_s`."""
     service, store = request.app[SERVICE], request.app[STORE]
+    if not wait_s and (page := await _read(store, stream_id, first)) is not None:
+        return page
     now = time.monotonic()
     deadline, lost_until = now + wait_s, now + RESTORE_S
     while True:

@@ -52,6 +52,13 @@ class Link:
         self._note_commands(len(commands))
         return await wire.send(commands)
 
+    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+        """As `execute`, without a coroutine, and without connecting: the future raises RedisAway after a loss."""
+        if self._wire is None:
+            raise RedisAway("there is no connection yet")
+        self._note_commands(len(commands))
+        return self._wire.send(commands)
+
     async def connect(self) -> _Wire:
         """The connection, made if there is none. Raises RedisAway, and RedisRefused where a password is wrong."""
         if self._opening is None:  # one attempt, and one outcome, however many wait for it

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil
+from typing import Any
 from weakref import WeakValueDictionary
 
 from servers.emitter import Emitter
@@ -34,6 +35,10 @@ REMOVED_AT_ONCE = 1000
 _MARK = b""
 _END_PREFIX = b'{"done"'
 _log = logging.getLogger(__name__)
+
+
+def _key(stream_id: str) -> bytes:
+    return (KEY_PREFIX + stream_id).encode()
 
 
 class Page:
@@ -64,10 +69,11 @@ class TokenStore:
         self._fresh: set[StreamWriter] = set()  # writers with something to write
         self._in_trouble = False
         self._lost: dict[StreamWriter, None] = {}  # writers whose list must be written anew, in turn
-        self._wake, self._repair = asyncio.Event(), asyncio.Event()
-        self._tasks = [asyncio.create_task(self._flush_forever()), asyncio.create_task(self._repair_forever())]
+        self._flushing = self._closed = False
+        self._repair = asyncio.Event()
+        self._repairing = asyncio.create_task(self._repair_forever())
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
-        emitter.after_tick(self._after_tick)
+        emitter.after_tick(self._flush)
 
     async def connect(self) -> None:
         """Open both connections, so that nothing needs a file later. Raises RedisError when Redis does not answer."""
@@ -98,11 +104,11 @@ class TokenStore:
         self._writers[writer.stream_id] = writer
         generation.subscribe(writer)
         writer.wake()
-        self._after_tick()
+        self._flush()
 
     async def read(self, stream_id: str, first: int) -> Page | None:
         """The messages from index `first` on; None for a stream that Redis does not hold. Raises RedisError."""
-        key = KEY_PREFIX + stream_id
+        key = _key(stream_id)
         writer = self._writers.get(stream_id)
         count = FOREIGN_PAGE if writer is None else writer.page_length(first)
         async with self._turns:
@@ -136,9 +142,9 @@ class TokenStore:
 
     async def close(self, stream_ids: list[str]) -> None:
         """Stop writing and remove the streams of those ids: nothing is left behind."""
-        for task in self._tasks:
-            task.cancel()
-        keys = [KEY_PREFIX + stream_id for stream_id in stream_ids]
+        self._closed = True
+        self._repairing.cancel()
+        keys = [_key(stream_id) for stream_id in stream_ids]
         try:
             async with asyncio.timeout(CLOSE_S):
                 for k in range(0, len(keys), REMOVED_AT_ONCE):
@@ -148,40 +154,38 @@ class TokenStore:
         self._reads.close()
         self._writes.close()
 
-    def _after_tick(self) -> None:
-        if self._fresh:
-            self._wake.set()
-
     def _lose(self, writers: Iterable[StreamWriter]) -> None:
         for writer in writers:
             writer.lost = True
             self._lost.setdefault(writer)
-        if self._lost:
-            self._repair.set()
+        self._repair.set()
 
-    async def _flush_forever(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            writers = [writer for writer in self._fresh if not writer.lost]
-            self._fresh.clear()
-            if writers:
-                await self._flush(writers)
-
-    async def _flush(self, writers: list[StreamWriter]) -> None:
-        """Append what is new to each list. Where that did not come about, the list must be written anew."""
+    def _flush(self) -> None:
+        """Append what is new to each list, one batch at a time."""
+        if not self._fresh or self._flushing or self._closed:
+            return
         commands: list[Command] = []
-        places = [(writer, writer.append(commands)) for writer in writers]
-        if not commands:
+        places = [(writer, writer.append(commands)) for writer in self._fresh if not writer.lost]
+        self._fresh.clear()
+        if commands:
+            self._flushing = True
+            self._writes.send(commands).add_done_callback(lambda told: self._flushed(places, told))
+
+    def _flushed(self, places: list[tuple[StreamWriter, int | None]], told: asyncio.Future[list[Any]]) -> None:
+        """Have written anew what was not appended, and go on with what has fallen due meanwhile."""
+        self._flushing = False
+        if told.cancelled() or self._closed:
             return
-        try:
-            replies = await self._writes.execute(*commands)
-        except RedisError as error:
+        if (error := told.exception()) is None:
+            replies = told.result()
+            lost = [writer for writer, place in places if place is not None and replies[place] != writer.length]
+        else:
             self._note_trouble(error)
-            self._lose(writers)
-            return
-        self._lose(writer for writer, place in places if place is not None and replies[place] != writer.length)
-        self._announce(writers)
+            lost = [writer for writer, _ in places]
+        if lost:
+            self._lose(lost)
+        self._announce(writer for writer, _ in places if not writer.lost)
+        self._flush()
 
     async def _repair_forever(self) -> None:
         while True:
@@ -206,17 +210,19 @@ class TokenStore:
             return False
         self._in_trouble = writer.lost = False
         self._fresh.add(writer)  # what fell due meanwhile
-        self._wake.set()
+        self._flush()
         self._announce([writer])
         return True
 
-    def _note_trouble(self, error: RedisError) -> None:
+    def _note_trouble(self, error: BaseException) -> None:
         """Say once what is wrong, not once for each attempt."""
         if not self._in_trouble:
             self._in_trouble = True
             _log.warning("Redis: %s; trying again", error)
 
     def _announce(self, writers: Iterable[StreamWriter]) -> None:
+        if not self._waiting:
+            return
         for writer in writers:
             for future in self._waiting.pop(writer.stream_id, ()):
                 if not future.done():
@@ -230,14 +236,18 @@ class StreamWriter:
         self.generation = generation
         self.stream_id = generation.stream_id
         self.lost = False  # nothing is appended until the list was written anew
-        self._key = KEY_PREFIX + generation.stream_id
+        self._key = _key(generation.stream_id)
         self._keep_s = keep_s
         self._fresh = fresh
         self._next = 0  # first index that was not handed to Redis
         self._sent_ns = array("q")  # when each token was
         self._ends = array("q", [0])  # bytes of the first k messages
         self._complete = False  # the end message was handed to Redis, too
-        self.length = 0  # of the list, its mark included, when all that was handed over is written
+
+    @property
+    def length(self) -> int:
+        """Of the list, with its mark and its end message, when all that was handed over is written."""
+        return 1 + self._next + self._complete
 
     @property
     def expired(self) -> bool:
@@ -256,14 +266,14 @@ class StreamWriter:
 
         A list that Redis no longer has (it was restarted) is not begun in its middle: RPUSHX then does nothing.
         """
-        messages = self._messages(self._next)
+        messages = [] if self._complete else self._messages(self._next)
         if not messages:
             return None
         key = self._key
-        commands += [("RPUSHX", key, message) for message in messages]
+        commands += [(b"RPUSHX", key, message) for message in messages]
         place = len(commands) - 1
-        if self.generation.ended:
-            commands.append(("EXPIRE", key, self._expiry_s()))
+        if self._complete:
+            commands.append((b"EXPIRE", key, self._expiry_s()))
         return place
 
     def rewrite(self) -> list[Command]:
@@ -280,16 +290,15 @@ class StreamWriter:
         return max(1, reached - first) + (reached == known)
 
     def _messages(self, first: int) -> list[bytes]:
-        """The messages from index `first` on: the tokens that were stamped, and the end message behind the last."""
-        generation, stamped = self.generation, len(self._sent_ns)
-        messages = [generation.token(i, self._sent_ns[i]) for i in range(first, stamped)]
-        for message in messages[len(self._ends) - 1 - first :]:
-            self._ends.append(self._ends[-1] + len(message))
-        self._next, self.length = stamped, 1 + stamped
-        if stamped == generation.n and (first < stamped or not self._complete):
-            messages.append(generation.end())
+        """What is handed to Redis now: the stamped tokens from `first` on, and the end message behind the last."""
+        generation, ends = self.generation, self._ends
+        messages = [generation.token(i, sent_ns) for i, sent_ns in enumerate(self._sent_ns[first:], first)]
+        for message in messages[len(ends) - 1 - first :]:
+            ends.append(ends[-1] + len(message))
+        self._next = first + len(messages)
+        if self._next == generation.n:
             self._complete = True
-        self.length += self._complete
+            messages.append(generation.end())
         return messages
 
     def _time_to_live_s(self) -> float:
