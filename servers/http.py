@@ -146,10 +146,7 @@ class HttpStream:
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
         """Send messages in one chunk."""
-        transport = self._transport
-        if not transport.is_closing():
-            data = self._encode(first, messages, end)
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._send(self._encode(first, messages, end))
 
     def heartbeat(self) -> None:
         """Send what the transport's readers pass over."""
@@ -163,7 +160,7 @@ class HttpStream:
 
     def _send(self, data: bytes) -> None:
         transport = self._transport
-        if not transport.is_closing():
+        if data and not transport.is_closing():  # a chunk of nothing would be the last one
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
 

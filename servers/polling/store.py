@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
-from servers.polling.link import Command, Link, RedisError
+from servers.polling.link import COMMAND_TIMEOUT_S, Command, Link, RedisAway, RedisError
 from servers.push import BATCH_BYTES
 from servers.redis_server import Address
 
@@ -111,7 +111,10 @@ class TokenStore:
         key = _key(stream_id)
         writer = self._writers.get(stream_id)
         count = FOREIGN_PAGE if writer is None else writer.page_length(first)
+        asked_at_s = time.monotonic()
         async with self._turns:
+            if time.monotonic() - asked_at_s > COMMAND_TIMEOUT_S:  # those before had no answer either
+                raise RedisAway("no answer in time")
             last, messages = await self._reads.execute(("LINDEX", key, -1), ("LRANGE", key, first + 1, first + count))
         for reply in (last, messages):
             if isinstance(reply, RedisError):

@@ -225,6 +225,22 @@ async def test_a_redis_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyP
         await asyncio.sleep(0.05)  # it closes, too
 
 
+async def test_a_crowd_does_not_wait_for_such_a_redis_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("link.COMMAND_TIMEOUT_S", "store.COMMAND_TIMEOUT_S"):
+        monkeypatch.setattr(f"servers.polling.{name}", 0.2)
+    monkeypatch.setattr("servers.polling.store.READS_AT_ONCE", 1)
+    clock = Emitter()
+    async with await asyncio.start_server(_ignore, "127.0.0.1", 0) as silent:
+        address = Address("127.0.0.1", silent.sockets[0].getsockname()[1])
+        store = TokenStore(address, clock, Generations(clock, 60), lambda _: None)
+        async with asyncio.timeout(5):  # in turn it would be 20 s
+            read = await asyncio.gather(*(store.read("s", 0) for _ in range(100)), return_exceptions=True)
+        assert [type(error) for error in read] == [RedisAway] * 100
+        await store.close([])
+        await asyncio.sleep(0.05)
+    clock.close()
+
+
 async def test_what_is_not_redis_is_told() -> None:
     async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
