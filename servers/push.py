@@ -45,7 +45,20 @@ class ReaderGone(Exception):
 
 async def drained(connection: Connection) -> None:
     """Return when the connection's backlog is small again. Raises ReaderGone."""
-    await _wait_for_drain(asyncio.ensure_future(connection.drain()), connection, STALL_LIMIT_S)
+    if not await _is_drained(connection):
+        await _wait_for_drain(asyncio.ensure_future(connection.drain()), connection, STALL_LIMIT_S)
+
+
+async def _is_drained(connection: Connection) -> bool:
+    """Whether nothing has to be waited for, as nearly always. Raises ReaderGone when the connection is lost."""
+    if connection.backlog_bytes() > WRITE_LIMIT_BYTES:
+        return False
+    try:
+        async with asyncio.timeout(STALL_LIMIT_S):
+            await connection.drain()
+    except (TimeoutError, OSError) as error:
+        raise ReaderGone from error
+    return True
 
 
 async def _wait_for_drain(drain: asyncio.Task[None], connection: Connection, patience_s: float) -> None:
@@ -161,6 +174,8 @@ class Push:
         self._write_due()
 
     async def _drain(self) -> None:
+        if await _is_drained(self._connection):
+            return
         self._draining = asyncio.ensure_future(self._connection.drain())
         await _wait_for_drain(self._draining, self._connection, STOP_S if self._stopped else STALL_LIMIT_S)
 

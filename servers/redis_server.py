@@ -58,7 +58,7 @@ class Address:
             return cls._parse(url)
         except ValueError:
             raise RedisUnavailable(
-                "--redis-url: takes redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// or unix://PATH[?db=DB]"
+                "takes redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// or unix://PATH[?db=DB]"
             ) from None
 
     @classmethod

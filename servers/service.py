@@ -36,6 +36,7 @@ class Settings:
     heartbeat_s: float | None = None
     keep_s: float = 120.0
     keep_alive_s: float = KEEP_ALIVE_S
+    raw_text: bool = False
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.emitter = Emitter()
-        self.generations = Generations(self.emitter, settings.keep_s)
+        self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
         self.stats = Stats()
         self.stopping = asyncio.Event()
         self._answering: set[Stoppable] = set()

@@ -125,9 +125,10 @@ def _override(base: StreamSpec, table: Mapping[object, object]) -> StreamSpec:
 
 def _check(key: object, value: object) -> None:
     if key not in StreamSpec.__struct_fields__:
-        near = get_close_matches(str(key), StreamSpec.__struct_fields__, n=1)
+        name = str(key)[:64]  # of a request's key, which may have a million characters, no more is looked at
+        near = get_close_matches(name, StreamSpec.__struct_fields__, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are profile, {', '.join(StreamSpec.__struct_fields__)}"
-        raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {hint}")
+        raise StreamError(f"stream.{name}: unknown parameter; {hint}")
     if key in _RANGES:
         low, high = _RANGES[str(key)]
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:

@@ -24,6 +24,7 @@ MAX_WAIT_S = 300.0
 FOREIGN_CHECK_S = 0.05
 STOP_CHECK_S = 1.0
 RESTORE_S = 1.0  # how long a poll waits for a stream that Redis has lost
+_NUMBER_CHARS = 32  # more digits are no index and no time, and would cost the more the more they are
 STORE = web.AppKey("store", TokenStore)
 
 
@@ -154,7 +155,7 @@ async def _read(store: TokenStore, stream_id: str, first: int) -> Page | None:
 def _number(request: web.Request, name: str, kind: type[int] | type[float], highest: float) -> float:
     given = request.query.get(name, "0")
     try:
-        value = kind(given)
+        value = kind(given) if len(given) <= _NUMBER_CHARS else -1
     except ValueError:
         value = -1
     if not (math.isfinite(value) and 0 <= value <= highest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import socket
 import threading
@@ -19,8 +20,9 @@ from support.processes import running_server, wait_until
 from support.sockets import WEBSOCKET_HEAD, http_get, http_post, raw, silent_reader, websocket_frame
 from websockets.exceptions import ConnectionClosed
 
-from servers.__main__ import _listening
+from servers.connection import listening
 from servers.generation import Generation
+from servers.messages import JsonTexts
 from servers.push import Push, ReaderGone
 from servers.service import Service, Settings
 from servers.stream import Schedule
@@ -75,7 +77,7 @@ class Unread:
 
 @pytest.mark.parametrize(("backlog", "wanted"), [(0, True), (1, False)])
 async def test_heartbeats_do_not_pile_up_behind_a_backlog(backlog: int, wanted: bool) -> None:
-    answer = Generation("s", Schedule(("a",), array("q", [10**12])), time.monotonic_ns(), lambda _: None)
+    answer = Generation("s", Schedule(("a",), array("q", [10**12])), time.monotonic_ns(), lambda _: None, JsonTexts())
     connection = Unread(backlog)
     push = Push(answer, 0, connection, lambda _: None)
     running = asyncio.create_task(push.run(0.01))
@@ -91,7 +93,7 @@ async def test_heartbeats_do_not_pile_up_behind_a_backlog(backlog: int, wanted: 
 
 async def test_a_reader_that_takes_a_little_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servers.push.STALL_LIMIT_S", 0.1)
-    answer = Generation("s", Schedule(("a" * 70_000, "b"), array("q", [0, 0])), 0, lambda _: None)
+    answer = Generation("s", Schedule(("a" * 70_000, "b"), array("q", [0, 0])), 0, lambda _: None, JsonTexts())
     answer.emit(1)
     connection = Unread(0)
     running = asyncio.create_task(Push(answer, 0, connection, lambda _: None).run(None))
@@ -105,7 +107,6 @@ async def test_a_reader_that_takes_a_little_is_not_given_up(monkeypatch: pytest.
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("how", ["large", "small"])
-@pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 async def test_who_reads_nothing_is_given_up(transport: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if how == "small" and not hasattr(socket, "TCP_USER_TIMEOUT"):
         pytest.skip("here only a push gives up")
@@ -113,7 +114,8 @@ async def test_who_reads_nothing_is_given_up(transport: str, how: str, monkeypat
     service = Service(Settings(transport))
     # More than the kernel's buffers take, or so little that nothing in the server waits for it.
     stream = LARGE if how == "large" else LARGE | {"tokens": 300}
-    async with _listening(service) as port:
+    app = importlib.import_module(f"servers.{transport}.app").create(service)
+    async with listening(app, service.settings) as port:
         url = f"http://127.0.0.1:{port}"
         body = {"message": "x", "stream_id": "one", "stream": stream}
         if transport == "polling":
