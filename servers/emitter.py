@@ -95,7 +95,6 @@ class Emitter:
                 heappop(heap)
             else:
                 heapreplace(heap, (next_ns, count, emits))
-            now_ns = monotonic_ns()
         for callback in self._after_tick:
             callback()
         if heap:

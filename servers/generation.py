@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from servers.emitter import Emitter
-from servers.messages import JsonTexts, encode_end, encode_token
+from servers.messages import TOKEN_FORMAT, JsonTexts, encode_end
 from servers.stream import Schedule
 
 MAX_ACTIVE = 10_000
@@ -102,7 +102,7 @@ class Generation:
 
     def token(self, i: int, sent_ns: int) -> bytes:
         """The encoded token message `i`, handed to its transport at `sent_ns`."""
-        return encode_token(i, self._json_texts[self._texts[i]], self.due_ns[i], sent_ns)
+        return TOKEN_FORMAT % (i, self._json_texts[self._texts[i]], self.due_ns[i], sent_ns)
 
     def end(self) -> bytes:
         """The encoded end message."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import asyncio.trsock
 import socket
-from collections.abc import Callable
 from time import monotonic_ns
 from typing import Protocol
 
@@ -37,6 +36,12 @@ class Connection(Protocol):
 
     async def drain(self) -> None:
         """Return when the backlog is small again."""
+
+
+class Counts(Protocol):
+    """Who counts what was pushed."""
+
+    tokens_sent: int
 
 
 class ReaderGone(Exception):
@@ -88,14 +93,12 @@ def limit_stall(connection: socket.socket | asyncio.trsock.TransportSocket) -> N
 class Push:
     """One connection's way through one answer, from index `first` to the end message."""
 
-    def __init__(
-        self, generation: Generation, first: int, connection: Connection, note_sent: Callable[[int], object]
-    ) -> None:
+    def __init__(self, generation: Generation, first: int, connection: Connection, counts: Counts) -> None:
         self._generation = generation
         self._next = first
         self._connection = connection
         self._backlog_bytes = connection.backlog_bytes
-        self._note_sent = note_sent
+        self._counts = counts
         self._behind = False  # waiting for the connection to drain; wake-ups mean nothing until then
         self._finished = False
         self._stopped = False
@@ -115,7 +118,7 @@ class Push:
         self._next = i + 1
         self._written_ns = sent_ns = monotonic_ns()
         self._connection.write(i, [generation.token(i, sent_ns)], None)
-        self._note_sent(1)
+        self._counts.tokens_sent += 1
         if self._backlog_bytes() > WRITE_LIMIT_BYTES:
             self._behind = True
             self._changed.set()
@@ -158,7 +161,7 @@ class Push:
         end = generation.end() if reached == generation.n else None
         if messages or end is not None:
             connection.write(first, messages, end)
-            self._note_sent(len(messages))
+            self._counts.tokens_sent += len(messages)
             self._written_ns = sent_ns
         if end is not None:
             self._finished = True

@@ -87,7 +87,7 @@ class Service:
 
         Raises servers.push.ReaderGone.
         """
-        push = Push(generation, first, connection, self.stats.note_sent)
+        push = Push(generation, first, connection, self.stats)
         with self.answering(push):
             completed = await push.run(self.settings.heartbeat_s)
         if completed:

@@ -24,7 +24,7 @@ from servers.connection import listening
 from servers.generation import Generation
 from servers.messages import JsonTexts
 from servers.push import Push, ReaderGone
-from servers.service import Service, Settings
+from servers.service import Service, Settings, Stats
 from servers.stream import Schedule
 from servers.transport import TRANSPORTS
 
@@ -79,7 +79,7 @@ class Unread:
 async def test_heartbeats_do_not_pile_up_behind_a_backlog(backlog: int, wanted: bool) -> None:
     answer = Generation("s", Schedule(("a",), array("q", [10**12])), time.monotonic_ns(), lambda _: None, JsonTexts())
     connection = Unread(backlog)
-    push = Push(answer, 0, connection, lambda _: None)
+    push = Push(answer, 0, connection, Stats())
     running = asyncio.create_task(push.run(0.01))
     await asyncio.sleep(0.15)
     push.stop()
@@ -96,7 +96,7 @@ async def test_a_reader_that_takes_a_little_is_not_given_up(monkeypatch: pytest.
     answer = Generation("s", Schedule(("a" * 70_000, "b"), array("q", [0, 0])), 0, lambda _: None, JsonTexts())
     answer.emit(1)
     connection = Unread(0)
-    running = asyncio.create_task(Push(answer, 0, connection, lambda _: None).run(None))
+    running = asyncio.create_task(Push(answer, 0, connection, Stats()).run(None))
     for _ in range(8):
         await asyncio.sleep(0.05)
         connection.backlog -= 1
