@@ -89,12 +89,7 @@ def _targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option(
     "--target-wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="For targets that still start."
 )
-@click.option(
-    "--redis-url",
-    metavar="URL",
-    envvar="TOKENDERBY_REDIS_URL",
-    help="Redis for polling; without it one is found or started (also TOKENDERBY_REDIS_URL).",
-)
+@click.option("--redis-url", metavar="URL", help="Redis for polling; without it one is found or started.")
 @click.option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that did not finish, by its own plan.")
 def run(  # noqa: PLR0917 - click passes them by name

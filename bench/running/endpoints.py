@@ -177,9 +177,7 @@ class Fleet:
         redis = self._foreign_redis if TRANSPORTS[cell.transport].needs_redis else None
         if cell.transport in self.targets:
             return Server(cell.transport, self.targets[cell.transport].rstrip("/"), foreign_redis=redis)
-        child, url = await self._open(
-            f"{cell.transport} server", self._server_argv(cell), cell.transport, self._server_environment()
-        )
+        child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), cell.transport)
         server = Server(cell.transport, url, child)
         pid = (await server.counters(self.http)).redis_pid
         try:
@@ -198,17 +196,13 @@ class Fleet:
         child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
         return Endpoint(server, url, child)
 
-    async def _open(
-        self, name: str, argv: list[str], log: str, environment: Mapping[str, str] | None = None
-    ) -> tuple[Child, str]:
+    async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
         async with self._starting:
-            return await self._start(name, argv, log, environment)
+            return await self._start(name, argv, log)
 
-    async def _start(
-        self, name: str, argv: list[str], log: str, environment: Mapping[str, str] | None
-    ) -> tuple[Child, str]:
-        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus, environment)
+    async def _start(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
+        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus)
         try:
             async with asyncio.timeout(READY_S):
                 return child, await _ready_url(child)
@@ -226,11 +220,9 @@ class Fleet:
             argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
         if recording := self.plan.stream_of(cell).get("recording"):
             argv += ["--recording", recording]
+        if self.redis_url and cell.transport == "polling":
+            argv += ["--redis-url", self.redis_url]
         return argv
-
-    def _server_environment(self) -> dict[str, str]:
-        """What a list of processes must not show: an address may hold a password."""
-        return {"TOKENDERBY_REDIS_URL": self.redis_url} if self.redis_url else {}
 
     async def stop(self) -> None:
         """Stop everything of ours."""

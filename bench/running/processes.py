@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
@@ -30,15 +30,8 @@ class Child:
         self._log_begin = log_begin
 
     @classmethod
-    async def start(
-        cls,
-        name: str,
-        argv: Sequence[str],
-        log: Path,
-        cpus: Sequence[int] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> Child:
-        """Run `argv` on the cores `cpus` (any, if empty), with more in its `environment`. Raises OSError."""
+    async def start(cls, name: str, argv: Sequence[str], log: Path, cpus: Sequence[int] = ()) -> Child:
+        """Run `argv` on the cores `cpus` (any, if empty). Raises OSError."""
         pinned = ",".join(map(str, cpus)) or "-"
         tied = [sys.executable, "-m", "bench.running.child", str(os.getpid()), pinned, "--", *argv]
         with log.open("ab") as errors:
@@ -48,7 +41,6 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | (environment or {}),
                 start_new_session=True,  # Ctrl-C is the runner's to handle, and stragglers can be killed as a group
             )
         return cls(name, process, log, log_begin)

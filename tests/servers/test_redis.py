@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -13,15 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import aiohttp
 import psutil
 import pytest
 import redis
 from support.independent import ASK, request
 from support.processes import running_server
 
-from bench.plan import Cell, Plan
-from bench.running.endpoints import Fleet
 from servers import redis_server
 from servers.polling.store import KEY_PREFIX
 from servers.redis_server import Address
@@ -82,20 +78,13 @@ def redis_with_password(password: str, folder: Path) -> Iterator[str]:
         process.wait()
 
 
-async def test_a_password_is_used_and_in_no_list_of_processes(tmp_path: Path) -> None:
+def test_a_password_is_used_and_in_no_list_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_with_password("hush-hush", tmp_path) as url:
-        plan, cell = Plan(name="p"), Cell(transport="polling")
-        async with aiohttp.ClientSession() as http:
-            fleet = Fleet(plan, http, tmp_path, [], redis_url=url)
-            try:
-                endpoint = await fleet.endpoint(cell)
-                answer = await asyncio.to_thread(
-                    ASK["polling"], endpoint.url, {"message": "x", "stream": {"profile": "fast", "tokens": 3}}
-                )
-                answer.check()
-                shown = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-            finally:
-                await fleet.stop()
+        monkeypatch.setenv("TOKENDERBY_REDIS_URL", url)
+        with running_server("polling") as running:
+            ASK["polling"](running.url, {"message": "x", "stream": {"profile": "fast", "tokens": 3}}).check()
+            assert "redis_pid" not in running.get("/stats")
+            shown = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
         assert any("polling" in line for line in shown)
         assert not any("hush" in line for line in shown)
 
