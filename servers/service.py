@@ -20,7 +20,7 @@ from servers.text.hazards import hazards
 
 MAX_BODY_BYTES = 2**20
 KEEP_ALIVE_S = 75.0  # nginx's default; a connection on which nobody asks is closed after so long
-DRAIN_S = 2.5  # what runs when a server is told to stop may go on for so long
+DRAIN_S = 2.0  # what runs when a server is told to stop may go on for so long
 
 
 @dataclass(frozen=True)
