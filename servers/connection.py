@@ -99,7 +99,10 @@ class Connection(web.RequestHandler):
         if self._body is not None:
             self._check_body()
         idle = self._waiter is not None and not self._waiter.done()
-        return self._asked and not idle
+        if idle or not self._asked:
+            return False
+        self._close_behind_the_last()
+        return True
 
     def pause_writing(self) -> None:
         """The client takes less than it is sent (asyncio.BaseProtocol)."""
@@ -123,7 +126,9 @@ class Connection(web.RequestHandler):
         """The answer to what is no HTTP, or to a fault outside of all handlers. Raises ConnectionError to give none."""
         if isinstance(exc, ConnectionError):
             raise exc
-        if status >= 500:
+        if isinstance(exc, ValueError):  # aiohttp itself could not read the request: no handler's error comes here
+            error = RequestError(400, "bad_http", "the request has bytes where HTTP has none")
+        elif status >= 500:
             _log.error("a fault of the server's own", exc_info=exc)
             error = RequestError(500, "internal", "a fault of the server's own; its log says more")
         else:
@@ -143,9 +148,13 @@ class Connection(web.RequestHandler):
         if self._spoilt:
             resp.force_close()
         resp, gone = await super().finish_response(request, resp, start_time)
-        if self._half_closed and not self._messages:
-            resp.force_close()
+        self._close_behind_the_last()
         return resp, gone
+
+    def _close_behind_the_last(self) -> None:
+        """Of a client that has sent its last byte, the last answer is the one that nothing is queued behind."""
+        if self._half_closed and not self._messages:
+            self.close()
 
     def _check_body(self) -> None:
         body = self._body

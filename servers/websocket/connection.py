@@ -52,6 +52,7 @@ class WebSocket:
         self._unfinished = bytearray()
         self._is_text = True
         self._received: deque[Received] = deque()
+        self._received_bytes = 0
         self._arrived = asyncio.Event()
         self._reading = True
         self._writable = True
@@ -73,6 +74,7 @@ class WebSocket:
         if not self._is_open:
             return None
         message = self._received.popleft()
+        self._received_bytes -= len(message.data)
         self._steer_reading()
         return message
 
@@ -118,19 +120,19 @@ class WebSocket:
                 self._protocol.fail(INVALID_DATA, f"not UTF-8 at byte {error.start}")
                 return
         self._received.append(Received(data, self._is_text))
+        self._received_bytes += len(data)
         self._arrived.set()
 
     def _steer_reading(self) -> None:
         """Read while there is room for more requests, and while the client takes what it has asked for."""
-        queued_bytes = sum(len(message.data) for message in self._received)
-        wanted = self._writable and len(self._received) < QUEUED_REQUESTS and queued_bytes < MAX_MESSAGE_BYTES
-        if wanted is self._reading or self._transport.is_closing():
+        room = len(self._received) < QUEUED_REQUESTS and self._received_bytes < MAX_MESSAGE_BYTES
+        was_reading, self._reading = self._reading, self._writable and room
+        if self._transport.is_closing():
             return
-        self._reading = wanted
-        if wanted:
+        if not self._reading:
+            self._transport.pause_reading()  # again and again: aiohttp resumes it after what came with the handshake
+        elif not was_reading:
             self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
 
     # ---- what goes to the client
 
