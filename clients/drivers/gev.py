@@ -17,7 +17,7 @@ from gevent.event import Event
 from clients.core.asking import ask, attempt_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import NEVER_NS, Action, Script, Session, T
+from clients.core.session import NEVER_NS, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -65,19 +65,20 @@ class GeventClient:
 
     def obey(self) -> None:
         """Do what the session wants done; whoever asked looks whether it is over, and when to wake next."""
-        session = self.session
-        while session.actions:
-            actions, session.actions = session.actions, []
-            for action in actions:
-                if action is Action.CONNECT:
-                    self._connecting = gevent.spawn(self._connect)
-                elif action is Action.CLOSE:
-                    self._close()
-                elif self._wire is not None:
-                    self._wire.write(action)
+        self.session.carry_out(self)
         self._news.set()
 
-    def _close(self) -> None:
+    def connect(self) -> None:
+        """See clients.core.session.Driver."""
+        self._connecting = gevent.spawn(self._connect)
+
+    def write(self, data: bytes) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.write(data)
+
+    def disconnect(self) -> None:
+        """See clients.core.session.Driver."""
         connecting, self._connecting = self._connecting, None
         if connecting is not None and connecting is not gevent.getcurrent():
             connecting.kill(block=False)
