@@ -25,7 +25,7 @@ from clients.arrivals import TraceError, read_trace
 from clients.job import Load
 from servers.recording import load as load_recording
 from servers.stream import StreamError, StreamSpec
-from servers.transport import TRANSPORTS
+from servers.transport import PUSHED, TRANSPORTS
 
 Recovery = Literal["none", "restart", "resume"]
 RECOVERIES: tuple[Recovery, ...] = ("none", "restart", "resume")
@@ -36,7 +36,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
     "wait": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
-    "heartbeat": tuple(name for name, t in TRANSPORTS.items() if t.streams and not t.pulls),
+    "heartbeat": PUSHED,
     "method": ("sse",),
 }
 _VARIANT = (

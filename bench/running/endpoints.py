@@ -220,7 +220,7 @@ class Fleet:
             argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
         if recording := self.plan.stream_of(cell).get("recording"):
             argv += ["--recording", recording]
-        if self.redis_url and cell.transport == "polling":
+        if self.redis_url and TRANSPORTS[cell.transport].needs_redis:
             argv += ["--redis-url", self.redis_url]
         return argv
 

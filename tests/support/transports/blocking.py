@@ -1,0 +1,39 @@
+"""Blocking: an independent client and the bytes of its messages."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from support.feeding import encoded, encoded_end
+from support.independent import Answer, request
+from support.raw import chat, read
+from support.scripted import response
+
+from servers.blocking import wire
+from servers.stream import Schedule
+
+TOKEN = re.compile(rb'"sent": \d+\}')
+END = re.compile(rb'"sha256": "[0-9a-f]{64}"\}')
+
+
+def ask(url: str, body: dict[str, Any]) -> Answer:
+    """By POST."""
+    status, headers, data = request(url, "POST", "/chat", body)
+    assert status == 200
+    message = json.loads(data)
+    return Answer(message.pop("tokens"), message, headers["stream-id"])
+
+
+def responses(peer: socket.socket, body: str) -> Iterator[bytes]:
+    """One, of known length."""
+    peer.sendall(chat(body))
+    yield read(peer, END.pattern + rb"\Z")
+
+
+def whole(answer: Schedule) -> bytes:
+    """A server's response."""
+    return response(wire.encode_answer(encoded(answer), encoded_end(answer)))
