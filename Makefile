@@ -21,6 +21,7 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@touch $@
 
 setup: $(VENV)/.run  ## make .venv with pinned dependencies and the tokenderby command
+	@$(if $(filter setup,$(MAKECMDGOALS)),echo "Next: . $(BIN)/activate && tokenderby doctor")
 
 dev: $(VENV)/.dev  ## the same with Locust, JupyterLab and what the tests need
 
@@ -54,8 +55,9 @@ requirements:  ## pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra locust --extra notebook -c requirements/dev.txt -o requirements/container.txt
 	printf 'hatchling\neditables\n' | uv pip compile - -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/build.txt
 
+# Jupyter does not start as root unless it is told to; in a container root is the only user there may be.
 notebook: $(VENV)/.dev  ## open results/review.ipynb in JupyterLab
-	$(BIN)/jupyter lab results/review.ipynb
+	$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) results/review.ipynb
 
 clean:  ## remove the environment and the caches, keep results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -11,25 +11,43 @@ import msgspec
 from msgspec import inspect
 
 S = TypeVar("S", bound=msgspec.Struct)
+_MOST_SHOWN = 80  # characters of a wrong value that an error repeats
 
 # msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
 _KEY = re.compile(r" - at `\$\.(\w+)")
 
 
-class PlanError(ValueError):
+class UserError(ValueError):
+    """What was asked for is not possible as it was asked; the message is one line for the person who asked."""
+
+    def _render_traceback_(self) -> list[str]:
+        """The line alone in a notebook too (IPython, "Custom exception tracebacks")."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class PlanError(UserError):
     """The words or the plan are wrong; the message is one line that names the key and what it takes."""
+
+
+def shown(value: object) -> str:
+    """A wrong value as an error repeats it: one line, cut short; never an error itself."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no integer of 4,300 digits
+        return f"so large a value ({type(value).__name__})"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def unknown(what: str, word: object, choices: Collection[str]) -> PlanError:
     """The error for a `word` that is none of `choices`, with the nearest one suggested."""
-    return PlanError(f"{what}: unknown {str(word)[:64]!r}; {_suggestion(str(word), choices)}")
+    return PlanError(f"{what}: unknown {shown(word)}; {_suggestion(str(word)[:_MOST_SHOWN], choices)}")
 
 
 def check_keys(table: Mapping[str, object], where: str, keys: Collection[str]) -> None:
     """Raise PlanError for the first key of `table` that is not one of `keys`."""
     for key in table:
         if key not in keys:
-            raise PlanError(f"{where}: no key {key[:64]!r} here; {_suggestion(key, keys)}")
+            raise PlanError(f"{where}: no key {shown(key)} here; {_suggestion(key[:_MOST_SHOWN], keys)}")
 
 
 def _suggestion(word: str, choices: Collection[str]) -> str:
@@ -40,7 +58,7 @@ def _suggestion(word: str, choices: Collection[str]) -> str:
 def to_struct(table: object, kind: type[S], where: str) -> S:
     """`table` as a `kind`. Raises PlanError for an unknown key, a wrong type or a value out of range."""
     if not isinstance(table, Mapping):
-        raise PlanError(f"{where}: takes a table, not {table!r}")
+        raise PlanError(f"{where}: takes a table, not {shown(table)}")
     check_keys(table, where, kind.__struct_fields__)
     try:
         return msgspec.convert(table, kind)
@@ -55,7 +73,7 @@ def _explained(error: Exception, table: Mapping[str, object], kind: type[S], whe
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     field = next(field for field in info.fields if field.name == match[1])
-    return PlanError(f"{where} {match[1]}: takes {takes(field.type)}, not {table[match[1]]!r}")
+    return PlanError(f"{where} {match[1]}: takes {takes(field.type)}, not {shown(table[match[1]])}")
 
 
 def takes(kind: inspect.Type) -> str:
@@ -68,7 +86,7 @@ def takes(kind: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.StrType():
-            return "a text"
+            return "a text" if kind.pattern is None else "1 to 64 letters, digits, dots, dashes or underscores"
         case inspect.UnionType():
             return " or ".join(takes(each) for each in kind.types if not isinstance(each, inspect.NoneType))
     return "a list" if isinstance(kind, inspect.ListType) else "a table"

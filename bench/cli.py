@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from bench import option_types
 
+if TYPE_CHECKING:
+    from bench.console import Console
     from bench.plan import Plan
     from bench.running.runner import Options
     from bench.store import Run, RunFolder
+    from clients.core.tls import Trust
 
 DONE, FAILED, WRONG_WORDS, INTERRUPTED = 0, 1, 2, 130
+ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
+_WORDS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+option = partial(click.option, show_envvar=True)
 
 _RUN_HELP = """Run PLAN (a name, see `tokenderby plans`, or a TOML file), then write and print its report.
+
+Says first how long it will take. Ctrl-C keeps the finished cells and reports them.
 
 \b
 Examples:
@@ -26,17 +36,18 @@ Examples:
   tokenderby run timeouts                    who survives which load balancer, in under 4 minutes
   tokenderby run quick --transports sse,websocket --blocks 10
   tokenderby run my.toml --out /data/runs    a plan of your own
-  tokenderby run quick --target sse=http://10.0.0.7:8001 --transports sse
-  tokenderby run --resume results/latest     go on after Ctrl-C
+  tokenderby run quick --transports sse --target sse=http://10.0.0.7:8001
+  tokenderby run --resume results/latest     go on with the newest run that did not finish
 
-Ctrl-C keeps the finished cells and reports them. Exit code: 0 done, 1 a cell failed, 2 the words or the plan are
-wrong, 130 interrupted.
+Our servers take a bearer token from TOKENDERBY_AUTH_TOKEN; --target-token is for servers that run already.
+Exit code: 0 done, 1 a cell failed, 2 the words or the plan are wrong, 130 interrupted.
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings=_WORDS | {"auto_envvar_prefix": ENVIRONMENT}, invoke_without_command=True)
 @click.version_option(package_name="tokenderby")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Which way should a model's tokens travel to the user?
 
     The same simulated token stream over polling, WebSocket, chunked HTTP and Server-Sent Events, measured.
@@ -47,54 +58,67 @@ def cli() -> None:
       tokenderby calibrate     what differences can it tell apart?
       tokenderby run           the race: a table, and an HTML report under results/
       tokenderby serve sse     one server, to look at with curl
+
+    Every option can be given by the environment; the help of each command names the variables.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-def _comma_list(_: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
-    """Click callback: "a,b" as a list; None if the option was not given."""
-    if value is None:
-        return None
-    words = [word.strip() for word in value.split(",")]
-    if not all(words):
-        raise click.BadParameter("takes words with commas between them", param=parameter)
-    return words
-
-
-def _targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Click callback: TRANSPORT=URL pairs as a table."""
-    from servers.transport import TRANSPORTS
-
-    targets = {}
-    for value in values:
-        transport, _equals, url = value.partition("=")
-        if transport not in TRANSPORTS or not url.startswith(("http://", "https://")):
-            form = f"takes TRANSPORT=URL, as sse=http://127.0.0.1:8001; transports: {', '.join(TRANSPORTS)}"
-            raise click.BadParameter(f"{value!r}: {form}", param=parameter)
-        targets[transport] = url
-    return targets
+_out = option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
 
 
 @cli.command(help=_RUN_HELP)
 @click.argument("plan", required=False, metavar="[PLAN]")
-@click.option("--transports", callback=_comma_list, metavar="A,B", help="Only these transports.")
-@click.option("--profiles", callback=_comma_list, metavar="A,B", help="Every cell behind each of these.")
-@click.option("--recovery", "recoveries", callback=_comma_list, metavar="A,B", help="none, restart, resume.")
-@click.option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
-@click.option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
-@click.option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
-@click.option("--time-scale", type=float, metavar="X", help="Divide the proxy's times, heartbeats and think times.")
-@click.option(
-    "--target", "targets", multiple=True, callback=_targets, metavar="TRANSPORT=URL", help="A running server."
+@option("--transports", callback=option_types.comma_list, metavar="A,B", help="Only these transports.")
+@option("--profiles", callback=option_types.comma_list, metavar="A,B", help="Every cell behind each of these.")
+@option(
+    "--recovery",
+    "recoveries",
+    envvar=f"{ENVIRONMENT}_RUN_RECOVERY",
+    callback=option_types.comma_list,
+    metavar="A,B",
+    help="none, restart, resume.",
 )
-@click.option(
-    "--target-wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="For targets that still start."
+@option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
+@option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
+@option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
+@option("--time-scale", type=float, metavar="X", help="Divide every time of the plan and the proxies.")
+@option(
+    "--target",
+    "targets",
+    envvar=f"{ENVIRONMENT}_RUN_TARGET",
+    multiple=True,
+    callback=option_types.targets,
+    metavar="TRANSPORT=URL",
+    help="A server that runs already; may be given for each transport.",
 )
-@click.option("--redis-url", metavar="URL", help="Redis for polling; without it one is found or started.")
-@click.option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
-@click.option("--resume", metavar="RUN", help="Go on with a run that did not finish, by its own plan.")
+@option(
+    "--target-token",
+    envvar=f"{ENVIRONMENT}_TARGET_TOKEN",
+    metavar="SECRET",
+    help="The targets' bearer token; better by the environment, since others can read a command line.",
+)
+@option("--cafile", metavar="FILE", help="Trust these authorities (PEM) for https targets, not the system's.")
+@option("--insecure", is_flag=True, help="Trust every certificate of an https target.")
+@option(
+    "--target-wait", type=option_types.Seconds(), default=0.0, metavar="SECONDS", help="For targets that still start."
+)
+@option(
+    "--redis-url",
+    envvar=f"{ENVIRONMENT}_REDIS_URL",
+    callback=option_types.redis_url,
+    metavar="URL",
+    help="Redis for polling; without it one is found or started.",
+)
+@_out
+@option("--resume", metavar="RUN", help="Go on with a run that did not finish, by its own plan.")
 def run(  # noqa: PLR0917 - click passes them by name
     plan: str | None,
     targets: dict[str, str],
+    target_token: str | None,
+    cafile: str | None,
+    insecure: bool,
     target_wait: float,
     redis_url: str | None,
     out: str,
@@ -104,35 +128,51 @@ def run(  # noqa: PLR0917 - click passes them by name
     """Run a plan (the help text is `_RUN_HELP`)."""
     import asyncio
 
-    from rich.console import Console
-
+    from bench.console import Console
     from bench.running import runner
 
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
-    asyncio.run(runner.check_targets(targets, target_wait))
-    chosen, folder = _resumed(resume, out) if resume else _begun(plan or "quick", changes, out)
-    return _carry_out(chosen, folder, runner.Options(targets, redis_url), Console())
+    options = runner.Options(targets, target_token or None, redis_url, _trust(cafile, insecure))
+    asyncio.run(runner.check_targets(options, target_wait))
+    if resume:
+        return _resume(resume, out, options, Console())
+    chosen, folder = _begun(plan or "quick", changes, out)
+    with folder.lock():
+        return _carry_out(chosen, folder, options, Console())
+
+
+def _trust(cafile: str | None, insecure: bool) -> Trust:
+    from clients.core.tls import Trust
+
+    trust = Trust(cafile, insecure)
+    try:
+        trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return trust
 
 
 def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Console) -> int:
-    """Run a plan into its folder and report; the exit code."""
+    """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
     import asyncio
 
+    from bench.output import OutputLost
     from bench.running import runner
+    from bench.running.expected import expected
     from bench.running.progress import display
 
     todo = runner.remaining(folder.load().cells)
-    console.print(f"plan {chosen.name}: {len(todo)} cells to run, into {folder.path}", highlight=False, soft_wrap=True)
+    takes = f", {expected(chosen, todo).text()}" if todo else ""
     try:
+        console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
         ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
+    except OutputLost as error:
+        _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-    try:
-        return _conclude(folder, ended, console)
-    except OSError as error:
-        _fail(FAILED, _unreported(folder, error))
+    return _conclude(folder, ended, console)
 
 
 def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
@@ -148,40 +188,54 @@ def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFo
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
 
-def _resumed(path: str, out: str) -> tuple[Plan, RunFolder]:
+def _resume(path: str, out: str, options: Options, console: Console) -> int:
+    """Go on with a run; the exit code."""
     from pathlib import Path
 
     from bench.running.runner import reopen_run
-    from bench.store import StoreError
+    from bench.store import StoreError, open_unfinished
 
     try:
-        return reopen_run(path, Path(out))
+        folder = open_unfinished(path, Path(out))
+        with folder.lock():
+            return _carry_out(reopen_run(folder), folder, options, console)
     except StoreError as error:
-        raise click.UsageError(f"--resume {path}: {error}") from None
+        raise click.UsageError(f"--resume {path[:200]}: {error}") from None
 
 
 def _conclude(folder: RunFolder, run: Run, console: Console) -> int:
     """Report what is finished; the exit code."""
-    from bench.store import link_latest
-
+    unreported = _unreported(folder, run, console)
     failed = [cell for cell in run.cells if cell.status == "failed"]
-    if any(cell.messages for cell in run.cells):
-        folder.merge()
-        _report(folder, console)
-    else:
-        console.print("No cell finished, so there is nothing to report.")
     for cell in failed:
-        click.echo(f"tokenderby: failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}", err=True)
+        _say(f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}")
+    if unreported:
+        _say(unreported)
     if run.status == "interrupted":
-        click.echo(f"tokenderby: interrupted; go on with: tokenderby run --resume {folder.path}", err=True)
+        _say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
         return INTERRUPTED
-    if run.status == "complete":
-        link_latest(folder)
-    return FAILED if failed else DONE
+    return FAILED if failed or unreported else DONE
 
 
-def _unreported(folder: RunFolder, error: OSError) -> str:
-    why = error.strerror or error  # pyarrow's have the one, without the other
+def _unreported(folder: RunFolder, run: Run, console: Console) -> str:
+    """Write and print the report; why that was not possible, or nothing."""
+    from bench.store import StoreError, link_latest
+
+    try:
+        if run.status == "complete":
+            link_latest(folder)  # before the report: whatever becomes of that, the run is complete
+        if any(cell.messages for cell in run.cells):
+            folder.merge()
+            _report(folder, console)
+        else:
+            console.print("No cell finished, so there is nothing to report.")
+    except (OSError, StoreError) as error:
+        return _no_report(folder, error)
+    return ""
+
+
+def _no_report(folder: RunFolder, error: Exception) -> str:
+    why = getattr(error, "strerror", None) or error  # pyarrow's have the one, without the other
     return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
 
 
@@ -193,7 +247,7 @@ def _report(folder: RunFolder, console: Console) -> None:
     print_summary(summary, console)
     if summary.run.plan.get("story"):
         print_claims(claims_in(summary.measured), console)
-    console.print(f"Report: {folder.report_path}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {folder.report_path}", soft_wrap=True)
 
 
 def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
@@ -201,7 +255,11 @@ def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
 
     def call(arguments: tuple[str, ...]) -> object:
         command: click.Command = getattr(import_module(module), attribute)
-        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False)
+        words: dict[str, Any] = _WORDS | {"auto_envvar_prefix": f"{ENVIRONMENT}_{name.upper()}"}
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                parameter.show_envvar = True
+        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False, **words)
 
     words = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -219,17 +277,30 @@ _elsewhere("profiles", "bench.proxy.cli", "profiles", "List the intermediaries t
 
 @cli.command()
 def plans() -> None:
-    """List the plans that come with the project."""
+    """List the plans that come with the project, and how long each will take here.
+
+    \b
+    Example:
+      tokenderby plans
+    """
     from bench.plan import plan_names, read_plan, with_control
+    from bench.running.blocks import schedule
+    from bench.running.expected import expected
 
     for name in plan_names():
         plan = with_control(read_plan(name))
-        click.echo(f"{name:<14} {plan.description} ({plan.blocks} x {len(plan.cells)} cells)")
+        takes = expected(plan, schedule(plan)).text()
+        click.echo(f"{name:<14} {plan.description} ({plan.blocks} x {len(plan.cells)} cells, {takes})")
 
 
 @cli.command()
 def doctor() -> int:
-    """Check whether this machine is fit to measure milliseconds. Exit code 1 if something is missing."""
+    """Check whether this machine is fit to measure milliseconds. Exit code 1 if something is missing.
+
+    \b
+    Example:
+      tokenderby doctor
+    """
     from bench.running.doctor import examine
 
     missing = False
@@ -240,24 +311,28 @@ def doctor() -> int:
 
 
 @cli.command()
-@click.option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
+@_out
 def calibrate(out: str) -> int:
     """Measure the noise floor of this machine: two transports, each against itself (about two minutes).
 
     Prints by how much equal cells differ, and so which differences a run of this size can claim here; how late the
     harness itself is; and the least CPU that a bare client and a bare server spend on a token.
-    """
-    from rich.console import Console
 
+    \b
+    Example:
+      tokenderby calibrate --out /tmp/calibration
+    """
     from bench.analysis.groups import measure
     from bench.analysis.noise import print_noise
+    from bench.console import Console
     from bench.running.runner import Options
     from bench.selfcost.child_process import ChildError
     from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
     console = Console()
     plan, folder = _begun("calibrate", {}, out)
-    code = _carry_out(plan, folder, Options(), console)
+    with folder.lock():
+        code = _carry_out(plan, folder, Options(), console)
     if code == DONE:
         console.print("The noise floor", style="bold")
         print_noise(measure(folder), console)
@@ -273,31 +348,45 @@ def calibrate(out: str) -> int:
 @cli.command()
 @click.argument("run", default="results/latest")
 def report(run: str) -> None:
-    """Write and print the report of RUN (default: results/latest) again."""
-    from rich.console import Console
+    """Write and print the report of RUN (default: results/latest) again.
 
-    from bench.store import StoreError, open_run
+    What a killed run or a damaged disk has left is put right first, as far as it can be.
+
+    \b
+    Examples:
+      tokenderby report
+      tokenderby report results/20261125T120000Z-quick
+    """
+    from bench.console import Console
+    from bench.store import StoreError, link_latest, open_run
 
     try:
         folder = open_run(run)
-        folder.merge()
-        _report(folder, Console())
+        with folder.lock():
+            if folder.mend() and folder.load().status == "complete":
+                link_latest(folder)
+            folder.merge()
+            _report(folder, Console())
     except StoreError as error:
         raise click.UsageError(f"RUN: {error}") from None
     except OSError as error:
-        _fail(FAILED, _unreported(folder, error))
+        _fail(FAILED, _no_report(folder, error))
 
 
 @cli.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@click.option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
+@option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
 def compare(run_a: str, run_b: str, force: bool) -> int:
-    """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression."""
-    from rich.console import Console
+    """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression.
 
+    \b
+    Example:
+      tokenderby compare results/reference results/latest
+    """
     from bench.analysis.compare import ComparisonError, print_comparison
     from bench.analysis.compare import compare as compared
+    from bench.console import Console
     from bench.store import StoreError, open_run
 
     try:
@@ -309,23 +398,49 @@ def compare(run_a: str, run_b: str, force: bool) -> int:
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    click.echo(f"tokenderby: {message}", err=True)
+    _say(message)
     sys.exit(code)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # a standard error that is full or closed
+        click.echo(f"tokenderby: {' '.join(message.split())}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line (`arguments`, or the process's own); errors are one line, exit codes the contract's."""
-    from bench.checks import PlanError
+    from bench.output import flush_output, write_any_text
+
+    write_any_text()
+    code = _run_command(arguments)
+    lost = flush_output()
+    if lost and not lost.reader_left and code == DONE:
+        _say(str(lost))
+    sys.exit(code or (FAILED if lost else DONE))
+
+
+def _run_command(arguments: list[str] | None) -> int:
+    """The exit code of a command line, its error said."""
+    from bench.checks import UserError
+    from bench.output import OutputLost
 
     try:
-        code = cli.main(arguments, prog_name="tokenderby", standalone_mode=False)
-    except click.ClickException as error:
-        _fail(WRONG_WORDS, " ".join(error.format_message().split()))
-    except PlanError as error:
-        _fail(WRONG_WORDS, str(error))
+        return cli.main(arguments, prog_name="tokenderby", standalone_mode=False) or DONE
+    except (click.ClickException, UserError) as error:
+        return _said(WRONG_WORDS, error.format_message() if isinstance(error, click.ClickException) else str(error))
     except (KeyboardInterrupt, click.Abort):
-        _fail(INTERRUPTED, "interrupted")
-    sys.exit(code or DONE)
+        return _said(INTERRUPTED, "interrupted")
+    except OutputLost as error:
+        return FAILED if error.reader_left else _said(FAILED, str(error))
+    except OSError as error:
+        return _said(FAILED, f"{error.filename or 'standard output'}: {error.strerror or error}")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else _said(FAILED, ended.code or "ended")
+
+
+def _said(code: int, message: str) -> int:
+    _say(message)
+    return code
 
 
 if __name__ == "__main__":

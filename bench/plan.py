@@ -10,27 +10,35 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from bench.checks import PlanError, check_keys, to_struct, unknown
+from bench.checks import PlanError, check_keys, shown, to_struct, unknown
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
 from clients.arrivals import TraceError, read_trace
 from clients.job import Load
 from servers.recording import load as load_recording
-from servers.stream import StreamError, StreamSpec
+from servers.stream import StreamSpec
 from servers.transport import PUSHED, TRANSPORTS
 
+MAX_PLAN_BYTES = 1 << 20
+MAX_CELLS = 2000  # of a plan; each is a load process in each block
+MAX_CELL_RUNS = 20_000  # cells times blocks
+MAX_SPAN_S = 86_400.0  # from a cell's first message to its last
+MAX_TABLES = 32  # of [loads] and of [streams]
+
 Recovery = Literal["none", "restart", "resume"]
-RECOVERIES: tuple[Recovery, ...] = ("none", "restart", "resume")
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 
 # Which transports a word of a variant means something to; the others take every transport.
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
@@ -68,10 +76,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
     interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
-    load: str = ""  # one of [loads]
+    load: NameOrNone = ""  # one of [loads]
     method: Literal["post", "get"] = "post"  # "get": as a browser's EventSource asks
     reuse: bool = True  # keep connections for later requests
-    stream: str = ""  # one of [streams]
+    stream: NameOrNone = ""  # one of [streams]
     wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
     profile: str = "direct"  # what stands between client and server: a proxy profile's name, or one's own file
     recovery: Recovery = "none"
@@ -102,7 +110,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does. `time_scale` divides heartbeats, think times and the proxy's times."""
+    """What a run does. All times are real ones, and `time_scale` divides every one of them (bench.running.scaling)."""
 
     name: Name
     description: str = ""
@@ -146,13 +154,27 @@ def read_plan(name_or_file: str) -> Plan:
         if name_or_file not in plan_names():
             raise unknown("plan", name_or_file, [*plan_names(), "FILE.toml"])
         path = Path(str(files("bench.plans").joinpath(f"{name_or_file}.toml")))
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"plan {name_or_file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"plan {path}: not TOML: {error}") from None
+    table = _read_toml(path)
     return parse(table | {"name": table.get("name", path.stem)}, path.parent)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise PlanError(f"plan {path}: takes a file")
+        with path.open("rb") as file:
+            data = file.read(MAX_PLAN_BYTES + 1)
+        if len(data) > MAX_PLAN_BYTES:
+            raise PlanError(f"plan {path}: larger than {MAX_PLAN_BYTES >> 20} MiB")
+        return tomllib.loads(data.decode("utf-8"))
+    except OSError as error:
+        raise PlanError(f"plan {shown(str(path))}: {error.strerror}") from None
+    except RecursionError:
+        raise PlanError(f"plan {path}: nested too deeply") from None
+    except PlanError:
+        raise
+    except ValueError as error:  # not UTF-8, not TOML, or an integer of more digits than Python reads
+        raise PlanError(f"plan {path}: not TOML: {error}") from None
 
 
 def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
@@ -173,39 +195,50 @@ def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
     }
     plan = to_struct(parsed, Plan, "plan")
     _check_references(plan)
+    _check_size(plan)
     return plan
 
 
 def _table(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise PlanError(f"{where}: takes a table, not {value!r}")
+        raise PlanError(f"{where}: takes a table, not {shown(value)}")
     return dict(value)
 
 
 def _tables(table: Mapping[str, Any], key: str, read: Callable[[dict[str, Any], str], Any]) -> dict[str, Any]:
     tables = _table(table.get(key, {}), f"[{key}]")
+    if len(tables) > MAX_TABLES:
+        raise PlanError(f"[{key}]: {len(tables)} tables; takes up to {MAX_TABLES}")
     return {name: read(_table(value, f"[{key}.{name}]"), f"[{key}.{name}]") for name, value in tables.items()}
 
 
 def _with_file(table: dict[str, Any], key: str, where: str, folder: Path) -> dict[str, Any]:
     """`table` with the file that it names under `key` found, as an absolute path."""
     name = table.get(key)
-    if not isinstance(name, str):
+    if name is None:
         return table
-    candidates = (folder / name, Path(name))
-    found = next((path for path in candidates if path.is_file()), None)
+    if not isinstance(name, str):
+        raise PlanError(f"{where} {key}: takes the name of a file, not {shown(name)}")
+    found = next((path for path in (folder / name, Path(name)) if _is_file(path)), None)
     if found is None:
-        raise PlanError(f"{where} {key}: no file {name!r} beside the plan or in the working directory")
+        raise PlanError(f"{where} {key}: no file {shown(name)} beside the plan or in the working directory")
     return table | {key: str(found.resolve())}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def _stream(value: object, where: str, folder: Path) -> dict[str, Any]:
     table = _with_file(_table(value, where), "recording", where, folder)
     try:
         StreamSpec.parse({key: each for key, each in table.items() if key != "recording"})
-        if "recording" in table:
+        if table.get("recording") is not None:
             load_recording(table["recording"])
-    except StreamError as error:
+    except ValueError as error:  # a StreamError, or an integer of more digits than Python writes
         raise PlanError(f"{where}: {error}") from None
     return table
 
@@ -213,21 +246,31 @@ def _stream(value: object, where: str, folder: Path) -> dict[str, Any]:
 def _cells(value: object, folder: Path) -> list[Cell]:
     if not isinstance(value, list | tuple) or not value:
         raise PlanError("plan: takes at least one [[cells]] table with a transport")
-    return [cell for number, table in enumerate(value, 1) for cell in _expand(table, f"[[cells]] {number}", folder)]
+    tables = [(f"[[cells]] {number}", _choices(each, f"[[cells]] {number}")) for number, each in enumerate(value, 1)]
+    count = sum(prod(map(len, choices.values())) for _, choices in tables)
+    if count > MAX_CELLS:  # said before they are made
+        raise PlanError(f"[[cells]]: the lists make {count} cells; a plan takes up to {MAX_CELLS}")
+    checked: set[str] = set()
+    return [cell for where, choices in tables for cell in _expand(choices, where, folder, checked)]
 
 
-def _expand(value: object, where: str, folder: Path) -> Iterable[Cell]:
-    """The cells of one table: one for each combination of its lists' values."""
-    if isinstance(value, Cell):
-        value = msgspec.to_builtins(value)
-    table = _table(value, where)
-    choices = [each if isinstance(each, list) else [each] for each in table.values()]
-    for values in itertools.product(*choices):
-        chosen = dict(zip(table, values, strict=True))
-        if str(chosen.get("profile", "")).endswith(".toml"):
+def _choices(value: object, where: str) -> dict[str, list[Any]]:
+    """The values of each key of a table of cells."""
+    table = _table(msgspec.to_builtins(value) if isinstance(value, Cell) else value, where)
+    return {key: each if isinstance(each, list) else [each] for key, each in table.items()}
+
+
+def _expand(choices: dict[str, list[Any]], where: str, folder: Path, checked: set[str]) -> Iterable[Cell]:
+    """A cell for each combination of the lists' values; `checked` are profiles that have been read."""
+    for values in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
+        if isinstance(profile := chosen.get("profile"), str) and profile.endswith(".toml"):
             chosen = _with_file(chosen, "profile", where, folder)
         cell = to_struct(chosen, Cell, where)
         _check_cell(cell, where)
+        if cell.profile not in checked:
+            _check_profile(cell.profile, where)
+            checked.add(cell.profile)
         yield cell
 
 
@@ -237,11 +280,11 @@ def _check_cell(cell: Cell, where: str) -> None:
     for word, transports in _WORD_IS_FOR.items():
         if word in cell.variant and cell.transport not in transports:
             raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
-    if cell.profile != "direct":
-        _check_profile(cell.profile, where)
 
 
 def _check_profile(profile: str, where: str) -> None:
+    if profile == "direct":
+        return
     real = [f"{real_proxy.PREFIX}{kind}" for kind in real_proxy.KINDS]
     if not profile.endswith(".toml") and profile not in (*proxy_profiles.names(), *real):
         raise unknown(f"{where} profile", profile, ["direct", *proxy_profiles.names(), *real, "FILE.toml"])
@@ -313,15 +356,28 @@ def _check_references(plan: Plan) -> None:
             name = getattr(cell, word)
             if name and name not in named:
                 raise unknown(f"[[cells]] {cell.key} {word}", name, list(named) or [f"a [{word}s.NAME] table"])
-    keys = [cell.key for cell in plan.cells]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
+    keys = Counter(cell.key for cell in plan.cells)
+    twice = next((key for key, count in keys.items() if count > 1), None)
     if twice:
         raise PlanError(f'[[cells]] {twice}: stands twice in the plan; give one another word, or copy = "aa"')
-    for name, load in {"load": plan.load, **plan.loads}.items():
-        if load.arrivals == "trace" and load.trace is None:
-            raise PlanError(f'[{name}] trace: arrivals = "trace" takes a file in Azure\'s format')
-        if load.trace is not None:
-            try:
-                read_trace(Path(load.trace), load.trace_s)
-            except TraceError as error:
-                raise PlanError(f"[{name}] trace: {error}") from None
+    for where, load in {"[load]": plan.load, **{f"[loads.{name}]": load for name, load in plan.loads.items()}}.items():
+        _check_load(load, where)
+
+
+def _check_load(load: Load, where: str) -> None:
+    if load.arrivals == "trace" and load.trace is None:
+        raise PlanError(f'{where} trace: arrivals = "trace" takes a file in Azure\'s format')
+    if load.arrivals in ("poisson", "constant", "gamma") and load.streams / load.rate_per_s > MAX_SPAN_S:
+        lasts = f"{load.streams} messages at {load.rate_per_s:g} a second last longer than {MAX_SPAN_S:g} s"
+        raise PlanError(f"{where} rate_per_s: {lasts}")
+    if load.trace is not None:
+        try:
+            read_trace(Path(load.trace), load.trace_s)
+        except TraceError as error:
+            raise PlanError(f"{where} trace: {error}") from None
+
+
+def _check_size(plan: Plan) -> None:
+    if (runs := plan.blocks * len(plan.cells)) > MAX_CELL_RUNS:
+        text = f"{plan.blocks} times {len(plan.cells)} cells are {runs}; a run takes up to {MAX_CELL_RUNS}"
+        raise PlanError(f"plan blocks: {text}")

@@ -8,34 +8,44 @@
     results/latest                  points at the newest complete run
 
 Schema history of `run.json`:
-1   first version
+1   first version; `time_scale` divided the proxies' times, heartbeats and think times, and the plan stated the others
+    as they were to be
+2   `time_scale` divides every time of the plan, which states those of the real world
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
+from msgspec import Meta
 
-SCHEMA_VERSION = 1
+from bench import tables
+from bench.tables import TABLES
+
+if sys.platform != "win32":
+    import fcntl
+
+StoreError = tables.StoreError
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 LATEST = "latest"
-TABLES = ("streams", "tokens")
-ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
+MAX_RUN_BYTES = 256 << 20
+MAX_NAME = 255  # characters of a file's name
 
 CellStatus = Literal["pending", "ok", "void", "failed"]
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
-
-
-class StoreError(ValueError):
-    """A run folder that is not there, not readable or of another version. The text is for the user, one line."""
+CellId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")]  # a file's name, never a path
 
 
 class CellRecord(msgspec.Struct, kw_only=True):
@@ -45,7 +55,7 @@ class CellRecord(msgspec.Struct, kw_only=True):
     why in words. CPU seconds are of the measured part of the cell; None where the process is not ours.
     """
 
-    id: str  # unique in the run and safe as a file name, e.g. "b03-sse-copy_aa"
+    id: CellId  # unique in the run, e.g. "b03-sse-copy_aa"
     block: int
     cell: str  # the same in every block, e.g. "sse copy=aa"
     transport: str
@@ -80,7 +90,7 @@ class Run(msgspec.Struct, kw_only=True):
     plan: dict[str, object]
     seed: int
     schedule_sha256: str
-    time_scale: float = 1.0
+    time_scale: Annotated[float, Meta(gt=0)] = 1.0
     machine: dict[str, object] = {}
     versions: dict[str, str] = {}
     git_commit: str | None = None
@@ -88,7 +98,13 @@ class Run(msgspec.Struct, kw_only=True):
     ended: str | None = None
     status: RunStatus = "running"
     cells: list[CellRecord] = []
+    behaviours_struck: dict[str, dict[str, int]] = {}  # profile -> behaviour -> connections on which it had an effect
     warnings: list[str] = []
+
+    @property
+    def stated_scale(self) -> float:
+        """What the times of answers and of the clients' limits in `plan` are to be multiplied by to be real ones."""
+        return self.time_scale if self.schema < 2 else 1.0
 
 
 class _Version(msgspec.Struct):
@@ -104,12 +120,12 @@ class RunFolder:
     @property
     def streams_path(self) -> Path:
         """The table of messages."""
-        return self.path / "streams.parquet"
+        return self._table("streams")
 
     @property
     def tokens_path(self) -> Path:
         """The table of received tokens; the rows of a message stand together."""
-        return self.path / "tokens.parquet"
+        return self._table("tokens")
 
     @property
     def charts_path(self) -> Path:
@@ -131,31 +147,115 @@ class RunFolder:
 
     def load(self) -> Run:
         """Read `run.json`. Raises StoreError if it is missing, damaged or of an unknown version."""
+        path = self.path / "run.json"
         try:
-            data = (self.path / "run.json").read_bytes()
+            if path.stat().st_size > MAX_RUN_BYTES:
+                raise StoreError(f"{self.path}: run.json is larger than {MAX_RUN_BYTES >> 20} MiB")
+            data = path.read_bytes()
             version = msgspec.json.decode(data, type=_Version).schema
-            if version != SCHEMA_VERSION:
-                raise StoreError(f"{self.path}: run.json has schema {version}, this version reads {SCHEMA_VERSION}")
-            return msgspec.json.decode(data, type=Run)
+            if version not in READABLE_VERSIONS:
+                known = " and ".join(map(str, READABLE_VERSIONS))
+                raise StoreError(f"{self.path}: run.json has schema {version}, this version reads {known}")
+            run = msgspec.json.decode(data, type=Run)
         except OSError as error:
             raise StoreError(f"{self.path}: not a run folder ({error.strerror}: run.json)") from error
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise StoreError(f"{self.path}: run.json is damaged: {error}") from error
+        if len({cell.id for cell in run.cells}) < len(run.cells):
+            raise StoreError(f"{self.path}: run.json is damaged: two cells have the same id")
+        return run
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only one who writes here; the system ends it with the process. Raises StoreError if another does."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            _lock(handle, self.path)
+            yield
+        finally:
+            os.close(handle)
+
+    def check(self) -> None:
+        """Raise StoreError if a table is damaged, lacks columns, or is there without the other. None at all is fine."""
+        found = [table for table in TABLES if self._table(table).exists()]
+        for table in found:
+            tables.check(self._table(table), table)
+        if len(found) == 1:
+            raise StoreError(f"{self.path}: {found[0]}.parquet is there, but not the other of {' and '.join(TABLES)}")
+
+    def mend(self) -> bool:
+        """Put right what a killed process or a damaged disk has left; whether there was anything.
+
+        Cells whose tables are gone or damaged have failed, so that a resumed run measures them again; the run's status
+        is what its cells say. The caller holds the lock. Raises StoreError, OSError.
+        """
+        run = self.load()
+        before = msgspec.json.encode(run)
+        self._remove_unfinished_files()
+        for cell, why in self._faults(run):
+            cell.status, cell.reasons = "failed", [f"its tables cannot be used: {why}"]
+        _correct_status(run, self.path / "run.json")
+        if msgspec.json.encode(run) == before:
+            return False
+        self.save(run)
+        return True
+
+    def _faults(self, run: Run) -> Iterator[tuple[CellRecord, str]]:
+        """The cells that were measured, but whose tables are lost, each with what is wrong; its parts are removed."""
+        measured = [cell for cell in run.cells if cell.status in ("ok", "void")]
+        held = self._held()
+        if measured and not held and not any(self._has_parts(cell.id) for cell in measured):
+            self._read_held()  # says what is wrong with them
+            text = f"streams.parquet and tokens.parquet do not have its {len(measured)} measured cells, nor has cells/"
+            raise StoreError(f"{self.path}: {text}")
+        for cell in measured:
+            parts = {table: self._part(cell.id, table) for table in TABLES}
+            faults = (tables.fault(path, table) for table, path in parts.items())
+            if why := next(filter(None, faults), ""):
+                for part in parts.values():
+                    _remove(part)
+                if (cell.block, cell.cell) not in held:
+                    yield cell, why
 
     def merge(self) -> None:
         """Put the finished cells' tables together: a row group per cell, one cell in memory at a time.
 
-        Cells that are pending, or that wrote no file, are left out. The parts of a complete run are removed once
-        both tables are in place; then merging again changes nothing.
+        A cell whose parts are gone is taken from the tables as they are; cells that are pending, or that wrote no file,
+        are left out. The parts of a complete run are removed once both tables are in place; then merging again changes
+        nothing. Raises StoreError, OSError.
         """
         run = self.load()
-        finished = [c.id for c in run.cells if c.status != "pending" and self._has_parts(c.id)]
-        if not finished:
+        finished = [cell for cell in run.cells if cell.status != "pending"]
+        if not any(self._has_parts(cell.id) for cell in finished):
             return
+        held = self._held()
+        kept = [cell for cell in finished if self._has_parts(cell.id) or (cell.block, cell.cell) in held]
         for table in TABLES:
-            _concatenate([self._part(c, table) for c in finished], self.path / f"{table}.parquet")
+            tables.concatenate({cell.id: partial(self._rows_of, cell, table) for cell in kept}, self._table(table))
         if run.status == "complete":
             self._remove_parts()
+
+    def _rows_of(self, cell: CellRecord, table: str) -> Any:
+        if self._has_parts(cell.id):
+            return tables.read(self._part(cell.id, table))
+        messages = tables.read(self.streams_path, [("block", "==", cell.block), ("cell", "==", cell.cell)])
+        if table == "streams":
+            return messages
+        return tables.read(self.tokens_path, [("stream_id", "in", messages["stream_id"].to_pylist())])
+
+    def _held(self) -> set[tuple[int, str]]:
+        """Block and name of the cells that the whole tables have, if these are good."""
+        try:
+            return self._read_held()
+        except StoreError:
+            return set()
+
+    def _read_held(self) -> set[tuple[int, str]]:
+        self.check()
+        return tables.cells_in(self.streams_path) if self.streams_path.exists() else set()
+
+    def _table(self, table: str) -> Path:
+        return self.path / f"{table}.parquet"
 
     def _part(self, cell_id: str, table: str) -> Path:
         prefix = self.cell_prefix(cell_id)
@@ -169,6 +269,43 @@ class RunFolder:
             part.unlink()
         if not any((self.path / "cells").iterdir()):
             (self.path / "cells").rmdir()
+
+    def _remove_unfinished_files(self) -> None:
+        """What `replace_file`, `tables.concatenate` and a load process leave when they are killed."""
+        for path in self.path.iterdir():
+            if re.fullmatch(r"\.(run\.json|summary\.csv|report\.html|(streams|tokens)\.parquet)\.\d+", path.name):
+                path.unlink()
+        for path in (self.path / "cells").glob("*.parquet.part"):
+            path.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lock(handle: int, path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(f"{path}: another process is writing into this run; wait for its end, or stop it") from None
+    except OSError:  # a file system without locks
+        return
+
+
+def _correct_status(run: Run, file: Path) -> None:
+    """After a kill behind the last cell, or damage, say how the run ended; nobody is writing into it now."""
+    unmeasured = [cell for cell in run.cells if cell.status in ("pending", "failed")]
+    if run.status == "running" and run.cells:
+        pending = any(cell.status == "pending" for cell in unmeasured)
+        run.status = "interrupted" if pending else "failed" if unmeasured else "complete"
+        run.ended = f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    elif run.status == "complete" and unmeasured:
+        run.status = "failed"
 
 
 def create_run(out_dir: Path, run: Run) -> RunFolder:
@@ -198,18 +335,36 @@ def _candidates(stem: str) -> Iterator[str]:
 def open_run(path: str | Path, results_dir: Path = Path("results")) -> RunFolder:
     """Open a run by its path, by its name under `results_dir`, or as `latest`. Raises StoreError if it is none."""
     for candidate in (Path(path), results_dir / path):
-        if candidate.is_dir():
-            folder = RunFolder(candidate.resolve())
-            folder.load()
-            return folder
-        if candidate.name == LATEST and candidate.is_file():
-            return open_run(candidate.parent / candidate.read_text("utf-8").strip())
-    raise StoreError(f"no run at {path}, nor in {results_dir}")
+        with suppress(OSError):  # a name that is too long, or a folder that is closed to us
+            if (found := _behind_latest(candidate)).is_dir():
+                folder = RunFolder(found.resolve())
+                folder.load()
+                return folder
+    raise StoreError(f"no run at {str(path)[:200]}, nor in {results_dir}")
 
 
-def latest(results_dir: Path = Path("results")) -> RunFolder:
-    """The newest complete run. Raises StoreError if there is none."""
-    return open_run(results_dir / LATEST, results_dir)
+def open_unfinished(path: str, results_dir: Path = Path("results")) -> RunFolder:
+    """Open a run to go on with: as `open_run`, but `latest` is the newest one that did not finish, if there is one.
+
+    Raises StoreError.
+    """
+    if Path(path).name != LATEST:
+        return open_run(path, results_dir)
+    parent = Path(path).parent if len(Path(path).parts) > 1 else results_dir
+    with suppress(OSError):
+        for name in sorted((entry.name for entry in parent.iterdir() if entry.name[:1].isdigit()), reverse=True):
+            with suppress(StoreError):
+                folder = RunFolder((parent / name).resolve())
+                if folder.load().status != "complete":
+                    return folder
+    return open_run(path, results_dir)
+
+
+def _behind_latest(path: Path) -> Path:
+    """The folder that `latest` names where it is a file (see `link_latest`)."""
+    if path.name != LATEST or not path.is_file():
+        return path
+    return path.parent / Path(path.read_text("utf-8", errors="replace")[:MAX_NAME].strip()).name
 
 
 def link_latest(folder: RunFolder) -> None:
@@ -234,28 +389,5 @@ def replace_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _concatenate(parts: list[Path], target: Path) -> None:
-    """Write `parts`, one row group each, into `target`. Raises StoreError if their columns differ."""
-    schema = pq.read_schema(parts[0])
-    numbers = [f.name for f in schema if pa.types.is_integer(f.type)]
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with pq.ParquetWriter(
-            fresh,
-            schema,
-            compression="zstd",
-            use_dictionary=[f.name for f in schema if f.name not in numbers],
-            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),  # times ascend: a tenth of the bytes
-        ) as writer:
-            for part in parts:
-                table = pq.read_table(part)
-                if not table.schema.equals(schema):
-                    raise StoreError(f"{part.name}: other columns than in {parts[0].name}")
-                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-        fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)

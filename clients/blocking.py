@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from clients.core.errors import NotTheFormat
+from clients.core.exchange import Exchange
 from clients.core.http1 import Request
 from clients.core.http_scripts import respond, whole_body
 from clients.core.session import Script, Session
-from clients.errors import NotTheFormat
-from clients.exchange import Exchange
 from servers.blocking import wire
 from servers.messages import ProtocolError
 

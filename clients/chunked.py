@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from clients.core.exchange import Exchange
 from clients.core.http1 import Request
 from clients.core.http_scripts import stream
 from clients.core.session import Script, Session
-from clients.exchange import Exchange
 from servers.chunked.wire import CONTENT_TYPE, Decoder
 
 

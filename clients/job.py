@@ -15,8 +15,8 @@ from msgspec import Meta
 LONG_ENOUGH_S = 1.0  # of measuring, for a share of a core to mean anything: refusals are over in no time
 
 Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Positive = Annotated[float, Meta(ge=1e-6, le=1e9)]
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
@@ -32,7 +32,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     streams: Count = 80  # measured messages per cell and block
     rate_per_s: Positive = 20.0  # messages (conversations, if turns > 1) per second
     gamma_shape: Positive = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
-    warmup_streams: Annotated[int, Meta(ge=0, le=1_000_000)] = (
+    warmup_streams: Annotated[int, Meta(ge=0, le=100_000)] = (
         8  # sent first at the same rate and thrown away; they open the connections
     )
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 10  # closed loop only
@@ -44,7 +44,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
         None  # the client gives a connection up after so long without a byte
     )
-    # After a drop (clients.recovery): a random wait of at most backoff_s, doubled with each attempt up to the cap.
+    # After a drop (clients.core.recovery): a random wait of at most backoff_s, doubled with each attempt up to the cap.
     backoff_s: Annotated[float, Meta(gt=0, le=3600)] = 0.1
     backoff_cap_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8  # in a row without a new token, and the client gives up
@@ -57,7 +57,9 @@ class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One cell in one block, ready to be sent.
 
     `variant` holds the cell's settings (`interval`, `wait`, `reuse`, `copy`, …), `stream` the plan's `[stream]`
-    table (`profile` and overrides, see servers.stream), `out` the path prefix of the files to write.
+    table (`profile` and overrides, see servers.stream), `out` the path prefix of the files to write. Times in `load`
+    and `stream` are those of the clock, a plan's time scale has been applied; `settings` are words of the variant whose
+    values are others for the same reason.
     """
 
     transport: str
@@ -75,7 +77,7 @@ class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cafile: str | None = None  # https only: whom to trust instead of the system's authorities
     insecure: bool = False  # https only: trust anybody
     recordings: list[str] = []  # files that `stream.recording` may name by its id
-    time_scale: float = 1.0
+    settings: dict[str, object] = {}
 
 
 class JobResult(msgspec.Struct, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from clients.record import StreamRecord
+from clients.core.record import StreamRecord
 
 
 def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]:

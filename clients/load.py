@@ -23,16 +23,17 @@ from typing import cast, get_args
 import msgspec
 
 from clients import results
-from clients.agenda import Agenda
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
 from clients.core.clock import clock_offset_ns
+from clients.core.exchange import Question
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
+from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
-from clients.exchange import Question
 from clients.job import Job, JobResult
 from clients.lateness import emit_lags_ns, p99_ms, start_lags_ns
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Mode, Policy
+from clients.timer import Timer
 from servers import recording
 from servers.process import run
 from servers.stream import StreamSpec, build
@@ -70,10 +71,10 @@ class Users:
 class Phase:
     """One phase of a cell, warm-up or measured: its conversations run side by side until all are over."""
 
-    def __init__(self, job: Job, users: Users, agenda: Agenda, prefix: str) -> None:
+    def __init__(self, job: Job, users: Users, timer: Timer, prefix: str) -> None:
         self._load = job.load
-        self._think_ns = round(job.load.think_s / job.time_scale * 1e9)
-        self._users, self._agenda, self._prefix = users, agenda, prefix
+        self._think_ns = round(job.load.think_s * 1e9)
+        self._users, self._timer, self._prefix = users, timer, prefix
         self.records: list[StreamRecord] = []
         self.loop_lags_ns: list[int] = []
 
@@ -117,7 +118,7 @@ class Phase:
         intended_ns = begin_ns + (turns[0].offset_ns or 0)
         user: AioClient | None = None
         for message in turns:
-            await self._agenda.until(intended_ns)
+            await self._timer.until(intended_ns)
             user = user or self._users.take()
             self.records.append(await user.ask(questions[message.k](intended_ns)))
             on_record(len(self.records))
@@ -130,7 +131,7 @@ class Phase:
         due_ns = time.monotonic_ns()
         while True:
             due_ns = max(due_ns + _PROBE_NS, time.monotonic_ns())
-            await self._agenda.until(due_ns)
+            await self._timer.until(due_ns)
             self.loop_lags_ns.append(time.monotonic_ns() - due_ns)
 
 
@@ -143,22 +144,21 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     for path in job.recordings:
         recording.register(recording.load(path))
     settings = ClientSettings.of_variant(
-        job.variant,
+        job.variant | job.settings,
         url=job.url,
         auth_token=job.auth_token,
         recovery=Policy(cast(Mode, job.recovery), job.load.backoff_s, job.load.backoff_cap_s, job.load.attempts),
         silence_s=job.load.silence_s,
-        cafile=job.cafile,
-        insecure=job.insecure,
+        trust=Trust(job.cafile, job.insecure),
     )
     messages = plan_messages(job.load, job.stream, job.seed, job.block)
-    agenda = Agenda()
+    timer = Timer()
     users = Users(job.transport, settings)
     try:
         offset_ns, notes = await _clock_offset_ns(job.transport, settings)
-        warmup = Phase(job, users, agenda, f"{_prefix(job)}-w")
+        warmup = Phase(job, users, timer, f"{_prefix(job)}-w")
         await warmup.run(plan_warmup(job.load, job.stream, job.seed, job.block), lambda done: None)
-        phase = Phase(job, users, agenda, _prefix(job))
+        phase = Phase(job, users, timer, _prefix(job))
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -169,7 +169,7 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     finally:
         gc.enable()
         await users.close()
-        agenda.close()
+        timer.close()
     records = sorted(phase.records, key=lambda record: record.stream_id)
     _to_our_clock(records, offset_ns)
     result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+from clients.core.errors import NotTheFormat
+from clients.core.exchange import Exchange
 from clients.core.http1 import Request
 from clients.core.http_scripts import respond, whole_body
 from clients.core.session import Script, Session
-from clients.errors import NotTheFormat
-from clients.exchange import Exchange
 from servers.messages import EndMessage, ProtocolError, TokenMessage
 from servers.polling import wire
 

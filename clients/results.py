@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clients import columns
-from clients.record import StreamRecord
+from clients.core.record import StreamRecord
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from urllib.parse import urlencode
 
+from clients.core.exchange import Exchange
 from clients.core.http1 import Request
 from clients.core.http_scripts import stream
 from clients.core.session import Script, Session
-from clients.exchange import Exchange
 from servers.messages import EndMessage
 from servers.sse.wire import CONTENT_TYPE, Decoder
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from clients.core.errors import ClientFailure, NotTheFormat, refused
+from clients.core.exchange import Exchange
 from clients.core.http_scripts import respond
+from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
 from clients.core.websocket import WebSocketConnection
-from clients.errors import ClientFailure, NotTheFormat, refused
-from clients.exchange import Exchange
-from clients.ledger import Ledger
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.websocket.wire import decode
 
@@ -40,6 +40,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
             yield from session.wait_for_news()
     finally:
         session.on_read = None
+        connection.finish()
 
 
 def _open(session: Session, exchange: Exchange) -> Script[WebSocketConnection]:

@@ -3,59 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import importlib
 import json
-import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
-from aiohttp import web
 
-from servers import recording
+from servers import logs, recording
+from servers.connection import listening
 from servers.process import run
 from servers.redis_server import RedisUnavailable
 from servers.service import KEEP_ALIVE_S, Service, Settings
 from servers.stream import StreamError
 from servers.transport import TRANSPORTS
+from servers.words import PREFIX, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 
-CLOSE_S = 1.0  # connections still open when the answers have ended are cut after so long
+_Command = TypeVar("_Command", bound=Callable[..., object])
 
 
-@click.command()
+def _option(name: str, *others: str, envvar: str | None = None, **settings: Any) -> Callable[[_Command], _Command]:
+    """An option that the environment can set too."""
+    variable = envvar or PREFIX + name.lstrip("-").replace("-", "_").upper()
+    return click.option(name, *others, envvar=variable, show_envvar=True, **settings)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("transport", type=click.Choice(list(TRANSPORTS)))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--redis-url", metavar="URL", help="Redis for polling; without it one is found or started.")
-@click.option("--auth-token", metavar="SECRET", envvar="TOKENDERBY_AUTH_TOKEN", help="Ask every client for it.")
-@click.option(
-    "--allow-origin", "allow_origins", multiple=True, metavar="ORIGIN", help="Pages that may read the answers."
+@_option("--host", default="127.0.0.1", type=Host(), metavar="HOST", help="Address to listen on.")
+@_option("--port", default=0, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@_option(
+    "--redis-url",
+    envvar="TOKENDERBY_REDIS_URL",
+    type=RedisUrl(),
+    metavar="URL",
+    help="Redis for polling; without it one is found or started.",
 )
-@click.option(
-    "--heartbeat", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Send one when silent; 0 is off."
+@_option(
+    "--auth-token",
+    envvar="TOKENDERBY_AUTH_TOKEN",
+    type=Secret(),
+    metavar="SECRET",
+    help="Ask every client for it. Set it by the environment: a process list shows options.",
 )
-@click.option(
+@_option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    type=Origin(),
+    metavar="ORIGIN",
+    help="Pages that may read the answers.",
+)
+@_option("--heartbeat", type=Seconds(min=0), default=0.0, metavar="SECONDS", help="Send one when silent; 0 is off.")
+@_option(
     "--keep",
-    type=click.FloatRange(min=0, max=86_400),
+    type=Seconds(min=0, max=86_400),
     default=120.0,
-    show_default=True,
     metavar="SECONDS",
     help="How long an answer can be resumed after its end.",
 )
-@click.option(
+@_option(
     "--keep-alive",
-    type=click.FloatRange(min=0.001, max=86_400),
+    type=Seconds(min=0.001, max=86_400),
     default=KEEP_ALIVE_S,
-    show_default=True,
     metavar="SECONDS",
     help="Close an HTTP connection on which nobody has asked for so long.",
 )
-@click.option(
+@_option(
     "--recording", "recordings", multiple=True, metavar="FILE", help="Recorded answers that requests may name by id."
 )
+@_option("--raw-text", is_flag=True, help="Send text as UTF-8 instead of JSON escapes (\\u2028).")
 def main(  # noqa: PLR0917 - click passes them by name
     transport: str,
     host: str,
@@ -67,6 +87,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     keep: float,
     keep_alive: float,
     recordings: tuple[str, ...],
+    raw_text: bool,
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
 
@@ -74,17 +95,39 @@ def main(  # noqa: PLR0917 - click passes them by name
 
     \b
       curl -N URL/chat -d '{"message": "hello", "stream": "fast"}'
+
+    A WebSocket takes the same JSON as a text frame on ws://…/chat.
     """
-    logging.basicConfig(level=logging.WARNING, format=f"{transport}: %(message)s")
+    logs.set_up(transport)
     settings = Settings(
-        transport, host, port, redis_url, auth_token or None, allow_origins, heartbeat or None, keep, keep_alive
+        transport,
+        host,
+        port,
+        redis_url,
+        auth_token,
+        allow_origins,
+        heartbeat or None,
+        keep,
+        keep_alive,
+        raw_text,
     )
+    _register(recordings)
+    if settings.auth_token is None and not is_loopback(host):
+        click.echo(
+            f"{transport}: warning: {host} is open to other machines, and without --auth-token to anybody", err=True
+        )
     try:
-        for path in recordings:
-            recording.register(recording.load(path))
         run(_serve(settings))
-    except (StreamError, RedisUnavailable, OSError) as error:
+    except (RedisUnavailable, OSError) as error:
         sys.exit(f"tokenderby serve {transport}: {error}")
+
+
+def _register(paths: tuple[str, ...]) -> None:
+    try:
+        for path in paths:
+            recording.register(recording.load(path))
+    except StreamError as error:
+        raise click.BadParameter(str(error), param_hint="'--recording'") from None
 
 
 async def _serve(settings: Settings) -> None:
@@ -93,7 +136,8 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = Service(settings)
-    async with _listening(service) as port:
+    app = importlib.import_module(f"servers.{settings.transport}.app").create(service)
+    async with listening(app, settings) as port:
         # What exists by now lives as long as the process; looking through it again and again costs pauses.
         gc.collect()
         gc.freeze()
@@ -102,36 +146,6 @@ async def _serve(settings: Settings) -> None:
         await stop.wait()
         await service.stop()
     service.emitter.close()
-
-
-@contextlib.asynccontextmanager
-async def _listening(service: Service) -> AsyncIterator[int]:
-    """Serve for as long as the context lasts; yields the port."""
-    app = importlib.import_module(f"servers.{service.settings.transport}.app")
-    if hasattr(app, "listening"):  # a transport that is not aiohttp's brings its own server
-        async with app.listening(service) as server:
-            yield next(iter(server.sockets)).getsockname()[1]
-    else:
-        async with _listening_http(service, app.create) as port:
-            yield port
-
-
-@contextlib.asynccontextmanager
-async def _listening_http(service: Service, create: Callable[[Service], web.Application]) -> AsyncIterator[int]:
-    runner = web.AppRunner(
-        create(service),
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=CLOSE_S,
-        keepalive_timeout=service.settings.keep_alive_s,
-    )
-    try:
-        await runner.setup()
-        site = web.TCPSite(runner, service.settings.host, service.settings.port, backlog=1024)
-        await site.start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
 
 
 if __name__ == "__main__":

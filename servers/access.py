@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from servers.chat import RequestError
@@ -33,8 +32,16 @@ def check_origin(headers: Mapping[str, str], allowed_origins: tuple[str, ...]) -
     origin = headers.get("Origin")
     if origin is None or is_allowed(origin, allowed_origins):
         return
-    if origin == "null" or urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
+    if _authority(origin) != headers.get("Host", "").lower():
         raise RequestError(403, "foreign_origin", "this origin is not allowed; see --allow-origin")
+
+
+def _authority(origin: str) -> str | None:
+    """`host:port` of an origin; None for "null" and for what is no origin at all."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 def is_allowed(origin: str, allowed_origins: tuple[str, ...]) -> bool:
@@ -52,8 +59,9 @@ def _bearer(headers: Mapping[str, str]) -> str | None:
 
 
 def _cookie(headers: Mapping[str, str]) -> str | None:
-    try:
-        morsel = SimpleCookie(headers.get("Cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return morsel.value if morsel is not None else None
+    """The value of our cookie. Read as RFC 6265, 5.2 has it: whatever else stands there is another application's."""
+    for pair in headers.get("Cookie", "").split(";"):
+        name, separator, value = pair.partition("=")
+        if separator and name.strip() == COOKIE:
+            return value.strip().removeprefix('"').removesuffix('"')
+    return None

@@ -38,11 +38,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, body: bytes | str) -> ChatRequest:
         """Read a JSON body. Raises RequestError."""
-        try:
-            value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise RequestError(400, "bad_json", f"the request is not JSON: {error}") from None
-        return cls.from_values(value)
+        return cls.from_values(read_json(body, "the request"))
 
     @classmethod
     def from_values(cls, value: object, *, strict: bool = True) -> ChatRequest:
@@ -51,6 +47,14 @@ class ChatRequest(msgspec.Struct, frozen=True):
             return msgspec.convert(value, cls, strict=strict)
         except msgspec.ValidationError as error:
             raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None
+
+
+def read_json(data: bytes | str, what: str) -> Any:
+    """`data` as JSON; `what` it is, for people. Raises RequestError."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise RequestError(400, "bad_json", f"{what} is not JSON: {error}") from None
 
 
 def open_answer(generations: Generations, chat: ChatRequest) -> Generation:

@@ -15,14 +15,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from servers.emitter import Emitter
-from servers.messages import encode_end, encode_token, json_text
+from servers.messages import TOKEN_FORMAT, JsonTexts, encode_end
 from servers.stream import Schedule
 
 MAX_ACTIVE = 10_000
 MAX_KEPT = 50_000
-_CACHED_TEXT_CHARS = 64
-_CACHED_TEXTS = 50_000
-_json_texts: dict[str, bytes] = {}
 
 
 class Reader(Protocol):
@@ -36,6 +33,7 @@ class Generation:
     """A started answer: of its `n` tokens, `produced` have fallen due; token i does so at `due_ns[i]`."""
 
     __slots__ = (
+        "_json_texts",
         "_on_end",
         "_readers",
         "_texts",
@@ -50,7 +48,12 @@ class Generation:
     )
 
     def __init__(
-        self, stream_id: str, schedule: Schedule, start_ns: int, on_end: Callable[[Generation], object]
+        self,
+        stream_id: str,
+        schedule: Schedule,
+        start_ns: int,
+        on_end: Callable[[Generation], object],
+        json_texts: JsonTexts,
     ) -> None:
         self.stream_id = stream_id
         self.schedule = schedule
@@ -62,6 +65,7 @@ class Generation:
         self.ended_ns: int | None = None
         self.delivered = False  # whether its end message was handed to any connection
         self._on_end = on_end
+        self._json_texts = json_texts
         self._readers: list[Reader] = []
 
     @property
@@ -98,19 +102,11 @@ class Generation:
 
     def token(self, i: int, sent_ns: int) -> bytes:
         """The encoded token message `i`, handed to its transport at `sent_ns`."""
-        text = self._texts[i]
-        return encode_token(i, _json_texts.get(text) or _text_as_json(text), self.due_ns[i], sent_ns)
+        return TOKEN_FORMAT % (i, self._json_texts[self._texts[i]], self.due_ns[i], sent_ns)
 
     def end(self) -> bytes:
         """The encoded end message."""
         return encode_end(self.n, self.schedule.sha256)
-
-
-def _text_as_json(text: str) -> bytes:
-    encoded = json_text(text)
-    if len(text) <= _CACHED_TEXT_CHARS and len(_json_texts) < _CACHED_TEXTS:
-        _json_texts[text] = encoded
-    return encoded
 
 
 class Busy(Exception):
@@ -120,8 +116,9 @@ class Busy(Exception):
 class Generations:
     """The answers that a server is producing or still keeps: for `keep_s` after their end, and at most `MAX_KEPT`."""
 
-    def __init__(self, emitter: Emitter, keep_s: float) -> None:
+    def __init__(self, emitter: Emitter, keep_s: float, *, raw_text: bool = False) -> None:
         self.keep_s = keep_s
+        self._json_texts = JsonTexts(raw=raw_text)
         self.started = 0
         self.active = 0
         self._emitter = emitter
@@ -134,7 +131,8 @@ class Generations:
         if self.active >= MAX_ACTIVE:
             raise Busy
         now_ns = time.monotonic_ns()
-        generation = Generation(stream_id or secrets.token_urlsafe(12), schedule, now_ns, self._note_end)
+        stream_id = stream_id or secrets.token_urlsafe(12)
+        generation = Generation(stream_id, schedule, now_ns, self._note_end, self._json_texts)
         self._by_id[generation.stream_id] = generation
         self.started += 1
         self.active += 1
@@ -154,9 +152,14 @@ class Generations:
             self.discard(ended.popleft())
 
     def discard(self, generation: Generation) -> None:
-        """Forget an answer now; its id may be used again."""
-        if self._by_id.get(generation.stream_id) is generation:
-            del self._by_id[generation.stream_id]
+        """Forget an answer now, also one that has only begun; its id may be used again."""
+        if self._by_id.get(generation.stream_id) is not generation:
+            return
+        del self._by_id[generation.stream_id]
+        if not generation.ended:
+            self.started -= 1
+            self.active -= 1
+            self._emitter.forget(generation)
 
     def ids(self) -> list[str]:
         """The ids of all answers that are being produced or kept."""

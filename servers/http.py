@@ -12,13 +12,15 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from servers import access
+from servers.body import unpacked
 from servers.chat import ChatRequest, RequestError
-from servers.messages import encode_error
+from servers.connection import Connection, error_response
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 
 BODY_TIMEOUT_S = 30.0
 SERVICE = web.AppKey("service", Service)
+CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def json_response(value: object, status: int = 200) -> web.Response:
 @web.middleware
 async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamResponse:
     service = request.app[SERVICE]
-    request["cors"] = _cors_headers(request, service.settings.allow_origins)
+    request[CORS] = _cors_headers(request, service.settings.allow_origins)
     try:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
@@ -65,35 +67,23 @@ async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamRe
             service.stats.requests += 1
         response = await handler(request)
     except RequestError as error:
-        response = _error_response(error)
+        response = error_response(error)
     except web.HTTPException as error:
-        response = _error_response(_from_http_exception(error))
-        response.headers.update({k: v for k, v in error.headers.items() if k == "Allow"})
+        response = error_response(error)
+    except (ConnectionError, ReaderGone) as error:
+        raise ConnectionResetError("the client has gone") from error  # nobody to answer, and nobody's fault
     except Exception:
         _log.exception("a fault of the server's own")
-        response = _error_response(RequestError(500, "internal", "a fault of the server's own; its log says more"))
+        response = error_response(RequestError(500, "internal", "a fault of the server's own; its log says more"))
     if not response.prepared:
-        response.headers.update(request["cors"])
+        response.headers.update(request[CORS])
+        response.headers.setdefault("Cache-Control", "no-store")  # a probe is about now, an answer is one person's
     return response
-
-
-def _from_http_exception(error: web.HTTPException) -> RequestError:
-    if error.status == 413:
-        return RequestError(413, "too_large", f"a body may have {MAX_BODY_BYTES} bytes")
-    return RequestError(error.status, error.reason.lower().replace(" ", "_"), error.reason)
-
-
-def _error_response(error: RequestError) -> web.Response:
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = encode_error(error.code, error.message)
-    return web.Response(body=body, status=error.status, headers=headers, content_type="application/json")
 
 
 def _cors_headers(request: web.Request, allowed: tuple[str, ...]) -> dict[str, str]:
     origin = request.headers.get("Origin")
-    if origin is None or not access.is_allowed(origin, allowed):
+    if origin is None or not origin.isascii() or not access.is_allowed(origin, allowed):
         return {}
     headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Stream-Id", "Vary": "Origin"}
     if origin in allowed:  # named, not by "*": then its pages may send the cookie
@@ -102,7 +92,8 @@ def _cors_headers(request: web.Request, allowed: tuple[str, ...]) -> dict[str, s
 
 
 def _preflight(request: web.Request) -> web.Response:
-    headers = dict(request["cors"])
+    cors = request[CORS]
+    headers = dict(cors)
     if headers:
         headers["Access-Control-Allow-Methods"] = "GET, POST"
         headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
@@ -112,12 +103,17 @@ def _preflight(request: web.Request) -> web.Response:
 
 async def read_chat(request: web.Request) -> ChatRequest:
     """The chat request in the body. Raises RequestError; too large a body raises aiohttp's 413."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+    connection = request.protocol
+    assert isinstance(connection, Connection)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
+            with connection.reading(request.content):
+                body = await request.read()
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    return ChatRequest.parse(body)
+    return ChatRequest.parse(unpacked(body, request.headers.get("Content-Encoding", "")))
 
 
 class HttpStream:
@@ -160,7 +156,7 @@ class HttpStream:
 
     def _send(self, data: bytes) -> None:
         transport = self._transport
-        if not transport.is_closing():
+        if data and not transport.is_closing():  # a chunk of nothing would be the last one
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
 
@@ -171,10 +167,13 @@ async def stream_answer(
     run: Callable[[AbstractStreamWriter], Awaitable[Any]],
 ) -> web.StreamResponse:
     """Send the head of a streaming answer at once, let `run` write the body, and end it properly."""
-    response = web.StreamResponse(headers={"Stream-Id": stream_id, **STREAM_HEADERS, **request["cors"]})
+    cors = request[CORS]
+    response = web.StreamResponse(headers={"Stream-Id": stream_id, **STREAM_HEADERS, **cors})
     response.content_type = content_type
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
+    else:
+        response.force_close()  # where there are no chunks, only the connection's end is the body's (RFC 9112, 6.3)
     writer = await response.prepare(request)
     if writer is None:
         raise ReaderGone
@@ -182,8 +181,16 @@ async def stream_answer(
     try:
         await run(writer)
     except ReaderGone:
-        if request.transport is not None:
-            request.transport.abort()
-        return response
-    await response.write_eof()
+        _cut(request)
+    except Exception:
+        # The head has gone out: only a cut connection still tells the client that this is no whole answer.
+        _log.exception("a fault of the server's own, in mid-stream")
+        _cut(request)
+    else:
+        await response.write_eof()
     return response
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

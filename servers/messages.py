@@ -3,6 +3,7 @@
 A token message is `{"i": 12, "t": " the", "due": ns, "sent": ns}`; the end message is
 `{"done": true, "n": 128, "sha256": hex}`; an error is `{"error": {"code": word, "message": text}}`. Text is escaped to
 ASCII: then no line splitter anywhere on the way can take U+2028, U+0085 or a split UTF-8 sequence for something else.
+A server that is told so (`--raw-text`) sends it as UTF-8, as most providers do, for those who want to see what breaks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Annotated
 import msgspec
 
 MAX_MESSAGE_BYTES = 4 << 20  # what a decoder buffers of one unfinished message; the hazards go up to 1 MiB of text
+MAX_ERROR_CHARS = 500
+_KEPT_TEXT_CHARS = 64
+_KEPT_TEXTS = 50_000
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A number of the wire format: it fits a signed 64-bit column."""
@@ -59,14 +63,32 @@ _decode_end = msgspec.json.Decoder(EndMessage).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
-def json_text(text: str) -> bytes:
-    """`text` as an ASCII JSON string, quotes included."""
-    return json.dumps(text).encode("ascii")
+def json_text(text: str, *, raw: bool = False) -> bytes:
+    """`text` as a JSON string, quotes included: in ASCII, or `raw`, where only what JSON demands is escaped."""
+    return json.dumps(text, ensure_ascii=not raw).encode("utf-8")
+
+
+class JsonTexts(dict[str, bytes]):
+    """`texts[text]` is what `json_text` makes of it; short texts, which come again and again, are kept."""
+
+    def __init__(self, *, raw: bool = False) -> None:
+        super().__init__()
+        self._raw = raw
+
+    def __missing__(self, text: str) -> bytes:
+        encoded = json_text(text, raw=self._raw)
+        if len(text) <= _KEPT_TEXT_CHARS and len(self) < _KEPT_TEXTS:
+            self[text] = encoded
+        return encoded
+
+
+TOKEN_FORMAT = b'{"i": %d, "t": %b, "due": %d, "sent": %d}'
+"""A token message as JSON: `i`, what `json_text` made of the text, `due`, `sent`. For where a call costs too much."""
 
 
 def encode_token(i: int, text_json: bytes, due_ns: int, sent_ns: int) -> bytes:
     """The token message as JSON; `text_json` is what `json_text` made of the token's text."""
-    return b'{"i": %d, "t": %b, "due": %d, "sent": %d}' % (i, text_json, due_ns, sent_ns)
+    return TOKEN_FORMAT % (i, text_json, due_ns, sent_ns)
 
 
 def encode_end(n: int, sha256: str) -> bytes:
@@ -76,6 +98,8 @@ def encode_end(n: int, sha256: str) -> bytes:
 
 def encode_error(code: str, message: str) -> bytes:
     """The error as JSON: an HTTP error's body, or a WebSocket's last message."""
+    if len(message) > MAX_ERROR_CHARS:
+        message = message[:MAX_ERROR_CHARS] + "…"
     return json.dumps({"error": {"code": code, "message": message}}).encode("ascii")
 
 

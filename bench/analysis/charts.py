@@ -141,7 +141,7 @@ def log_ms(axes: Axes) -> None:
 
 def _plain(value: float, _position: int | None) -> str:
     """A tick's number: 0.001, 5, 1 000."""
-    return f"{value:,.10g}".replace(",", "\u202f")
+    return f"{value:,.10g}"
 
 
 def first_token(measured: Measurements) -> Figure | None:

@@ -19,7 +19,7 @@ from bench.analysis.claims import MIN_BLOCKS, control_pairs, noise_of, smallest_
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimator
 from bench.analysis.verdicts import TOPICS
-from bench.analysis.wording import number, percent, with_unit
+from bench.analysis.wording import counted, number, percent, with_unit
 from bench.store import CellRecord
 
 _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
@@ -64,6 +64,5 @@ def print_noise(measured: Measurements, console: Console) -> None:
         console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
     valid = min((len(g.blocks) for g in measured.cells), default=0)
     if valid < MIN_BLOCKS:
-        console.print(
-            f"Only {valid} valid blocks: below {MIN_BLOCKS} nothing is claimed. `tokenderby doctor` may say why."
-        )
+        few = f"Only {counted(valid, 'valid block')}"
+        console.print(f"{few}: below {MIN_BLOCKS} nothing is claimed. `tokenderby doctor` may say why.")

@@ -27,7 +27,7 @@ from bench.analysis.intervals import Contrast, Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import noise
 from bench.analysis.page import Table, excluded_lines, tables
-from bench.analysis.wording import count, listed, number, percent, shown, times, with_unit
+from bench.analysis.wording import count, counted, listed, number, percent, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
 DPI = 96
@@ -165,7 +165,7 @@ def _judged(contrast: Contrast, floor: float) -> str:
     noisy = percent(smallest_claim(floor))
     said: dict[Obstacle | None, str] = {
         None: f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy}).",
-        Obstacle.FEW_BLOCKS: f"No claim: {contrast.blocks} valid blocks are fewer than {MIN_BLOCKS}.",
+        Obstacle.FEW_BLOCKS: f"No claim: {counted(contrast.blocks, 'valid block')} of the {MIN_BLOCKS} needed.",
         Obstacle.NO_CONTROL: "No claim: the run has no A/A control that tells how much two equal cells differ.",
         Obstacle.CHANCE: f"Not resolved: the interval contains 1, or chance may do as much ({noisy}).",
         Obstacle.NOISE: f"Not resolved: two equal cells may differ by as much ({noisy}).",

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bench import tables
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats, Ints
 from bench.store import Run, RunFolder, StoreError
 from clients import columns
 from clients.columns import Column
-from clients.ledger import STALL_NS
+from clients.core.ledger import STALL_NS
 
 BATCH_ROWS = 1 << 19
 _STREAMS = (*columns.CELL, *columns.MESSAGE)
@@ -105,12 +106,13 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     """The rows of `streams.parquet`, with `cell_index` (into `run.cells`), `completed` and times in ms.
 
     `ttft_ms` and `ttft_overhead_ms` are infinite for messages that failed. Without the table (no cell has finished)
-    there are no messages. Raises StoreError if the table has messages of cells that the run does not know.
+    there are no messages. Raises StoreError if a table is damaged, or has messages of cells that the run does not know.
     """
+    folder.check()
     if not folder.streams_path.exists():
         names = (*(column.name for column in _STREAMS), *_ADDED)
         return pd.DataFrame({name: np.empty(0) for name in names}).astype({"cell_index": int, "completed": bool})
-    table = pq.read_table(folder.streams_path)
+    table = tables.read(folder.streams_path)
     absent = _absent(folder.streams_path, _STREAMS, table.schema)
     messages: pd.DataFrame = table.to_pandas().assign(**{column.name: column.before for column in absent})
     index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
@@ -159,7 +161,7 @@ def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
     if not path.exists():
         return
     _absent(path, columns.TOKEN, pq.read_schema(path))
-    with pq.ParquetFile(path, read_dictionary=["stream_id"]) as file:
+    with tables.readable(path), pq.ParquetFile(path, read_dictionary=["stream_id"]) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[column.name for column in columns.TOKEN]):
             if not len(batch):
                 continue

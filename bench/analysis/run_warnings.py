@@ -20,7 +20,7 @@ from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import lateness_ms
 from bench.analysis.verdicts import TOPICS
-from bench.analysis.wording import count, listed, number, times
+from bench.analysis.wording import count, counted, listed, number, times
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
@@ -54,7 +54,7 @@ def _unfinished(measured: Measurements) -> Iterator[RunWarning]:
     run = measured.run
     pending = sum(cell.status == "pending" for cell in run.cells)
     if run.status != "complete":
-        yield RunWarning("unfinished", "warning", f"The run is {run.status}; {pending} cells have not been measured.")
+        yield RunWarning("unfinished", "warning", f"The run is {run.status}; {counted(pending, 'cell')} not measured.")
     for text in run.warnings:
         yield RunWarning("run", "warning", text)
 
@@ -185,7 +185,7 @@ def _scaled(measured: Measurements) -> Iterator[RunWarning]:
     scale = measured.run.time_scale
     if scale != 1:
         text = (
-            f"Time-scaled run: heartbeats, think times and the proxy's times were divided by {scale:g}. "
+            f"Time-scaled run: every time of the plan and of the proxies was divided by {scale:g}. "
             "Durations are shown as they were measured."
         )
         yield RunWarning("time scale", "warning", text)
@@ -223,6 +223,18 @@ def _side_by_side(measured: Measurements) -> Iterator[RunWarning]:
     yield RunWarning("side by side", "note", text)
 
 
+def _never_struck(measured: Measurements) -> Iterator[RunWarning]:
+    """Behaviours of the proxy that were in a profile and did nothing: the run is no test of them."""
+    idle = {
+        profile: [behaviour for behaviour, connections in counts.items() if connections == 0]
+        for profile, counts in measured.run.behaviours_struck.items()
+    }
+    listing = "; ".join(f"{profile}: {', '.join(behaviours)}" for profile, behaviours in idle.items() if behaviours)
+    if listing:
+        text = f"Behaviours of the proxy that never struck in this run, which says nothing of them: {listing}."
+        yield RunWarning("never struck", "note", text)
+
+
 def _false_alarms(measured: Measurements) -> Iterator[RunWarning]:
     """A client that gave a connection up as silent, with nothing in between that could have cut it."""
     direct = [g for g in measured.cells if g.key.profile == "direct"]
@@ -247,9 +259,9 @@ def _harness(measured: Measurements) -> Iterator[RunWarning]:
 
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
-    *(_drift, _busy, _clocks, _books, _redis, _false_alarms, _harness),
+    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _side_by_side, _excluded, _clocks, _books, _false_alarms, _harness),
+    *(_unfinished, _scaled, _side_by_side, _excluded, _clocks, _books, _never_struck, _false_alarms, _harness),
 )
 """Of a run whose cells shared the machine."""

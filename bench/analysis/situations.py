@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from bench.analysis.groups import Key
+from bench.store import Run
 from clients.job import Load
 from servers import recording
 from servers.stream import StreamError, StreamSpec, build
 
 _SEEDS = range(20)  # answers that are looked at for the model's longest silence
+_DIVIDED_BEFORE = ("silence_s", "ttft_ms", "gap_ms", "stall_ms")
 _MINOR = frozenset({"streams", "warmup_streams", "description", "profile"})  # named only if nothing else differs
 
 Words = tuple[str, ...]
@@ -36,6 +38,30 @@ class Situation:
     title: str
     when: str
     scale: float = 1.0
+
+
+def real_plan(run: Run) -> Mapping[str, Any]:
+    """The run's plan with all times as real ones: version 1 of `run.json` had answers and silences already divided."""
+    plan, scale = run.plan, run.stated_scale
+    if scale == 1:
+        return plan
+    real = {what: _multiplied(plan.get(what), scale) for what in ("load", "stream")}
+    named = {
+        f"{what}s": {name: _multiplied(each, scale) for name, each in _tables(plan, f"{what}s").items()}
+        for what in real
+    }
+    return {**plan, **real, **named}
+
+
+def _tables(plan: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = plan.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _multiplied(table: object, scale: float) -> object:
+    if not isinstance(table, Mapping):
+        return table
+    return {k: v * scale if k in _DIVIDED_BEFORE and isinstance(v, int | float) else v for k, v in table.items()}
 
 
 def situation_words(key: Key) -> Words:
@@ -72,7 +98,7 @@ def scaled_s(real_s: float, scale: float) -> str:
 def _situation(words: Words, plan: Mapping[str, Any], scale: float) -> Situation:
     """Describe a load and a stream by what an intermediary sees of them: pauses between messages, and silences."""
     load, stream = _parts(words, plan)
-    lasts_s, silent_s = (seconds * scale for seconds in _rhythm(stream))
+    lasts_s, silent_s = _rhythm(stream)
     parts, when = [], ""
     if lasts_s:
         parts.append(f"answers of {scaled_s(lasts_s, scale)}, silent for up to {scaled_s(silent_s, scale)}")
@@ -82,9 +108,9 @@ def _situation(words: Words, plan: Mapping[str, Any], scale: float) -> Situation
         parts.insert(0, f"{load['turns']} messages, {pause} apart")
         when = f"with {pause} between messages"
     if load.get("silence_s"):
-        patience = scaled_s(load["silence_s"] * scale, scale)
+        patience = scaled_s(load["silence_s"], scale)
         parts.append(f"clients give up after {patience} without a byte")
-        when += f" and clients wait no longer than {patience}" if load["silence_s"] * scale < silent_s else ""
+        when += f" and clients wait no longer than {patience}" if load["silence_s"] < silent_s else ""
     return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words), scale)
 
 
@@ -162,7 +188,7 @@ def _clause(name: str, value: object, scale: float) -> str:
     if name == "silence_s" and not value:
         return "clients wait for ever"
     if name == "silence_s" and isinstance(value, int | float):
-        return f"clients wait no longer than {scaled_s(value * scale, scale)}"
+        return f"clients wait no longer than {scaled_s(value, scale)}"
     if name == "attempts":
         return f"clients give up after {value} attempts in a row"
     return f"{name} is {value}"

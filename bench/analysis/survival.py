@@ -20,10 +20,10 @@ from bench.analysis.buffering import alarm_of
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
-from bench.analysis.situations import Situation, described, scaled_s, situation_words
+from bench.analysis.situations import Situation, described, real_plan, scaled_s, situation_words
 from bench.analysis.wording import listed
 from bench.proxy import profile as proxy_profiles
-from clients.record import Outcome
+from clients.core.record import Outcome
 from servers.transport import TRANSPORTS
 
 _DIRECT = "direct"
@@ -136,7 +136,7 @@ def survival_maps(measured: Measurements) -> list[SurvivalMap]:
         for words, cells in sorted(by_situation.items())  # the plan's own load first
         if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in cells)
     }
-    found = described(telling, measured.run.plan, measured.run.time_scale)
+    found = described(telling, real_plan(measured.run), measured.run.time_scale)
     return [_map(found[words], cells) for words, cells in telling.items()]
 
 

@@ -18,7 +18,7 @@ from bench.analysis.estimators import Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, estimate, estimator
-from bench.analysis.wording import count, listed, percent, times, with_unit
+from bench.analysis.wording import count, counted, listed, percent, times, with_unit
 
 MAX_GROUPS = 6  # races told in words; the table has all
 
@@ -232,7 +232,7 @@ def _why_no_claim(race: _Race, pairs: Sequence[Pair]) -> str:
     if not race.has_control:
         return "the run has no A/A control here (two equal cells)"
     most = max((pair.contrast.blocks for pair in pairs), default=0)
-    return f"{most} valid blocks are fewer than {MIN_BLOCKS}" if most < MIN_BLOCKS else ""
+    return f"{counted(most, 'valid block')} of the {MIN_BLOCKS} needed" if most < MIN_BLOCKS else ""
 
 
 def _completeness(measured: Measurements) -> Verdict:
@@ -258,7 +258,7 @@ def _completeness_of_excluded(measured: Measurements) -> str:
         f" In the {len(void)} void cells, whose times do not count: of {count(sent)} messages {fate}." if void else ""
     )
     unfinished = len(measured.excluded) - len(void)
-    return said + (f" {unfinished} failed cells are in no count." if unfinished else "")
+    return said + (f" Left out: {counted(unfinished, 'failed cell')}." if unfinished else "")
 
 
 def _breakage(cell: MeasuredCell) -> str:

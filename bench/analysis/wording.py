@@ -9,7 +9,7 @@ from bench.analysis.intervals import Estimate
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands apart: 0.453, 1.10, 43.8, 414, 12 300; ∞ and – for none."""
+    """Three significant digits, thousands apart: 0.453, 1.10, 43.8, 414, 12,300; ∞ and – for none."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -18,13 +18,18 @@ def number(value: float) -> str:
         return "0"
     rounded = float(f"{value:.3g}")
     digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
-    text = f"{rounded:,.{digits}f}".replace(",", "\u202f")
+    text = f"{rounded:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if float(value).is_integer() and "." in text else text
 
 
 def count(value: int) -> str:
-    """A count, exact: 12 345."""
-    return f"{value:,}".replace(",", "\u202f")
+    """A count, exact: 12,345."""
+    return f"{value:,}"
+
+
+def counted(value: int, noun: str) -> str:
+    """A count of things, as "1 valid block" and "1,200 messages"."""
+    return f"{count(value)} {noun}{'s' * (value != 1)}"
 
 
 def with_unit(value: float, unit: str) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
-from bench.proxy.exchange import Exchange, Phase
-from bench.proxy.rule import Rule, Way
-from bench.proxy.stage import NEVER, End, Ending, Pass, Stage
+from bench.proxy.exchange import Exchange
+from bench.proxy.rule import Rule
+from bench.proxy.stage import NEVER, End, Ending, Pass, Phase, Stage, Way
 
 
 class Link(Protocol):
@@ -39,6 +40,9 @@ class Link(Protocol):
     def hold(self, way: Way, *, on: bool) -> None:
         """Stop (or go on) reading what goes that way: a stage holds as much as it may."""
 
+    def not_followed(self, now_s: float, why: str) -> None:
+        """From here on the bytes are not followed as HTTP, though behaviours need it; at most once."""
+
 
 class Chain:
     """One connection's stages, from the client's side to the server's.
@@ -54,13 +58,13 @@ class Chain:
     def __init__(self, rules: Sequence[Rule], link: Link, seed: str) -> None:
         self._link = link
         self._busy = False
-        self._holders: dict[Way, set[Stage]] = {"up": set(), "down": set()}
+        self._holders: dict[Way, set[object]] = {"up": set(), "down": set()}
         self.ended: Ending | None = None  # what ended the connection, or one way of it
         self.stopped = False  # nothing may pass any more, either way
         # A generator a stage: what one draws does not shift what another sees.
-        self.stages = [rule.stage(self, random.Random(f"{seed}/{place}")) for place, rule in enumerate(rules)]
+        self.stages = [rule.stage(self, partial(random.Random, f"{seed}/{place}")) for place, rule in enumerate(rules)]
         aware = [stage for stage in self.stages if stage.http]
-        self.exchange = Exchange(aware) if aware else None
+        self.exchange = Exchange(aware, self, link.not_followed) if aware else None
         self._wire(aware)
 
     def _wire(self, aware: list[Stage]) -> None:
@@ -135,10 +139,10 @@ class Chain:
         self._link.cut(ending)
         return True
 
-    def hold(self, stage: Stage, way: Way, *, on: bool) -> None:
-        """A stage holds as much as it may (or has room again); reading stops while any stage does."""
+    def hold(self, holder: object, way: Way, *, on: bool) -> None:
+        """Something in the chain holds as much as it may (or has room again); reading stops while anything does."""
         holders = self._holders[way]
         before = bool(holders)
-        (holders.add if on else holders.discard)(stage)
+        (holders.add if on else holders.discard)(holder)
         if bool(holders) != before:
             self._link.hold(way, on=on)

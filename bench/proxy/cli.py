@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,7 +19,7 @@ from bench.proxy import profile as profiles_module
 from bench.proxy.profile import Profile, ProfileError
 from bench.proxy.real import PREFIX, RealProxyError, real_proxy
 from bench.proxy.rule import Rule
-from bench.proxy.serve import Proxy, serve
+from bench.proxy.serve import LogError, Proxy, serve
 from servers.process import run
 
 
@@ -33,7 +36,43 @@ class _Address(click.ParamType[tuple[str, int]]):
         host, colon, port = value.removeprefix("http://").rstrip("/").rpartition(":")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             self.fail(f"{value!r} takes HOST:PORT", param, ctx)
-        return host.strip("[]"), int(port)
+        host = host.strip("[]")
+        if not _is_name(host):
+            self.fail(f"{value!r}: {host!r} is no host's name", param, ctx)
+        return host, int(port)
+
+
+def _is_name(host: str) -> bool:
+    """Whether this is a name or an address at all; that a resolver finds it is another matter, and may change."""
+    try:
+        return bool(_HOST.fullmatch(host.encode("idna")))
+    except UnicodeError:
+        return False
+
+
+_HOST = re.compile(rb"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?")
+
+
+class _Upstream(_Address):
+    """An address to connect to."""
+
+    def convert(
+        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        host, port = super().convert(value, param, ctx)
+        if port == 0:
+            self.fail(f"{value!r} takes a port from 1 to 65535", param, ctx)
+        return host, port
+
+
+class _TimeScale(click.FloatRange):
+    """A factor that timers can take."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        scale = super().convert(value, param, ctx)
+        if math.isnan(scale):
+            self.fail(f"{value!r} takes a number", param, ctx)
+        return scale
 
 
 class WordsError(click.ClickException):
@@ -43,12 +82,12 @@ class WordsError(click.ClickException):
 
 
 @click.command()
-@click.option("--upstream", type=_Address(), required=True, help="The server behind the proxy.")
+@click.option("--upstream", type=_Upstream(), required=True, help="The server behind the proxy.")
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
 @click.option("--profile", "name", default="none", show_default=True, help="A profile's name, or your own TOML file.")
 @click.option(
     "--time-scale",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_TimeScale(min=1e-3, max=1e6),
     default=1.0,
     show_default=True,
     help="Divides every time of the profile.",
@@ -67,13 +106,19 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     if name.startswith(PREFIX):
         _serve_real(name, upstream, listen, time_scale)
         return
-    profile = _load(name)
+    profile = _load(name, "--profile: ")
     rules = profile.scaled(time_scale).rules
-
+    server = Proxy(upstream, rules, listen=listen, seed=seed, log=log, profile=profile.name)
     try:
-        run(serve(Proxy(upstream, rules, listen=listen, seed=seed, log=log), partial(_say_ready, profile.name)))
+        run(serve(server, partial(_say_ready, profile.name)))
+    except LogError as error:
+        raise WordsError(f"--log: {error}") from error
     except OSError as error:
-        raise click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}") from error
+        raise _cannot_serve(listen, error) from error
+
+
+def _cannot_serve(listen: tuple[str, int], error: OSError) -> click.ClickException:
+    return click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}")
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:
@@ -90,7 +135,9 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
     except KeyboardInterrupt:
         return
     except ProfileError as error:
-        raise WordsError(str(error)) from error
+        raise WordsError(f"--profile: {error}") from error
+    except OSError as error:
+        raise _cannot_serve(listen, error) from error
     except RealProxyError as error:
         raise click.ClickException(str(error)) from error
 
@@ -109,11 +156,11 @@ def profiles(names: tuple[str, ...], markdown: bool) -> None:
     console.print("? = the source does not say, or sources conflict. The keys of the sources are in docs/proxy.md.")
 
 
-def _load(name: str) -> Profile:
+def _load(name: str, where: str = "") -> Profile:
     try:
         return profiles_module.load(name)
     except ProfileError as error:
-        raise WordsError(str(error)) from error
+        raise WordsError(f"{where}{error}") from error
 
 
 def profile_table(loaded: list[Profile]) -> Table:

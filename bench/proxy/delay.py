@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Rule, Way
-from bench.proxy.stage import NEVER, End, Pass, Stage
+from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
 
 HELD_BYTES = 1_048_576
 """A line that holds more stops reading from the side it comes from, until half of it has gone."""
@@ -54,8 +52,8 @@ class DelayLine:
 class DelayingStage(Stage):
     """Base of the stages that send each piece on later. Subclasses say when, and into what pieces."""
 
-    def __init__(self, rule: Rule, chain: Chain, way: Way) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, by: str, chain: Context, way: Way) -> None:
+        super().__init__(by, chain)
         self._lines: dict[Way, DelayLine] = {w: DelayLine() for w in ("up", "down") if way in (w, "both")}
 
     def schedule(self, now_s: float, line: DelayLine, data: bytes) -> None:
@@ -114,4 +112,6 @@ class DelayingStage(Stage):
             self.chain.hold(self, way, on=False)
 
     def _wake(self) -> None:
-        self.wake_at(min(line.next_due_s for line in self._lines.values()))
+        due_s = min(line.next_due_s for line in self._lines.values())
+        self.struck |= due_s < NEVER
+        self.wake_at(due_s)

@@ -1,35 +1,33 @@
 """Follows the HTTP/1.1 on a connection and tells the stages that care (pure).
 
 It sits in the chain around those stages: the client's bytes pass it before the first of them, the server's before the
-last. A head is held until it is whole (a real proxy does the same); bodies go on as they come. Bytes that are not
-HTTP, or that h11 does not take, turn the rest of the connection into a tunnel: the proxy works for any TCP server.
+last. A head is held until it is whole (a real proxy does the same); bodies go on as they come. A pipelined request is
+held until the exchange before it is over, as nginx and HAProxy hold it, so that one is under way at a time.
+
+The connection becomes a tunnel after a 101 or a CONNECT that succeeds. So it does where its bytes are not HTTP/1.1
+(the proxy works for any TCP server), or where HTTP's rules do not say how to go on; then `not_followed` is told why.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from typing import Literal
-
-import h11
+from collections.abc import Callable, Sequence
 
 from bench.proxy.http import (
-    HEAD_END,
     MAX_HEAD_BYTES,
     Body,
     CloseBody,
-    header,
+    MalformedError,
+    Request,
+    Response,
+    may_be_request,
+    may_be_response,
     parse_request,
     parse_response,
     request_body,
     response_body,
+    whole_head,
 )
-from bench.proxy.stage import End, Pass, Stage
-
-Phase = Literal["idle", "waiting", "responding", "tunnel"]
-"""No request outstanding; a request and no response yet; in a response; no HTTP (a WebSocket, or plain TCP)."""
-
-METHODS = (b"GET ", b"POST ", b"PUT ", b"DELETE ", b"HEAD ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
+from bench.proxy.stage import Context, End, Pass, Phase, Stage
 
 
 class Exchange:
@@ -40,34 +38,43 @@ class Exchange:
     end_up: End
     end_down: End
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[Stage], chain: Context, not_followed: Callable[[float, str], None]) -> None:
         self.phase: Phase = "idle"
         self._stages = stages
-        self._chain = stages[0].chain
-        self._asked: deque[h11.Request] = deque()  # not answered to the end yet
+        self._chain = chain
+        self._not_followed = not_followed
+        self._request: Request | None = None  # not answered to the end yet
         self._up_part = b""  # of a head that is not whole yet
         self._down_part = b""
         self._up_body: Body | None = None
         self._down_body: Body | None = None
+        self._kept = b""  # behind a request that is not over yet
+        self._up_is_over = self._down_is_over = False
+        self._is_deaf = False  # something was dropped, and what is behind it makes no sense any more
 
     def up(self, now_s: float, data: bytes) -> None:
         """Bytes from the client."""
-        while data and self.phase != "tunnel" and not self._chain.stopped:
-            if self._up_body is None:
-                data = self._up_head(now_s, self._up_part + data)
-            else:
+        if self._is_deaf:
+            return
+        while data and self.phase != "tunnel" and not self._down_is_over and not self._chain.stopped:
+            if self._up_body is not None:
                 data = self._pass_up(now_s, data, self._up_body)
+            elif self.phase == "idle":
+                data = self._up_head(now_s, data)
+            else:
+                data = self._keep(data)
         if data and not self._chain.stopped:
             self.send_up(now_s, data)
 
     def down(self, now_s: float, data: bytes) -> None:
         """Bytes from the server."""
-        if self._down_body is not None and self._down_body.contains(data):
+        body = self._down_body
+        if body is not None and body.contains(data):
             self.send_down(now_s, data)
             return
         while data and self.phase != "tunnel" and not self._chain.stopped:
             if self._down_body is None:
-                data = self._down_head(now_s, self._down_part + data)
+                data = self._down_head(now_s, data)
             else:
                 data = self._pass_down(now_s, data, self._down_body)
         if data and not self._chain.stopped:
@@ -75,103 +82,120 @@ class Exchange:
 
     def up_eof(self, now_s: float) -> None:
         """The client sends no more; what was held goes on first."""
+        if self._kept:
+            self._up_is_over = True  # that comes behind it
+            return
         part, self._up_part = self._up_part, b""
         if part:
             self.send_up(now_s, part)
         self.end_up(now_s)
 
     def down_eof(self, now_s: float) -> None:
-        """The server sends no more; that may be the end of its response."""
+        """The server sends no more; that may be the end of its response. What it has not been asked yet it never is."""
+        self._down_is_over = True
+        self._is_deaf = bool(self._kept)
+        self._kept, self._up_part = self._up_part, b""
         part, self._down_part = self._down_part, b""
         if part:
             self.send_down(now_s, part)
         if isinstance(self._down_body, CloseBody):
             self._finish(now_s)
+        self._let_go(now_s)
         self.end_down(now_s)
+
+    # Requests.
 
     def _up_head(self, now_s: float, data: bytes) -> bytes:
         """Take a request's head if it is whole. Returns what is left for the next turn."""
+        searched, data = len(self._up_part), self._up_part + data
         self._up_part = b""
-        if not data.startswith(METHODS) and not any(method.startswith(data) for method in METHODS):
-            return self._tunnel(now_s, data)
-        found = HEAD_END.search(data)
-        if found is None:
-            return self._hold_up(now_s, data)
-        head = data[: found.end()]
+        if data[:1] in (b"\r", b"\n"):
+            return self._pass_line_end(now_s, data)
+        if not may_be_request(data):
+            return self._give_up(now_s, "what the client sends is no HTTP/1.1 request", data)
         try:
+            if (head := whole_head(data, searched)) is None:
+                self._up_part = data
+                return b""
             request = parse_request(head)
             body = request_body(request)
-        except (h11.RemoteProtocolError, ValueError):
-            return self._tunnel(now_s, data)
+        except MalformedError as error:
+            return self._give_up(now_s, str(error), data)
         self._up_body = None if body.done else body
-        self._asked.append(request)
         self._begin_request(now_s, request, head)
         return data[len(head) :]
 
-    def _begin_request(self, now_s: float, request: h11.Request, head: bytes) -> None:
-        if self.phase == "idle":
-            self.phase = "waiting"
+    def _pass_line_end(self, now_s: float, data: bytes) -> bytes:
+        """Empty lines before a request mean nothing (RFC 9112 §2.2)."""
+        rest = data.lstrip(b"\r\n")
+        self.send_up(now_s, data[: len(data) - len(rest)])
+        return rest
+
+    def _begin_request(self, now_s: float, request: Request, head: bytes) -> None:
+        self._request = request
+        self.phase = "waiting"
         for stage in self._stages:
             stage.request(now_s, request)
             head = stage.rewrite_request(head)
         if not self._chain.stopped:
             self.send_up(now_s, head)
 
-    def _hold_up(self, now_s: float, data: bytes) -> bytes:
-        if len(data) > MAX_HEAD_BYTES:
-            return self._tunnel(now_s, data)
-        self._up_part = data
-        return b""
-
     def _pass_up(self, now_s: float, data: bytes, body: Body) -> bytes:
         try:
             taken = body.feed(data)
-        except ValueError:
-            return self._tunnel(now_s, data)
+        except MalformedError as error:
+            return self._give_up(now_s, str(error), data)
+        self.send_up(now_s, data[:taken])
         if body.done:
             self._up_body = None
-        self.send_up(now_s, data[:taken])
+            if self.phase == "uploading":
+                self._over(now_s)
         return data[taken:]
+
+    def _keep(self, data: bytes) -> bytes:
+        self._kept += data
+        if len(self._kept) > MAX_HEAD_BYTES:
+            self._chain.hold(self, "up", on=True)
+        return b""
+
+    # Responses.
 
     def _down_head(self, now_s: float, data: bytes) -> bytes:
         """Take a response's head if it is whole. Returns what is left for the next turn."""
+        searched, data = len(self._down_part), self._down_part + data
         self._down_part = b""
-        if not self._asked or not (data.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(data[:7])):
-            return self._tunnel(now_s, data)
-        found = HEAD_END.search(data)
-        if found is None:
-            if len(data) > MAX_HEAD_BYTES:
-                return self._tunnel(now_s, data)
-            self._down_part = data
-            return b""
-        head = data[: found.end()]
+        if self._request is None or self.phase != "waiting":
+            return self._give_up(now_s, "the server sends what it was not asked for", data)
+        if not may_be_response(data):
+            return self._give_up(now_s, "what the server sends is no HTTP/1.1 response", data)
         try:
+            if (head := whole_head(data, searched)) is None:
+                self._down_part = data
+                return b""
             response = parse_response(head)
-            body = None if isinstance(response, h11.InformationalResponse) else self._body_of(response)
-        except (h11.RemoteProtocolError, ValueError):
-            return self._tunnel(now_s, data)
-        if body is None or isinstance(response, h11.InformationalResponse):
-            return self._interim(now_s, response.status_code, data, len(head))
-        self._begin_response(now_s, response, head)
-        if body.done:
-            self._finish(now_s)
-        else:
-            self._down_body = body
+        except MalformedError as error:
+            return self._give_up(now_s, str(error), data)
+        self._take_response(now_s, self._request, response, head)
         return data[len(head) :]
 
-    def _body_of(self, response: h11.Response) -> Body:
-        return response_body(self._asked[0], response)
+    def _take_response(self, now_s: float, request: Request, response: Response, head: bytes) -> None:
+        if response.status_code < 200:  # an interim one: the response proper is still to come (RFC 9110 §15.2)
+            self.send_down(now_s, head)
+            if response.status_code == 101:
+                self._tunnel(now_s)
+            return
+        self._begin_response(now_s, request, response, head)
+        if request.method == b"CONNECT" and response.status_code < 300:
+            self._tunnel(now_s)
+            return
+        self._down_body = response_body(request, response)
+        if self._down_body.done:
+            self._finish(now_s)
 
-    def _interim(self, now_s: float, status: int, data: bytes, head_bytes: int) -> bytes:
-        """A 1xx: the response proper is still to come, except after 101, where a tunnel begins."""
-        self.send_down(now_s, data[:head_bytes])
-        rest = data[head_bytes:]
-        return self._tunnel(now_s, rest) if status == 101 else rest
-
-    def _begin_response(self, now_s: float, response: h11.Response, head: bytes) -> None:
+    def _begin_response(self, now_s: float, request: Request, response: Response, head: bytes) -> None:
         self.phase = "responding"
         for stage in reversed(self._stages):
-            stage.response(now_s, self._asked[0], response)
+            stage.response(now_s, request, response)
             head = stage.rewrite_response(head)
         if not self._chain.stopped:
             self.send_down(now_s, head)
@@ -179,42 +203,55 @@ class Exchange:
     def _pass_down(self, now_s: float, data: bytes, body: Body) -> bytes:
         try:
             taken = body.feed(data)
-        except ValueError:
-            return self._tunnel(now_s, data)
+        except MalformedError as error:
+            return self._give_up(now_s, str(error), data)
         self.send_down(now_s, data if taken == len(data) else data[:taken])
         if body.done:
             self._finish(now_s)
         return data[taken:]
 
+    # The end of an exchange, and of HTTP.
+
     def _finish(self, now_s: float) -> None:
+        """The response is over."""
         self._down_body = None
-        request = self._asked.popleft()
-        self.phase = "waiting" if self._asked else "idle"
-        if request.method == b"CONNECT":
-            self._tunnel(now_s, b"")
-            return
+        self.phase = "uploading" if self._up_body else "idle"
         for stage in reversed(self._stages):
             stage.finished(now_s)
+        if self.phase == "idle":
+            self._over(now_s)
 
-    def _tunnel(self, now_s: float, data: bytes) -> bytes:
-        if self.phase != "tunnel":
-            self.phase = "tunnel"
-            self._down_body = None
-            self._flush_parts(now_s)
-            for stage in self._stages:
-                stage.tunnelled(now_s)
+    def _over(self, now_s: float) -> None:
+        """Request and response are over."""
+        self.phase, self._request = "idle", None
+        for stage in self._stages:
+            stage.idle(now_s)
+        self._let_go(now_s)
+
+    def _let_go(self, now_s: float) -> None:
+        """What was kept behind the last request goes on, and so does the end behind it."""
+        if self._chain.stopped:
+            return
+        kept, self._kept = self._kept, b""
+        self._chain.hold(self, "up", on=False)
+        self.up(now_s, kept)
+        if self._up_is_over and not self._kept:
+            self._up_is_over = False
+            self.up_eof(now_s)
+
+    def _give_up(self, now_s: float, why: str, data: bytes) -> bytes:
+        """Follow no longer. Returns the bytes that could not be followed: they go on as they are."""
+        self._not_followed(now_s, why)
+        self._tunnel(now_s)
         return data
 
-    def _flush_parts(self, now_s: float) -> None:
-        """What was held of a head in the other direction goes on too."""
-        up, self._up_part = self._up_part, b""
+    def _tunnel(self, now_s: float) -> None:
+        self.phase, self._request = "tunnel", None
+        self._up_body = self._down_body = None
+        for stage in self._stages:
+            stage.tunnelled(now_s)
         down, self._down_part = self._down_part, b""
-        if up:
-            self.send_up(now_s, up)
-        if down:
+        if down and not self._chain.stopped:
             self.send_down(now_s, down)
-
-
-def accepts_gzip(request: h11.Request) -> bool:
-    """Whether the client takes a response compressed with gzip."""
-    return b"gzip" in header(request, b"accept-encoding")
+        self._kept, self._up_part = self._up_part + self._kept, b""
+        self._let_go(now_s)

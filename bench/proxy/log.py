@@ -1,14 +1,38 @@
-"""What the proxy writes down about a connection when it is over: one JSON object a line."""
+"""What the proxy writes down: one JSON object a line, each with its `event`.
+
+`started` once, `not_followed` when a connection is not followed as HTTP any more, `closed` when a connection is over.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import msgspec
 
 
-class ConnectionRecord(msgspec.Struct, frozen=True, kw_only=True):
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_field="event"):
+    """The proxy has begun: its profile, and what its behaviours are called in `ConnectionRecord.struck`."""
+
+    profile: str
+    behaviours: list[str]
+
+
+class NotFollowed(msgspec.Struct, frozen=True, kw_only=True, tag="not_followed", tag_field="event"):
+    """From here on a connection's bytes are not followed as HTTP, so that behaviours which need it have no effect.
+
+    at_s: since the connection's start; why: in words, without what was sent
+    """
+
+    connection: int
+    at_s: float
+    why: str
+
+
+class ConnectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="closed", tag_field="event"):
     """One connection, from the client's connect to its end.
 
     connection: its number, from 1, in the order of acceptance
@@ -19,6 +43,7 @@ class ConnectionRecord(msgspec.Struct, frozen=True, kw_only=True):
     closed: how the client saw it end, if it looked: "fin", "rst", or "black_hole" (it saw nothing)
     status: the answer given in the server's place
     bytes_up, bytes_down: sent to the server, sent to the client
+    struck: the behaviours that had an effect on it
     """
 
     connection: int
@@ -32,27 +57,68 @@ class ConnectionRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None
     bytes_up: int
     bytes_down: int
+    struck: list[str] = []
+
+
+Event = Started | NotFollowed | ConnectionRecord
 
 
 class ConnectionLog:
-    """Appends records to a file, unbuffered: what is over is on disk. Without a path it writes nothing."""
+    """Appends events to a file, unbuffered: what is over is on disk. Without a path it writes nothing.
+
+    Raises OSError if the file cannot be opened. If it cannot be written to, it ends there, and standard error says so.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._file: BinaryIO | None = path.open("ab", buffering=0) if path else None
+        self._path = path
         self._encoder = msgspec.json.Encoder()
 
-    def write(self, record: ConnectionRecord) -> None:
+    def write(self, event: Event) -> None:
         """Append one line."""
-        if self._file:
-            self._file.write(self._encoder.encode(record) + b"\n")
+        if self._file is None:
+            return
+        line = self._encoder.encode(event) + b"\n"
+        try:
+            if self._file.write(line) == len(line):
+                return
+            why = "no room for a whole line"
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+        self.close()
+        with suppress(OSError):  # nobody may be listening
+            print(f"the log {self._path} ends here: {why}; the proxy goes on without it", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Close the file."""
-        if self._file:
-            self._file.close()
+        file, self._file = self._file, None
+        if file:
+            file.close()
+
+
+def read_events(path: Path) -> list[Event]:
+    """All of a log file, a line cut off at its end left out. Raises msgspec.DecodeError for another file."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [msgspec.json.decode(line, type=Event) for line in lines]
 
 
 def read_log(path: Path) -> list[ConnectionRecord]:
-    """The records of a log file, a line cut off at its end left out. Raises msgspec.DecodeError for another file."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [msgspec.json.decode(line, type=ConnectionRecord) for line in lines]
+    """The connections of a log file. Raises msgspec.DecodeError for another file."""
+    return [event for event in read_events(path) if isinstance(event, ConnectionRecord)]
+
+
+def behaviours_struck(paths: Iterable[Path]) -> dict[str, dict[str, int]]:
+    """Profile -> behaviour -> on how many connections it had an effect, over all logs. Raises msgspec.DecodeError."""
+    counts: dict[str, dict[str, int]] = {}
+    for path in paths:
+        here: dict[str, int] = {}
+        for event in read_events(path):
+            match event:
+                case Started():
+                    here = counts.setdefault(event.profile, {})
+                    for behaviour in event.behaviours:
+                        here.setdefault(behaviour, 0)
+                case ConnectionRecord():
+                    for behaviour in event.struck:
+                        here[behaviour] = here.get(behaviour, 0) + 1
+    return counts

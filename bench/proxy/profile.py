@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import msgspec
 
 from bench.proxy.behaviours import BEHAVIOURS
-from bench.proxy.rule import Rule
+from bench.proxy.rule import Rule, check_order
 
 FOLDER = Path(__file__).parent / "profiles"
+MAX_FILE_BYTES = 1_048_576
 
 
 class ProfileError(ValueError):
@@ -55,13 +57,25 @@ def load(name_or_file: str) -> Profile:
                 f"unknown profile {name_or_file!r}{_hint(name_or_file, names())}; see `tokenderby profiles`"
             )
         path = FOLDER / f"{name_or_file}.toml"
+    return parse(path.stem, _read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A profile's table. Raises ProfileError."""
     try:
-        table = tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
+            raise ProfileError(f"profile {path}: takes {MAX_FILE_BYTES} bytes at most")
+        return tomllib.loads(text.decode())
     except OSError as error:
         raise ProfileError(f"profile {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ProfileError:
+        raise
+    except RecursionError as error:
+        raise ProfileError(f"profile {path}: nested too deeply") from error
+    except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits, a path with a NUL in it
         raise ProfileError(f"profile {path}: {error}") from error
-    return parse(path.stem, table)
 
 
 def parse(name: str, table: dict[str, Any]) -> Profile:
@@ -74,12 +88,12 @@ def parse(name: str, table: dict[str, Any]) -> Profile:
     for key in ("title", "notes"):
         if not isinstance(table.get(key, ""), str):
             raise ProfileError(f"{where}: {key} takes a text")
-    return Profile(
-        name=name,
-        title=table.get("title", ""),
-        notes=table.get("notes", ""),
-        rules=tuple(_parse_rule(f"{where}, behaviour {n}", rule) for n, rule in enumerate(rules, 1)),
-    )
+    parsed = tuple(_parse_rule(f"{where}, behaviour {n}", rule) for n, rule in enumerate(rules, 1))
+    try:
+        check_order(parsed)
+    except ValueError as error:
+        raise ProfileError(f"{where}: {error}") from error
+    return Profile(name=name, title=table.get("title", ""), notes=table.get("notes", ""), rules=parsed)
 
 
 def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
@@ -93,6 +107,9 @@ def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
     rule_type = BEHAVIOURS[kind]
     fields = rule_type.__struct_fields__
     _check_keys(where, table, fields)
+    for key, value in table.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ProfileError(f"{where}: {key} takes a finite number")
     try:
         rule = msgspec.convert(table, rule_type)
         rule.check()

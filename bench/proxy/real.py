@@ -157,16 +157,21 @@ def _config(kind: _Kind, profile: Profile, folder: Path, listen: tuple[str, int]
     keepalive = next(rule for rule in profile.rules if isinstance(rule, KeepaliveTimeout))
     return kind.config.format(
         folder=folder,
-        listen="{}:{}".format(*listen),
-        upstream="{}:{}".format(*upstream),
+        listen=_written(listen),
+        upstream=_written(upstream),
         idle_ms=round(idle.idle_timeout_s * 1000),
         keepalive_ms=round(keepalive.keepalive_timeout_s * 1000),
         extra=kind.extra,
     )
 
 
+def _written(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _free_port(host: str) -> int:
-    with socket.socket() as free:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
         free.bind((host, 0))
         port: int = free.getsockname()[1]
         return port

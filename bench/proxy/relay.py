@@ -16,13 +16,15 @@ from time import monotonic
 from typing import Literal, cast
 
 from bench.proxy.chain import Chain
-from bench.proxy.log import ConnectionRecord
-from bench.proxy.rule import Rule, Way
-from bench.proxy.stage import NEVER, Ending
+from bench.proxy.log import ConnectionLog, ConnectionRecord, NotFollowed
+from bench.proxy.rule import Rule, labels
+from bench.proxy.stage import NEVER, Ending, Way
 
 LINGER_S = 1.0
 """After a FIN that a behaviour sends, the client's bytes are still read (and dropped) for this long: closing at once
 would make the kernel answer them with a RST, and the client might never read what came before the FIN."""
+
+LONGEST_S = 86_400.0  # of one timer: event loops take no time you like
 
 NO_LINGER = struct.pack("ii", 1, 0)  # closing sends a RST
 
@@ -50,8 +52,7 @@ class Side(asyncio.Protocol):
         self.is_open = True
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.name == "client":
-            self.relay.accepted()
+        self.relay.connected(self)
 
     def data_received(self, data: bytes) -> None:
         now_s = self.relay.last_byte_s = monotonic()
@@ -130,7 +131,9 @@ class Relay:
         number: int,
         upstream: tuple[str, int],
         rules: Sequence[Rule],
+        *,
         seed: int,
+        log: ConnectionLog,
         when_over: Callable[[Relay], None],
     ) -> None:
         self.number = number
@@ -141,6 +144,8 @@ class Relay:
         self._early = b""
         self._is_over = False
         self._upstream = upstream
+        self._rules = rules
+        self._log = log
         self._when_over = when_over
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -159,8 +164,15 @@ class Relay:
 
     # Opening.
 
-    def accepted(self) -> None:
-        """The client's socket is there: let the behaviours see it, then connect to the server."""
+    def connected(self, side: Side) -> None:
+        """A socket is there. The behaviours see it before a byte of it comes: a server may speak first, and at once."""
+        if side is self.client:
+            self._accept()
+        elif self.client.is_open:
+            self.chain.opened(monotonic())
+
+    def _accept(self) -> None:
+        """The client is there: let the behaviours see it, then connect to the server."""
         self.client.on_data, self.client.on_eof = self._keep_early, lambda _now_s: None
         self.server.on_data, self.server.on_eof = self.chain.down, self.chain.down_eof
         self.chain.accepted(monotonic())
@@ -189,20 +201,16 @@ class Relay:
         host, port = self._upstream
         try:
             await self._loop.create_connection(lambda: self.server, host, port)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that no resolver takes
             if self.client.is_open and not self.chain.unreachable(monotonic()):
                 self.note_end("upstream", monotonic(), "rst")
                 self.client.reset()
         self._connecting = None
-        now_s = monotonic()
         if not self.client.is_open:
             self.server.close()
             self._check_over()
-            return
-        if self.server.is_open:
-            self.chain.opened(now_s)
-        if not self.chain.stopped:
-            self._listen(now_s)
+        elif not self.chain.stopped:
+            self._listen(monotonic())
 
     # The chain's link.
 
@@ -233,7 +241,7 @@ class Relay:
             self._timer.cancel()
         self._armed_s = deadline_s
         # Rounded up to whole ms, the loop's resolution: a timer that comes early would have to be set again.
-        delay_s = math.ceil(max(0.0, deadline_s - monotonic()) * 1000) / 1000
+        delay_s = math.ceil(min(max(0.0, deadline_s - monotonic()), LONGEST_S) * 1000) / 1000
         self._timer = self._loop.call_later(delay_s, self._wake)
 
     def _wake(self) -> None:
@@ -243,6 +251,9 @@ class Relay:
 
     def hold(self, way: Way, *, on: bool) -> None:
         (self.client if way == "up" else self.server).hold("stage", on=on)
+
+    def not_followed(self, now_s: float, why: str) -> None:
+        self._log.write(NotFollowed(connection=self.number, at_s=round(now_s - self.start_s, 6), why=why))
 
     def cut(self, ending: Ending) -> None:
         self.note_end(ending.by, ending.at_s, ending.action)
@@ -265,7 +276,7 @@ class Relay:
             side.on_data = lambda _now_s, _data, late=late: late() if late else None  # type: ignore[misc]
             side.on_eof = lambda _now_s, late=late or side.close: late()  # type: ignore[misc]
             side.read_freely()
-        self._loop.call_later(ending.forget_s, self.reset)
+        self._loop.call_later(min(ending.forget_s, LONGEST_S), self.reset)
 
     # The end.
 
@@ -315,4 +326,5 @@ class Relay:
             status=self.chain.ended.status if self.chain.ended else None,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
+            struck=[label for label, stage in zip(labels(self._rules), self.chain.stages, strict=True) if stage.struck],
         )

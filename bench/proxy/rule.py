@@ -7,28 +7,22 @@ time scale divides it.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-if TYPE_CHECKING:
-    from bench.proxy.chain import Chain
-    from bench.proxy.stage import Stage
+from bench.proxy.stage import Action, Context, LateData, Stage, Way
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]  # more would be beyond what timers take
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
 
-Way = Literal["up", "down", "both"]
-"""Up is client to server, down is server to client."""
-
-Action = Literal["fin", "rst", "black_hole"]
-"""How a behaviour ends a connection: an orderly close, a reset, or silence with the sockets left open."""
-
-LateData = Literal["drop", "rst"]
-"""What a black hole does with bytes that still arrive: nothing, or a reset to whoever sent them."""
+Draw = Callable[[], random.Random]
+"""Makes a stage's own seeded randomness; most need none, and a generator takes 2.5 KB of each connection."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,13 +34,17 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     name: ClassVar[str]
+    holds: ClassVar[bool] = False
+    """What passes it may go on later, or in other pieces, than it came."""
+    looks_into_bodies: ClassVar[bool] = False
+    """It follows a response's body, so it has to see it as it comes from the server."""
 
     source: str = ""
     unsure: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
-        """The behaviour at work on one connection; `draw` is that connection's own seeded randomness."""
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        """The behaviour at work on one connection; `draw` makes that stage its own randomness."""
         raise NotImplementedError
 
     def words(self) -> str:
@@ -66,6 +64,27 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             and (value := getattr(self, field)) is not None
         }
         return msgspec.structs.replace(self, **times)
+
+
+def check_order(rules: Sequence[Rule]) -> None:
+    """Raise ValueError where a behaviour looks into what one on its server's side may hold."""
+    for n, rule in enumerate(rules):
+        holder = next((behind for behind in rules[n + 1 :] if behind.holds), None)
+        if rule.looks_into_bodies and holder:
+            raise ValueError(f"{rule.name} takes its place behind {holder.name}, which holds what it looks into")
+
+
+def labels(rules: Sequence[Rule]) -> list[str]:
+    """What to call each behaviour of a profile: its name, with its number among those of that name if it has brothers.
+
+    >>> labels([])
+    []
+    """
+    total, seen, found = Counter(rule.name for rule in rules), Counter[str](), []
+    for rule in rules:
+        seen[rule.name] += 1
+        found.append(rule.name if total[rule.name] == 1 else f"{rule.name} {seen[rule.name]}")
+    return found
 
 
 def seconds(value: float) -> str:

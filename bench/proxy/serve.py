@@ -10,11 +10,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from bench.proxy.log import ConnectionLog
+from bench.proxy.log import ConnectionLog, Started
 from bench.proxy.relay import Relay, Side
-from bench.proxy.rule import Rule
+from bench.proxy.rule import Rule, labels
 
 BACKLOG = 4096  # the kernel may allow fewer; a ramp-up of thousands must not wait for SYN retries
+
+
+class LogError(Exception):
+    """The log cannot be opened; the message names it and says why."""
 
 
 class Proxy:
@@ -24,7 +28,8 @@ class Proxy:
     rules: the behaviours, from the client's side to the server's
     relays: the connections that are open
     listen: host and port (0: any free one)
-    Raises OSError if it cannot listen there.
+    profile: what the log calls the rules
+    Raises OSError if it cannot listen there, LogError if it cannot write the log.
     """
 
     address: tuple[str, int]
@@ -37,20 +42,26 @@ class Proxy:
         listen: tuple[str, int] = ("127.0.0.1", 0),
         seed: int = 0,
         log: Path | None = None,
+        profile: str = "",
     ) -> None:
         self._upstream = upstream
         self._rules = rules
         self._listen = listen
         self._seed = seed
         self._log_path = log
+        self._profile = profile
         self.relays: set[Relay] = set()
         self._accepted = 0
 
     async def __aenter__(self) -> Self:
-        self._log = ConnectionLog(self._log_path)
+        try:
+            self._log = ConnectionLog(self._log_path)
+        except OSError as error:
+            raise LogError(f"cannot write to {self._log_path}: {error.strerror}") from error
         host, port = self._listen
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
+        self._log.write(Started(profile=self._profile, behaviours=labels(self._rules)))
         self.address = self._server.sockets[0].getsockname()[:2]
         return self
 
@@ -71,7 +82,7 @@ class Proxy:
 
     def _accept(self) -> Side:
         self._accepted += 1
-        relay = Relay(self._accepted, self._upstream, self._rules, self._seed, self._over)
+        relay = Relay(self._accepted, self._upstream, self._rules, seed=self._seed, log=self._log, when_over=self._over)
         self.relays.add(relay)
         return relay.factory()
 

@@ -13,18 +13,26 @@ override costs nothing, because the chain leaves it out of that path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-import h11
 import msgspec
 
-from bench.proxy.http import Headers, plain_response
-from bench.proxy.rule import Action, LateData, Rule, Way
-
-if TYPE_CHECKING:
-    from bench.proxy.chain import Chain
+from bench.proxy.http import Headers, Request, Response, plain_response
 
 NEVER = float("inf")
+
+Way = Literal["up", "down", "both"]
+"""Up is client to server, down is server to client."""
+
+Action = Literal["fin", "rst", "black_hole"]
+"""How a behaviour ends a connection: an orderly close, a reset, or silence with the sockets left open."""
+
+LateData = Literal["drop", "rst"]
+"""What a black hole does with bytes that still arrive: nothing, or a reset to whoever sent them."""
+
+Phase = Literal["idle", "waiting", "responding", "uploading", "tunnel"]
+"""No request outstanding; a request and no response yet (an interim one is none); in a response; the response is over
+and its request is not; no HTTP (a WebSocket, or plain TCP)."""
 
 Pass = Callable[[float, bytes], None]
 """Takes bytes onwards: (now_s, data)."""
@@ -45,12 +53,35 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How long after a black hole began the proxy lets go of what the peers left open."""
 
 
+class Context(Protocol):
+    """The chain, as one of its stages sees it."""
+
+    stopped: bool
+    """Nothing may pass any more, either way."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where the HTTP on this connection stands; "tunnel" if no stage cares."""
+
+    def wake_at(self, deadline_s: float) -> None:
+        """A stage has a new deadline."""
+
+    def cut(self, ending: Ending) -> bool:
+        """End the connection. False if another stage was first."""
+
+    def hold(self, holder: object, way: Way, *, on: bool) -> None:
+        """Something in the chain holds as much as it may (or has room again): reading stops while anything does."""
+
+
 class Stage:
     """Base of every behaviour's stage: passes everything on and never wakes.
 
     Stages with `http` also hear about HTTP: `request` and `response` are called before the bytes of that head, and the
     head then comes whole in a call of its own (rewritten, if a stage likes to); `finished` after the last byte of the
-    response; `tunnelled` once the connection is no (longer) HTTP: after a 101, or because the bytes never were.
+    response; `idle` when its request is over as well; `tunnelled` once the connection is no (longer) HTTP: after a
+    101, or because the bytes never were. One request is under way at a time: the next is heard of after `idle`.
+
+    struck: whether the behaviour has done to this connection what it is there for
     """
 
     http: bool = False
@@ -60,10 +91,11 @@ class Stage:
     end_up: End
     end_down: End
 
-    def __init__(self, rule: Rule, chain: Chain) -> None:
-        self.by = rule.name
+    def __init__(self, by: str, chain: Context) -> None:
+        self.by = by
         self.chain = chain
         self.deadline_s = NEVER
+        self.struck = False
 
     # What happens to the connection.
 
@@ -96,10 +128,10 @@ class Stage:
         """The server cannot be connected to. True: this stage will answer in its place."""
         return False
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         """A request's head is complete."""
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+    def response(self, now_s: float, request: Request, response: Response) -> None:
         """The response's head to `request` is complete."""
 
     def rewrite_request(self, head: bytes) -> bytes:
@@ -112,6 +144,9 @@ class Stage:
 
     def finished(self, now_s: float) -> None:
         """The response has been passed on to its last byte."""
+
+    def idle(self, now_s: float) -> None:
+        """Request and response are over; the connection waits for its next request."""
 
     def tunnelled(self, now_s: float) -> None:
         """From here on the bytes are not HTTP."""
@@ -134,11 +169,14 @@ class Stage:
     ) -> None:
         """End the connection. The first behaviour to do so is the one that the log names."""
         ending = Ending(by=self.by, at_s=now_s, action=action, way=way, late_data=late_data, forget_s=forget_s)
-        if self.chain.cut(ending) and action == "fin":
-            self.end_down(now_s)
+        if self.chain.cut(ending):
+            self.struck = True
+            if action == "fin":
+                self.end_down(now_s)
 
     def answer(self, now_s: float, status: int, body: str = "", headers: Headers = ()) -> None:
         """Answer the client in the server's place, then close."""
         if self.chain.cut(Ending(by=self.by, at_s=now_s, action="fin", status=status)):
+            self.struck = True
             self.send_down(now_s, plain_response(status, body, headers))
             self.end_down(now_s)

@@ -15,6 +15,7 @@ from typing import Literal
 import psutil
 
 from bench.running import machine
+from servers.process import usable_cores
 from servers.redis_server import find_executable
 
 FILES_WANTED = 4096  # a socket per message at both ends, and some to spare
@@ -50,7 +51,7 @@ def _check(name: str, good: bool, text: str, otherwise: Literal["doubt", "missin
 
 
 def _cores() -> Check:
-    count = len(machine.usable_cores())
+    count = len(usable_cores())
     advice = "" if count >= 2 else "; servers and load will take time from each other"
     return _check("cores", count >= 2, f"{count} usable, {machine.cpu_model()}{advice}")
 

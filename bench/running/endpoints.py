@@ -4,10 +4,12 @@ that a cell's profile puts in front of it."""
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ import psutil
 from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
+from bench.running.addresses import AddressError, base_path, host_and_port
 from bench.running.processes import Child, PartDied
-from bench.running.targets import RETURN_S, Patience, check_redis, check_server
-from servers.service import KEEP_ALIVE_S
+from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
+from servers.service import KEEP_ALIVE_S, Settings
 from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
 _WATCH_S = 0.2
+_MOST_LOG_NAME = 160
 _STARTING = 6  # processes that start at once; more would only wait for the processor, and for READY_S
 
 
@@ -43,11 +47,12 @@ class Counters(msgspec.Struct):
 class Server:
     """A server that can be asked at `url`. `child` is None where it is not ours, `redis` where it started none.
 
-    `foreign_redis` is a client of the Redis that it uses, where the user named one.
+    `foreign_redis` is a client of the Redis that it uses, where the user named one; `token` is what it asks for.
     """
 
     transport: str
     url: str
+    token: str | None = field(default=None, repr=False)
     child: Child | None = None
     redis: psutil.Process | None = None
     foreign_redis: Redis | None = None
@@ -55,7 +60,7 @@ class Server:
     async def counters(self, http: aiohttp.ClientSession) -> Counters:
         """The server's counters now; empty if it does not tell."""
         try:
-            async with http.get(f"{self.url}/stats") as response:
+            async with http.get(f"{self.url}/stats", headers=bearer(self.token)) as response:
                 return msgspec.json.decode(await response.read(), type=Counters)
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
             return Counters()
@@ -83,12 +88,35 @@ class Endpoint:
             return self.proxy.obituary()
         return self.server.failure()
 
+    async def check_answers(self, http: aiohttp.ClientSession) -> None:
+        """Raise PartDied if the server or the proxy hangs: it runs, but does not answer. One of ours is then killed."""
+        try:
+            await check_server(http, self.server.transport, self.server.url)
+        except PartDied as error:
+            if self.server.child:
+                await self.server.child.end()
+            raise PartDied(f"the {self.server.transport} server hangs: {error}") from None
+        if self.proxy and not await _answers(http, self.url):
+            await self.proxy.end()
+            raise PartDied(f"the {self.proxy.name} hangs: nothing comes back from {self.url}")
+
     async def died(self) -> PartDied:
         """Wait until a part dies; for ever, if all live."""
         # Polled, because a Redis that is not our child cannot be waited for.
         while (failure := self.failure()) is None:  # noqa: ASYNC110
             await asyncio.sleep(_WATCH_S)
         return failure
+
+
+async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
+    """Whether anything comes back from a proxy, be it an error or a closed connection, as its profile may want."""
+    try:
+        async with http.get(f"{url}/healthz"):
+            return True
+    except TimeoutError:
+        return False
+    except aiohttp.ClientError:
+        return True
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -102,8 +130,8 @@ def _runs(process: psutil.Process) -> bool:
 class Fleet:
     """The servers and proxies of one block: fresh, started together, started again when one has died.
 
-    `targets` maps a transport to the URL of a server that runs already, `patience` is for these; `logs` is a folder for
-    what ours say.
+    `targets` maps a transport to the URL of a server that runs already, `target_token` is what these ask for,
+    `patience` is for them; `logs` is a folder for what ours say. Ours take their token from the environment.
     """
 
     plan: Plan
@@ -111,7 +139,8 @@ class Fleet:
     logs: Path
     cpus: list[int]
     targets: Mapping[str, str] = field(default_factory=dict)
-    redis_url: str | None = None
+    target_token: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
     patience: Patience = field(default_factory=lambda: Patience(RETURN_S))
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
     _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
@@ -169,32 +198,37 @@ class Fleet:
             return
         await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
         wanted_s = cell.heartbeat / self.plan.time_scale
-        if wanted_s and (sent_s := (await server.counters(self.http)).heartbeat_s) != wanted_s:
+        sent_s = (await server.counters(self.http)).heartbeat_s if wanted_s else None
+        if wanted_s and not math.isclose(sent_s or 0.0, wanted_s, rel_tol=0.01):
             does = f"sends one every {sent_s:g} s" if sent_s else "sends none, as far as it says"
             raise PartDied(f"the cell wants a heartbeat every {wanted_s:g} s; the server at {server.url} {does}")
 
     async def _open_server(self, cell: Cell) -> Server:
         redis = self._foreign_redis if TRANSPORTS[cell.transport].needs_redis else None
         if cell.transport in self.targets:
-            return Server(cell.transport, self.targets[cell.transport].rstrip("/"), foreign_redis=redis)
+            return Server(cell.transport, self.targets[cell.transport], self.target_token, foreign_redis=redis)
         child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), cell.transport)
-        server = Server(cell.transport, url, child)
+        server = Server(cell.transport, url, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, child)
         pid = (await server.counters(self.http)).redis_pid
         try:
-            return Server(cell.transport, url, child, psutil.Process(pid) if pid else None, redis)
+            return replace(server, redis=psutil.Process(pid) if pid else None, foreign_redis=redis)
         except psutil.Error:
             await child.stop()
             raise PartDied(f"the Redis of the {cell.transport} server died") from None
 
     async def _open_proxy(self, cell: Cell, server: Server) -> Endpoint:
-        log = f"proxy-{cell.profile_name.replace(':', '-')}-{cell.transport}"
+        log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
-        argv = [sys.executable, "-m", "bench.proxy", "--upstream", server.url.removeprefix("http://")]
+        try:
+            upstream = host_and_port(server.url)
+        except AddressError as error:
+            raise PartDied(f"the {cell.transport} target cannot be behind {cell.profile_name}: {error}") from None
+        argv = [sys.executable, "-m", "bench.proxy", "--upstream", upstream]
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
         argv += ["--log", str(self.logs / f"{log}.jsonl")]
         child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
-        return Endpoint(server, url, child)
+        return Endpoint(server, url + base_path(server.url), child)
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
@@ -202,7 +236,8 @@ class Fleet:
             return await self._start(name, argv, log)
 
     async def _start(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
-        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus)
+        secrets = {"TOKENDERBY_REDIS_URL": self.redis_url} if self.redis_url else {}
+        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus, secrets)
         try:
             async with asyncio.timeout(READY_S):
                 return child, await _ready_url(child)
@@ -218,10 +253,9 @@ class Fleet:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
         if self.plan.time_scale != 1:  # its own patience with idle connections races a proxy's
             argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
+            argv += ["--keep", f"{Settings.keep_s / self.plan.time_scale:g}"]
         if recording := self.plan.stream_of(cell).get("recording"):
             argv += ["--recording", recording]
-        if self.redis_url and TRANSPORTS[cell.transport].needs_redis:
-            argv += ["--redis-url", self.redis_url]
         return argv
 
     async def stop(self) -> None:
@@ -233,8 +267,7 @@ class Fleet:
         try:
             await asyncio.gather(*map(_stop, children))
         finally:
-            for child in filter(None, children):
-                child.kill()
+            await asyncio.gather(*(child.end() for child in children if child))
             if self._foreign_redis:
                 await self._foreign_redis.aclose()
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from servers.process import usable_cores
+
 _PACKAGES = ("aiohttp", "websockets", "redis", "hiredis", "uvloop", "msgspec", "numpy", "pandas", "pyarrow")
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,13 +29,6 @@ def machine_facts() -> dict[str, object]:
         "governor": governor(),
         "load_average": [round(load, 2) for load in psutil.getloadavg()],
     }
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(psutil.cpu_count() or 1))
 
 
 def pinning(taken: Collection[int] = ()) -> dict[str, list[int]]:

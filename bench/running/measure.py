@@ -10,21 +10,26 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 import psutil
 
+from bench import tables
 from bench.plan import Cell, Plan
 from bench.running.endpoints import Counters, Endpoint, Fleet, Server
 from bench.running.machine import cpu_seconds, cpu_steal
 from bench.running.processes import Child, PartDied
+from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
+from bench.running.streams import wire_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
-from bench.store import CellRecord, RunFolder
+from bench.store import CellRecord, RunFolder, StoreError
+from clients.core.record import Outcome
+from clients.core.tls import Trust
 from clients.job import Job, JobResult, Load
-from servers.recording import load as load_recording
 from servers.transport import TRANSPORTS
 
 _ROOM_BYTES = 1 << 14
@@ -82,12 +87,15 @@ class CellRunner:
         http: aiohttp.ClientSession,
         cpus: list[int],
         warn: Callable[[str], object],
+        *,
+        trust: Trust,
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._http = http
         self._cpus = cpus
         self._warn = warn
+        self._trust = trust
         self._last: dict[str, Reading] = {}  # of each server's URL
 
     async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnProgress) -> None:
@@ -96,8 +104,10 @@ class CellRunner:
         begun = time.monotonic()
         try:
             endpoint = await fleet.endpoint(cell)
-            job = job_for(self._plan, cell, record, endpoint, self._folder)
+            job = job_for(self._plan, cell, record, endpoint, self._folder, trust=self._trust)
             result, before = await self._load(job, endpoint, on_progress)
+            await endpoint.check_answers(self._http)  # messages that a hung server lost are not the transport's
+            self._check_understood(endpoint.server, job, result)
             after = await Reading.take(endpoint, self._http)
             self._check_same(endpoint.server, record, before, after)
             _note(record, result, before, after)
@@ -105,7 +115,7 @@ class CellRunner:
                 _forget_shared_costs(record)
             record.reasons = void_reasons(record, result.cpu_ratio, self._plan.validity)
             record.status = "void" if record.reasons else "ok"
-        except (PartDied, psutil.Error) as error:
+        except (PartDied, psutil.Error, StoreError) as error:
             record.status, record.reasons = "failed", [f"{error}{self._full_disk()}"]
             self._discard(record)
         except asyncio.CancelledError:
@@ -149,6 +159,20 @@ class CellRunner:
             raise PartDied(f"{what} died, or was restarted, while the cell ran")
         for what in last.changed(before, server) if last else ():
             self._warn(f"{what} was restarted before block {record.block}, {record.cell}")
+
+    def _check_understood(self, server: Server, job: Job, result: JobResult) -> None:
+        """Raise PartDied if every message failed because server and client do not speak of the same thing."""
+        if result.failed < max(1, result.messages):
+            return
+        messages = tables.read(Path(f"{job.out}.streams.parquet"))
+        outcomes, details = set(messages["outcome"].to_pylist()), set(messages["detail"].to_pylist())
+        if outcomes == {Outcome.ALTERED}:
+            raise PartDied(
+                f"every message has another text than the schedule's: the server at {server.url} has to send the "
+                "simulated model's tokens for each request's seed and stream (docs/wire-format.md, The text)"
+            )
+        if outcomes == {Outcome.HTTP_ERROR} and all(" 401" in detail for detail in details):
+            raise PartDied(f"the {server.transport} server refused every message for its token (status 401)")
 
     def _full_disk(self) -> str:
         """Said of every failure on a disk without room, where a process cannot log its own last words."""
@@ -220,9 +244,10 @@ async def _talk(
     raise child.obituary()
 
 
-def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, folder: RunFolder) -> Job:
+def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, folder: RunFolder, *, trust: Trust) -> Job:
     """What the load process is to do for `cell` in its block."""
     stream, recordings = wire_stream(plan.stream_of(cell))
+    scale = plan.time_scale
     return Job(
         transport=cell.transport,
         url=endpoint.url,
@@ -230,22 +255,17 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, fold
         block=record.block,
         cell=record.cell,
         seed=plan.seed,
-        load=plan.load_of(cell),
-        stream=stream,
+        load=scaled_load(plan.load_of(cell), scale),
+        stream=scaled_stream(stream, scale),
         variant=cell.variant,
+        settings=scaled_settings(cell, scale),
         profile=cell.profile_name,
         recovery=cell.recovery,
+        auth_token=endpoint.server.token,
+        cafile=trust.cafile,
+        insecure=trust.insecure,
         recordings=recordings,
-        time_scale=plan.time_scale,
     )
-
-
-def wire_stream(table: dict[str, object]) -> tuple[dict[str, object], list[str]]:
-    """A plan's stream table as requests carry it, a recording by its id, and the recordings' files."""
-    file = table.get("recording")
-    if file is None:
-        return table, []
-    return table | {"recording": load_recording(str(file)).id}, [str(file)]
 
 
 def time_limit_s(load: Load) -> float:

@@ -7,9 +7,10 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+_NO_SECRETS: Mapping[str, str] = {}
 GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
 
 
@@ -30,8 +31,18 @@ class Child:
         self._log_begin = log_begin
 
     @classmethod
-    async def start(cls, name: str, argv: Sequence[str], log: Path, cpus: Sequence[int] = ()) -> Child:
-        """Run `argv` on the cores `cpus` (any, if empty). Raises OSError."""
+    async def start(
+        cls,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        cpus: Sequence[int] = (),
+        secrets: Mapping[str, str] = _NO_SECRETS,
+    ) -> Child:
+        """Run `argv` on the cores `cpus` (any, if empty). `secrets` go into its environment, which others cannot read.
+
+        Raises OSError.
+        """
         pinned = ",".join(map(str, cpus)) or "-"
         tied = [sys.executable, "-m", "bench.running.child", str(os.getpid()), pinned, "--", *argv]
         with log.open("ab") as errors:
@@ -41,6 +52,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                env=os.environ | secrets,
                 start_new_session=True,  # Ctrl-C is the runner's to handle, and stragglers can be killed as a group
             )
         return cls(name, process, log, log_begin)
@@ -76,10 +88,15 @@ class Child:
                     async with asyncio.timeout(GRACE_S):
                         await self.process.wait()
         finally:
-            self.kill()
+            await self.end()
+
+    async def end(self) -> None:
+        """End its whole group at once, and see it gone: else its pipes outlive the event loop, which complains."""
+        self.kill()
+        await self.process.wait()
 
     def kill(self) -> None:
-        """End its whole group at once."""
+        """Tell its whole group to end at once."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 

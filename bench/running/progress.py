@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
+from bench.console import Console
 from bench.store import CellRecord
 
 _COLOURS = {"ok": "green", "void": "yellow", "failed": "red"}
@@ -90,7 +90,7 @@ class PlainDisplay:
         self._done += 1
         left = clock_text(self._remaining.seconds())
         line = f"[{self._done}/{self._total}] {ending_text(record)}, {left} left"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -136,8 +136,7 @@ class BarDisplay:
         self._begun = time.monotonic()
         self._progress.update(self._task, advance=1, left=self._left())
         if record.status != "ok":
-            colour = _COLOURS[record.status]
-            self._progress.console.print(f"[{colour}]{escape(ending_text(record))}[/]", highlight=False)
+            self._progress.console.print(Text(ending_text(record), style=_COLOURS[record.status]))
 
     def close(self) -> None:
         """Remove the bar."""

@@ -17,7 +17,9 @@ import aiohttp
 import msgspec
 
 from bench.checks import PlanError
+from bench.output import OutputLost
 from bench.plan import Plan, parse
+from bench.proxy.log import behaviours_struck
 from bench.running import machine
 from bench.running.blocks import schedule
 from bench.running.endpoints import Fleet, Server
@@ -25,18 +27,26 @@ from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import RETURN_S, Patience, check_server, is_on_this_machine
-from bench.store import CellRecord, Run, RunFolder, create_run, open_run
+from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
+from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run
+from clients.core.tls import Trust
+from servers.process import usable_cores
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is told beside its plan: `targets` maps a transport to the URL of a server that runs already."""
+    """What a run is told beside its plan: `targets` maps a transport to the URL of a server that runs already.
+
+    `target_token` is their bearer token. Neither that nor `redis_url`, which may hold a password, stands in `run.json`.
+    `trust` says whose certificates are good where a target's URL is https.
+    """
 
     targets: Mapping[str, str] = field(default_factory=dict)
-    redis_url: str | None = None
+    target_token: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+    trust: Trust = field(default_factory=Trust)
 
 
 def new_run(plan: Plan, out_dir: Path) -> RunFolder:
@@ -57,15 +67,24 @@ def new_run(plan: Plan, out_dir: Path) -> RunFolder:
     return create_run(out_dir, run)
 
 
-def reopen_run(path: str, out_dir: Path) -> tuple[Plan, RunFolder]:
-    """The run at `path`, ready to go on: what failed or never ran is pending again. Raises StoreError, PlanError."""
-    folder = open_run(path, out_dir)
+def reopen_run(folder: RunFolder) -> Plan:
+    """Make the run in `folder` ready to go on: what failed or never ran is pending again. The caller holds the lock.
+
+    A run that was killed behind its last cell has nothing left but its report. Raises StoreError, PlanError.
+    """
+    mended = folder.mend()
     run = folder.load()
+    if run.stated_scale != 1:
+        raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
+    if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
+        raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
     if schedule_sha256(plan) != run.schedule_sha256:
-        raise PlanError(f"--resume {path}: this version simulates other answers than the run's; start a new run")
+        raise PlanError(f"--resume {folder.path}: this version simulates other answers than the run's; start a new run")
     if not remaining(run.cells):
-        raise PlanError(f"--resume {path}: every cell of this run is done; takes a run with cells missing")
+        if mended:
+            return plan
+        raise PlanError(f"--resume {folder.path}: every cell of this run is done; takes a run with cells missing")
     for record in run.cells:
         if record.status == "failed":
             record.status, record.reasons = "pending", []
@@ -75,7 +94,7 @@ def reopen_run(path: str, out_dir: Path) -> tuple[Plan, RunFolder]:
         run.warnings.append(f"resumed on another machine: {cpu}")
     run.status, run.ended = "running", None
     folder.save(run)
-    return plan, folder
+    return plan
 
 
 def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
@@ -83,12 +102,12 @@ def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
     return [record for record in cells if record.status in ("pending", "failed")]
 
 
-async def check_targets(targets: Mapping[str, str], patience_s: float = 0.0) -> None:
+async def check_targets(options: Options, patience_s: float = 0.0) -> None:
     """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`.
 
     SIGINT and SIGTERM raise KeyboardInterrupt.
     """
-    work = asyncio.ensure_future(_check_targets(targets, Patience(patience_s)))
+    work = asyncio.ensure_future(_check_targets(options, Patience(patience_s)))
     with _on_signals(work.cancel):
         try:
             await work
@@ -96,17 +115,21 @@ async def check_targets(targets: Mapping[str, str], patience_s: float = 0.0) -> 
             raise KeyboardInterrupt from None
 
 
-async def _check_targets(targets: Mapping[str, str], patience: Patience) -> None:
-    async with _http() as http:
-        for transport, url in targets.items():
+async def _check_targets(options: Options, patience: Patience) -> None:
+    async with _http(options.trust) as http:
+        for transport, url in options.targets.items():
             try:
                 await patience.wait(url, partial(check_server, http, transport, url))
+                await check_token(http, url, options.target_token)
             except PartDied as error:
                 raise PlanError(f"--target {transport}: {error}") from None
 
 
 async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Display) -> Run:
-    """Run what is pending in `folder`. SIGINT or SIGTERM ends it early, with what is finished kept. Raises OSError."""
+    """Run what is pending in `folder`. SIGINT or SIGTERM ends it early, with what is finished kept.
+
+    Raises OSError where the folder cannot be written, OutputLost where nobody can be told how it goes.
+    """
     run = folder.load()
     work = asyncio.ensure_future(_blocks(plan, folder, run, options, display))
     with _on_signals(work.cancel):
@@ -115,11 +138,27 @@ async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Di
             run.status = "complete" if not remaining(run.cells) else "failed"
         except asyncio.CancelledError:
             run.status = "interrupted"
+        except OutputLost:
+            _end(folder, run, "interrupted")
+            raise
         finally:
             display.close()
-    run.ended = _now()
+    return _end(folder, run, run.status)
+
+
+def _end(folder: RunFolder, run: Run, status: RunStatus) -> Run:
+    _note_behaviours(run, folder)
+    run.status, run.ended = status, _now()
     folder.save(run)
     return run
+
+
+def _note_behaviours(run: Run, folder: RunFolder) -> None:
+    """Enter what the proxies' logs say of their behaviours."""
+    try:
+        run.behaviours_struck = behaviours_struck(sorted((folder.path / "logs").glob("proxy-*.jsonl")))
+    except (OSError, msgspec.DecodeError) as error:
+        run.warnings.append(f"The proxies' logs cannot be read: {error}")
 
 
 @contextmanager
@@ -140,9 +179,9 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
     patience = Patience(RETURN_S)
     (folder.path / "logs").mkdir(exist_ok=True)
     (folder.path / "cells").mkdir(exist_ok=True)
-    async with _http() as http:
-        pins = await _pins(options.targets, http, run)
-        runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append)
+    async with _http(options.trust) as http:
+        pins = await _pins(options, http, run)
+        runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append, trust=options.trust)
 
         async def one(record: CellRecord, fleet: Fleet) -> None:
             display.begin(record)
@@ -153,7 +192,7 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
         for _, block in groupby(remaining(run.cells), key=lambda record: record.block):
             records = list(block)
             logs, cpus = folder.path / "logs", pins["servers"]
-            fleet = Fleet(plan, http, logs, cpus, options.targets, options.redis_url, patience)
+            fleet = Fleet(plan, http, logs, cpus, options.targets, options.target_token, options.redis_url, patience)
             try:
                 await fleet.start(cells[record.cell] for record in records)
                 await _at_once(plan.parallel, [partial(one, record, fleet) for record in records])
@@ -161,16 +200,18 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
                 await fleet.stop()
 
 
-async def _pins(targets: Mapping[str, str], http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
+async def _pins(options: Options, http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
     """Which cores to use, so that the load has one without a target where there is one; noted in `run`."""
-    if not targets:
+    if not options.targets:
         return machine.pinning()
-    cores = {t: (await Server(t, url.rstrip("/")).counters(http)).cores or [] for t, url in targets.items()}
-    here = {t: set(cores[t]) for t, url in targets.items() if await is_on_this_machine(http, url)}
+    servers = [Server(transport, url, options.target_token) for transport, url in options.targets.items()]
+    cores = {server.transport: (await server.counters(http)).cores or [] for server in servers}
+    here = {s.transport: set(cores[s.transport]) for s in servers if await is_on_this_machine(http, s.url, s.token)}
     pins = machine.pinning(set().union(*here.values()))
     run.machine |= {"pinned_cores": pins, "target_cores": cores}
-    load = set(pins["load"] or machine.usable_cores())
-    if sharing := [transport for transport, theirs in here.items() if theirs & load]:
+    load = set(pins["load"] or usable_cores())
+    sharing = [transport for transport, theirs in here.items() if theirs & load]
+    if len(load) == 1 and sharing:  # where nothing can be pinned, nobody knows
         warning = f"The load shares its core with servers that ran already: {', '.join(sharing)}."
         run.warnings += [] if warning in run.warnings else [warning]
     return pins
@@ -193,8 +234,9 @@ async def _at_once(limit: int, steps: Iterable[Callable[[], Coroutine[Any, Any, 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _http() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HTTP_S))
+def _http(trust: Trust) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(ssl=trust.context)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_HTTP_S))
 
 
 def _now() -> str:

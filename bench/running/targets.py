@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import aiohttp
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +17,7 @@ from bench.running.processes import PartDied
 
 RETURN_S = 10.0  # whoever died and is started again by somebody answers by then
 _ASK_AGAIN_S = 0.5
+_MOST_BYTES = 65_536  # of an answer to a probe
 _ONE_CLOCK_NS = (
     1_000_000_000  # CLOCK_MONOTONIC of one machine's processes agrees far better, of two machines hardly ever
 )
@@ -52,22 +54,65 @@ class Patience:
                 return answer
 
 
+def bearer(token: str | None) -> dict[str, str]:
+    """The header that shows `token`, if there is one."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 async def check_server(http: aiohttp.ClientSession, transport: str, url: str) -> None:
-    """Raise PartDied if the server at `url` is not one of `transport`, NoAnswer if none answers."""
+    """Raise PartDied if the server at `url` is not one of `transport`, NoAnswer if none answers (yet)."""
     try:
-        async with http.get(f"{url.rstrip('/')}/healthz") as response:
-            found = (await response.json(content_type=None)).get("transport") if response.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-        why = getattr(error, "strerror", None) or error or type(error).__name__
-        raise NoAnswer(f"no server of ours answers at {url} ({why})") from error
+        async with http.get(f"{url}/healthz") as response:
+            status, body = response.status, await response.content.read(_MOST_BYTES)
+    except aiohttp.ClientConnectorCertificateError as error:
+        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        raise PartDied(f"the certificate of {url} is not trusted ({why}); see --cafile and --insecure") from error
+    except aiohttp.ClientSSLError as error:
+        raise PartDied(f"no TLS with the server at {url} ({_why(error)}); is it an http:// address?") from error
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise NoAnswer(f"no server answers at {url} ({_why(error)})") from error
+    wanted = f'GET /healthz has to answer 200 with {{"transport": "{transport}"}} (docs/wire-format.md)'
+    if status >= 500:  # what stands before a server that still starts says so
+        raise NoAnswer(f"the server at {url} answers {status}; {wanted}")
+    if status != 200:
+        raise PartDied(f"the server at {url} answers {status}; {wanted}")
+    found = _transport_in(body)
+    if found is None:
+        raise PartDied(f'the server at {url} answers 200, but no JSON object with "transport"; {wanted}')
     if found != transport:
-        raise PartDied(f"the server at {url} says that it is {found or 'none of ours'}")
+        raise PartDied(f"the server at {url} says that it is {found}, not {transport}")
 
 
-async def is_on_this_machine(http: aiohttp.ClientSession, url: str) -> bool:
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took the connection and stays silent"
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+def _transport_in(body: bytes) -> str | None:
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return str(told["transport"])[:64] if isinstance(told, dict) and "transport" in told else None
+
+
+async def check_token(http: aiohttp.ClientSession, url: str, token: str | None) -> None:
+    """Raise PartDied if the server at `url` asks for another token than `token`."""
+    try:
+        async with http.get(f"{url}/stats", headers=bearer(token)) as response:
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError):  # it need not have /stats
+        return
+    if status in (401, 403):
+        does = "does not take this token" if token else "asks for a token"
+        raise PartDied(f"the server at {url} {does}: give it by --target-token or TOKENDERBY_TARGET_TOKEN")
+
+
+async def is_on_this_machine(http: aiohttp.ClientSession, url: str, token: str | None = None) -> bool:
     """Whether the server at `url` has the same monotonic clock as this process."""
     try:
-        async with http.get(f"{url.rstrip('/')}/clock") as response:
+        async with http.get(f"{url}/clock", headers=bearer(token)) as response:
             there_ns = int((await response.json(content_type=None))["monotonic_ns"])
     except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError):
         return False

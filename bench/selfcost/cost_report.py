@@ -12,11 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.running.machine import git_commit, usable_cores
+from bench.running.machine import git_commit
 from bench.selfcost import goals
 from bench.selfcost.analysis_cost import AnalysisCost
 from bench.selfcost.proxy_cost import PROFILE, ProxyCost
 from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, medians
+from servers.process import usable_cores
 from servers.transport import TRANSPORTS
 
 COLUMNS = ("commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
+from clients.core.errors import AnswerTruncated, ClientFailure, OwnFault
+from clients.core.exchange import Exchange, Question
 from clients.core.http1 import Request
 from clients.core.http_scripts import send, whole_body
+from clients.core.record import StreamRecord
 from clients.core.session import Script, Session, SetupTimes
-from clients.errors import AnswerTruncated, ClientFailure, OwnFault
-from clients.exchange import Exchange, Question
-from clients.record import StreamRecord
 
 MAX_SMALL_BODY_BYTES = 1 << 20
 Attempt = Callable[[Session, Exchange], Script[None]]

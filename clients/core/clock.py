@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 
 from clients.core.asking import fetch
+from clients.core.errors import ClientFailure
 from clients.core.session import Script, Session
-from clients.errors import ClientFailure
 
 _QUESTIONS = 8
 _TIMEOUT_S = 5.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from clients.core.endpoint import Endpoint
-from clients.errors import AnswerTruncated, ClientFailure, NotTheFormat
+from clients.core.errors import AnswerTruncated, ClientFailure, NotTheFormat
 
 MAX_HEAD_BYTES = 65_536
 MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, seconds
+from clients.core.exchange import Exchange
 from clients.core.http1 import MAX_BODY_BYTES, HttpConnection, Request, Response
+from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
-from clients.errors import ClientFailure, NotTheFormat, RequestRefused, seconds
-from clients.exchange import Exchange
-from clients.ledger import Ledger
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 
 LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up

@@ -15,9 +15,9 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from clients.core.endpoint import Endpoint
+from clients.core.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
 from clients.core.settings import ClientSettings
 from clients.core.tls import TlsLayer
-from clients.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
 
 NEVER_NS = 1 << 62
 FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close
@@ -231,7 +231,7 @@ class Session:
         yield from self._set_up(lambda: self._is_connected)
         if self.endpoint.secure:
             began_ns = self.now_ns
-            self._tls = tls = TlsLayer(self.settings.tls_context, self.endpoint.host)
+            self._tls = tls = TlsLayer(self.settings.trust.context, self.endpoint.host)
             self._send_records()
             yield from self._set_up(lambda: tls.is_open)
             self.setup.tls_ns += self.now_ns - began_ns

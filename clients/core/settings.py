@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from typing import Any, cast
 
-from clients.core.tls import context_for
-from clients.recovery import EventSourcePolicy, Policy
+from clients.core.recovery import EventSourcePolicy, Policy
+from clients.core.tls import Trust
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class ClientSettings:
     `interval_s`: from the start of one poll to the start of the next. `wait_s`: how long a poll may be held (0: not
     at all). `reuse`: keep the connection for the next message. `method`: how SSE asks, `post` as fetch does, or `get`
     as EventSource does. `silence_s`: give a connection up when nothing came for so long (None: never).
-    `cafile` and `insecure`: whom to trust where the URL is https (clients.core.tls).
+    `trust`: whose certificates are good where the URL is https.
     """
 
     url: str
@@ -30,8 +28,7 @@ class ClientSettings:
     interval_s: float = 1.0
     wait_s: float = 0.0
     method: str = "post"
-    cafile: str | None = None
-    insecure: bool = False
+    trust: Trust = field(default_factory=Trust)
 
     @classmethod
     def of_variant(cls, variant: Mapping[str, object], **given: Any) -> ClientSettings:
@@ -53,11 +50,6 @@ class ClientSettings:
     def policy(self) -> Policy:
         """What a user does after a drop; one that asks by GET stands for a browser's EventSource."""
         return EventSourcePolicy(**asdict(self.recovery)) if self.method == "get" else self.recovery
-
-    @cached_property
-    def tls_context(self) -> ssl.SSLContext:
-        """Whom to trust, read once for all users. Raises ValueError."""
-        return context_for(self.cafile, self.insecure)
 
 
 def _seconds(variant: Mapping[str, object], word: str) -> float:

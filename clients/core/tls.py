@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
+from functools import cached_property
 
-from clients.errors import ClientFailure, NoSecureConnection, NotTheFormat
+from clients.core.errors import ClientFailure, NoSecureConnection, NotTheFormat
 
 _READ_BYTES = 65_536
 
 
-def context_for(cafile: str | None, insecure: bool) -> ssl.SSLContext:
-    """Whom to trust: the system's authorities, those in `cafile`, or anybody. Raises ValueError."""
-    try:
-        context = ssl.create_default_context(cafile=cafile)
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"--cafile: {cafile}: {getattr(error, 'strerror', None) or error}") from None
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+@dataclass(frozen=True)
+class Trust:
+    """Whose certificates are good: the system's authorities', those in `cafile`, or anybody's (`insecure`)."""
+
+    cafile: str | None = None
+    insecure: bool = False
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """The same for OpenSSL, read once. Raises ValueError where `cafile` is none."""
+        try:
+            context = ssl.create_default_context(cafile=self.cafile)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"--cafile: {self.cafile}: {getattr(error, 'strerror', None) or error}") from None
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
 
 class TlsLayer:

@@ -9,8 +9,8 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from clients.core.endpoint import Endpoint
+from clients.core.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
 from clients.core.http1 import Request, Response
-from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
 from servers.messages import MAX_MESSAGE_BYTES
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -31,6 +31,7 @@ class WebSocketConnection:
         self._path = path
         self._messages: list[bytes | bytearray] = []
         self._parts: list[bytes] = []  # of a fragmented message
+        self._is_asked = False
         self._is_leaving = False
         self.has_to_send = False  # without having been asked to
 
@@ -50,9 +51,14 @@ class WebSocketConnection:
             self.receive(response.surplus)
 
     def send(self, message: bytes) -> None:
-        """Send a text message; what came before it was for nobody."""
-        self._messages.clear()
+        """Send a text message; from now on what comes is kept for `take`."""
+        self._is_asked = True
         self._protocol.send_text(message)
+
+    def finish(self) -> None:
+        """Nobody waits for a message any more: what comes from now on is for nobody."""
+        self._is_asked = False
+        self._messages.clear()
 
     def take(self) -> list[bytes | bytearray]:
         """The messages that have come since the last time."""
@@ -79,13 +85,14 @@ class WebSocketConnection:
             self.failure = NotTheFormat(str(protocol.close_exc))
 
     def _add(self, frame: Frame) -> None:
-        if frame.fin and not self._parts:
-            self._messages.append(frame.data)  # type: ignore[arg-type]  # a memoryview is made by extensions only
-            return
-        self._parts.append(bytes(frame.data))
-        if frame.fin:
-            self._messages.append(b"".join(self._parts))
-            self._parts = []
+        data = frame.data
+        if not frame.fin or self._parts:
+            self._parts.append(bytes(data))
+            if not frame.fin:
+                return
+            data, self._parts = b"".join(self._parts), []
+        if self._is_asked:
+            self._messages.append(data)  # type: ignore[arg-type]  # a memoryview is made by extensions only
 
     def end(self, failure: ClientFailure | None) -> None:
         """The connection has ended."""

@@ -11,10 +11,10 @@ from time import monotonic_ns
 from typing import Any, cast
 
 from clients.core.asking import ask, attempt_of
+from clients.core.exchange import Question
+from clients.core.record import StreamRecord
 from clients.core.session import Action, Script, Session, T
 from clients.core.settings import ClientSettings
-from clients.exchange import Question
-from clients.record import StreamRecord
 from clients.sockets import Meter
 
 

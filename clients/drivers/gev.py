@@ -15,10 +15,10 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 
 from clients.core.asking import ask, attempt_of
+from clients.core.exchange import Question
+from clients.core.record import StreamRecord
 from clients.core.session import NEVER_NS, Action, Script, Session, T
 from clients.core.settings import ClientSettings
-from clients.exchange import Question
-from clients.record import StreamRecord
 from clients.sockets import Meter
 
 _READ_BYTES = 65_536

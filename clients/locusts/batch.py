@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from clients.record import Outcome, StreamRecord
+from clients.core.record import Outcome, StreamRecord
 
 MAX_TOKENS = 50_000  # in one batch: some 2 MB
 _COLUMNS = ("i", "due_ns", "sent_ns", "received_ns", "read")

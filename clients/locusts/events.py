@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any, Protocol
 
-from clients.record import Outcome, StreamRecord
+from clients.core.record import Outcome, StreamRecord
 
 MESSAGE = "message"  # the row that is a whole message
 _P99_NEEDS = 100  # tokens of one message; with fewer the highest delay would pass for a percentile

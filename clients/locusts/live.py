@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.core.record import Outcome, StreamRecord
 from clients.minima import MESSAGES_NEEDED
-from clients.record import Outcome, StreamRecord
 
 WINDOW_S = 10.0  # a point is about the messages that ended in so many seconds before it
 POINTS = 600  # kept of each line: ten minutes

@@ -15,11 +15,11 @@ import msgspec
 from gevent.event import Event
 
 from clients.core.clock import clock_offset_ns
+from clients.core.exchange import Question
+from clients.core.record import StreamRecord
 from clients.drivers.gev import GeventClient
-from clients.exchange import Question
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
-from clients.record import StreamRecord
 from servers.stream import StreamSpec, build, message_seed
 
 _REPORT_S = 1.0

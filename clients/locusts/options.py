@@ -10,13 +10,14 @@ from typing import Any, cast, get_args
 import msgspec
 
 from clients.core.endpoint import Endpoint
+from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
-from clients.recovery import Mode, Policy
+from clients.core.tls import Trust
 from clients.results import variant_words
 from servers.stream import PROFILES, StreamError, StreamSpec, build
 from servers.transport import STREAMING, TRANSPORTS
 
-NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token"})
+NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure"})
 """What the command line and the environment say and the start form may not, whoever fills it in."""
 _KNEE: dict[str, tuple[type[int | float], float, float]] = {
     "knee_delay_ms": (float, 0.001, 3.6e6),
@@ -52,6 +53,7 @@ class Options:
     profile: str
     heartbeat_s: float
     auth_token: str | None
+    trust: Trust
     results: str
     report: bool
 
@@ -73,6 +75,7 @@ class Options:
             profile=str(given["network_profile"]).strip() or "direct",
             heartbeat_s=_seconds(given, "server_heartbeat"),
             auth_token=str(given["auth_token"] or "") or None,
+            trust=_trust(given),
             results=str(given["results_dir"]),
             report=not given["skip_report"],
         )
@@ -99,6 +102,7 @@ class Options:
         return ClientSettings(
             url=self.urls[transport],
             auth_token=self.auth_token,
+            trust=self.trust,
             recovery=Policy(self.recovery),
             silence_s=self.silence_s,
             interval_s=self.interval_s,
@@ -131,6 +135,14 @@ def add_arguments(parser: Any) -> None:
     option("network-profile", "direct", "What stands before the servers, for the results; the URLs must lead there")
     option("server-heartbeat", 0.0, "The heartbeat that the servers were started with, for the results; 0: none")
     option("results-dir", "results", "Where the run's folder is made", include_in_web_ui=False)
+    option("cafile", "", "Trust these authorities (PEM) of https servers, not the system's", include_in_web_ui=False)
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="Trust every certificate of an https server",
+        env_var="TOKENDERBY_INSECURE",
+        include_in_web_ui=False,
+    )
     parser.add_argument(
         "--skip-report",
         action="store_true",
@@ -193,6 +205,15 @@ def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...
         except ValueError as error:
             raise OptionError(f"--{name}-url: {error}") from None
     return {name: url.rstrip("/") for name, url in urls.items()}
+
+
+def _trust(given: Mapping[str, Any]) -> Trust:
+    trust = Trust(str(given["cafile"]) or None, bool(given["insecure"]))
+    try:
+        trust.context  # noqa: B018  # read now: a wrong file is said before a test begins
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+    return trust
 
 
 def _stream(given: Mapping[str, Any]) -> dict[str, object]:

@@ -24,12 +24,12 @@ from bench.running.validity import void_reasons
 from bench.store import CellRecord, Run, RunFolder, create_run, link_latest
 from clients import results
 from clients.core.clock import get_json
+from clients.core.errors import ClientFailure
+from clients.core.record import Outcome, StreamRecord
 from clients.drivers.gev import GeventClient
-from clients.errors import ClientFailure
 from clients.lateness import emit_lags_ns, p99_ms, start_lags_ns
 from clients.locusts.batch import Batch, Health, unpack
 from clients.locusts.options import Options
-from clients.record import Outcome, StreamRecord
 from servers.transport import TRANSPORTS
 
 MOST_BLOCKS = 20

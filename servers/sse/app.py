@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
-from servers.chat import ChatRequest, RequestError, open_answer, unknown_stream
+from servers.chat import ChatRequest, RequestError, open_answer, read_json, unknown_stream
 from servers.generation import Generation
 from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
 from servers.service import Service
@@ -46,10 +45,7 @@ def _chat_from_query(request: web.Request) -> ChatRequest:
     values: dict[str, object] = dict(request.query)
     stream = request.query.get("stream", "")
     if stream.startswith("{"):
-        try:
-            values["stream"] = msgspec.json.decode(stream)
-        except msgspec.DecodeError as error:
-            raise RequestError(400, "bad_json", f"stream: {error}") from None
+        values["stream"] = read_json(stream, "stream")
     return ChatRequest.from_values(values, strict=False)
 
 

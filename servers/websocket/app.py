@@ -6,158 +6,125 @@ No compression: it costs CPU on every little token, and no other transport here 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http
-from collections.abc import AsyncIterator
+import logging
+from typing import Any
 
-import msgspec
-from multidict import CIMultiDict
-from websockets.asyncio.server import Server, ServerConnection, serve
+from aiohttp import web
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.exceptions import InvalidHandshake
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from servers import access
 from servers.chat import ChatRequest, RequestError, open_answer
+from servers.connection import Connection
+from servers.http import SERVICE, application
 from servers.messages import encode_error
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
+from servers.websocket.connection import (
+    CLOSE_S,
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    INVALID_DATA,
+    POLICY_VIOLATION,
+    Received,
+    WebSocket,
+)
 
-# Larger requests than the contract allows are read up to here, to be refused in words; beyond, RFC 6455's 1009 must do.
-MAX_FRAME_BYTES = 2 * MAX_BODY_BYTES
-QUEUED_REQUESTS = 16
-PONG_TIMEOUT_S = 20.0
-CLOSE_S = 1.0  # a client that does not answer a farewell is cut after so long, as over HTTP when the server stops
-INVALID_DATA, POLICY_VIOLATION, GOING_AWAY = 1007, 1008, 1001  # close codes of RFC 6455, 7.4.1
-
-
-@contextlib.asynccontextmanager
-async def listening(service: Service) -> AsyncIterator[Server]:
-    """The server behind `tokenderby serve websocket`."""
-    settings = service.settings
-    async with serve(
-        lambda connection: _converse(service, connection),
-        settings.host,
-        settings.port,
-        process_request=lambda _, request: _before_upgrade(service, request),
-        compression=None,
-        ping_interval=settings.heartbeat_s,
-        ping_timeout=PONG_TIMEOUT_S,
-        close_timeout=CLOSE_S,
-        max_size=MAX_FRAME_BYTES,
-        max_queue=QUEUED_REQUESTS,
-        server_header=None,
-    ) as server:
-        yield server
+OPEN: web.AppKey[set[WebSocket]] = web.AppKey("open", set)
+_HANDSHAKE_HEADERS = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version")
+_log = logging.getLogger(__name__)
 
 
-def _before_upgrade(service: Service, request: Request) -> Response | None:
-    """Answer probes, refuse what may not connect, and let the upgrade on /chat go on (None)."""
-    try:
-        return _probe_or_refusal(service, request)
-    except RequestError as error:
-        return _response(error.status, encode_error(error.code, error.message))
+def create(service: Service) -> web.Application:
+    """The application behind `tokenderby serve websocket`."""
+    app = application(service)
+    app[OPEN] = set()
+    app.router.add_route("*", "/chat", _upgrade)
+    app.on_shutdown.append(_say_goodbye)
+    return app
 
 
-def _probe_or_refusal(service: Service, request: Request) -> Response | None:
-    path = request.path.partition("?")[0]
-    if path == "/healthz":
-        return _response(200, msgspec.json.encode(service.health_report()))
-    settings = service.settings
-    headers = CIMultiDict(request.headers.raw_items())
-    access.check(headers, settings.auth_token, settings.allow_origins, writes=path == "/chat")
-    reports = {"/stats": service.stats_report, "/clock": service.clock_report}
-    if path in reports:
-        return _response(200, msgspec.json.encode(reports[path]()))
-    if path != "/chat":
-        raise RequestError(404, "not_found", "there are /chat, /healthz, /stats and /clock")
-    if headers.get("Upgrade", "").lower() != "websocket":
-        raise RequestError(426, "upgrade_required", "/chat takes a WebSocket upgrade")
+async def _upgrade(request: web.Request) -> web.StreamResponse:
+    service = request.app[SERVICE]
+    headers = _handshake(request)
     # A browser shows a WebSocket's messages to any page: reading from a foreign origin is refused here or nowhere.
-    access.check_origin(headers, settings.allow_origins)
-    service.stats.requests += 1
-    return None
-
-
-def _response(status: int, body: bytes) -> Response:
-    headers = Headers(
-        [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
-    )
-    if status == http.HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if status == http.HTTPStatus.UPGRADE_REQUIRED:
-        headers["Upgrade"] = "websocket"
-    return Response(status, http.HTTPStatus(status).phrase, headers, body)
-
-
-async def _converse(service: Service, connection: ServerConnection) -> None:
-    """Answer the requests of one connection until it is closed."""
-    closed = asyncio.create_task(connection.wait_closed())
-    try:
-        async for frame in connection:
-            service.stats.requests += 1
-            await _answer(service, connection, frame, closed)
-    except (ConnectionClosed, ReaderGone):
-        pass  # the client went away; its answer is kept for a while
-    except RequestError as error:
-        code = INVALID_DATA if error.code == "bad_json" else POLICY_VIOLATION
-        with contextlib.suppress(ConnectionClosed):
-            await connection.send(encode_error(error.code, error.message), text=True)
-        await connection.close(code, error.code)
-    finally:
-        closed.cancel()
-
-
-async def _answer(
-    service: Service, connection: ServerConnection, frame: str | bytes, closed: asyncio.Task[None]
-) -> None:
-    if isinstance(frame, bytes):
-        raise RequestError(400, "bad_request", "a chat request is a text frame")
-    if len(frame) > MAX_BODY_BYTES or len(frame.encode()) > MAX_BODY_BYTES:
-        raise RequestError(413, "too_large", f"a request may have {MAX_BODY_BYTES} bytes")
-    chat = ChatRequest.parse(frame)
-    generation = open_answer(service.generations, chat)
-    push = asyncio.create_task(service.push(generation, chat.first, _Frames(connection)))
-    await asyncio.wait([push, closed], return_when=asyncio.FIRST_COMPLETED)
-    if not push.done():
-        push.cancel()
+    access.check_origin(request.headers, service.settings.allow_origins)
+    response = web.StreamResponse(status=101, headers=headers)
+    writer = await response.prepare(request)
+    connection, transport = request.protocol, request.transport
+    if writer is None or transport is None:
         raise ReaderGone
-    if not push.result():
-        await connection.close(GOING_AWAY, "the server is stopping")
+    writer.send_headers()
+    assert isinstance(connection, Connection)
+    websocket = WebSocket(transport, writer.drain, service.settings.heartbeat_s)
+    connection.upgrade(websocket)
+    request.app[OPEN].add(websocket)
+    try:
+        await _converse(service, websocket)
+        await websocket.lost
+    finally:
+        request.app[OPEN].discard(websocket)
+    return response
 
 
-class _Frames:
-    """A WebSocket connection as the answer sees it (servers.push.Connection): one message a text frame.
+def _handshake(request: web.Request) -> dict[str, str]:
+    """The headers that accept an upgrade. Raises RequestError."""
+    # In HTTP/1.0 an Upgrade means nothing (RFC 9110, 7.8).
+    if request.version < (1, 1) or "websocket" not in request.headers.get("Upgrade", "").lower():
+        raise RequestError(426, "upgrade_required", "/chat takes a WebSocket upgrade")
+    try:
+        asked = Headers([item for item in request.headers.items() if item[0].lower() in _HANDSHAKE_HEADERS])
+    except InvalidHandshake:
+        raise RequestError(400, "bad_handshake", "a header of the upgrade has bytes that no header may have") from None
+    response = ServerProtocol().accept(Request(request.path_qs, asked, request.method))
+    if response.status_code != 101:
+        reason = bytes(response.body or b"").decode("utf-8", "replace").partition("\n")[0]
+        raise RequestError(response.status_code, "bad_handshake", reason)
+    return dict(response.headers.raw_items())
 
-    The connection's own `send` is a coroutine, which would cost a task switch per token; what it does is done here
-    with the two calls that it makes, as the library's `broadcast` does too.
-    """
 
-    def __init__(self, connection: ServerConnection) -> None:
-        self._connection = connection
+async def _say_goodbye(app: web.Application) -> None:
+    """Close what is open, and wait for it: each is cut after a while, whatever its client does."""
+    still_open = app[OPEN]
+    for websocket in tuple(still_open):
+        websocket.close(GOING_AWAY, "the server is stopping")
+    if still_open:
+        await asyncio.wait({websocket.lost for websocket in still_open}, timeout=2 * CLOSE_S)
 
-    def write(self, _: int, messages: list[bytes], end: bytes | None) -> None:
-        """Send each message in a text frame."""
-        connection = self._connection
-        protocol = connection.protocol
-        if protocol.state is not State.OPEN:
-            return
-        for message in messages:
-            protocol.send_text(message)
-        if end is not None:
-            protocol.send_text(end)
-        connection.send_data()
 
-    def heartbeat(self) -> None:
-        """Nothing: the library sends pings, also between answers."""
+async def _converse(service: Service, websocket: WebSocket) -> None:
+    """Answer the requests of one connection until it is closed."""
+    try:
+        while (received := await websocket.receive()) is not None:
+            service.stats.requests += 1
+            await _answer(service, websocket, received)
+    except ReaderGone:
+        websocket.abort()  # its answer is kept for a while
+    except RequestError as error:
+        websocket.write(0, [encode_error(error.code, error.message)], None)
+        websocket.close(INVALID_DATA if error.code == "bad_json" else POLICY_VIOLATION, error.code)
+    except Exception:
+        _log.exception("a fault of the server's own")
+        websocket.close(INTERNAL_ERROR, "internal")
 
-    def backlog_bytes(self) -> int:
-        """Bytes that the kernel has not taken yet."""
-        return self._connection.transport.get_write_buffer_size()
 
-    async def drain(self) -> None:
-        """Return when the transport's buffer is below its limit. Raises OSError when the connection is lost."""
-        if self._connection.protocol.state is not State.OPEN:
-            raise ConnectionResetError("the connection is closing")
-        await self._connection.drain()
+async def _answer(service: Service, websocket: WebSocket, received: Received) -> None:
+    if not received.is_text:
+        raise RequestError(400, "bad_request", "a chat request is a text frame")
+    if len(received.data) > MAX_BODY_BYTES:
+        raise RequestError(413, "too_large", f"a request may have {MAX_BODY_BYTES} bytes")
+    chat = ChatRequest.parse(received.data)
+    if service.stopping.is_set():
+        websocket.close(GOING_AWAY, "the server is stopping")
+        return
+    generation = open_answer(service.generations, chat)
+    push = asyncio.create_task(service.push(generation, chat.first, websocket))
+    try:
+        either: set[asyncio.Future[Any]] = {push, websocket.ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if push.done() and not push.result():
+            websocket.close(GOING_AWAY, "the server is stopping")
+    finally:
+        push.cancel()

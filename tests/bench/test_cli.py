@@ -13,6 +13,8 @@ import pytest
 
 from bench.cli import main
 
+TOKENDERBY = f"{sys.executable} -m bench.cli"
+
 
 @dataclass(frozen=True)
 class Done:
@@ -61,6 +63,21 @@ def tokenderby(capsys: pytest.CaptureFixture[str]) -> Tokenderby:
         (["report", "nowhere"], ["nowhere"]),
         (["compare", "nowhere", "latest"], ["nowhere"]),
         (["rum"], ["rum"]),
+        (["run", "--target-wait", "nan"], ["--target-wait", "from 0 to 86400"]),
+        (["run", "--target-wait", "inf"], ["--target-wait", "86400"]),
+        (["run", "--time-scale", "nan"], ["time_scale", "from 0.01"]),
+        (["run", "--seed", "9" * 5000], ["--seed", "not a valid integer"]),
+        (["run", "--seed", "9" * 4000], ["seed", "from 0"]),
+        (["run", "--redis-url", "foo"], ["--redis-url", "redis://"]),
+        (["run", "--redis-url", "redis://:secret@h:port"], ["--redis-url", "redis://"]),
+        (["run", "--target", "sse=http://a..b:80"], ["--target", "not 'http://a..b:80'"]),
+        (["run", "--target", "sse=http://[::1"], ["--target", "takes an address"]),
+        (["run", "--target", "pigeon=http://x"], ["--target", "transports are polling"]),
+        (["run", "--out", "[x", "--blocks", "0"], ["blocks"]),
+        (["run", "x" * 300 + ".toml"], ["plan", "File name too long"]),
+        (["report", "x" * 300], ["no run at xxx"]),
+        (["report", "results/[bold"], ["no run at results/[bold"]),
+        (["serve", "sse", "--heartbeat"], ["--heartbeat"]),
     ],
 )
 def test_mistakes(tokenderby: Tokenderby, arguments: list[str], words: list[str]) -> None:
@@ -72,6 +89,50 @@ def test_mistakes(tokenderby: Tokenderby, arguments: list[str], words: list[str]
         assert word in done.stderr
 
 
+PLAIN = '[[cells]]\ntransport = "sse"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[stream]\nrecording = 5\n" + PLAIN, ["[stream] recording: takes the name of a file, not 5"]),
+        ("[stream]\ngap_ms = 600000\ntokens = 9\n" + PLAIN, ["[stream]", "over 3600 s", "lower tokens"]),
+        (
+            "[streams.long]\ngap_ms = 600000\ntokens = 9\n" + PLAIN + 'stream = ["", "long"]\n',
+            ["[streams.long]", "over 3600 s"],
+        ),
+        ("a = " + "[" * 5000, ["nested too deeply"]),
+        (f"seed = {'9' * 5000}\n" + PLAIN, ["not TOML", "digits"]),
+        (f"seed = {'9' * 4000}\n" + PLAIN, ["seed: takes", "999…"]),
+        (f"[stream]\nprofile = {'9' * 4000}\n" + PLAIN, ["[stream]", "profile"]),
+        ("#" * (1 << 20) + "\n" + PLAIN, ["larger than 1 MiB"]),
+        (PLAIN + f"reuse = {[True] * 600}\nheartbeat = {[1] * 600}\n".lower(), ["make 360000 cells", "up to 2000"]),
+        ("blocks = 1000\n" + PLAIN + f"heartbeat = {list(range(21))}\n", ["21000", "up to 20000"]),
+        ("[load]\nrate_per_s = 0.001\nstreams = 100\n" + PLAIN, ["[load] rate_per_s", "longer than 86400 s"]),
+        ("".join(f"[loads.x{k}]\n" for k in range(33)) + PLAIN, ["[loads]: 33 tables; takes up to 32"]),
+    ],
+)
+def test_plans_that_ask_for_too_much(
+    tokenderby: Tokenderby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: list[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    began = time.monotonic()
+    done = tokenderby("run", "mine.toml")
+    assert time.monotonic() - began < 20
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) < 1000
+    for word in words:
+        assert word in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_secret_is_not_repeated(tokenderby: Tokenderby) -> None:
+    for arguments in (["--redis-url", "redis://:s3cret@h:port"], ["--target", "sse=http://me:s3cret@x"]):
+        assert "ecret@h" not in tokenderby("run", *arguments).stderr
+
+
 def test_a_misspelt_key_in_a_plan(tokenderby: Tokenderby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.toml").write_text('[load]\nstraems = 3\n[[cells]]\ntransport = "sse"\n')
     monkeypatch.chdir(tmp_path)
@@ -81,13 +142,62 @@ def test_a_misspelt_key_in_a_plan(tokenderby: Tokenderby, tmp_path: Path, monkey
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["run"], ["serve"], ["proxy"], ["profiles"], ["report"], ["compare"], ["doctor"], ["plans"]]
-)
+COMMANDS = ["run", "serve", "proxy", "profiles", "report", "compare", "calibrate", "doctor", "plans"]
+
+
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
 def test_help_teaches(tokenderby: Tokenderby, arguments: list[str]) -> None:
     done = tokenderby(*arguments, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: tokenderby")
+    assert tokenderby(*arguments, "-h") == done
+
+
+def test_without_words_it_shows_its_help(tokenderby: Tokenderby) -> None:
+    assert tokenderby() == tokenderby("--help")
+    assert tokenderby().stdout.count("\n") > 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_a_variable_and_own_commands_an_example(tokenderby: Tokenderby, command: str) -> None:
+    text = tokenderby(command, "--help").stdout
+    options, _, _ = text.partition("--help")
+    shown = "".join(options.split())
+    assert shown.count("[envvar:TOKENDERBY_") == options.count("\n  --"), text
+    if command not in ("serve", "proxy", "profiles"):
+        assert f"\n    tokenderby {command}" in text
+
+
+def test_an_option_from_the_environment(
+    tokenderby: Tokenderby, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKENDERBY_RUN_STREAMS", "0")
+    assert "streams: takes a whole number from 1" in tokenderby("run").stderr
+    monkeypatch.setenv("TOKENDERBY_SERVE_PORT", "99999")
+    assert "port" in tokenderby("serve", "sse").stderr
+    monkeypatch.delenv("TOKENDERBY_RUN_STREAMS")
+    monkeypatch.setenv("TOKENDERBY_RUN_TARGET", "sse=ftp://x")
+    assert "takes an address as http" in tokenderby("run").stderr
+
+
+@pytest.mark.parametrize("command", ["plans", "--help", "profiles"])
+def test_output_that_nobody_takes(command: str) -> None:
+    """A reader that leaves at once, and a disk without room: no traceback, and not the interpreter's exit code 120."""
+    for shell, errors in ((f"{TOKENDERBY} {command} | true", ""), (f"{TOKENDERBY} {command} >/dev/full", "No space")):
+        done = subprocess.run(["bash", "-c", f"set -o pipefail; {shell}"], capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert errors in done.stderr
+        assert done.stderr.count("\n") <= 1
+        assert done.returncode in ({1} if errors else {0, 1})  # a quick one is done before the reader has left
+
+
+def test_an_encoding_without_the_letters(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"PYTHONIOENCODING=ascii {TOKENDERBY} profiles", shell=True, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_imports_nothing_heavy() -> None:

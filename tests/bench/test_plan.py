@@ -99,7 +99,7 @@ def test_named_load_inherits_and_named_stream_does_not() -> None:
         ({"control": "ses"}, ["control", "did you mean 'sse'"]),
         ({"load": {"stream": 3}}, ["[load]", "'stream'", "did you mean 'streams'"]),
         ({"load": {"arrivals": "poison"}}, ["[load] arrivals", "poisson", "gamma", "'poison'"]),
-        ({"load": {"rate_per_s": -1}}, ["[load] rate_per_s", "above 0", "-1"]),
+        ({"load": {"rate_per_s": -1}}, ["[load] rate_per_s", "from 1e-06", "-1"]),
         ({"load": {"streams": 0}}, ["[load] streams", "from 1"]),
         ({"load": {"arrivals": "trace"}}, ["[load] trace", "takes a file"]),
         ({"load": {"trace": "none.csv"}}, ["[load] trace", "none.csv"]),

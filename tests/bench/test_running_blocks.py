@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from bench.plan import changed, parse
 from bench.running.blocks import schedule, slug
@@ -28,8 +29,20 @@ def test_order_is_the_same_in_every_python() -> None:
     assert [cell for _, cell in order(1)[:4]] == ["polling", "websocket", "sse", "chunked"]
 
 
-def test_ids_are_unique_and_safe_as_file_names() -> None:
+def names_of_files(folder: Path) -> list[str]:
+    """Profiles of one's own, whose names are the same file name, or too long for one with an ending."""
+    names = ["a b", "a-b", "x" * 230, "x" * 231]
+    for name in names:
+        (folder / f"{name}.toml").write_text('title = "t"\n')
+    return [str(folder / f"{name}.toml") for name in names]
+
+
+def test_ids_are_unique_and_safe_as_file_names(tmp_path: Path) -> None:
     records = schedule(PLAN)
     assert len({record.id for record in records}) == len(records)
     assert slug("sse copy=aa") == "sse-copy_aa"
+    alike = parse({"name": "p", "cells": [{"transport": "sse", "profile": names_of_files(tmp_path)}]})
+    records = schedule(changed(alike, blocks=2))
+    assert len({record.id for record in records}) == len(records)
+    assert all(len(record.id) < 200 for record in records)
     assert slug("polling interval=0.1 my/own.toml") == "polling-interval_0.1-my_own.toml"

@@ -14,13 +14,22 @@ from pathlib import Path
 import aiohttp
 import pytest
 from redis.asyncio import Redis
-from support.processes import RunningServer, running_server
+from support.processes import RunningServer, has_ipv6, running_server
 
 from bench.plan import Cell, Plan
 from bench.running import machine
-from bench.running.endpoints import Fleet
+from bench.running.addresses import AddressError, host_and_port, server_url
+from bench.running.endpoints import Endpoint, Fleet, Server
 from bench.running.processes import PartDied
-from bench.running.targets import NoAnswer, Patience, RedisReading, check_redis, check_server, is_on_this_machine
+from bench.running.targets import (
+    NoAnswer,
+    Patience,
+    RedisReading,
+    check_redis,
+    check_server,
+    check_token,
+    is_on_this_machine,
+)
 from servers import redis_server
 
 GetServer = Callable[[str], RunningServer]
@@ -56,26 +65,131 @@ def nobody() -> str:
 
 async def test_a_server_is_what_it_is_said_to_be(http: aiohttp.ClientSession, server: GetServer, nobody: str) -> None:
     url = server("sse").url
-    await check_server(http, "sse", f"{url}/")
-    with pytest.raises(PartDied, match=f"the server at {url} says that it is sse"):
+    await check_server(http, "sse", url)
+    with pytest.raises(PartDied, match=f"the server at {url} says that it is sse, not chunked"):
         await check_server(http, "chunked", url)
-    with pytest.raises(NoAnswer, match=f"no server of ours answers at {nobody}"):
+    with pytest.raises(NoAnswer, match=f"no server answers at {nobody}"):
         await check_server(http, "sse", nobody)
 
 
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ("[1]", "200 OK", "no server of ours"),
-        ("hello", "200 OK", "no server of ours"),
+        ("[1]", "200 OK", 'no JSON object with "transport"'),
+        ("hello", "200 OK", 'no JSON object with "transport"'),
+        ("[" * 9999, "200 OK", 'no JSON object with "transport"'),
         ('{"transport": 5}', "200 OK", "says that it is 5"),
-        ("not here", "404 Not Found", "says that it is none of ours"),
+        ("not here", "404 Not Found", 'answers 404; GET /healthz has to answer 200 with {"transport": "sse"}'),
+        ("soon", "503 Service Unavailable", "answers 503"),
     ],
 )
-async def test_somebody_elses_server(http: aiohttp.ClientSession, body: str, status: str, words: str) -> None:
+async def test_what_somebody_elses_server_lacks_is_said(
+    http: aiohttp.ClientSession, body: str, status: str, words: str
+) -> None:
     async with answering(body, status) as url:
-        with pytest.raises(PartDied, match=words):
+        with pytest.raises(PartDied) as caught:
             await check_server(http, "sse", url)
+    assert words in str(caught.value)
+    assert "docs/wire-format.md" in str(caught.value) or "says that it is" in words
+    assert isinstance(caught.value, NoAnswer) == status.startswith("5")  # which may be over soon
+
+
+async def test_the_token_of_a_target(http: aiohttp.ClientSession) -> None:
+    with running_server("sse", "--auth-token", "s3cret") as locked:
+        await check_token(http, locked.url, "s3cret")
+        assert await is_on_this_machine(http, locked.url, "s3cret")
+        assert (await Server("sse", locked.url, "s3cret").counters(http)).cores
+        for token, words in ((None, "asks for a token"), ("other", "does not take this token")):
+            with pytest.raises(PartDied, match=words) as caught:
+                await check_token(http, locked.url, token)
+            assert "TOKENDERBY_TARGET_TOKEN" in str(caught.value)
+            assert "other" not in str(caught.value)
+
+
+async def test_a_server_that_hangs_does_not_answer(server: GetServer) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as http:
+        running = server("sse")
+        endpoint = Endpoint(Server("sse", running.url), running.url)
+        await endpoint.check_answers(http)
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(PartDied, match=r"the sse server hangs: .*stays silent"):
+                await endpoint.check_answers(http)
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+
+
+async def test_a_proxy_that_hangs_is_ended(server: GetServer, tmp_path: Path) -> None:
+    cell = Cell(transport="sse", profile="none")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as http:
+        fleet = Fleet(Plan(name="test"), http, tmp_path, [], {"sse": server("sse").url})
+        endpoint = await fleet.endpoint(cell)
+        assert endpoint.proxy
+        try:
+            await endpoint.check_answers(http)
+            os.kill(endpoint.proxy.process.pid, signal.SIGSTOP)
+            with pytest.raises(PartDied, match="the none proxy hangs"):
+                await endpoint.check_answers(http)
+            assert (await fleet.endpoint(cell)).proxy is not endpoint.proxy
+        finally:
+            await fleet.stop()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+async def test_a_target_with_an_ipv6_address_behind_a_proxy(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    with running_server("sse", "--host", "::1") as six:
+        assert six.url.startswith("http://[::1]:")
+        await check_server(http, "sse", six.url)
+        assert server_url(six.url) == six.url
+        fleet = Fleet(Plan(name="test"), http, tmp_path, [], {"sse": six.url})
+        try:
+            endpoint = await fleet.endpoint(Cell(transport="sse", profile="none"))
+            await check_server(http, "sse", endpoint.url)
+        finally:
+            await fleet.stop()
+
+
+async def test_a_proxy_speaks_no_tls_to_a_target(http: aiohttp.ClientSession) -> None:
+    with pytest.raises(AddressError, match="plain HTTP"):
+        host_and_port("https://example.org")
+
+
+@pytest.mark.parametrize(
+    ("url", "upstream"),
+    [
+        ("http://127.0.0.1:8001", "127.0.0.1:8001"),
+        ("http://[::1]:8001", "[::1]:8001"),
+        ("http://example.org", "example.org:80"),
+        ("http://[2001:db8::1]", "[2001:db8::1]:80"),
+        ("http://example.org:8001/behind/a/path", "example.org:8001"),
+        ("ws://example.org", "example.org:80"),
+    ],
+)
+def test_where_the_proxy_finds_a_target(url: str, upstream: str) -> None:
+    assert host_and_port(server_url(f"{url}/")) == upstream
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "takes an address as http"),
+        ("ftp://x", "takes an address"),
+        ("http://", "takes an address"),
+        ("http://a..b:80", "'http://a..b:80'"),
+        ("http://a b", "begins with http"),
+        (f"http://{'a' * 70}", "takes an address"),
+        ("http://[::1", "takes an address"),
+        ("http://::1:80", "brackets"),
+        ("http://x:99999", "takes an address"),
+        ("http://me:secret@x", "--target-token"),
+        ("http://x?a=1", "takes an address"),
+    ],
+)
+def test_what_is_no_address_says_why(url: str, words: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        server_url(url)
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 async def test_a_server_that_is_still_starting_is_waited_for(http: aiohttp.ClientSession, nobody: str) -> None:

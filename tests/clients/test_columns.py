@@ -10,7 +10,7 @@ import pytest
 
 from clients import columns
 from clients.columns import ColumnsError, missing
-from clients.record import StreamRecord
+from clients.core.record import StreamRecord
 
 DIGESTS = {3: "1cae7d3389dbc8ff"}  # of a version's columns
 

@@ -21,9 +21,9 @@ from gevent.event import Event
 from support.answers import ANSWER, Case, every_case
 from support.asking import question
 
+from clients.core.record import StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers import aio, gev
-from clients.record import StreamRecord
 
 SETTINGS = ClientSettings("http://127.0.0.1:9", interval_s=0)
 CASES = every_case()

@@ -7,9 +7,9 @@ from contextlib import suppress
 import pytest
 from support.feeding import schedule_of
 
-from clients.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NoConnection, RequestRefused, refused
-from clients.exchange import Exchange, Question, leaves_at_work
-from clients.recovery import Mode, Policy
+from clients.core.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NoConnection, RequestRefused, refused
+from clients.core.exchange import Exchange, Question, leaves_at_work
+from clients.core.recovery import Mode, Policy
 from servers.messages import TokenMessage
 
 ANSWER = schedule_of(*"abcdefghij")

@@ -7,9 +7,9 @@ from array import array
 import pytest
 from support.feeding import encoded_end, schedule_of
 
-from clients.errors import AnswerTruncated, MessageTimeout
-from clients.ledger import Ledger
-from clients.record import Outcome, StreamRecord
+from clients.core.errors import AnswerTruncated, MessageTimeout
+from clients.core.ledger import Ledger
+from clients.core.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
 from servers.stream import Schedule
 

@@ -19,11 +19,11 @@ import pytest
 from support.processes import RunningServer, running_server
 from support.scripted import closed_port
 
-from clients.agenda import Agenda
 from clients.core.session import Script, Session
 from clients.core.settings import ClientSettings
 from clients.job import Job, JobResult
 from clients.load import Users, main, run_cell
+from clients.timer import Timer
 from servers.stream import StreamSpec, build, message_seed
 from servers.transport import TRANSPORTS
 
@@ -86,8 +86,8 @@ def test_a_cell_over_each_transport(server: Callable[[str], RunningServer], tmp_
 def test_conversations_start_their_turns_after_the_answer_and_a_pause(
     server: Callable[[str], RunningServer], tmp_path: Path
 ) -> None:
-    load = {"turns": 4, "think_s": 1.0}
-    _, streams, _ = ran(job("websocket", server("websocket").url, tmp_path, load, time_scale=20))
+    load = {"turns": 4, "think_s": 0.05}
+    _, streams, _ = ran(job("websocket", server("websocket").url, tmp_path, load))
     assert list(streams.turn) == [0, 1, 2, 3] * 3
     for _, turns in streams.groupby("conversation"):
         pauses_ms = (turns.intended_start_ns.shift(-1) - turns.end_ns).dropna() / 1e6
@@ -209,12 +209,12 @@ async def test_an_idle_user_is_used_again() -> None:
 
 
 async def test_the_agenda_wakes_in_order_and_never_early() -> None:
-    agenda = Agenda()
+    timer = Timer()
     woken: list[tuple[int, int]] = []
 
     async def sleeper(after_ms: int) -> None:
         due_ns = begin + after_ms * 1_000_000
-        await agenda.until(due_ns)
+        await timer.until(due_ns)
         woken.append((after_ms, time.monotonic_ns() - due_ns))
 
     begin = time.monotonic_ns()
@@ -223,6 +223,6 @@ async def test_the_agenda_wakes_in_order_and_never_early() -> None:
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.gather(*sleepers)
-    agenda.close()
+    timer.close()
     assert [after_ms for after_ms, _ in woken] == [-5, 3, 3, 6, 9]
     assert all(late_ns >= 0 for _, late_ns in woken)

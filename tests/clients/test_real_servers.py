@@ -11,8 +11,8 @@ from support.cutting import cutting
 from support.drivers import AsyncUser
 from support.processes import RunningServer
 
-from clients.record import Outcome
-from clients.recovery import Mode, Policy
+from clients.core.record import Outcome
+from clients.core.recovery import Mode, Policy
 from servers.stream import StreamSpec, build
 from servers.transport import PUSHED, STREAMING, TRANSPORTS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clients.errors import (
+from clients.core.errors import (
     AnswerTruncated,
     ClientFailure,
     ConnectionBroken,
@@ -17,7 +17,7 @@ from clients.errors import (
     broken,
     seconds,
 )
-from clients.recovery import Policy
+from clients.core.recovery import Policy
 
 RESUME = Policy("resume", base_s=0.1, cap_s=1.0, attempts=6)
 CUT = AnswerTruncated("", "fin")

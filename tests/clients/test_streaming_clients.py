@@ -14,8 +14,8 @@ from support.drivers import AsyncUser
 from support.scripted import Connection, close_frame, closed_port, frame, response, scripted
 from support.transports import SCRIPTED, pieces
 
-from clients.record import Outcome
-from clients.recovery import Mode, Policy
+from clients.core.record import Outcome
+from clients.core.recovery import Mode, Policy
 from servers import messages
 
 MakeClient = Callable[..., AsyncUser]

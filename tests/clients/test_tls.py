@@ -14,9 +14,9 @@ from support.processes import RunningServer
 from support.scripted import Connection, scripted
 from support.tls import Certificate, certificate, nginx_with_tls
 
-from clients.core.settings import ClientSettings
-from clients.record import Outcome
-from clients.recovery import Policy
+from clients.core.record import Outcome
+from clients.core.recovery import Policy
+from clients.core.tls import Trust
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
@@ -53,7 +53,7 @@ async def test_every_transport_through_tls(
     client: MakeClient, transport: str, secured: Secured, made: Certificate
 ) -> None:
     url = secured(transport).replace("https", "wss" if transport == "websocket" else "https")
-    user = client(transport, url, interval_s=0.02, cafile=str(made.cert))
+    user = client(transport, url, interval_s=0.02, trust=Trust(str(made.cert)))
     records = [await user.ask(question(ANSWER, stream_id=token_hex(8), stream=STREAM)) for _ in range(2)]
     assert [(r.outcome, r.detail, r.tokens_received, r.connections) for r in records] == [
         (Outcome.OK, "", 20, 1),
@@ -81,8 +81,10 @@ async def test_a_certificate_of_somebody_else(
 ) -> None:
     other = certificate(tmp_path, "DNS:elsewhere.example")
     with nginx_with_tls(server("sse").url, other, tmp_path) as url:
-        mismatch = await client("sse", url, cafile=str(other.cert)).ask(question(ANSWER))
-        trusting = await client("sse", url, insecure=True).ask(question(ANSWER, stream_id=token_hex(8), stream=STREAM))
+        mismatch = await client("sse", url, trust=Trust(str(other.cert))).ask(question(ANSWER))
+        trusting = await client("sse", url, trust=Trust(insecure=True)).ask(
+            question(ANSWER, stream_id=token_hex(8), stream=STREAM)
+        )
     assert "IP address mismatch" in mismatch.detail
     assert trusting.outcome is Outcome.OK
 
@@ -111,6 +113,6 @@ async def test_silence_in_the_handshake(client: MakeClient) -> None:
 @pytest.mark.parametrize("file", ["missing.pem", "empty.pem"])
 def test_a_cafile_that_is_none_is_said(file: str, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
-    settings = ClientSettings("https://127.0.0.1", cafile=str(tmp_path / file))
+    trust = Trust(str(tmp_path / file))
     with pytest.raises(ValueError, match=f"--cafile: .*{file}: "):
-        settings.tls_context  # noqa: B018
+        trust.context  # noqa: B018

@@ -17,8 +17,8 @@ from support.transports import pieces
 from support.transports.blocking import whole
 from support.transports.polling import ACCEPTED, page
 
-from clients.record import Outcome
-from clients.recovery import Policy
+from clients.core.record import Outcome
+from clients.core.recovery import Policy
 from servers import messages
 
 MakeClient = Callable[..., AsyncUser]

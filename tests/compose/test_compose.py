@@ -43,10 +43,11 @@ def test_up_runs_the_plan_and_serves_both_pages(compose: Compose) -> None:
 
 
 def check_containers(compose: Compose) -> None:
-    """Loopback only, nothing writable, no root among the servers, no tools, a small image."""
+    """Loopback only, nothing writable, limited, no root among the servers, no tools, small."""
     for service in compose("ps", "--services").split():
         facts = json.loads(docker("inspect", compose.container(service).split()[0]))[0]
         assert facts["HostConfig"]["ReadonlyRootfs"], service
+        assert facts["HostConfig"]["Memory"] > 0 < facts["HostConfig"]["PidsLimit"], service
         bound = [each for every in (facts["HostConfig"]["PortBindings"] or {}).values() for each in every]
         assert {each["HostIp"] for each in bound} <= {"127.0.0.1"}, service
         assert bound == [] or service != "redis"

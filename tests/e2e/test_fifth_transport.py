@@ -103,7 +103,7 @@ from __future__ import annotations
 from clients.core.http1 import Request
 from clients.core.http_scripts import stream
 from clients.core.session import Script, Session
-from clients.exchange import Exchange
+from clients.core.exchange import Exchange
 from servers.toy.wire import CONTENT_TYPE, Decoder
 
 

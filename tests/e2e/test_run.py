@@ -190,3 +190,16 @@ def test_recorded_answers_and_a_trace(bench: Bench) -> None:
     streams = pq.read_table(folder.streams_path).to_pandas()
     assert set(streams["outcome"]) == {"ok"}
     assert streams["tokens_lost"].sum() == 0
+
+
+def test_what_a_proxy_never_did_is_in_the_report(bench: Bench) -> None:
+    profile = bench.folder / "slow.toml"
+    profile.write_text(
+        '[[behaviour]]\ntype = "max_age"\nmax_age_s = 60\n[[behaviour]]\ntype = "latency"\nlatency_ms = 5\n'
+    )
+    plan = bench.plan(cells=f'[[cells]]\ntransport = ["sse", "chunked"]\nprofile = "{profile}"\n')
+    assert bench.run("run", plan).returncode == 0
+    folder, run = bench.only_run()
+    assert run.behaviours_struck["slow"]["max_age"] == 0
+    assert run.behaviours_struck["slow"]["latency"] >= 2, "each transport has a proxy of its own"
+    assert "which says nothing of them: slow: max_age." in folder.report_path.read_text()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clients.core.clock import get_json
+from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers.gev import GeventClient
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
@@ -28,7 +29,6 @@ from clients.locusts.options import (
     endpoints_in,
 )
 from clients.locusts.recorder import block_count
-from clients.record import Outcome, StreamRecord
 from servers.transport import STREAMING
 
 MS = 1_000_000

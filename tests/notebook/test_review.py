@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from support.notebooks import NOTEBOOK, WIDGET, execute, readable_without_running
 
@@ -125,6 +127,19 @@ def test_the_reference_run_gives_what_is_committed(tmp_path: Path, committed: No
 
 
 @pytest.mark.slow
+def test_a_damaged_run_is_one_clear_line(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(REFERENCE, tmp_path / "reference"))
+    table = run / "streams.parquet"
+    table.write_bytes(table.read_bytes()[:5000])
+    with pytest.raises(CellExecutionError) as caught:
+        execute(tmp_path)
+    *_source, said = caught.value.traceback.strip().splitlines()
+    assert said.startswith("StoreError: ")
+    assert "streams.parquet: damaged or not Parquet" in said
+    assert "tables.py" not in caught.value.traceback  # no frames
+
+
+@pytest.mark.slow
 def test_a_fresh_run_and_every_control(fresh: Path) -> None:
     executed = execute(fresh, TURN_ALL)
     (run,) = (path.name for path in fresh.glob("2*"))
@@ -134,5 +149,5 @@ def test_a_fresh_run_and_every_control(fresh: Path) -> None:
     everything = "\n".join(texts(executed))
     assert all(f"### {chart.title}" in everything for chart in CHARTS)
     assert "Yes: all 18 messages arrived whole" in everything
-    assert "No claim: 1 valid blocks are fewer than 5." in everything
+    assert "No claim: 1 valid block of the 5 needed." in everything
     assert pictures(executed) >= 6 + 2  # charts, where the delay comes from, one message

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.feeding import schedule_of
 
-from clients.ledger import Ledger
-from clients.record import Outcome, StreamRecord
+from clients.core.ledger import Ledger
+from clients.core.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
 
 ANSWER = schedule_of("a", "b", "c", "d", "e")

@@ -24,10 +24,10 @@ from support.transports.websocket import UPGRADE
 
 from bench.proxy.real import RealProxyError, find
 from bench.proxy.serve import Proxy
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Mode, Policy
 from servers import redis_server
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS

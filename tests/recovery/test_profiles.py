@@ -23,10 +23,10 @@ from bench.proxy.log import ConnectionRecord, read_log
 from bench.proxy.profile import Profile
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Mode, Policy
 from servers.stream import StreamSpec, build
 from servers.transport import STREAMING, TRANSPORTS
 

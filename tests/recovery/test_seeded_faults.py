@@ -22,10 +22,10 @@ from support.recordings import Hazards, Recording
 from support.scripted import scripted
 from support.transports import KNOWN, has_end
 
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Policy
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Policy
 from servers.stream import Schedule
 from servers.transport import TRANSPORTS
 

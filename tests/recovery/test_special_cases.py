@@ -20,8 +20,8 @@ from support.transports import KNOWN, SCRIPTED, pieces
 
 from bench.proxy.behaviours.first_byte_timeout import FirstByteTimeout
 from bench.proxy.serve import Proxy
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Mode, Policy
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Mode, Policy
 from servers import messages
 from servers.stream import StreamSpec, build
 from servers.transport import PUSHED, TRANSPORTS

@@ -12,7 +12,7 @@ import pytest
 from servers.alarm import _LoopTimer, alarm
 from servers.emitter import Emitter
 from servers.generation import Busy, Generation, Generations
-from servers.messages import EndMessage, TokenMessage, decode
+from servers.messages import EndMessage, JsonTexts, TokenMessage, decode
 from servers.stream import Schedule
 
 MS = 1_000_000
@@ -41,7 +41,7 @@ def schedule(*due_ms: float) -> Schedule:
 
 
 def generation(planned: Schedule, start_ns: int = 0) -> Generation:
-    return Generation("s", planned, start_ns, lambda _: None)
+    return Generation("s", planned, start_ns, lambda _: None, JsonTexts())
 
 
 # ---- pure: time is an argument

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import itertools
+import json
+import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from servers import recording
+from servers.chunked import wire as chunked
+from servers.messages import encode_token, json_text
+from servers.sse import wire as sse
 from servers.stream import PROFILES, StreamError, StreamSpec, build, message_seed
 from servers.text import prose, split
 from servers.text.hazards import LARGE, SMALL, hazards
@@ -129,6 +136,18 @@ def test_wrong_parameters_are_named(value: object, named: str) -> None:
         build(StreamSpec.parse(value), 0)
 
 
+def test_the_wire_format_s_example_says_what_a_server_answers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    texts, due_ns, sha256 = re.findall(r"# (?:.*: )?([\"(0-9].*)", example)
+    schedule = names["schedule"]
+    assert schedule.texts == ast.literal_eval(texts)
+    assert str(list(schedule.due_ns)).startswith("[" + due_ns.rstrip("…, "))
+    assert schedule.sha256 == ast.literal_eval(sha256)
+
+
 # ---- text
 
 
@@ -161,7 +180,7 @@ def test_every_hazard_stands_beside_every_other() -> None:
 @pytest.fixture
 def recorded(tmp_path: Path) -> recording.Recording:
     path = tmp_path / "recorded.jsonl"
-    path.write_text('{"deltas": ["a", " b", "", " c"]}\n\n{"deltas": ["x", "y"], "model": "m"}\n', encoding="utf-8")
+    path.write_text('{"deltas": ["a", " b", "", " c"]}\n\n{"deltas": ["x", "y"]}\n', encoding="utf-8")
     known = recording.load(path)
     recording.register(known)
     return known
@@ -186,13 +205,34 @@ def test_a_recording_can_be_brought_to_a_length(recorded: recording.Recording) -
         ('{"deltas": []}', "line 1"),
         ('{"deltas": [1]}', "line 1"),
         ('{"deltas": ["\\ud800"]}', "line 1"),
+        ('{"deltas": ["a"], "at_ms": [5]}', "at_ms"),
+        ('{"deltas": ["a"], "model": "m"}', "model"),
+        ('\n{"deltas": ["a", "' + "b" * 5 * 2**20 + '"]}', "line 2: delta 1 takes .* bytes as JSON; at most 4193280"),
+        ('{"deltas": ["' + "é" * 2**20 + '"]}', "line 1: delta 0 takes"),
+        ("[" * 10_000, "line 1"),
     ],
+    ids=lambda value: value[:30],
 )
 def test_a_bad_recording_names_its_line(tmp_path: Path, content: str, named: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(StreamError, match=named):
         recording.load(path)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "marked.jsonl"
+    path.write_text('{"deltas": ["\ufeffa"]}\n', encoding="utf-8-sig")
+    assert recording.load(path).answers == (("\ufeffa",),)
+
+
+def test_the_largest_delta_that_is_taken_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_text(json.dumps({"deltas": ["b" * (recording.MAX_DELTA_BYTES - 2)]}), encoding="utf-8")
+    ((text,),) = recording.load(path).answers
+    message = encode_token(2**62, json_text(text), 2**62, 2**62)
+    assert len(chunked.Decoder().feed(chunked.encode_token(message))) == 1
+    assert len(sse.Decoder().feed(sse.encode_token(b"s" * 64, 2**62, message))) == 1
 
 
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:

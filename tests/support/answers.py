@@ -16,7 +16,7 @@ from support.scripted import chunk, close_frame, frame, response
 from support.transports.blocking import whole
 from support.transports.polling import ACCEPTED, page
 
-from clients.record import Outcome
+from clients.core.record import Outcome
 from servers import messages
 from servers.chunked import wire as chunked
 from servers.sse import wire as sse
@@ -280,6 +280,15 @@ def _of_websocket() -> list[Case]:
         ),
         Case("websocket", "behind 100", (b"HTTP/1.1 100 Continue\r\n\r\n" + SWITCHING, one + two + end), "hold", OK),
         Case("websocket", "unasked frames first", (SWITCHING + frame(b"hello"), one + two + end), "hold", OK),
+        Case(
+            "websocket",
+            "an unasked message that ends within the answer",
+            (SWITCHING + frame(b"x", fin=False), frame(b"y", 0) + one + two + end),
+            "hold",
+            BROKEN,
+            "format",
+            0,
+        ),
         case("cut", one + two, "fin", TRUNCATED, "fin", 2),
         case("cut inside a frame", one[:-3], "fin", TRUNCATED, "fin"),
         case("reset", one, "rst", DROPPED, "rst", 1),

@@ -7,7 +7,7 @@ from typing import Any
 
 from support.feeding import schedule_of
 
-from clients.exchange import Question
+from clients.core.exchange import Question
 from servers.stream import Schedule
 
 ANSWER = schedule_of("Hello", " the", "\n\n", "", " é\u2028", " end")

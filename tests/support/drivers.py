@@ -11,12 +11,12 @@ from typing import Any, Protocol, cast
 
 import gevent
 
+from clients.core.exchange import Question
+from clients.core.record import StreamRecord
 from clients.core.session import Script, Session
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
 from clients.drivers.gev import GeventClient
-from clients.exchange import Question
-from clients.record import StreamRecord
 
 _LOOK_S = 0.002  # how often the thread looks whether there is something to do
 

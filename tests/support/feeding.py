@@ -47,9 +47,10 @@ def schedule_of(*texts: str) -> Schedule:
     return Schedule(texts, array("q", range(0, len(texts) * 1_000_000, 1_000_000)))
 
 
-def encoded(schedule: Schedule) -> list[bytes]:
-    """Its token messages."""
-    return [messages.encode_token(i, messages.json_text(t), DUE_NS, SENT_NS) for i, t in enumerate(schedule.texts)]
+def encoded(schedule: Schedule, *, raw: bool = False) -> list[bytes]:
+    """Its token messages; `raw` with UTF-8 instead of escapes."""
+    texts = messages.JsonTexts(raw=raw)
+    return [messages.encode_token(i, texts[text], DUE_NS, SENT_NS) for i, text in enumerate(schedule.texts)]
 
 
 def decoded(schedule: Schedule) -> list[messages.TokenMessage | messages.EndMessage]:

@@ -13,13 +13,13 @@ from support.feeding import schedule_of
 from support.independent import TIMEOUT_S, Answer
 
 from clients.core.asking import attempt_of
+from clients.core.errors import ClientFailure
+from clients.core.exchange import Exchange, Question
+from clients.core.record import StreamRecord
+from clients.core.recovery import Policy
 from clients.core.session import Action, Session
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
-from clients.errors import ClientFailure
-from clients.exchange import Exchange, Question
-from clients.record import StreamRecord
-from clients.recovery import Policy
 
 _MOST_TOKENS = 1000  # of an answer whose bytes are listened to
 _POLL_S = 0.02

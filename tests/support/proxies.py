@@ -11,9 +11,9 @@ from typing import Any
 
 from bench.proxy.chain import Chain
 from bench.proxy.log import ConnectionRecord, read_log
-from bench.proxy.rule import Rule, Way
+from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
-from bench.proxy.stage import NEVER, Ending
+from bench.proxy.stage import NEVER, Ending, Way
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -32,12 +32,14 @@ class Clockwork:
 
     seen: what came out, with its time: (s, "up" or "down", bytes), (s, "fin up" or "fin down", b""), (s, how it was
     cut, the behaviour's name), (s, "hold up", …)
+    unfollowed: why the bytes are not followed as HTTP any more
     """
 
     def __init__(self, *rules: Rule, seed: str = "0/1") -> None:
         self.now_s = 0.0
         self.deadline_s = NEVER
         self.seen: list[tuple[float, str, Any]] = []
+        self.unfollowed: list[str] = []
         self.chain = Chain(rules, self, seed)
         self.chain.accepted(0.0)
         self.chain.opened(0.0)
@@ -89,6 +91,9 @@ class Clockwork:
 
     def hold(self, way: Way, *, on: bool) -> None:
         self._see(self.now_s, f"{'hold' if on else 'go on'} {way}", b"")
+
+    def not_followed(self, now_s: float, why: str) -> None:
+        self.unfollowed.append(why)
 
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

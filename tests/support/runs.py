@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.store import CellRecord, Run, RunFolder, create_run
 from clients import results
-from clients.record import Outcome, StreamRecord
+from clients.core.record import Outcome, StreamRecord
 
 MS = 1_000_000
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
-from bench.proxy.chain import Chain
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Positive, Rule, Way, way_words
-from bench.proxy.stage import Stage
+from bench.proxy.rule import Draw, Positive, Rule, way_words
+from bench.proxy.stage import Context, Stage, Way
 
 PIECE_BYTES = 1460  # a TCP segment on Ethernet
 
@@ -19,6 +16,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
     """
 
     name = "bandwidth"
+    holds = True
 
     rate_kbit: Positive
     burst_bytes: int = 0
@@ -28,7 +26,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
         if self.burst_bytes < 0:
             raise ValueError("burst_bytes takes 0 or more")
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return BandwidthStage(self, chain)
 
     def words(self) -> str:
@@ -39,8 +37,8 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
 class BandwidthStage(DelayingStage):
     """Lets pieces go on at the rate, one after the other."""
 
-    def __init__(self, rule: Bandwidth, chain: Chain) -> None:
-        super().__init__(rule, chain, rule.way)
+    def __init__(self, rule: Bandwidth, chain: Context) -> None:
+        super().__init__(rule.name, chain, rule.way)
         self._bytes_per_s = rule.rate_kbit * 125
         self._burst_s = rule.burst_bytes / self._bytes_per_s
         self._free_s: dict[DelayLine, float] = dict.fromkeys(self._lines.values(), 0.0)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.http import ChunkedBody, header
-from bench.proxy.rule import Count, Rule
-from bench.proxy.stage import Stage
+from bench.proxy.http import ChunkedBody, Request, Response, is_chunked
+from bench.proxy.rule import Count, Draw, Rule
+from bench.proxy.stage import Context, Stage
 
 WHERE = {
     "last_chunk": "leaves out the last chunk",
@@ -28,11 +24,12 @@ class ChunkedTruncation(Rule, frozen=True, kw_only=True):
     """
 
     name = "chunked_truncation"
+    looks_into_bodies = True
 
     where: Literal["last_chunk", "chunk_boundary", "inside_chunk", "inside_character"] = "last_chunk"
     after_chunks: Count = 1
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return ChunkedTruncationStage(self, chain)
 
     def words(self) -> str:
@@ -44,43 +41,66 @@ class ChunkedTruncationStage(Stage):
 
     http = True
 
-    def __init__(self, rule: ChunkedTruncation, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: ChunkedTruncation, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
         self._body: ChunkedBody | None = None
         self._left_chunks = 0
         self._head_is_next = False
+        self._held = b""  # a size line that is not whole: it may be the last chunk's
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
-        chunked = b"chunked" in header(response, b"transfer-encoding")
-        self._body = ChunkedBody() if chunked else None
+    def response(self, now_s: float, request: Request, response: Response) -> None:
+        self._body = ChunkedBody() if is_chunked(response) else None
         self._left_chunks = self._rule.after_chunks
         self._head_is_next = True
 
+    def finished(self, now_s: float) -> None:
+        self._body = None
+
     def tunnelled(self, now_s: float) -> None:
         self._body = None
+        self._release(now_s)
 
     def down(self, now_s: float, data: bytes) -> None:
         if self._body is None or self._head_is_next:
             self._head_is_next = False
             self.send_down(now_s, data)
             return
-        at = self._stop_at(self._body, data)
-        self.send_down(now_s, data if at is None else data[:at])
+        data, begun_at = self._held + data, len(self._held)
+        self._body.feed(data[begun_at:])
+        at = self._stop_at(self._body, data, begun_at)
+        until = len(data) - len(self._body.line) if at is None else at
+        self._held = data[until:]
+        if until:
+            self.send_down(now_s, data[:until])
         if at is not None:
-            self._body = None
+            self._body, self._held = None, b""
             self.cut(now_s, "fin")
 
-    def _stop_at(self, body: ChunkedBody, data: bytes) -> int | None:
-        """Offset in the data at which the response stops; None if not in here."""
-        body.feed(data)
+    def down_eof(self, now_s: float) -> None:
+        self._release(now_s)
+        self.end_down(now_s)
+
+    def _release(self, now_s: float) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self.send_down(now_s, held)
+
+    def _stop_at(self, body: ChunkedBody, data: bytes, begun_at: int) -> int | None:
+        """Offset in the data at which the response stops; None if not in here. The body was fed from `begun_at` on."""
         if self._rule.where == "last_chunk":
-            return body.last_chunk_at
+            return None if body.last_chunk_at is None else begun_at + body.last_chunk_at
+        ends = [begun_at + end for end in body.chunk_ends]
+        if self._rule.where == "inside_chunk" and body.left_bytes:
+            ends.append(len(data) + body.left_bytes)  # where the chunk under way will end
         before = self._left_chunks
         self._left_chunks -= len(body.chunk_ends)
-        if self._left_chunks > 0:
+        if before > len(ends):
             return None
-        end = body.chunk_ends[before - 1] if before > 0 else 0
+        end = ends[before - 1] if before > 0 else begun_at
         if self._rule.where == "inside_character":
-            return next((at + 1 for at in range(end, len(data)) if data[at] >= 0xC0), None)
-        return max(0, end - 3) if self._rule.where == "inside_chunk" else end  # 3: a byte of data, CR, LF
+            content = (at for span in body.spans for at in range(begun_at + span[0], begun_at + span[1]))
+            return next((at + 1 for at in content if at >= end and data[at] >= 0xC0), None)
+        if self._rule.where == "inside_chunk":
+            return end - 3 if end - 3 <= len(data) else None  # 3: a byte of data, CR, LF
+        return end

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.http import header
-from bench.proxy.rule import Count, Positive, Rule, Way, way_words
-from bench.proxy.stage import NEVER, End, Pass, Stage
+from bench.proxy.http import Request, Response, header
+from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
+from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
 
 
 class Coalescing(Rule, frozen=True, kw_only=True):
@@ -21,6 +17,7 @@ class Coalescing(Rule, frozen=True, kw_only=True):
     """
 
     name = "coalescing"
+    holds = True
 
     coalesce_ms: Positive
     coalesce_bytes: Count = 16_384
@@ -31,7 +28,7 @@ class Coalescing(Rule, frozen=True, kw_only=True):
         if self.scope == "response" and self.way != "down":
             raise ValueError('scope = "response" takes way = "down"')
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return CoalescingStage(self, chain)
 
     def words(self) -> str:
@@ -42,15 +39,15 @@ class Coalescing(Rule, frozen=True, kw_only=True):
 class CoalescingStage(Stage):
     """Collects small pieces until the time is over or enough are there."""
 
-    def __init__(self, rule: Coalescing, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: Coalescing, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self.http = rule.scope == "response"
         self._rule = rule
         self._in_scope = not self.http
         self._held = {way: bytearray() for way in ("up", "down") if rule.way in (way, "both")}
         self._due_s = dict.fromkeys(self._held, NEVER)
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+    def response(self, now_s: float, request: Request, response: Response) -> None:
         self._in_scope = bool(header(response, b"transfer-encoding") or header(response, b"content-length"))
 
     def finished(self, now_s: float) -> None:
@@ -84,6 +81,7 @@ class CoalescingStage(Stage):
         if not held:
             self._due_s[way] = now_s + self._rule.coalesce_ms / 1000
             self.wake_at(min(self._due_s.values()))
+        self.struck = True
         held += data
         if len(held) >= self._rule.coalesce_bytes:
             self._flush(now_s, way, send)

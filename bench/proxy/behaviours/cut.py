@@ -5,23 +5,9 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import (
-    Action,
-    Count,
-    LateData,
-    NotNegative,
-    Positive,
-    Probability,
-    Rule,
-    Way,
-    ending,
-    seconds,
-    way_words,
-)
-from bench.proxy.stage import NEVER, Stage
+from bench.proxy.http import Request, Response
+from bench.proxy.rule import Count, Draw, NotNegative, Positive, Probability, Rule, ending, seconds, way_words
+from bench.proxy.stage import NEVER, Action, Context, LateData, Stage, Way
 
 
 class Cut(Rule, frozen=True, kw_only=True):
@@ -50,8 +36,8 @@ class Cut(Rule, frozen=True, kw_only=True):
         if self.way != "both" and self.action != "black_hole":
             raise ValueError('way is for action = "black_hole"')
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
-        return CutStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return CutStage(self, chain, draw())
 
     def words(self) -> str:
         after = f"{self.after_bytes} bytes" if self.after_s is None else seconds(self.after_s)
@@ -64,27 +50,29 @@ class Cut(Rule, frozen=True, kw_only=True):
 class CutStage(Stage):
     """Counts bytes or waits for the time, then ends the connection."""
 
-    def __init__(self, rule: Cut, chain: Chain, draw: random.Random) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: Cut, chain: Context, draw: random.Random) -> None:
+        super().__init__(rule.name, chain)
         self.http = rule.since == "response"
         self._rule = rule
         self._draw = draw
         self._left_bytes = NEVER
+        self._counts = False
 
     def opened(self, now_s: float) -> None:
         if self._rule.since == "connection":
             self._start(now_s)
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+    def response(self, now_s: float, request: Request, response: Response) -> None:
         self._start(now_s)
 
     def finished(self, now_s: float) -> None:
-        if self._rule.since == "response":
-            self._left_bytes = NEVER
-            self.wake_at(NEVER)
+        self._counts = False
+        self._left_bytes = NEVER
+        self.wake_at(NEVER)
 
     def tunnelled(self, now_s: float) -> None:
-        self._start(now_s)
+        if not self._counts:  # a response that could not be followed to its end is counted on
+            self._start(now_s)
 
     def down(self, now_s: float, data: bytes) -> None:
         if len(data) < self._left_bytes:
@@ -99,6 +87,7 @@ class CutStage(Stage):
 
     def _start(self, now_s: float) -> None:
         rule = self._rule
+        self._counts = True
         if self._draw.random() >= rule.probability:
             return
         if rule.after_s is not None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Positive, Rule, Status, seconds
-from bench.proxy.stage import NEVER, Stage
+from bench.proxy.http import Request, Response
+from bench.proxy.rule import Draw, Positive, Rule, Status, seconds
+from bench.proxy.stage import NEVER, Context, Stage
 
 
 class FirstByteTimeout(Rule, frozen=True, kw_only=True):
@@ -20,7 +16,7 @@ class FirstByteTimeout(Rule, frozen=True, kw_only=True):
     status: Status = 504
     body: str = ""
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return FirstByteTimeoutStage(self, chain)
 
     def words(self) -> str:
@@ -32,14 +28,14 @@ class FirstByteTimeoutStage(Stage):
 
     http = True
 
-    def __init__(self, rule: FirstByteTimeout, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: FirstByteTimeout, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         self.wake_at(now_s + self._rule.first_byte_timeout_s)
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+    def response(self, now_s: float, request: Request, response: Response) -> None:
         self.wake_at(NEVER)
 
     def tunnelled(self, now_s: float) -> None:

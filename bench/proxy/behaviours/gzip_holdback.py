@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import zlib
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.exchange import accepts_gzip
-from bench.proxy.http import header, with_header, without_headers
-from bench.proxy.rule import Rule
-from bench.proxy.stage import Stage
+from bench.proxy.http import Body, Request, Response, header, response_body, with_header, without_headers
+from bench.proxy.rule import Draw, Rule
+from bench.proxy.stage import Context, Stage
 
 GZIP_WINDOW = 31  # zlib's wbits for a 32 KiB window in a gzip wrapper
 
@@ -24,11 +19,12 @@ class GzipHoldback(Rule, frozen=True, kw_only=True):
     """
 
     name = "gzip_holdback"
+    holds = looks_into_bodies = True
 
     sync_flush: bool = False
     content_types: tuple[str, ...] = ("text/html",)
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return GzipHoldbackStage(self, chain)
 
     def words(self) -> str:
@@ -41,54 +37,54 @@ class GzipHoldbackStage(Stage):
 
     http = True
 
-    def __init__(self, rule: GzipHoldback, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: GzipHoldback, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
-        self._request: h11.Request | None = None
-        self._reader: h11.Connection | None = None  # takes the body out of its framing
+        self._body: Body | None = None  # takes the content out of its framing
         self._compressor = zlib.compressobj(wbits=GZIP_WINDOW)
         self._head_is_next = False
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+    def response(self, now_s: float, request: Request, response: Response) -> None:
         content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
+        body = response_body(request, response)
         if (
-            not accepts_gzip(request)
+            b"gzip" not in header(request, b"accept-encoding")
             or request.http_version < b"1.1"
             or header(response, b"content-encoding")
-            or request.method == b"HEAD"
-            or response.status_code in (204, 304)
+            or body.done
             or (self._rule.content_types and content_type not in self._rule.content_types)
         ):
             return
         self._compressor = zlib.compressobj(wbits=GZIP_WINDOW)
-        self._reader = h11.Connection(h11.CLIENT)
-        self._reader.send(h11.Request(method=request.method, target="/", headers=[("Host", "proxy")]))
-        self._reader.send(h11.EndOfMessage())
-        self._head_is_next = True
+        self._body = body
+        self._head_is_next = self.struck = True
 
     def down(self, now_s: float, data: bytes) -> None:
-        if self._reader is None:
+        if self._body is None:
             self.send_down(now_s, data)
-            return
-        self._reader.receive_data(data)
-        if self._head_is_next:
+        elif self._head_is_next:
             self._head_is_next = False
             data = without_headers(data, b"content-length", b"transfer-encoding")
             data = with_header(data, b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked")
             self.send_down(now_s, data)
-        self._compress(now_s, self._reader)
+        else:
+            self._body.feed(data)
+            self._compress(now_s, b"".join(data[start:end] for start, end in self._body.spans))
 
     def finished(self, now_s: float) -> None:
-        if self._reader is not None:
-            self._reader = None
+        if self._body is not None:
+            self._body = None
             self._send(now_s, self._compressor.flush())
             self.send_down(now_s, b"0\r\n\r\n")
 
-    def _compress(self, now_s: float, reader: h11.Connection) -> None:
-        body = b""
-        while isinstance(event := reader.next_event(), h11.Response | h11.Data):
-            body += event.data if isinstance(event, h11.Data) else b""
-        compressed = self._compressor.compress(body)
+    def tunnelled(self, now_s: float) -> None:
+        """In the middle of a response its framing broke: what was compressed of it cannot be ended in order."""
+        if self._body is not None:
+            self._body = None
+            self.cut(now_s, "fin")
+
+    def _compress(self, now_s: float, content: bytes) -> None:
+        compressed = self._compressor.compress(content)
         if self._rule.sync_flush:
             compressed += self._compressor.flush(zlib.Z_SYNC_FLUSH)
         self._send(now_s, compressed)

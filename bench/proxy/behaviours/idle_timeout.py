@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Action, LateData, Positive, Rule, Status, ending, seconds
-from bench.proxy.stage import NEVER, Stage
+from bench.proxy.http import Request
+from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
+from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
 RESET_BY = {
     "either": "no byte either way",
@@ -44,7 +41,7 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return IdleTimeoutStage(self, chain)
 
     def words(self) -> str:
@@ -55,8 +52,8 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
 class IdleTimeoutStage(Stage):
     """Keeps the time of the last byte each way; the deadline is looked at only when it is due, not at every byte."""
 
-    def __init__(self, rule: IdleTimeout, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: IdleTimeout, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self.http = rule.scope != "connection" or rule.status is not None
         self._rule = rule
         self._running = False
@@ -67,13 +64,13 @@ class IdleTimeoutStage(Stage):
         if self._rule.scope == "connection":
             self._start(now_s)
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         self._unanswered = True
         if self._rule.scope == "request":
             self._start(now_s)
 
     def finished(self, now_s: float) -> None:
-        if self._rule.scope == "request" and self.chain.phase == "idle":
+        if self._rule.scope == "request":
             self._running = False
 
     def tunnelled(self, now_s: float) -> None:
@@ -89,7 +86,8 @@ class IdleTimeoutStage(Stage):
 
     def down(self, now_s: float, data: bytes) -> None:
         self._last_down_s = now_s
-        self._unanswered = False
+        if self._unanswered and self.chain.phase != "waiting":  # before, it is an interim response, which is no answer
+            self._unanswered = False
         self.send_down(now_s, data)
 
     def expired(self, now_s: float) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import random
-
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Action, Positive, Rule, ending, seconds
-from bench.proxy.stage import NEVER, Stage
+from bench.proxy.http import Request
+from bench.proxy.rule import Draw, Positive, Rule, ending, seconds
+from bench.proxy.stage import NEVER, Action, Context, Stage
 
 
 class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
-    """Ends the connection when `keepalive_timeout_s` pass between the end of a response and the next request."""
+    """Ends the connection when `keepalive_timeout_s` pass between the end of an exchange and the next request."""
 
     name = "keepalive_timeout"
 
     keepalive_timeout_s: Positive
     action: Action = "fin"
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return KeepaliveTimeoutStage(self, chain)
 
     def words(self) -> str:
@@ -32,16 +28,15 @@ class KeepaliveTimeoutStage(Stage):
 
     http = True
 
-    def __init__(self, rule: KeepaliveTimeout, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: KeepaliveTimeout, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         self.wake_at(NEVER)
 
-    def finished(self, now_s: float) -> None:
-        if self.chain.phase == "idle":
-            self.wake_at(now_s + self._rule.keepalive_timeout_s)
+    def idle(self, now_s: float) -> None:
+        self.wake_at(now_s + self._rule.keepalive_timeout_s)
 
     def tunnelled(self, now_s: float) -> None:
         self.wake_at(NEVER)

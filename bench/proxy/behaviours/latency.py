@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from bench.proxy.chain import Chain
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import NotNegative, Rule, Way, way_words
-from bench.proxy.stage import Stage
+from bench.proxy.rule import Draw, NotNegative, Rule, way_words
+from bench.proxy.stage import Context, Stage, Way
 
 
 class Latency(Rule, frozen=True, kw_only=True):
@@ -18,14 +17,15 @@ class Latency(Rule, frozen=True, kw_only=True):
     """
 
     name = "latency"
+    holds = True
 
     latency_ms: NotNegative
     jitter_ms: NotNegative = 0.0
     distribution: Literal["uniform", "normal"] = "uniform"
     way: Way = "both"
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
-        return LatencyStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return LatencyStage(self, chain, draw())
 
     def words(self) -> str:
         jitter = f" ± {self.jitter_ms:g} ms ({self.distribution})" if self.jitter_ms else ""
@@ -35,8 +35,8 @@ class Latency(Rule, frozen=True, kw_only=True):
 class LatencyStage(DelayingStage):
     """Delays every piece, in order."""
 
-    def __init__(self, rule: Latency, chain: Chain, draw: random.Random) -> None:
-        super().__init__(rule, chain, rule.way)
+    def __init__(self, rule: Latency, chain: Context, draw: random.Random) -> None:
+        super().__init__(rule.name, chain, rule.way)
         self._rule = rule
         self._draw = draw
 

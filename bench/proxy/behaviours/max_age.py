@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.http import with_header, without_headers
-from bench.proxy.rule import Positive, Rule, seconds
-from bench.proxy.stage import Stage
+from bench.proxy.http import Request, Response, with_header, without_headers
+from bench.proxy.rule import Draw, Positive, Rule, seconds
+from bench.proxy.stage import Context, Stage
 
 
 class MaxAge(Rule, frozen=True, kw_only=True):
@@ -22,7 +17,7 @@ class MaxAge(Rule, frozen=True, kw_only=True):
 
     max_age_s: Positive
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxAgeStage(self, chain)
 
     def words(self) -> str:
@@ -34,8 +29,8 @@ class MaxAgeStage(Stage):
 
     http = True
 
-    def __init__(self, rule: MaxAge, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: MaxAge, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
         self._old_s = 0.0
         self._is_last = False
@@ -43,8 +38,8 @@ class MaxAgeStage(Stage):
     def opened(self, now_s: float) -> None:
         self._old_s = now_s + self._rule.max_age_s
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
-        self._is_last = now_s >= self._old_s
+    def response(self, now_s: float, request: Request, response: Response) -> None:
+        self._is_last = self.struck = now_s >= self._old_s
 
     def rewrite_response(self, head: bytes) -> bytes:
         if not self._is_last:

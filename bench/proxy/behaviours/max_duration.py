@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Action, LateData, Positive, Rule, Status, ending, seconds
-from bench.proxy.stage import NEVER, Stage
+from bench.proxy.http import Request
+from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
+from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
 SCOPE = {"connection": "of the connection", "request": "of a request", "websocket": "of a WebSocket (or plain TCP)"}
 
@@ -30,7 +27,7 @@ class MaxDuration(Rule, frozen=True, kw_only=True):
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxDurationStage(self, chain)
 
     def words(self) -> str:
@@ -41,8 +38,8 @@ class MaxDuration(Rule, frozen=True, kw_only=True):
 class MaxDurationStage(Stage):
     """Ends what it measures when the time is over, however active."""
 
-    def __init__(self, rule: MaxDuration, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: MaxDuration, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self.http = rule.scope != "connection" or rule.status is not None
         self._rule = rule
         self._unanswered = False
@@ -50,12 +47,12 @@ class MaxDurationStage(Stage):
     def opened(self, now_s: float) -> None:
         self._start("connection", now_s)
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         self._unanswered = True
         self._start("request", now_s)
 
     def finished(self, now_s: float) -> None:
-        if self._rule.scope == "request" and self.chain.phase == "idle":
+        if self._rule.scope == "request":
             self.wake_at(NEVER)
 
     def tunnelled(self, now_s: float) -> None:
@@ -65,7 +62,8 @@ class MaxDurationStage(Stage):
         self._start("websocket", now_s)
 
     def down(self, now_s: float, data: bytes) -> None:
-        self._unanswered = False
+        if self._unanswered and self.chain.phase != "waiting":  # before, it is an interim response, which is no answer
+            self._unanswered = False
         self.send_down(now_s, data)
 
     def expired(self, now_s: float) -> None:

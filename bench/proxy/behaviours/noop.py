@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Rule
-from bench.proxy.stage import Stage
+from bench.proxy.rule import Draw, Rule
+from bench.proxy.stage import Context, Stage
 
 
 class Noop(Rule, frozen=True, kw_only=True):
@@ -14,8 +11,8 @@ class Noop(Rule, frozen=True, kw_only=True):
 
     name = "noop"
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
-        return Stage(self, chain)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return Stage(self.name, chain)
 
     def words(self) -> str:
         return "passes everything on"

@@ -6,11 +6,9 @@ import math
 import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import NotNegative, Probability, Rule, Status
-from bench.proxy.stage import Stage
+from bench.proxy.http import Request
+from bench.proxy.rule import Draw, NotNegative, Probability, Rule, Status
+from bench.proxy.stage import Context, Stage
 
 
 class Refuse(Rule, frozen=True, kw_only=True):
@@ -28,8 +26,8 @@ class Refuse(Rule, frozen=True, kw_only=True):
     body: str = ""
     retry_after_s: NotNegative | None = None
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
-        return RefuseStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return RefuseStage(self, chain, draw())
 
     def words(self) -> str:
         what = f"answers {self.status}" if self.mode == "status" else f"refuses the connection ({self.mode.upper()})"
@@ -39,8 +37,8 @@ class Refuse(Rule, frozen=True, kw_only=True):
 class RefuseStage(Stage):
     """Draws once whether to turn a connection or request away."""
 
-    def __init__(self, rule: Refuse, chain: Chain, draw: random.Random) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: Refuse, chain: Context, draw: random.Random) -> None:
+        super().__init__(rule.name, chain)
         self.http = rule.mode == "status"
         self._rule = rule
         self._draw = draw
@@ -49,7 +47,7 @@ class RefuseStage(Stage):
         if self._rule.mode != "status" and self._draw.random() < self._rule.probability:
             self.cut(now_s, self._rule.mode)
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         rule = self._rule
         if self._draw.random() < rule.probability:
             wait_s = rule.retry_after_s  # the header takes whole seconds

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.http import header
-from bench.proxy.rule import Count, Positive, Rule, seconds
-from bench.proxy.stage import NEVER, Stage
+from bench.proxy.http import Request, Response, header, is_chunked
+from bench.proxy.rule import Count, Draw, Positive, Rule, seconds
+from bench.proxy.stage import NEVER, Context, Stage
 
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """A response held until it is complete is given up and passed on when it grows beyond this."""
@@ -29,6 +25,7 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
     """
 
     name = "response_buffering"
+    holds = True
 
     buffer_bytes: Count | None = None
     flush_s: Positive | None = None
@@ -42,7 +39,7 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
         if self.until_complete == (self.buffer_bytes is not None or self.flush_s is not None):
             raise ValueError("takes either until_complete = true, or buffer_bytes and/or flush_s")
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return ResponseBufferingStage(self, chain)
 
     def words(self) -> str:
@@ -59,20 +56,20 @@ class ResponseBufferingStage(Stage):
 
     http = True
 
-    def __init__(self, rule: ResponseBuffering, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: ResponseBuffering, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
         self._holds = self._head_is_next = False
         self._held = bytearray()
         self._head_bytes = 0  # of what is held
 
-    def response(self, now_s: float, request: h11.Request, response: h11.Response) -> None:
+    def response(self, now_s: float, request: Request, response: Response) -> None:
         rule = self._rule
         content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
         self._head_is_next = True
         self._holds = not (
             (rule.honour_x_accel_buffering and header(response, b"x-accel-buffering") == b"no")
-            or (rule.chunked == "pass" and b"chunked" in header(response, b"transfer-encoding"))
+            or (rule.chunked == "pass" and is_chunked(response))
             or (rule.content_types and content_type not in rule.content_types)
         )
 
@@ -87,6 +84,7 @@ class ResponseBufferingStage(Stage):
         self._held += data
         size = self._rule.buffer_bytes or MAX_HELD_BYTES
         self._flush(now_s, len(self._held) - len(self._held) % size)
+        self.struck |= bool(self._held)
 
     def down_eof(self, now_s: float) -> None:
         drops = self._rule.drop_on_cut and self.chain.stopped

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 
-from bench.proxy.chain import Chain
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Count, Positive, Rule, Way, way_words
-from bench.proxy.stage import Stage
+from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
+from bench.proxy.stage import Context, Stage, Way
 
 
 class Slicing(Rule, frozen=True, kw_only=True):
@@ -17,6 +16,7 @@ class Slicing(Rule, frozen=True, kw_only=True):
     """
 
     name = "slicing"
+    holds = True
 
     slice_bytes: Count
     variation_bytes: int = 0
@@ -27,8 +27,8 @@ class Slicing(Rule, frozen=True, kw_only=True):
         if not 0 <= self.variation_bytes < self.slice_bytes:
             raise ValueError("variation_bytes takes 0 up to below slice_bytes")
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
-        return SlicingStage(self, chain, draw)
+    def stage(self, chain: Context, draw: Draw) -> Stage:
+        return SlicingStage(self, chain, draw())
 
     def words(self) -> str:
         variation = f" ± {self.variation_bytes}" if self.variation_bytes else ""
@@ -38,8 +38,8 @@ class Slicing(Rule, frozen=True, kw_only=True):
 class SlicingStage(DelayingStage):
     """Cuts what passes into pieces, and delays each."""
 
-    def __init__(self, rule: Slicing, chain: Chain, draw: random.Random) -> None:
-        super().__init__(rule, chain, rule.way)
+    def __init__(self, rule: Slicing, chain: Context, draw: random.Random) -> None:
+        super().__init__(rule.name, chain, rule.way)
         self._rule = rule
         self._draw = draw
 

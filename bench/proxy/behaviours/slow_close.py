@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
-from bench.proxy.chain import Chain
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Positive, Rule, Way, seconds, way_words
-from bench.proxy.stage import Stage
+from bench.proxy.rule import Draw, Positive, Rule, seconds, way_words
+from bench.proxy.stage import Context, Stage, Way
 
 
 class SlowClose(Rule, frozen=True, kw_only=True):
@@ -18,7 +15,7 @@ class SlowClose(Rule, frozen=True, kw_only=True):
     close_delay_s: Positive
     way: Way = "down"
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return SlowCloseStage(self, chain)
 
     def words(self) -> str:
@@ -28,8 +25,8 @@ class SlowClose(Rule, frozen=True, kw_only=True):
 class SlowCloseStage(DelayingStage):
     """Passes bytes on at once, and a FIN late."""
 
-    def __init__(self, rule: SlowClose, chain: Chain) -> None:
-        super().__init__(rule, chain, rule.way)
+    def __init__(self, rule: SlowClose, chain: Context) -> None:
+        super().__init__(rule.name, chain, rule.way)
         self._close_delay_s = rule.close_delay_s
 
     def schedule(self, now_s: float, line: DelayLine, data: bytes) -> None:

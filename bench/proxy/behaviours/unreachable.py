@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Rule, Status
-from bench.proxy.stage import Stage
+from bench.proxy.http import Request
+from bench.proxy.rule import Draw, Rule, Status
+from bench.proxy.stage import Context, Stage
 
 
 class Unreachable(Rule, frozen=True, kw_only=True):
@@ -22,7 +18,7 @@ class Unreachable(Rule, frozen=True, kw_only=True):
     status: Status = 502
     body: str = ""
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return UnreachableStage(self, chain)
 
     def words(self) -> str:
@@ -34,8 +30,8 @@ class UnreachableStage(Stage):
 
     http = True
 
-    def __init__(self, rule: Unreachable, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: Unreachable, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
         self._is_unreachable = False
 
@@ -43,7 +39,7 @@ class UnreachableStage(Stage):
         self._is_unreachable = True
         return True
 
-    def request(self, now_s: float, request: h11.Request) -> None:
+    def request(self, now_s: float, request: Request) -> None:
         if self._is_unreachable:
             self.answer(now_s, self._rule.status, self._rule.body)
 

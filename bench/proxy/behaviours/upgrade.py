@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
-import h11
-
-from bench.proxy.chain import Chain
-from bench.proxy.http import header, without_headers
-from bench.proxy.rule import Rule, Status
-from bench.proxy.stage import Stage
+from bench.proxy.http import Request, header, without_headers
+from bench.proxy.rule import Draw, Rule, Status
+from bench.proxy.stage import Context, Stage
 
 
 class Upgrade(Rule, frozen=True, kw_only=True):
@@ -21,7 +17,7 @@ class Upgrade(Rule, frozen=True, kw_only=True):
     action: Literal["refuse", "strip"] = "refuse"
     status: Status = 403
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return UpgradeStage(self, chain)
 
     def words(self) -> str:
@@ -35,14 +31,16 @@ class UpgradeStage(Stage):
 
     http = True
 
-    def __init__(self, rule: Upgrade, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: Upgrade, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
         self._strips = False
 
-    def request(self, now_s: float, request: h11.Request) -> None:
-        self._strips = bool(header(request, b"upgrade")) and self._rule.action == "strip"
-        if header(request, b"upgrade") and self._rule.action == "refuse":
+    def request(self, now_s: float, request: Request) -> None:
+        asks = bool(header(request, b"upgrade"))
+        self._strips = asks and self._rule.action == "strip"
+        self.struck |= self._strips
+        if asks and self._rule.action == "refuse":
             self.answer(now_s, self._rule.status)
 
     def rewrite_request(self, head: bytes) -> bytes:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Generator
 from typing import Annotated
 
 import msgspec
-from websockets.exceptions import ProtocolError
-from websockets.extensions import Extension
-from websockets.frames import CLOSE, Close, Frame
-from websockets.streams import StreamReader
+from websockets.frames import Close, Frame, Opcode
 
-from bench.proxy.chain import Chain
-from bench.proxy.rule import Positive, Rule, seconds
-from bench.proxy.stage import Stage
+from bench.proxy.http import Request, header
+from bench.proxy.rule import Draw, Positive, Rule, seconds
+from bench.proxy.stage import Context, Pass, Stage, Way
+
+GRACE_S = 10.0
+"""A side that is in the middle of a frame for so long gets no Close frame, only the FIN."""
 
 CloseCode = Annotated[int, msgspec.Meta(ge=1000, le=4999)]
 
@@ -38,7 +36,7 @@ class WebsocketClose(Rule, frozen=True, kw_only=True):
         if len(self.reason.encode()) > 123:
             raise ValueError("reason takes 123 bytes at most")
 
-    def stage(self, chain: Chain, draw: random.Random) -> Stage:
+    def stage(self, chain: Context, draw: Draw) -> Stage:
         return WebsocketCloseStage(self, chain)
 
     def words(self) -> str:
@@ -47,81 +45,109 @@ class WebsocketClose(Rule, frozen=True, kw_only=True):
 
 
 class WebsocketCloseStage(Stage):
-    """Follows the server's frames, because a Close frame may only stand between two of them."""
+    """Follows the frames each way, because a Close frame may only stand between two of them, and nothing behind it."""
 
     http = True
 
-    def __init__(self, rule: WebsocketClose, chain: Chain) -> None:
-        super().__init__(rule, chain)
+    def __init__(self, rule: WebsocketClose, chain: Context) -> None:
+        super().__init__(rule.name, chain)
         self._rule = rule
-        self._frames: FrameBoundaries | None = None
+        self._asked = False  # for a WebSocket
+        self._frames: dict[Way, FrameBoundaries] = {}  # of each way that is still open
         self._last_s = 0.0
         self._is_due = False
 
+    def request(self, now_s: float, request: Request) -> None:
+        self._asked = b"websocket" in header(request, b"upgrade")
+
     def tunnelled(self, now_s: float) -> None:
-        self._frames = FrameBoundaries()
-        self._last_s = now_s
-        self.wake_at(self._due_s())
+        if self._asked:
+            self._frames = {"up": FrameBoundaries(), "down": FrameBoundaries()}
+            self._last_s = now_s
+            self.wake_at(self._due_s())
 
     def up(self, now_s: float, data: bytes) -> None:
-        self._last_s = now_s
-        self.send_up(now_s, data)
+        self._pass(now_s, "up", data, self.send_up)
 
     def down(self, now_s: float, data: bytes) -> None:
-        self._last_s = now_s
-        self.send_down(now_s, data)
-        if self._frames:
-            self._frames.feed(data)
-            if self._is_due:
-                self._close(now_s, self._frames)
+        self._pass(now_s, "down", data, self.send_down)
 
     def expired(self, now_s: float) -> None:
-        if self._rule.idle_timeout_s and now_s < self._due_s():
+        if self._is_due:  # and the grace is over
+            self.cut(now_s, "fin")
+        elif self._rule.idle_timeout_s and now_s < self._due_s():
             self.wake_at(self._due_s())
         elif self._frames:
             self._is_due = True
-            self._close(now_s, self._frames)
+            self.wake_at(now_s + GRACE_S)
+            for way, frames in list(self._frames.items()):
+                if frames.between:
+                    self._close(now_s, way)
 
     def _due_s(self) -> float:
         return self._last_s + (self._rule.idle_timeout_s or self._rule.after_s or 0)
 
-    def _close(self, now_s: float, frames: FrameBoundaries) -> None:
-        if not frames.between:
-            return
-        frame = Frame(CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())
-        self.send_up(now_s, frame.serialize(mask=True))
-        self.send_down(now_s, frame.serialize(mask=False))
-        self.cut(now_s, "fin")
+    def _pass(self, now_s: float, way: Way, data: bytes, send: Pass) -> None:
+        self._last_s = now_s
+        frames = self._frames.get(way)
+        end = frames.feed(data) if frames else None
+        if not self._is_due:
+            send(now_s, data)
+        elif frames:
+            send(now_s, data[:end])
+            if end is not None:
+                self._close(now_s, way)
+
+    def _close(self, now_s: float, way: Way) -> None:
+        """Send the Close frame one way; behind the second one comes the end."""
+        del self._frames[way]
+        frame = Frame(Opcode.CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())
+        if way == "up":
+            self.send_up(now_s, frame.serialize(mask=True))
+        else:
+            self.send_down(now_s, frame.serialize(mask=False))
+        if not self._frames:
+            self.cut(now_s, "fin")
 
 
 class FrameBoundaries:
-    """Whether a server's byte stream stands between two WebSocket frames."""
+    """Whether one direction of a WebSocket stands between two frames, by the lengths in their heads (RFC 6455 §5.2).
+
+    between: whether it stands there now
+    """
 
     def __init__(self) -> None:
-        self._reader = StreamReader()
-        self._parser = self._parse()
-        self.between = True
+        self._head = b""  # of a frame, as far as it is there
+        self._left_bytes = 0  # of a frame whose head is complete
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes. What is no WebSocket counts as one frame without an end."""
-        self._reader.feed_data(data)
-        next(self._parser)
+    @property
+    def between(self) -> bool:
+        return not self._head and not self._left_bytes
 
-    def _parse(self) -> Generator[None, None, None]:
-        try:
-            while True:
-                self.between = not self._reader.buffer
-                if self.between:
-                    yield
-                self.between = False
-                yield from Frame.parse(self._reader.read_exact, mask=False, extensions=[_IgnoreReservedBits()])
-        except ProtocolError:
-            while True:
-                yield
+    def feed(self, data: bytes) -> int | None:
+        """Take bytes. Returns the offset behind the first frame that ends in them; None if none does."""
+        first, at = None, 0
+        while at < len(data):
+            at = self._take_content(data, at) if self._left_bytes else self._take_head(data, at)
+            if first is None and self.between:
+                first = at
+        return first
+
+    def _take_content(self, data: bytes, at: int) -> int:
+        end = min(at + self._left_bytes, len(data))
+        self._left_bytes -= end - at
+        return end
+
+    def _take_head(self, data: bytes, at: int) -> int:
+        """Take a byte of a head, and all it says once it is complete."""
+        self._head += data[at : at + 1]
+        length_bytes = _LENGTH_BYTES.get(self._head[1] & 0x7F, 0) if len(self._head) > 1 else 0
+        if len(self._head) == 2 + length_bytes:
+            head, self._head = self._head, b""
+            length = int.from_bytes(head[2:]) if length_bytes else head[1] & 0x7F
+            self._left_bytes = length + 4 * (head[1] >> 7)  # a masking key, if the first bit says so
+        return at + 1
 
 
-class _IgnoreReservedBits(Extension):
-    """Compressed frames have reserved bits set; only their length matters here."""
-
-    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
-        return Frame(frame.opcode, frame.data, frame.fin)
+_LENGTH_BYTES = {126: 2, 127: 8}
+"""In a head: the length in its second byte -> how many bytes of the real one follow."""

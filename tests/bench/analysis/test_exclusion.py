@@ -78,7 +78,7 @@ def test_a_run_in_which_nothing_finished_still_has_a_report(tmp_path: Path) -> N
     assert "the server died" in folder.report_path.read_text()
     assert summary.table["streams"].tolist() == [0]
     assert summary.verdicts[-1].sentence.startswith("No valid cell")
-    assert summary.verdicts[-1].sentence.endswith("1 failed cells are in no count.")
+    assert summary.verdicts[-1].sentence.endswith("Left out: 1 failed cell.")
 
 
 def test_batches_cut_anywhere_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

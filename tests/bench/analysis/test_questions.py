@@ -108,7 +108,7 @@ class TestAgainst:
             run.cell("chunked", block, [Message([(10, 14 if block < 4 else 1000)])])
         told = questions.against(measure(run.write()), "Chunked", "SSE", "first token")
         assert "over 2 common blocks: Chunked 14 (14.0–14.0) ms and SSE 12 (12.0–12.0) ms" in told
-        assert "No claim: 2 valid blocks are fewer than 5." in told
+        assert "No claim: 2 valid blocks of the 5 needed." in told
 
     def test_without_a_control_nothing_is_claimed(self, tmp_path: Path) -> None:
         run = RunBuilder(tmp_path)

@@ -20,8 +20,16 @@ from bench.analysis.survival import Way
 TOKENS = [(200.0, 201.0), (225.0, 226.0), (3725.0, 3726.0)]
 PLAN = {
     "parallel": 4,
-    "load": {"turns": 2, "think_s": 330.0, "silence_s": 5.0},
+    "load": {"turns": 2, "think_s": 330.0, "silence_s": 100.0},
     "loads": {"short": {"turns": 1, "think_s": 0.0, "silence_s": None}},
+    "stream": {"ttft_ms": 4000, "ttft_sigma": 0, "gap_ms": 500, "gap_sigma": 0, "tokens": 41},
+    "streams": {
+        "silence": {"ttft_ms": 4000, "ttft_sigma": 0, "gap_ms": 70e3, "gap_sigma": 0, "tokens": 48, "per_emission": 24}
+    },
+}
+# The same as version 1 of run.json had it: answers and limits as they were to be, already divided.
+PLAN_1 = PLAN | {
+    "load": {"turns": 2, "think_s": 330.0, "silence_s": 5.0},
     "stream": {"ttft_ms": 200, "ttft_sigma": 0, "gap_ms": 25, "gap_sigma": 0, "tokens": 41},
     "streams": {
         "silence": {"ttft_ms": 200, "ttft_sigma": 0, "gap_ms": 3500, "gap_sigma": 0, "tokens": 48, "per_emission": 24}
@@ -86,7 +94,11 @@ def test_each_situation_has_a_map_of_its_own(run: RunBuilder) -> None:
     assert silence.spot(Way("websocket"), "direct") is None
 
 
-def test_a_situation_is_described_by_its_pauses_and_silences_in_real_seconds(run: RunBuilder) -> None:
+@pytest.mark.parametrize("version", [{"plan": PLAN, "schema": 2}, {"plan": PLAN_1, "schema": 1}], ids=["2", "1"])
+def test_a_situation_is_described_by_its_pauses_and_silences_in_real_seconds(
+    run: RunBuilder, version: dict[str, object]
+) -> None:
+    run.changes |= version
     maps = maps_of(measure(run.write()))
     conversation, silence = maps[()].situation, maps["load=short", "stream=silence"].situation
     assert conversation.title.replace("\u00a0", " ") == (
@@ -208,7 +220,7 @@ def test_loads_of_the_same_words_are_told_apart_by_what_differs(
     tmp_path: Path, ours: dict[str, Any], theirs: dict[str, Any], told: tuple[str, str]
 ) -> None:
     for clause, part in zip(_two_loads(tmp_path, ours, theirs), told, strict=True):
-        assert clause.startswith("when the model is silent for up to 0.2 s and ")
+        assert clause.startswith("when the model is silent for up to 4 s and ")
         assert part in clause
 
 
@@ -306,6 +318,14 @@ def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(t
     builder.cell("sse", 1, [cut("silence")], profile="mobile-nat")  # there it may well be right
     (alarm,) = [warning for warning in run_warnings(measure(builder.write())) if warning.code == "false alarms"]
     assert alarm.text.endswith("gave up living connections: SSE 1.")
+
+
+def test_a_behaviour_that_never_struck_is_said_so(tmp_path: Path) -> None:
+    struck = {"aws-alb": {"idle_timeout": 3, "max_age": 0}, "aws-nlb": {"idle_timeout": 1}}
+    builder = RunBuilder(tmp_path, {"behaviours_struck": struck})
+    builder.cell("sse", 1, [arrived()], profile="aws-alb")
+    (note,) = [warning for warning in run_warnings(measure(builder.write())) if warning.code == "never struck"]
+    assert note.text.endswith("which says nothing of them: aws-alb: max_age.")
 
 
 def test_the_proxy_is_a_stage_of_its_own(tmp_path: Path) -> None:

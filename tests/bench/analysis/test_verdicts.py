@@ -80,7 +80,7 @@ def test_a_clear_winner_is_named_with_milliseconds_and_ratio() -> None:
     requests = next(v for v in found if v.column == "requests_per_message")
     assert requests.sentence == "Requests: SSE, Chunked and WebSocket are equal, 1 requests/message."
     assert found[-1].question == COMPLETENESS
-    assert found[-1].sentence.startswith("Yes: all 1\u202f600 messages")
+    assert found[-1].sentence.startswith("Yes: all 1,600 messages")
 
 
 def test_the_copy_is_no_contestant() -> None:
@@ -89,7 +89,7 @@ def test_the_copy_is_no_contestant() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"field": (SSE, CHUNKED)}, "no A/A control"), ({"blocks": 4}, "4 valid blocks are fewer than 5")],
+    [({"field": (SSE, CHUNKED)}, "no A/A control"), ({"blocks": 4}, "4 valid blocks of the 5 needed")],
 )
 def test_without_control_or_blocks_nothing_is_claimed(changes: dict[str, object], reason: str) -> None:
     found = verdicts(run_of(1, slower={CHUNKED: 100.0}, **changes))  # type: ignore[arg-type]

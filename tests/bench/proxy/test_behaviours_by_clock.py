@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import zlib
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from bench.proxy.behaviours import (
     Upgrade,
     WebsocketClose,
 )
+from bench.proxy.behaviours.websocket_close import FrameBoundaries
 from bench.proxy.http import plain_response
 from bench.proxy.rule import Rule
 
@@ -67,6 +69,8 @@ STREAM: Steps = [
     (3, "down", THERE),
     (4, "down", END),
 ]
+CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
 SOCKET: Steps = [(0, "up", UPGRADE), (1, "down", SWITCHING)]
 
 CASES: list[tuple[str, Rule, Steps, Seen]] = [
@@ -135,7 +139,31 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(5, "up", b"hello")],
         [(5, "up", b"hello"), *cut(65, "fin", "idle_timeout")],
     ),
+    (
+        "idle after an interim response: still a status",
+        IdleTimeout(idle_timeout_s=60, status=504),
+        [*ASK, (1, "down", CONTINUE), (2, "down", HINTS)],
+        [*ASK, (1, "down", CONTINUE), (2, "down", HINTS), *answered(62, 504, "idle_timeout")],
+    ),
+    (
+        "idle, of two pipelined requests the second counts from its turn on",
+        IdleTimeout(idle_timeout_s=60, scope="request", reset_by="down", status=504),
+        [*ASK, (50, "up", REQUEST), (59, "down", OK)],
+        [*ASK, (59, "down", OK[:-2]), (59, "down", b"ok"), (59, "up", REQUEST), *answered(119, 504, "idle_timeout")],
+    ),
     # keepalive_timeout
+    (
+        "keep-alive does not touch an upload whose answer came early",
+        KeepaliveTimeout(keepalive_timeout_s=75),
+        [(0, "up", UPLOAD), (1, "down", OK), (100, "up", b"hello"), (101, "down", b"")],
+        [
+            (0, "up", UPLOAD),
+            (1, "down", OK[:-2]),
+            (1, "down", b"ok"),
+            (100, "up", b"hello"),
+            *cut(175, "fin", "keepalive_timeout"),
+        ],
+    ),
     (
         "keep-alive over",
         KeepaliveTimeout(keepalive_timeout_s=75),
@@ -176,6 +204,18 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         ASK,
         [*ASK, *answered(30, 504, "max_duration")],
     ),
+    (
+        "duration before a response, after an interim one",
+        MaxDuration(max_duration_s=30, status=504),
+        [*ASK, (1, "down", HINTS)],
+        [*ASK, (1, "down", HINTS), *answered(30, 504, "max_duration")],
+    ),
+    (
+        "duration of the first of two pipelined requests",
+        MaxDuration(max_duration_s=30, status=504),
+        [*ASK, (29, "up", REQUEST)],
+        [*ASK, *answered(30, 504, "max_duration")],
+    ),
     ("duration not reached", MaxDuration(max_duration_s=30), STREAM, STREAM),
     (
         "duration of the connection",
@@ -195,6 +235,24 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         FirstByteTimeout(first_byte_timeout_s=30, status=503),
         ASK,
         [*ASK, *answered(30, 503, "first_byte_timeout")],
+    ),
+    (
+        "no first byte, an interim response is none",
+        FirstByteTimeout(first_byte_timeout_s=30, status=503),
+        [*ASK, (1, "down", CONTINUE)],
+        [*ASK, (1, "down", CONTINUE), *answered(30, 503, "first_byte_timeout")],
+    ),
+    (
+        "no first byte of the second of two pipelined requests",
+        FirstByteTimeout(first_byte_timeout_s=30),
+        [*ASK, (1, "up", REQUEST), (20, "down", OK)],
+        [
+            *ASK,
+            (20, "down", OK[:-2]),
+            (20, "down", b"ok"),
+            (20, "up", REQUEST),
+            *answered(50, 504, "first_byte_timeout"),
+        ],
     ),
     ("a first byte, then nothing", FirstByteTimeout(first_byte_timeout_s=30), STREAM[:2], STREAM[:2]),
     # response_buffering
@@ -257,6 +315,24 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
             (4, "down", (HELLO + THERE)[:12]),
             *cut(4, "rst", "cut"),
         ],
+    ),
+    (
+        "bytes counted on where a response cannot be followed any more",
+        Cut(action="rst", after_bytes=len(CHUNKED_HEAD) + len(HELLO) + 10, since="response"),
+        [*ASK, (1, "down", CHUNKED_HEAD), (2, "down", HELLO + b"nonsense\r\nand more")],
+        [
+            *ASK,
+            (1, "down", CHUNKED_HEAD),
+            (2, "down", HELLO),
+            (2, "down", b"nonsense\r\n"),
+            *cut(2, "rst", "cut"),
+        ],
+    ),
+    (
+        "bytes counted where the server speaks first",
+        Cut(action="rst", after_bytes=10, since="response"),
+        [(1, "down", b"220 ready"), (2, "down", b"220 ready")],
+        [(1, "down", b"220 ready"), (2, "down", b"2"), *cut(2, "rst", "cut")],
     ),
     ("never, with probability 0", Cut(action="rst", after_s=5, probability=0), TALK, TALK),
     # refuse
@@ -321,6 +397,12 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(0, "up", b"GET /chat HTTP/1.1\r\nHost: x\r\n\r\n")],
     ),
     ("no upgrade, no refusal", Upgrade(), ASK, ASK),
+    (
+        "the second of two pipelined requests refused, behind the first one's answer",
+        Upgrade(),
+        [(0, "up", REQUEST + UPGRADE), (1, "down", OK)],
+        [*ASK, (1, "down", OK[:-2]), (1, "down", b"ok"), *answered(1, 403, "upgrade")],
+    ),
     # chunked_truncation
     (
         "no last chunk",
@@ -339,6 +421,24 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         ChunkedTruncation(where="inside_chunk", after_chunks=2),
         STREAM,
         [*STREAM[:3], (3, "down", THERE[:-3]), *cut(3, "fin", "chunked_truncation")],
+    ),
+    (
+        "stops in a chunk that comes in pieces",
+        ChunkedTruncation(where="inside_chunk", after_chunks=2),
+        [*STREAM[:3], (3, "down", THERE[:-2]), (4, "down", THERE[-2:])],
+        [*STREAM[:3], (3, "down", THERE[:-3]), *cut(3, "fin", "chunked_truncation")],
+    ),
+    (
+        "no last chunk, not even half of it",
+        ChunkedTruncation(),
+        [*STREAM[:4], (4, "down", END[:1]), (5, "down", END[1:])],
+        [*STREAM[:4], *cut(5, "fin", "chunked_truncation")],
+    ),
+    (
+        "what might be the last chunk and is not, or is left behind",
+        ChunkedTruncation(),
+        [*STREAM[:3], (3, "down", b"0"), (4, "down", b"5\r\nthere\r\n"), (5, "down", b"0"), (6, "fin down", b"")],
+        [*STREAM[:3], (4, "down", b"05\r\nthere\r\n"), (6, "down", b"0"), (6, "fin down", b"")],
     ),
     (
         "stops in a character",
@@ -383,6 +483,21 @@ def test_gzip(sync_flush: bool) -> None:
         assert seen[3][0] > 100  # the gzip header comes at once, then long nothing
 
 
+@pytest.mark.parametrize("step", [10_000, 1])
+def test_gzip_ends_where_the_servers_framing_breaks(step: int) -> None:
+    """What was compressed cannot be ended in order: the client must not take it for whole."""
+    works = Clockwork(GzipHoldback(content_types=(), sync_flush=True))
+    works.chain.up(0, REQUEST.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n"))
+    data = CHUNKED_HEAD + HELLO + b"-6\r\nhello\r\n"
+    for at in range(0, len(data), step):
+        if not works.chain.stopped:
+            works.chain.down(1, data[at : at + step])
+    _, *body = [data for _, what, data in works.seen if what == "down"]
+    compressed = b"".join(piece.split(b"\r\n", 1)[1][:-2] for piece in body)
+    assert zlib.decompressobj(wbits=31).decompress(compressed) == b"hello"
+    assert works.seen[-2:] == cut(1, "fin", "gzip_holdback")
+
+
 def test_gzip_only_for_who_accepts_it() -> None:
     assert Clockwork(GzipHoldback(content_types=())).play(STREAM) == STREAM
 
@@ -395,9 +510,12 @@ def test_gzip_only_for_who_accepts_it() -> None:
 def test_websocket_close(rule: WebsocketClose, at_s: float) -> None:
     frames = text(b"one") + Frame(BINARY, b"x" * 70_000).serialize(mask=False)
     seen = Clockwork(rule).play([*SOCKET, (10, "down", frames)])
-    close = Frame(CLOSE, Close(rule.close_code, rule.reason).serialize()).serialize(mask=False)
     assert seen[3][:2] == (at_s, "up")  # masked with a random key
-    assert seen[4:] == [(at_s, "down", close), *cut(at_s, "fin", "websocket_close")]
+    assert seen[4:] == [(at_s, "down", close_frame(rule)), *cut(at_s, "fin", "websocket_close")]
+
+
+def close_frame(rule: WebsocketClose) -> bytes:
+    return Frame(CLOSE, Close(rule.close_code, rule.reason).serialize()).serialize(mask=False)
 
 
 def test_websocket_close_waits_for_the_end_of_a_frame() -> None:
@@ -407,6 +525,86 @@ def test_websocket_close_waits_for_the_end_of_a_frame() -> None:
         [*SOCKET, (20, "down", compressed[:5]), (40, "down", compressed[5:])]
     )
     assert [at_s for at_s, what, _ in seen if what == "fin"] == [40]
+
+
+def test_websocket_close_waits_for_the_end_of_a_clients_frame_too() -> None:
+    """Each way gets its Close at its first boundary, and nothing behind it."""
+    rule = WebsocketClose(after_s=30)
+    frame = Frame(TEXT, b"a long message").serialize(mask=True)
+    steps = [(20, "up", frame[:5]), (32, "down", b"late"), (33, "up", frame[5:] + frame), (34, "up", frame)]
+    seen = Clockwork(rule).play([*SOCKET, *steps])[2:]
+    assert seen[:3] == [(20, "up", frame[:5]), (31, "down", close_frame(rule)), (33, "up", frame[5:])]
+    assert seen[3][:2] == (33, "up")
+    assert seen[3][2][:2] == b"\x88\x82"
+    assert seen[4:] == cut(33, "fin", "websocket_close")
+
+
+def test_websocket_close_does_not_wait_for_ever() -> None:
+    rule = WebsocketClose(after_s=30)
+    seen = Clockwork(rule).play([*SOCKET, (20, "up", b"\x81\xff" + b"\x7f" * 8)])
+    assert seen[3:] == [(31, "down", close_frame(rule)), *cut(41, "fin", "websocket_close")]
+
+
+def test_websocket_close_leaves_what_is_no_websocket_alone() -> None:
+    steps = [(1, "down", b"220 ready\r\n"), (2, "up", b"hello")]
+    assert Clockwork(WebsocketClose(after_s=30)).play(steps) == steps
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_frame_boundaries_agree_with_the_library(size: int, masked: bool) -> None:
+    frames = [Frame(BINARY, b"x" * size).serialize(mask=masked), Frame(TEXT, b"hi").serialize(mask=masked)]
+    data = b"".join(frames)
+    assert FrameBoundaries().feed(data) == len(frames[0])
+    boundaries, ends = FrameBoundaries(), []
+    for at in range(len(data)):
+        if boundaries.feed(data[at : at + 1]) is not None:
+            ends.append(at + 1)
+    assert ends == [len(frames[0]), len(data)]
+
+
+STRIKES: list[tuple[Rule, Steps]] = [
+    (Latency(latency_ms=5), TALK),
+    (Bandwidth(rate_kbit=8), [(0, "down", b"x" * 500)]),
+    (Slicing(slice_bytes=1), [(0, "down", b"ab")]),
+    (Coalescing(coalesce_ms=5), TALK),
+    (SlowClose(close_delay_s=5), TALK),
+    (ResponseBuffering(buffer_bytes=100_000), STREAM),
+    (Upgrade(action="strip"), SOCKET),
+    (Upgrade(action="refuse"), SOCKET),
+    (MaxAge(max_age_s=0.5), STREAM),
+    (IdleTimeout(idle_timeout_s=60), ASK),
+    (Refuse(mode="status"), ASK),
+    (GzipHoldback(content_types=()), [(0, "up", REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n"), *STREAM[1:]]),
+    (ChunkedTruncation(where="inside_character"), STREAM),
+]
+
+
+@pytest.mark.parametrize(("rule", "steps"), STRIKES, ids=[rule.words() for rule, _ in STRIKES])
+def test_a_behaviour_that_has_an_effect_says_so(rule: Rule, steps: Steps) -> None:
+    works = Clockwork(rule)
+    works.play(steps)
+    assert works.chain.stages[0].struck
+
+
+NO_STRIKES: list[tuple[Rule, Steps]] = [
+    (Noop(), TALK),
+    (Latency(latency_ms=0), TALK),
+    (SlowClose(close_delay_s=5), TALK[:2]),
+    (ResponseBuffering(buffer_bytes=1), STREAM),
+    (Upgrade(action="strip"), ASK),
+    (MaxAge(max_age_s=60), STREAM),
+    (GzipHoldback(content_types=()), STREAM),
+    (KeepaliveTimeout(keepalive_timeout_s=60), ASK),
+    (ChunkedTruncation(where="inside_character"), [*STREAM[:2], (2, "down", chunk(b"th\\u00e9re")), STREAM[4]]),
+]
+
+
+@pytest.mark.parametrize(("rule", "steps"), NO_STRIKES, ids=[rule.words() for rule, _ in NO_STRIKES])
+def test_a_behaviour_without_an_effect_does_not(rule: Rule, steps: Steps) -> None:
+    works = Clockwork(rule)
+    works.play(steps)
+    assert not works.chain.stages[0].struck
 
 
 def test_unreachable() -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import time
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -204,6 +206,31 @@ async def test_cut(net: Net, action: str, n: int) -> None:
     assert await client.until_end() == ((CHUNKED_HEAD + STREAM)[:n], action)
     (record,) = await net.records()
     assert (record.ended_by, record.closed, record.bytes_down) == ("cut", action, n)
+
+
+@pytest.mark.parametrize("since", ["connection", "response"])
+async def test_cut_where_the_server_speaks_first(net: Net, since: str) -> None:
+    """At once, so that its first bytes come together with the news that it is connected; they count as well."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+
+        def talk() -> None:
+            peer, _ = listener.accept()
+            with peer, suppress(ConnectionError):
+                peer.sendall(b"x" * 50)
+                time.sleep(0.3)
+                peer.sendall(b"x" * 200)
+
+        talking = asyncio.create_task(asyncio.to_thread(talk))
+        rule = Cut(action="fin", after_bytes=100, since=since)
+        client = await net.connect(await net.proxy(listener.getsockname(), rule))
+        while not net.proxies[-1].relays:
+            await asyncio.sleep(0)
+        for _ in range(10):
+            time.sleep(0.01)  # noqa: ASYNC251 (the loop is to be busy while the server connects and speaks)
+            await asyncio.sleep(0)
+        assert await client.until_end() == (b"x" * 100, "fin")
+        await talking
 
 
 @pytest.mark.parametrize(("mode", "seen"), [("rst", b""), ("fin", b""), ("status", b"HTTP/1.1 503 ")])

@@ -52,6 +52,12 @@ def test_time_scale_divides_times_and_nothing_else() -> None:
     assert scaled.rules[0] == load("aws-alb").rules[0].scaled(20)
 
 
+def test_cloudflare_waits_as_long_as_it_says_by_now_and_is_not_sure() -> None:
+    (rule,) = (rule for rule in load("cloudflare").rules if isinstance(rule, IdleTimeout) and rule.scope == "request")
+    assert rule.idle_timeout_s == 120
+    assert "idle_timeout_s" in rule.unsure
+
+
 BAD = [
     ("[[behaviour]]\ntype = 'idle_timeout'\nidle_timout_s = 60", ["'idle_timout_s'", "did you mean 'idle_timeout_s'"]),
     ("[[behaviour]]\ntype = 'idle_timeut'", ["'idle_timeut'", "did you mean 'idle_timeout'"]),
@@ -70,6 +76,16 @@ BAD = [
     ("[[behaviour]]\ntype = 'bandwidth'\nrate_kbit = 5\nburst_bytes = -5", ["burst_bytes"]),
     ("[[behaviour]]\ntype = 'websocket_close'", ["after_s", "idle_timeout_s"]),
     ("[[behaviour]]\ntype = 'noop'\nunsure = ['speed']", ["unsure", "'speed'"]),
+    ("[[behaviour]]\ntype = 'latency'\nlatency_ms = nan", ["latency_ms", "finite"]),
+    ("[[behaviour]]\ntype = 'max_age'\nmax_age_s = inf", ["max_age_s", "finite"]),
+    ("[[behaviour]]\ntype = 'max_age'\nmax_age_s = 1e10", ["max_age_s", "<= 1"]),
+    (f"[[behaviour]]\ntype = 'max_age'\nmax_age_s = {'9' * 5000}", ["4300"]),
+    ("a = " + "[" * 5000, ["nested"]),
+    ("# " + "x" * 1_048_577, ["1048576 bytes"]),
+    (
+        "[[behaviour]]\ntype = 'gzip_holdback'\n[[behaviour]]\ntype = 'latency'\nlatency_ms = 1",
+        ["gzip_holdback takes its place behind latency"],
+    ),
     ("title = 5", ["title takes a text"]),
     ("title = ", ["at end of document"]),
 ]

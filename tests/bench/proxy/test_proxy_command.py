@@ -8,20 +8,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.proxies import Net
+from support.proxies import REQUEST, Net
 
-from bench.proxy.log import read_log
+from bench.proxy.behaviours import Unreachable
+from bench.proxy.log import (
+    ConnectionLog,
+    ConnectionRecord,
+    NotFollowed,
+    Started,
+    behaviours_struck,
+    read_events,
+    read_log,
+)
 
 
 @contextmanager
-def running(*words: str) -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
-    """The command and its ready line."""
-    with subprocess.Popen([sys.executable, "-m", "bench.proxy", *words], stdout=subprocess.PIPE, text=True) as process:
+def running(*words: str, before: Sequence[str] = ()) -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
+    """The command (started by that `before` it) and its ready line."""
+    command = [*before, sys.executable, "-m", "bench.proxy", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             yield json.loads(process.stdout.readline()), process
@@ -87,6 +97,20 @@ def test_a_users_own_profile_and_a_clean_end(tmp_path: Path) -> None:
         (["--time-scale", "0"], "--time-scale"),
         (["--upstream", "nowhere"], "'nowhere' takes HOST:PORT"),
         (["--listen", "127.0.0.1:99999"], "takes HOST:PORT"),
+        (["--upstream", "a..b:80"], "--upstream"),
+        (["--upstream", f"{'a' * 64}.org:80"], "--upstream"),
+        (["--upstream", "127.0.0.1:0"], "--upstream"),
+        (["--listen", "a..b:80"], "--listen"),
+        (["--upstream", "x;}:80"], "--upstream"),
+        (["--upstream", "two words:80"], "--upstream"),
+        (["--time-scale", "nan"], "--time-scale"),
+        (["--time-scale", "inf"], "--time-scale"),
+        (["--time-scale", "1e-300"], "--time-scale"),
+        (["--seed", "9" * 5000], "--seed"),
+        (["--profile", "real:apache"], "--profile"),
+        (["--profile", "nowhere/mine.toml"], "--profile"),
+        (["--log", "no/such/folder/log.jsonl"], "--log"),
+        (["--log", "/proc/version"], "--log"),
     ],
 )
 def test_wrong_words(words: list[str], said: str) -> None:
@@ -94,7 +118,72 @@ def test_wrong_words(words: list[str], said: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert result.returncode == 2
     assert said in result.stderr
+    assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+async def test_a_name_that_no_resolver_takes_is_a_server_that_is_not_there(net: Net) -> None:
+    """The command refuses it; should one come through all the same, clients must not be left hanging."""
+    client = await net.connect(await net.proxy(("a..b", 80)))
+    assert await client.until_end() == (b"", "rst")
+    client = await net.connect(await net.proxy(("a..b", 80), Unreachable(status=502)))
+    client.send(REQUEST)
+    assert (await client.until_end())[0].startswith(b"HTTP/1.1 502 ")
+
+
+async def test_a_full_disk_is_said_once_and_the_proxy_goes_on(net: Net, tmp_path: Path) -> None:
+    host, port = await net.serve(echo)
+    log = tmp_path / "log.jsonl"
+    said = tmp_path / "stderr"
+    limit = ["sh", "-c", f'ulimit -f 1 && exec "$@" 2>{said}', "sh"]  # 512 or 1024 bytes, then a write fails
+    words = "--upstream", f"{host}:{port}", "--log", str(log)
+    with running(*words, before=limit) as (ready, process):
+        for _ in range(8):
+            client = await net.connect(address(ready))
+            client.send(b"x")
+            assert await client.read() == b"x"
+            client.writer.close()
+            await client.writer.wait_closed()
+        process.terminate()
+        assert process.wait(10) == 0
+    assert said.read_text().count("\n") == 1
+    assert f"the log {log} ends here" in said.read_text()
+    assert 1 <= len(read_log(log)) < 8
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_without_any_room_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log = ConnectionLog(Path("/dev/full"))
+    for _ in range(3):
+        log.write(NotFollowed(connection=1, at_s=0, why="x"))
+    log.close()
+    assert capsys.readouterr().err == (
+        "the log /dev/full ends here: No space left on device; the proxy goes on without it\n"
+    )
+
+
+async def test_the_log_says_what_struck_and_what_could_not_be_followed(net: Net, tmp_path: Path) -> None:
+    host, port = await net.serve(echo)
+    log = tmp_path / "log.jsonl"
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        "[[behaviour]]\ntype = 'cut'\naction = 'fin'\nafter_bytes = 3\n"
+        "[[behaviour]]\ntype = 'max_age'\nmax_age_s = 60\n"
+        "[[behaviour]]\ntype = 'cut'\naction = 'fin'\nafter_bytes = 9\n"
+    )
+    with running("--profile", str(mine), "--upstream", f"{host}:{port}", "--log", str(log)) as (ready, process):
+        client = await net.connect(address(ready))
+        client.send(b"hello")
+        assert await client.until_end() == (b"hel", "fin")
+        process.terminate()
+        process.wait(10)
+    started, unfollowed, closed = read_events(log)
+    assert started == Started(profile="mine", behaviours=["cut 1", "max_age", "cut 2"])
+    assert isinstance(unfollowed, NotFollowed)
+    assert (unfollowed.connection, unfollowed.why) == (1, "what the client sends is no HTTP/1.1 request")
+    assert isinstance(closed, ConnectionRecord)
+    assert closed.struck == ["cut 1"]
+    assert behaviours_struck([log, log]) == {"mine": {"cut 1": 2, "max_age": 0, "cut 2": 0}}
 
 
 async def test_a_port_that_is_taken(net: Net) -> None:
@@ -103,3 +192,12 @@ async def test_a_port_that_is_taken(net: Net) -> None:
     result = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=20)
     assert result.returncode == 1
     assert f"cannot serve on {host}:{port}" in result.stderr
+
+
+@pytest.mark.parametrize("profile", ["none", "real:nginx"])
+def test_an_address_that_is_not_here(profile: str) -> None:
+    command = [sys.executable, "-m", "bench.proxy", "--upstream", "[::1]:9", "--listen", "192.0.2.1:0"]
+    result = subprocess.run([*command, "--profile", profile], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -237,3 +237,30 @@ def test_as_a_command(name: str) -> None:
         assert process.wait(10) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=5)
+
+
+@kinds
+async def test_a_pipelined_request_waits_for_its_turn(net: Net, name: str) -> None:
+    """The server is not asked the second question before it has answered the first one."""
+    asked: list[tuple[bytes, float]] = []
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            path = (await read_request(reader)).split()[1]
+            asked.append((path, time.monotonic()))
+            await asyncio.sleep(0.1)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    upstream = await net.serve(slow)
+    emulated = await net.proxy(upstream, *load(name).rules)
+    with real_proxy(name, upstream) as real:
+        for address in (emulated, real):
+            asked.clear()
+            client = await net.connect(address)
+            client.send(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            got = b""
+            while got.count(b"\r\n\r\nok") < 2 and (data := await client.read()):
+                got += data
+            (first, first_s), (second, second_s) = asked
+            assert (first, second) == (b"/1", b"/2")
+            assert second_s - first_s > 0.09

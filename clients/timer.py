@@ -10,7 +10,7 @@ from time import monotonic_ns
 from servers.alarm import alarm
 
 
-class Agenda:
+class Timer:
     """Wakes coroutines at CLOCK_MONOTONIC nanoseconds."""
 
     def __init__(self) -> None:

@@ -13,8 +13,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clients.errors import ClientFailure
-from clients.record import Outcome, StreamRecord
+from clients.core.errors import ClientFailure
+from clients.core.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
 from servers.stream import Schedule
 

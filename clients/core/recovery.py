@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.errors import ClientFailure, NetworkFault, NoConnection, SilenceTimeout
+from clients.core.errors import ClientFailure, NetworkFault, NoConnection, SilenceTimeout
 
 Mode = Literal["none", "restart", "resume"]
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-from clients.record import Outcome
+from clients.core.record import Outcome
 
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
 # a server that it does not reach, or that is silent for too long).

@@ -9,10 +9,10 @@ import json
 import random
 from dataclasses import dataclass, field
 
-from clients.errors import ClientFailure, NoConnection, RequestRefused
-from clients.ledger import Ledger
-from clients.record import Outcome, StreamRecord
-from clients.recovery import Policy
+from clients.core.errors import ClientFailure, NoConnection, RequestRefused
+from clients.core.ledger import Ledger
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Policy
 from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"

@@ -1,0 +1,123 @@
+"""A run's two tables as files: what they must hold, whether they can be read, and how parts become one.
+
+`streams` has a row per message, `tokens` a row per received token. Whatever is wrong with a file is a StoreError that
+names it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.checks import UserError
+from clients import columns
+from clients.columns import Column
+
+TABLES = ("streams", "tokens")
+ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
+
+
+class StoreError(UserError):
+    """A run folder that is not there, not readable or of another version. The text is for the user, one line."""
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind))
+
+
+_COLUMNS: dict[str, Sequence[Column]] = {"streams": (*columns.CELL, *columns.MESSAGE), "tokens": columns.TOKEN}
+_IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
+    "int64": pa.types.is_integer,
+    "string": _is_text,
+    "double": pa.types.is_floating,
+    "bool": pa.types.is_boolean,
+}
+_MAY_BE_UNKNOWN = ("bytes_in", "bytes_out")  # where the system does not count them
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What goes wrong inside, while `path` is read, is a StoreError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        why = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0] or type(error).__name__
+        raise StoreError(f"{path}: damaged or not Parquet ({why})") from error
+
+
+def check(path: Path, table: str) -> None:
+    """Raise StoreError if `path` cannot be opened, or lacks columns of `table` or values in them."""
+    with readable(path), pq.ParquetFile(path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+    try:
+        absent = columns.missing(_COLUMNS[table], schema.names, schema.metadata)
+    except columns.ColumnsError as error:
+        raise StoreError(f"{path}: {error}") from error
+    for column in (each for each in _COLUMNS[table] if each not in absent):
+        found = schema.field(column.name).type
+        if not _IS[column.type](found):
+            raise StoreError(f"{path}: column {column.name} takes {column.type}, not {found}")
+        if column.type == "int64" and column.name not in _MAY_BE_UNKNOWN and _has_gaps(metadata, column.name):
+            raise StoreError(f"{path}: column {column.name} has rows without a value")
+
+
+def _has_gaps(metadata: pq.FileMetaData, name: str) -> bool:
+    column = metadata.schema.names.index(name)
+    statistics = (metadata.row_group(group).column(column).statistics for group in range(metadata.num_row_groups))
+    return any(each is not None and each.has_null_count and each.null_count for each in statistics)
+
+
+def fault(path: Path, table: str) -> str:
+    """Why the part `path` cannot be used, having read all of it; empty if it can."""
+    try:
+        check(path, table)
+        read(path)
+    except StoreError as error:
+        return str(error).removeprefix(f"{path.parent}/")
+    return ""
+
+
+def cells_in(path: Path) -> set[tuple[int, str]]:
+    """Block and name of every cell that the table of messages at `path` has rows of. Raises StoreError."""
+    with readable(path):
+        found = pq.read_table(path, columns=["block", "cell"]).to_pydict()
+    return set(zip(found["block"], found["cell"], strict=True))
+
+
+def read(path: Path, only: list[tuple[str, str, object]] | None = None) -> pa.Table:
+    """The rows of `path`, all or those for which `only` holds (column, operator, value). Raises StoreError."""
+    with readable(path):
+        return pq.read_table(path, filters=only)
+
+
+def concatenate(pieces: Mapping[str, Callable[[], pa.Table]], target: Path) -> None:
+    """Write `pieces`, by the names of their cells, one row group each, into `target`, one in memory at a time.
+
+    Raises StoreError if one has other columns than the first; OSError.
+    """
+    (first_name, read_first), *others = pieces.items()
+    first = read_first()
+    numbers = [f.name for f in first.schema if pa.types.is_integer(f.type)]
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with pq.ParquetWriter(
+            fresh,
+            first.schema,
+            compression="zstd",
+            use_dictionary=[f.name for f in first.schema if f.name not in numbers],
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),  # times ascend: a tenth of the bytes
+        ) as writer:
+            writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
+            for name, read_rows in others:
+                rows = read_rows()
+                if not rows.schema.equals(first.schema):
+                    raise StoreError(f"{target}: {name} has other columns than {first_name}")
+                writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)

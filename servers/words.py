@@ -1,0 +1,97 @@
+"""What the words of `tokenderby serve` take: checked before anything starts, so that a wrong one is named (exit 2)."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from servers.redis_server import Address, RedisUnavailable
+
+PREFIX = "TOKENDERBY_SERVE_"
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; "nan" is within every range, as no comparison with it is true."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
+
+
+class Host(click.ParamType[str]):
+    """A name or an address of this machine."""
+
+    name = "host"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check that it can be resolved."""
+        try:
+            addresses_of(value)
+        except (OSError, UnicodeError):
+            self.fail(f"{value[:100]!r} is no address and no name of a host.", param, ctx)
+        return value
+
+
+class RedisUrl(click.ParamType[str]):
+    """Where a Redis is."""
+
+    name = "url"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check that it can be read. The value may hold a password: no error repeats it."""
+        try:
+            Address.parse(value)
+        except RedisUnavailable as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class Origin(click.ParamType[str]):
+    """An origin as browsers send it, or "*" for all."""
+
+    name = "origin"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check that a browser could send it: another spelling would never match."""
+        try:
+            parts = urlsplit(value)
+            is_origin = value.isascii() and f"{parts.scheme}://{parts.netloc}" == value.lower() and bool(parts.netloc)
+        except ValueError:
+            is_origin = False
+        if not is_origin and value != "*":
+            self.fail(
+                f"{value[:100]!r} is no origin, such as https://page.example or http://localhost:5173.", param, ctx
+            )
+        return value
+
+
+class Secret(click.ParamType[str]):
+    """A token that fits into a header and a cookie."""
+
+    name = "secret"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check its characters; the value itself is in no error."""
+        if not value or not value.isascii() or not value.isprintable() or set(value) & set(' ";,\\'):
+            self.fail("takes printable ASCII without spaces, quotes, commas, semicolons and backslashes.", param, ctx)
+        return value
+
+
+def addresses_of(host: str) -> list[str]:
+    """The addresses of a host. Raises OSError, or UnicodeError for what can be no name."""
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses_of(host))

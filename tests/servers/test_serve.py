@@ -1,0 +1,102 @@
+"""The words of `tokenderby serve`: what they take, what is said of a wrong one, and what they do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner
+from support.independent import request
+from support.processes import RunningServer, running_server
+from support.transports import ASK
+
+from servers.__main__ import main
+from servers.stream import PROFILES, build
+from servers.transport import TRANSPORTS
+
+
+def serve(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A server that is not expected to start."""
+    command = [sys.executable, "-m", "servers", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, env=os.environ | environment)
+
+
+WRONG: dict[str, tuple[str, ...]] = {
+    "--heartbeat": ("nan", "inf", "-1", "x"),
+    "--keep": ("nan", "-1", "1e9"),
+    "--keep-alive": ("nan", "0"),
+    "--host": ("a..b", "", "a" * 64),
+    "--port": ("-1", "65536", "x"),
+    "--redis-url": ("foo", "http://x", "redis://x:port", "redis://x:99999"),
+    "--allow-origin": ("page.example", "http://", "http://[", "https://page.example/", "http://\xe9.example"),
+    "--auth-token": ("", "two words", "se;cret", "\xe9"),
+    "--recording": ("absent.jsonl",),
+}
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_a_wrong_word_is_named(option: str) -> None:
+    for value in WRONG[option]:
+        result = CliRunner().invoke(main, ["sse", option, value])
+        assert result.exit_code == 2, (option, value, result.output)
+        assert option in result.output
+
+
+def test_a_wrong_word_in_a_process_of_its_own() -> None:
+    result = serve("sse", TOKENDERBY_SERVE_HEARTBEAT="nan")
+    assert result.returncode == 2
+    assert "TOKENDERBY_SERVE_HEARTBEAT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_password_is_not_repeated() -> None:
+    result = serve("polling", TOKENDERBY_REDIS_URL="rodis://:pa55word@x")
+    assert result.returncode == 2
+    assert "pa55word" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_help_names_each_option_and_its_variable(flag: str) -> None:
+    result = CliRunner().invoke(main, [flag])
+    assert result.exit_code == 0
+    for option in (*WRONG, "--raw-text"):
+        assert option in result.output
+    assert result.output.count("TOKENDERBY_") == len(WRONG) + 1
+
+
+@pytest.mark.parametrize(("options", "warned"), [((), True), (("--auth-token", "s3cret"), False)])
+def test_an_open_server_warns(options: tuple[str, ...], warned: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    with running_server("chunked", "--host", "0.0.0.0", *options) as running:
+        running.stop(signal.SIGTERM)
+    assert ("open to other machines" in capfd.readouterr().err) is warned
+
+
+def test_a_port_that_is_taken_is_said_in_a_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = serve("sse", "--port", str(taken.getsockname()[1]))
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+
+
+# ---- --raw-text
+
+
+AT_ONCE = {"profile": "hazards", "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_raw_text_is_the_same_text_as_utf8(transport: str) -> None:
+    with running_server(transport, "--raw-text") as running:
+        answer = ASK[transport](running.url, {"message": "x", "stream": AT_ONCE}).check()
+        assert answer.text == "".join(build(PROFILES["hazards"], 0).texts)
+        if transport == "chunked":
+            assert "\u2028".encode() in request(running.url, "POST", "/chat", {"message": "x", "stream": AT_ONCE})[2]
+
+
+def test_text_is_escaped_unless_raw(server: Callable[[str], RunningServer]) -> None:
+    assert request(server("chunked").url, "POST", "/chat", {"message": "x", "stream": AT_ONCE})[2].isascii()
