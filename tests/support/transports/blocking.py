@@ -17,7 +17,7 @@ from servers.blocking import wire
 from servers.stream import Schedule
 
 TOKEN = re.compile(rb'"sent": \d+\}')
-END = re.compile(rb'"sha256": "[0-9a-f]{64}"\}')
+END = re.compile(rb'"sha256": "[0-9a-f]{64}"\}\r\n0\r\n\r\n')  # it is read as a whole, to its last chunk
 
 
 def ask(url: str, body: dict[str, Any]) -> Answer:
@@ -29,7 +29,7 @@ def ask(url: str, body: dict[str, Any]) -> Answer:
 
 
 def responses(peer: socket.socket, body: str) -> Iterator[bytes]:
-    """One, of known length."""
+    """One, in chunks."""
     peer.sendall(chat(body))
     yield read(peer, END.pattern + rb"\Z")
 
