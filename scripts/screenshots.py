@@ -73,7 +73,7 @@ def wait_for(url: str) -> None:
 
 
 def locust_tab(page: Page) -> None:
-    """Locust's web UI with our tab, 24 users over four transports, after half a minute."""
+    """Locust's web UI with our tab, 24 users over all transports that have some, after half a minute."""
     with ExitStack() as stack:
         urls = {f"TOKENDERBY_{t.upper()}_URL": stack.enter_context(server(t)) for t in STREAMING}
         results = stack.enter_context(tempfile.TemporaryDirectory())

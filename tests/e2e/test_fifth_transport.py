@@ -190,7 +190,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 def test_the_tests_of_every_transport_take_it_in(copy: Copy) -> None:
     """Without a line more: it is asked through its own client, and cut at every byte that it sends."""
     chosen = "toy and not (sigterm or expire or slow_reader)"  # those take seconds
-    files = ("tests/conformance", "tests/clients/test_client.py", "tests/recovery/test_seeded_faults.py")
+    files = ("tests/conformance", "tests/servers/test_transport.py", "tests/recovery/test_seeded_faults.py")
     said = copy.python("-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, *files)
     assert int(re.search(r"(\d+) passed", said)[1]) > 60  # type: ignore[index]
     assert "skipped" not in said
