@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from support.feeding import schedule_of
 from support.independent import TIMEOUT_S, Answer
@@ -39,7 +39,7 @@ class Told(Exchange):
     def of(cls, body: dict[str, Any], now_ns: int) -> Told:
         """Ask `body`, whatever the answer."""
         asked = Question(str(body.get("stream_id", "")), 0, None, schedule_of(*[""] * _MOST_TOKENS), now_ns)
-        exchange = cls.begin(asked, Policy("none"), now_ns)
+        exchange = cast(Told, cls.begin(asked, Policy("none"), now_ns))
         exchange.told, exchange.first = body, body.get("from", 0)
         return exchange
 
@@ -61,7 +61,8 @@ def ask(transport: str, url: str, body: dict[str, Any]) -> Answer:
         raise AssertionError(f"{type(failure).__name__}: {failure}") from failure
     end = exchange.ledger.end
     tokens = [{"i": token.i, "t": token.t, "due": token.due, "sent": token.sent} for token in exchange.ledger.tokens]
-    return Answer(tokens, end and {"done": True, "n": end.n, "sha256": end.sha256}, body.get("stream_id"))
+    last = None if end is None else {"done": True, "n": end.n, "sha256": end.sha256}
+    return Answer(tokens, last, body.get("stream_id"))
 
 
 def _converse(transport: str, body: dict[str, Any], send: Callable[[bytes], None], reads: Iterator[bytes]) -> Exchange:
