@@ -174,7 +174,7 @@ class Session:
         assert self._tls is not None
         data = self._tls.receive(records)
         self._send_records()
-        if self._tls.failure is not None and self.connection is not None:
+        if (self._tls.is_over or self._tls.failure is not None) and self.connection is not None:
             self.connection.receive(data)
             self.connection.end(self._tls.failure)
             return b""
@@ -207,6 +207,8 @@ class Session:
         else:
             self._tls.encrypt(data)
             self._send_records()
+            if self._tls.failure is not None and self.connection is not None:
+                self.connection.end(self._tls.failure)
 
     def hang_up(self) -> None:
         """Close the connection at once, if there is one or is about to be."""

@@ -95,6 +95,11 @@ class AioClient:
         if wire is not None:
             wire.close()
 
+    def forget(self, wire: _Wire) -> None:
+        """That connection is over."""
+        if self._wire is wire:
+            self._wire = None
+
     async def _connect(self) -> None:
         """Open the connection that the session wants; the first address that answers."""
         endpoint = self.session.endpoint
@@ -155,6 +160,7 @@ class _Wire(asyncio.Protocol):
     def _end(self, error: Exception | None) -> None:
         if not self._is_over:
             self._is_over = True
+            self._client.forget(self)
             self._session.ended(error, monotonic_ns())
             self._client.obey()
 

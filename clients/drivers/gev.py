@@ -85,6 +85,11 @@ class GeventClient:
         if wire is not None:
             wire.close()
 
+    def forget(self, wire: _Wire) -> None:
+        """That connection is over."""
+        if self._wire is wire:
+            self._wire = None
+
     def _connect(self) -> None:
         """Open the connection that the session wants; the first address that answers."""
         endpoint = self.session.endpoint
@@ -178,6 +183,7 @@ class _Wire:
     def _end(self, error: OSError | None) -> None:
         if not self._is_over:
             self._shut()
+            self._client.forget(self)
             self._session.ended(error, monotonic_ns())
             self._client.obey()
 
