@@ -14,7 +14,6 @@ what needs a scripted server's bytes leaves it out.
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +49,7 @@ def record(transport: str, url: str, body: dict[str, Any]) -> tuple[bytes, ...]:
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=TIMEOUT_S) as peer:
         if transport in KNOWN:
-            return tuple(KNOWN[transport].responses(peer, json.dumps(body)))
+            return tuple(KNOWN[transport].responses(peer, body))
         return own_client.responses(transport, peer, body)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from support.feeding import encoded, encoded_end
 from support.independent import Answer, request
-from support.raw import chat, read
 from support.scripted import response
+from support.sockets import http_post, read_until
 
 from servers.blocking import wire
 from servers.stream import Schedule
@@ -28,10 +28,10 @@ def ask(url: str, body: dict[str, Any]) -> Answer:
     return Answer(message.pop("tokens"), message, headers["stream-id"])
 
 
-def responses(peer: socket.socket, body: str) -> Iterator[bytes]:
+def responses(peer: socket.socket, body: dict[str, Any]) -> Iterator[bytes]:
     """One, in chunks."""
-    peer.sendall(chat(body))
-    yield read(peer, END.pattern + rb"\Z")
+    peer.sendall(http_post(body))
+    yield read_until(peer, END.pattern + rb"\Z")
 
 
 def whole(answer: Schedule) -> bytes:

@@ -11,8 +11,8 @@ from typing import Any
 
 from support.feeding import encoded, encoded_end
 from support.independent import TIMEOUT_S, Answer, request
-from support.raw import chat, read
 from support.scripted import response
+from support.sockets import http_post, read_until
 
 from servers.polling import wire
 from servers.stream import Schedule
@@ -43,14 +43,14 @@ def ask(url: str, body: dict[str, Any], query: str = "") -> Answer:
     return answer
 
 
-def responses(peer: socket.socket, body: str) -> Iterator[bytes]:
+def responses(peer: socket.socket, body: dict[str, Any]) -> Iterator[bytes]:
     """To the question, a page with the first token, and one with the rest."""
-    peer.sendall(chat(body))
-    yield read(peer, rb'"/chat/s"\}\Z')
+    peer.sendall(http_post(body))
+    yield read_until(peer, rb'"/chat/s"\}\Z')
     first = 0
     while True:
         peer.sendall(b"GET /chat/s?from=%d&wait=5 HTTP/1.1\r\nHost: x\r\n\r\n" % first)
-        told = read(peer, rb'"done": false\}\Z|"[0-9a-f]{64}"\}\Z')
+        told = read_until(peer, rb'"done": false\}\Z|"[0-9a-f]{64}"\}\Z')
         yield told
         if END.search(told):
             return

@@ -10,8 +10,8 @@ from typing import Any
 
 from support.feeding import encoded, encoded_end
 from support.independent import Answer, request
-from support.raw import chat, read
 from support.scripted import streamed
+from support.sockets import http_post, read_until
 
 from servers.sse import wire
 from servers.stream import Schedule
@@ -55,10 +55,10 @@ def ask(url: str, body: dict[str, Any]) -> Answer:
     return answer
 
 
-def responses(peer: socket.socket, body: str) -> Iterator[bytes]:
+def responses(peer: socket.socket, body: dict[str, Any]) -> Iterator[bytes]:
     """One, in chunks."""
-    peer.sendall(chat(body))
-    yield read(peer, rb"\r\n0\r\n\r\n\Z")
+    peer.sendall(http_post(body))
+    yield read_until(peer, rb"\r\n0\r\n\r\n\Z")
 
 
 def pieces(answer: Schedule) -> list[bytes]:

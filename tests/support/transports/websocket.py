@@ -10,8 +10,8 @@ from typing import Any
 
 from support.feeding import encoded, encoded_end
 from support.independent import TIMEOUT_S, Answer
-from support.raw import read
 from support.scripted import frame
+from support.sockets import read_until
 from websockets.sync.client import connect
 
 from servers.stream import Schedule
@@ -35,12 +35,13 @@ def ask(url: str, body: dict[str, Any]) -> Answer:
     return answer
 
 
-def responses(peer: socket.socket, body: str) -> Iterator[bytes]:
+def responses(peer: socket.socket, body: dict[str, Any]) -> Iterator[bytes]:
     """To the handshake, and to the question."""
     peer.sendall(UPGRADE)
-    yield read(peer, rb"\r\n\r\n\Z")
-    peer.sendall(bytes([0x81, 0xFE]) + len(body).to_bytes(2, "big") + bytes(4) + body.encode())
-    yield read(peer, END.pattern + rb"\Z")
+    yield read_until(peer, rb"\r\n\r\n\Z")
+    asked = json.dumps(body).encode()
+    peer.sendall(bytes([0x81, 0xFE]) + len(asked).to_bytes(2, "big") + bytes(4) + asked)
+    yield read_until(peer, END.pattern + rb"\Z")
 
 
 def pieces(answer: Schedule) -> list[bytes]:
