@@ -42,7 +42,8 @@ check: $(VENV)/.dev  ## format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(VENV)/.dev  ## format and mend what the linter can
+fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every transport
+	$(BIN)/python scripts/compose_services.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
