@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from support.independent import ASK, Answer, events, read_sse, request
+from support.independent import ASK, Answer, ask_polling, events, read_sse, request
 from support.processes import RunningServer, running_server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -115,7 +115,7 @@ def test_polls_held_open_use_few_requests(server: Servers) -> None:
     running = server("polling")
     before = running.get("/stats")["requests"]
     stream = {"profile": "fast", "tokens": 5, "gap_ms": 100}
-    ASK["polling"](running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
+    ask_polling(running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
     assert running.get("/stats")["requests"] - before <= 1 + 5 + 1
 
 
@@ -245,7 +245,7 @@ def test_an_idle_server_stops_at_once(transport: str, number: int) -> None:
 def _exists(pid: int) -> bool:
     import psutil
 
-    return psutil.pid_exists(pid)
+    return bool(psutil.pid_exists(pid))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

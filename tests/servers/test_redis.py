@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -96,7 +97,7 @@ def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole(
             second.wait()
 
 
-def _poll_to_the_end(url: str) -> dict[str, object]:
+def _poll_to_the_end(url: str) -> dict[str, Any]:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         status, _, body = request(url, "GET", "/chat/s?from=0")

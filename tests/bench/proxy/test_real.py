@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
@@ -161,8 +161,11 @@ class Pair(NamedTuple):
     real: Seen
 
 
+Compare = Callable[..., Awaitable[list[Pair]]]
+
+
 @pytest.fixture
-async def both(net: Net) -> AsyncIterator[object]:
+async def both(net: Net) -> AsyncIterator[Compare]:
     """`await both(name, path)`: the same request through the emulated and the real one, at the same time."""
     upstream = await net.serve(server)
     async with AsyncExitStack() as stack:
@@ -185,7 +188,7 @@ def assert_ended_together(pair: Pair, name: str) -> None:
 
 
 @kinds
-async def test_side_by_side(both, name: str) -> None:
+async def test_side_by_side(both: Compare, name: str) -> None:
     sockets = "/socket", "/talking-server", "/talking-client"
     mute, stall, flow, short, *tunnels = await both(name, "/mute", "/stall", "/flow", "/short", *sockets)
     # Before the first byte: the same status, as early.
@@ -216,7 +219,7 @@ async def test_side_by_side(both, name: str) -> None:
 
 
 @kinds
-async def test_a_server_that_is_not_there(both, net: Net, name: str) -> None:
+async def test_a_server_that_is_not_there(both: Compare, net: Net, name: str) -> None:
     if not name.startswith("nginx"):
         return  # HAProxy tries three times, a second apart, before its 503: docs/proxy.md
     (pair,) = await both(name, "/", upstream=await net.closed_port())
