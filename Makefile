@@ -36,11 +36,8 @@ test: $(VENV)/.dev  ## every test
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
 	$(BIN)/python -m pytest -m compose -n 3 --dist loadfile tests/compose
 
-check: $(VENV)/.dev  ## format, lint, types, import rules
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+check: $(VENV)/.dev  ## format, lint, types, import rules and the like (.pre-commit-config.yaml)
+	$(BIN)/pre-commit run --all-files
 
 fix: $(VENV)/.dev  ## format and mend what the linter can
 	$(BIN)/ruff format .

@@ -16,6 +16,7 @@ import pytest
 import redis
 from support.independent import ASK, request
 from support.processes import running_server
+from support.programs import program
 
 from servers import redis_server
 from servers.polling.store import KEY_PREFIX
@@ -23,6 +24,7 @@ from servers.polling.store import KEY_PREFIX
 SLOW = {"profile": "fast", "tokens": 60, "gap_ms": 50, "gap_sigma": 0}
 
 
+@pytest.mark.needs("redis")
 def test_the_embedded_server_runs_for_as_long_as_the_context() -> None:
     with redis_server.running(None) as server:
         assert redis.Redis.from_url(server.url).ping()
@@ -59,6 +61,7 @@ def test_an_unreachable_redis_is_one_clear_line() -> None:
     assert "--redis-url" in ended.stderr
 
 
+@pytest.mark.needs("redis")
 def test_keys_expire_and_nothing_is_left_behind() -> None:
     with redis_server.running(None) as server, redis.Redis.from_url(server.url) as client:
         with running_server("polling", "--redis-url", server.url, "--keep", "30") as running:
@@ -71,6 +74,7 @@ def test_keys_expire_and_nothing_is_left_behind() -> None:
         assert client.dbsize() == 0
 
 
+@pytest.mark.needs("redis")
 def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole() -> None:
     with redis_server.running(None) as first, running_server("polling", "--redis-url", first.url) as running:
         request(running.url, "POST", "/chat", {"message": "x", "stream_id": "s", "stream": SLOW})
@@ -85,9 +89,7 @@ def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole(
         assert status == 503
         # A new, empty Redis at the same address.
         port = first.url.rpartition(":")[2].partition("/")[0]
-        executable = redis_server.find_executable()
-        assert executable is not None
-        second = subprocess.Popen([executable, "--port", port, "--save", ""], stdout=subprocess.DEVNULL)
+        second = subprocess.Popen([program("redis"), "--port", port, "--save", ""], stdout=subprocess.DEVNULL)
         try:
             page = _poll_to_the_end(running.url)
             assert [token["i"] for token in page["tokens"]] == list(range(60))

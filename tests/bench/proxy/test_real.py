@@ -11,7 +11,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import re
 import socket
 import subprocess
@@ -25,7 +24,7 @@ import pytest
 from support.proxies import Net, read_request
 
 from bench.proxy.profile import load
-from bench.proxy.real import KINDS, RealProxyError, find, real_proxy
+from bench.proxy.real import KINDS, real_proxy
 from bench.proxy.serve import Proxy
 
 TIME_SCALE = 80  # 60 s are 0.75 s, 50 s are 0.625 s
@@ -33,29 +32,10 @@ NGINX_TIMER_STEP_S = 0.3
 BUSY_S = 0.2
 TOKEN = b"data: " + b"x" * 52 + b"\n\n"
 PING, MESSAGE = b"\x89\x80\0\0\0\0", b"\x81\x02hi"
-CI = os.environ.get("CI") == "true"
-
-
-def installed(name: str) -> bool:
-    try:
-        return bool(find(name))
-    except RealProxyError:
-        return False
-
 
 pytestmark = pytest.mark.alone
 kinds = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(
-                not CI and not installed(name),
-                reason=f"{kind.program} is not installed (apt-get install {kind.package}); CI requires it",
-            ),
-        )
-        for name, kind in KINDS.items()
-    ],
+    "name", [pytest.param(name, marks=pytest.mark.needs(kind.program)) for name, kind in KINDS.items()]
 )
 
 
