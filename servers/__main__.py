@@ -19,7 +19,6 @@ from servers.process import run
 from servers.redis_server import RedisUnavailable
 from servers.service import KEEP_ALIVE_S, Service, Settings
 from servers.stream import StreamError
-from servers.text import prose
 from servers.transport import TRANSPORTS
 from servers.words import PREFIX, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 
@@ -138,7 +137,6 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     service = Service(settings)
     app = importlib.import_module(f"servers.{settings.transport}.app").create(service)
-    prose()  # read now, as long as there are files to be had
     async with listening(app, settings) as port:
         # What exists by now lives as long as the process; looking through it again and again costs pauses.
         gc.collect()

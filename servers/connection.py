@@ -15,6 +15,7 @@ from aiohttp import StreamReader, web
 from servers.body import too_large
 from servers.chat import RequestError
 from servers.messages import encode_error
+from servers.push import limit_stall
 from servers.service import Settings
 
 CLOSE_S = 1.0  # connections still open when the answers have ended are cut after so long
@@ -200,6 +201,8 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[i
         listener = await loop.create_server(
             lambda: Connection(server, settings), settings.host, settings.port, backlog=_QUEUED_CONNECTIONS
         )
+        for accepting in listener.sockets:
+            limit_stall(accepting)
         try:
             yield listener.sockets[0].getsockname()[1]
         finally:

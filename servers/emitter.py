@@ -8,10 +8,10 @@ next due time, but not sooner than a tick later, so that a crowd of streams cost
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
+from time import monotonic_ns
 from typing import Protocol
 
 from servers.alarm import Alarm, alarm
@@ -35,6 +35,7 @@ class Emitter:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Emits]] = []
         self._count = 0  # breaks ties in the heap, and keeps the order of starting
+        self._forgotten: set[Emits] = set()  # still in the heap
         self._alarm: Alarm = alarm(self._tick)
         self._set_to_ns = 0
         self._after_tick: list[Callable[[], object]] = []
@@ -46,6 +47,14 @@ class Emitter:
         heappush(self._heap, (due_ns, self._count, emits))
         if self._heap[0][1] == self._count:
             self._set(due_ns)
+
+    def forget(self, emits: Emits) -> None:
+        """Emit nothing more from what was started and has not ended."""
+        self._forgotten.add(emits)
+        if len(self._forgotten) > len(self._heap) // 2:  # then looking through the heap costs each a constant
+            self._heap = [entry for entry in self._heap if entry[2] not in self._forgotten]
+            heapify(self._heap)
+            self._forgotten.clear()
 
     def after_tick(self, callback: Callable[[], object]) -> None:
         """Call back after each tick in which something was emitted, to send what belongs together at once."""
@@ -66,12 +75,16 @@ class Emitter:
         self._alarm.set(deadline_ns)
 
     def _tick(self) -> None:
-        heap, note_lag = self._heap, self._lags_ns.append
-        now_ns = time.monotonic_ns()
+        heap, forgotten, note_lag = self._heap, self._forgotten, self._lags_ns.append
+        now_ns = monotonic_ns()
         while heap:
             due_ns, count, emits = heap[0]
             if due_ns > now_ns:
                 break
+            if forgotten and emits in forgotten:
+                forgotten.discard(emits)
+                heappop(heap)
+                continue
             note_lag(now_ns - due_ns)
             try:
                 next_ns = emits.emit(now_ns)
@@ -82,7 +95,6 @@ class Emitter:
                 heappop(heap)
             else:
                 heapreplace(heap, (next_ns, count, emits))
-            now_ns = time.monotonic_ns()
         for callback in self._after_tick:
             callback()
         if heap:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from servers.emitter import Emitter
-from servers.messages import JsonTexts, encode_end, encode_token
+from servers.messages import TOKEN_FORMAT, JsonTexts, encode_end
 from servers.stream import Schedule
 
 MAX_ACTIVE = 10_000
@@ -102,7 +102,7 @@ class Generation:
 
     def token(self, i: int, sent_ns: int) -> bytes:
         """The encoded token message `i`, handed to its transport at `sent_ns`."""
-        return encode_token(i, self._json_texts[self._texts[i]], self.due_ns[i], sent_ns)
+        return TOKEN_FORMAT % (i, self._json_texts[self._texts[i]], self.due_ns[i], sent_ns)
 
     def end(self) -> bytes:
         """The encoded end message."""
@@ -152,9 +152,14 @@ class Generations:
             self.discard(ended.popleft())
 
     def discard(self, generation: Generation) -> None:
-        """Forget an answer now; its id may be used again."""
-        if self._by_id.get(generation.stream_id) is generation:
-            del self._by_id[generation.stream_id]
+        """Forget an answer now, also one that has only begun; its id may be used again."""
+        if self._by_id.get(generation.stream_id) is not generation:
+            return
+        del self._by_id[generation.stream_id]
+        if not generation.ended:
+            self.started -= 1
+            self.active -= 1
+            self._emitter.forget(generation)
 
     def ids(self) -> list[str]:
         """The ids of all answers that are being produced or kept."""

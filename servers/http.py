@@ -156,7 +156,7 @@ class HttpStream:
 
     def _send(self, data: bytes) -> None:
         transport = self._transport
-        if not transport.is_closing():
+        if data and not transport.is_closing():  # a chunk of nothing would be the last one
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
 

@@ -82,9 +82,13 @@ class JsonTexts(dict[str, bytes]):
         return encoded
 
 
+TOKEN_FORMAT = b'{"i": %d, "t": %b, "due": %d, "sent": %d}'
+"""A token message as JSON: `i`, what `json_text` made of the text, `due`, `sent`. For where a call costs too much."""
+
+
 def encode_token(i: int, text_json: bytes, due_ns: int, sent_ns: int) -> bytes:
     """The token message as JSON; `text_json` is what `json_text` made of the token's text."""
-    return b'{"i": %d, "t": %b, "due": %d, "sent": %d}' % (i, text_json, due_ns, sent_ns)
+    return TOKEN_FORMAT % (i, text_json, due_ns, sent_ns)
 
 
 def encode_end(n: int, sha256: str) -> bytes:

@@ -9,8 +9,9 @@ is kept once, in its Generation, so a slow reader costs its index and at most `W
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+import asyncio.trsock
+import socket
+from time import monotonic_ns
 from typing import Protocol
 
 from servers.generation import Generation
@@ -18,6 +19,7 @@ from servers.generation import Generation
 WRITE_LIMIT_BYTES = 65_536
 BATCH_BYTES = 65_536
 STALL_LIMIT_S = 120.0  # a reader that takes nothing for so long is given up
+STOP_S = 0.2  # ... and for so long when the server stops
 
 
 class Connection(Protocol):
@@ -36,35 +38,97 @@ class Connection(Protocol):
         """Return when the backlog is small again."""
 
 
+class Counts(Protocol):
+    """Who counts what was pushed."""
+
+    tokens_sent: int
+
+
 class ReaderGone(Exception):
     """The connection was lost, or its reader took nothing for `STALL_LIMIT_S`."""
+
+
+async def drained(connection: Connection) -> None:
+    """Return when the connection's backlog is small again. Raises ReaderGone."""
+    if not await _is_drained(connection):
+        await _wait_for_drain(asyncio.ensure_future(connection.drain()), connection, STALL_LIMIT_S)
+
+
+async def _is_drained(connection: Connection) -> bool:
+    """Whether nothing has to be waited for, as nearly always. Raises ReaderGone when the connection is lost."""
+    if connection.backlog_bytes() > WRITE_LIMIT_BYTES:
+        return False
+    try:
+        async with asyncio.timeout(STALL_LIMIT_S):
+            await connection.drain()
+    except (TimeoutError, OSError) as error:
+        raise ReaderGone from error
+    return True
+
+
+async def _wait_for_drain(drain: asyncio.Task[None], connection: Connection, patience_s: float) -> None:
+    """Wait for `drain` as long as the backlog becomes smaller within `patience_s`. Raises ReaderGone."""
+    try:
+        while not drain.done():
+            backlog_bytes = connection.backlog_bytes()
+            await asyncio.wait([drain], timeout=patience_s)
+            if not drain.done() and connection.backlog_bytes() >= backlog_bytes:
+                raise ReaderGone
+    finally:
+        drain.cancel()
+    if drain.cancelled() or drain.exception() is not None:
+        raise ReaderGone
+
+
+def limit_stall(connection: socket.socket | asyncio.trsock.TransportSocket) -> None:
+    """Have the kernel cut a connection (or all that `connection` accepts) whose reader takes nothing for too long.
+
+    This holds where nothing waits in this process, too: for the last bytes of an answer. Linux only; elsewhere a push
+    alone gives up.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_LIMIT_S * 1000))
 
 
 class Push:
     """One connection's way through one answer, from index `first` to the end message."""
 
-    def __init__(
-        self, generation: Generation, first: int, connection: Connection, note_sent: Callable[[int], object]
-    ) -> None:
+    def __init__(self, generation: Generation, first: int, connection: Connection, counts: Counts) -> None:
         self._generation = generation
         self._next = first
         self._connection = connection
-        self._note_sent = note_sent
+        self._backlog_bytes = connection.backlog_bytes
+        self._counts = counts
         self._behind = False  # waiting for the connection to drain; wake-ups mean nothing until then
         self._finished = False
         self._stopped = False
+        self._draining: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._written_ns = time.monotonic_ns()
+        self._written_ns = monotonic_ns()
 
     def wake(self) -> None:
         """Write what has fallen due (servers.generation.Reader)."""
-        if not self._behind and not self._finished:
+        if self._behind or self._finished:
+            return
+        generation, i = self._generation, self._next
+        if generation.produced != i + 1 or generation.n == i + 1:
             self._write_due()
+            return
+        # Nearly always it is one token, and not the last: what follows is `_write_due` for that, at half its cost.
+        self._next = i + 1
+        self._written_ns = sent_ns = monotonic_ns()
+        self._connection.write(i, [generation.token(i, sent_ns)], None)
+        self._counts.tokens_sent += 1
+        if self._backlog_bytes() > WRITE_LIMIT_BYTES:
+            self._behind = True
+            self._changed.set()
 
     def stop(self) -> None:
-        """End `run` early: the server is stopping."""
+        """End `run` early, also where it waits for a reader: the server is stopping."""
         self._stopped = True
         self._changed.set()
+        if self._draining is not None:
+            self._draining.cancel()
 
     async def run(self, heartbeat_s: float | None) -> bool:
         """Push until the end message is written and the backlog small; False if stopped before. Raises ReaderGone."""
@@ -84,7 +148,7 @@ class Push:
 
     def _write_due(self) -> None:
         generation, connection, first = self._generation, self._connection, self._next
-        sent_ns = time.monotonic_ns()
+        sent_ns = monotonic_ns()
         messages: list[bytes] = []
         size = 0
         for i in range(first, generation.produced):
@@ -97,7 +161,7 @@ class Push:
         end = generation.end() if reached == generation.n else None
         if messages or end is not None:
             connection.write(first, messages, end)
-            self._note_sent(len(messages))
+            self._counts.tokens_sent += len(messages)
             self._written_ns = sent_ns
         if end is not None:
             self._finished = True
@@ -113,11 +177,10 @@ class Push:
         self._write_due()
 
     async def _drain(self) -> None:
-        try:
-            async with asyncio.timeout(STALL_LIMIT_S):
-                await self._connection.drain()
-        except (TimeoutError, OSError) as error:
-            raise ReaderGone from error
+        if await _is_drained(self._connection):
+            return
+        self._draining = asyncio.ensure_future(self._connection.drain())
+        await _wait_for_drain(self._draining, self._connection, STOP_S if self._stopped else STALL_LIMIT_S)
 
     async def _idle(self, heartbeat_s: float | None) -> None:
         """Wait for something to do, with a heartbeat whenever nothing was written for `heartbeat_s`."""
@@ -126,8 +189,9 @@ class Push:
                 await self._changed.wait()
         except TimeoutError:
             if (self._silence_left(heartbeat_s) or 0) <= 0:
-                self._connection.heartbeat()
-                self._written_ns = time.monotonic_ns()
+                if not self._connection.backlog_bytes():  # else it is not silent, and this would only pile up
+                    self._connection.heartbeat()
+                self._written_ns = monotonic_ns()
 
     def _silence_left(self, heartbeat_s: float | None) -> float | None:
-        return None if heartbeat_s is None else heartbeat_s - (time.monotonic_ns() - self._written_ns) / 1e9
+        return None if heartbeat_s is None else heartbeat_s - (monotonic_ns() - self._written_ns) / 1e9

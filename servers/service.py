@@ -16,10 +16,12 @@ from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.process import usable_cores
 from servers.push import Connection, Push
+from servers.text import prose
+from servers.text.hazards import hazards
 
 MAX_BODY_BYTES = 2**20
 KEEP_ALIVE_S = 75.0  # nginx's default; a connection on which nobody asks is closed after so long
-DRAIN_S = 3.0  # what runs when a server is told to stop may go on for so long
+DRAIN_S = 2.0  # what runs when a server is told to stop may go on for so long
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ class Service:
         self._answering: set[Stoppable] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        prose(), hazards()  # read now: at its limit of descriptors a server could not open their file
         self._process = psutil.Process(os.getpid())
+        self._rss_bytes = 0
         self._started_ns = time.monotonic_ns()
 
     async def push(self, generation: Generation, first: int, connection: Connection) -> bool:
@@ -84,7 +88,7 @@ class Service:
 
         Raises servers.push.ReaderGone.
         """
-        push = Push(generation, first, connection, self.stats.note_sent)
+        push = Push(generation, first, connection, self.stats)
         with self.answering(push):
             completed = await push.run(self.settings.heartbeat_s)
         if completed:
@@ -130,13 +134,19 @@ class Service:
             "tokens_sent": stats.tokens_sent,
             "redis_commands": stats.redis_commands,
             "cpu_seconds": time.process_time(),
-            "rss_bytes": self._process.memory_info().rss,
+            "rss_bytes": self._read_rss_bytes(),
             "emit_lag_us_p99": self.emitter.lag_us_p99(),
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             **stats.extra,
         }
+
+    def _read_rss_bytes(self) -> int:
+        """The memory in use; the last known value where the system lets nothing be opened to look."""
+        with suppress(OSError):
+            self._rss_bytes = self._process.memory_info().rss
+        return self._rss_bytes
 
     def clock_report(self) -> dict[str, object]:
         """The body of `GET /clock`."""

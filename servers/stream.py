@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.resources import files
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from math import exp, log
 from random import Random
 from statistics import NormalDist
@@ -187,25 +187,27 @@ def message_seed(run_seed: int, block: int, k: int) -> int:
 
 def build(spec: StreamSpec, seed: int) -> Schedule:
     """The answer of the model `spec` for `seed`. Pure. Raises StreamError when the answer would last over an hour."""
-    # A generator for each purpose: a change in one parameter leaves the other draws as they were.
-    length, pace, flush, text = (
-        Random(f"tokenderby/1/{seed}/{purpose}") for purpose in ("len", "gap", "flush", "text")
-    )
-    texts = _texts(spec, length, text)
-    due_ns = _due_ns(spec, len(texts), pace, _burst_lengths(spec, flush))
+    texts = _texts(spec, seed)
+    due_ns = _due_ns(spec, len(texts), _generator(seed, "gap"), _burst_lengths(spec, seed))
     if due_ns[-1] > MAX_DURATION_S * 1_000_000_000:
         raise StreamError(f"stream: the answer would last over {MAX_DURATION_S} s; lower tokens, gap_ms or stall_ms")
     return Schedule(texts, due_ns)
 
 
-def _texts(spec: StreamSpec, length: Random, text: Random) -> Sequence[str]:
+def _generator(seed: int, purpose: str) -> Random:
+    """A generator for each purpose: a change in one parameter leaves the other draws as they were."""
+    return Random(f"tokenderby/1/{seed}/{purpose}")
+
+
+def _texts(spec: StreamSpec, seed: int) -> Sequence[str]:
     if spec.recording is not None:
-        return _recorded_texts(spec.recording, spec.tokens, text)
+        return _recorded_texts(spec.recording, spec.tokens, _generator(seed, "text"))
     if spec.text == "hazards":
         tokens = hazards()
         return tokens if spec.tokens is None else _cycle(tokens, 0, spec.tokens)
     tokens = prose()
-    return _cycle(tokens, int(text.random() * len(tokens)), _answer_length(spec, length))
+    first = int(_generator(seed, "text").random() * len(tokens))
+    return _cycle(tokens, first, _answer_length(spec, seed))
 
 
 def _recorded_texts(recording_id: str, tokens: int | None, text: Random) -> Sequence[str]:
@@ -226,9 +228,10 @@ def _cycle(tokens: Sequence[str], first: int, count: int) -> Sequence[str]:
     return tuple(tokens[(first + k) % len(tokens)] for k in range(count))
 
 
-def _answer_length(spec: StreamSpec, rng: Random) -> int:
+def _answer_length(spec: StreamSpec, seed: int) -> int:
     if spec.tokens is not None:
         return spec.tokens
+    rng = _generator(seed, "len")
     return max(1, min(spec.tokens_max, round(_lognormal(rng, spec.tokens_median, spec.tokens_sigma))))
 
 
@@ -239,26 +242,42 @@ def _lognormal(rng: Random, median: float, sigma: float) -> float:
     return median * exp(sigma * _NORMAL.inv_cdf(max(uniform, _TINY)))
 
 
-def _burst_lengths(spec: StreamSpec, rng: Random) -> Callable[[], int]:
-    """A function that draws how many tokens the next emission has."""
+def _burst_lengths(spec: StreamSpec, seed: int) -> Callable[[], int] | None:
+    """A function that draws how many tokens the next emission has; None if each has one."""
     fixed = max(1, round(spec.per_emission))
     if spec.flush == "speculative":
+        rng = _generator(seed, "flush")
         return lambda: (
             1 + next((k for k in range(spec.draft_tokens) if rng.random() >= spec.acceptance), spec.draft_tokens)
         )
     if spec.flush == "geometric" and spec.per_emission > 1:
+        rng = _generator(seed, "flush")
         scale = log(1 - 1 / spec.per_emission)
         return lambda: 1 + int(log(max(rng.random(), _TINY)) / scale)
-    return lambda: fixed
+    return (lambda: fixed) if fixed > 1 else None
 
 
-def _due_ns(spec: StreamSpec, count: int, rng: Random, burst_length: Callable[[], int]) -> array[int]:
-    due = array("q")
+def _due_ns(spec: StreamSpec, count: int, rng: Random, burst_length: Callable[[], int] | None) -> array[int]:
     at_us = round(_lognormal(rng, spec.ttft_ms, spec.ttft_sigma) * 1000)
-    gap_ms, gap_sigma, stall_probability = spec.gap_ms, spec.gap_sigma, spec.stall_probability
-    while len(due) < count:
+    if burst_length is None:
+        emissions_us = accumulate(_gaps_us(spec, count, rng), initial=at_us)
+        return array("q", [us * 1000 for us in islice(emissions_us, count)])
+    due = array("q")
+    for gap_us in _gaps_us(spec, count, rng):
         due.extend([at_us * 1000] * min(burst_length(), count - len(due)))
-        at_us += round(_lognormal(rng, gap_ms, gap_sigma) * 1000)
-        if stall_probability and rng.random() < stall_probability:
-            at_us += round(spec.stall_ms * 1000)
+        if len(due) == count:
+            break
+        at_us += gap_us
     return due
+
+
+def _gaps_us(spec: StreamSpec, count: int, rng: Random) -> Iterator[int]:
+    """Up to `count` gaps between emissions."""
+    median, sigma, stall = spec.gap_ms, spec.gap_sigma, spec.stall_probability
+    uniform, quantile = rng.random, _NORMAL.inv_cdf
+    for _ in range(count):
+        drawn = uniform()
+        gap_us = round((median * exp(sigma * quantile(drawn or _TINY)) if sigma else median) * 1000)
+        if stall and uniform() < stall:
+            gap_us += round(spec.stall_ms * 1000)
+        yield gap_us

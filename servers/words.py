@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
-from redis import ConnectionPool
+
+from servers.redis_server import Address, RedisUnavailable
 
 PREFIX = "TOKENDERBY_SERVE_"
 
@@ -47,11 +48,11 @@ class RedisUrl(click.ParamType[str]):
     name = "url"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check that redis-py can read it. The value may hold a password: no error repeats it."""
+        """Check that it can be read. The value may hold a password: no error repeats it."""
         try:
-            ConnectionPool.from_url(value)
-        except (ValueError, TypeError):
-            self.fail("takes redis://HOST:PORT/DB, rediss://… or unix://PATH.", param, ctx)
+            Address.parse(value)
+        except RedisUnavailable as error:
+            self.fail(str(error), param, ctx)
         return value
 
 

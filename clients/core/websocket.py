@@ -1,4 +1,9 @@
-"""WebSocket as a client speaks it, after the upgrade (pure). The protocol is websockets', by its sans-I/O layer."""
+"""WebSocket as a client speaks it, after the upgrade (pure). The protocol is websockets', by its sans-I/O layer.
+
+Nearly every read is whole text frames, as servers/websocket/wire.py writes them. Those are read in a quick way, which
+knows when it does not understand something; all else, and whatever is split, goes to websockets. A text frame that is
+a whole message changes nothing in its state, so it need not see it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,8 @@ from servers.messages import MAX_MESSAGE_BYTES
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _ORDERLY_CODES = frozenset({1000, 1001, 1005})  # RFC 6455 §7.4.1: normal, going away, none given
 _NO_CODE = 1005
+_WHOLE_TEXT = 0x81  # the first byte of a text frame that is a whole message
+_LENGTH_OF_TWO_BYTES = 126
 _HOP_BY_HOP = ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
 
 
@@ -31,6 +38,7 @@ class WebSocketConnection:
         self._path = path
         self._messages: list[bytes | bytearray] = []
         self._parts: list[bytes] = []  # of a fragmented message
+        self._held_bytes = 0  # of a frame that is not complete; too many, if the server wastes bytes on lengths
         self._is_asked = False
         self._is_leaving = False
         self.has_to_send = False  # without having been asked to
@@ -69,11 +77,20 @@ class WebSocketConnection:
         """Bytes have come; whatever they are, this returns."""
         if self.failure is not None:
             return
+        plain = None if self._held_bytes or self._parts else plain_messages(data)
+        if plain is None:
+            self._receive_exactly(data)
+        elif self._is_asked:
+            self._messages += plain
+
+    def _receive_exactly(self, data: bytes) -> None:
         protocol = self._protocol
         protocol.receive_data(data)
+        self._held_bytes += len(data)
         for event in protocol.events_received():
             if event.__class__ is not Frame:
                 continue
+            self._held_bytes -= _frame_bytes(len(event.data))
             if event.opcode in _DATA:
                 self._add(event)
             elif event.opcode is Opcode.CLOSE:
@@ -111,6 +128,28 @@ class WebSocketConnection:
         self._is_leaving = True
         self._protocol.send_close(1000)
         return True
+
+
+def plain_messages(data: bytes) -> list[bytes] | None:
+    """The messages in `data`, if that is nothing but whole text frames of at most 64 KiB; else None."""
+    found: list[bytes] = []
+    at, end = 0, len(data)
+    while at + 2 <= end and data[at] == _WHOLE_TEXT:
+        size, at = data[at + 1], at + 2
+        if size == _LENGTH_OF_TWO_BYTES:
+            size, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+            if size < _LENGTH_OF_TWO_BYTES:  # not the shortest way to say it
+                return None
+        elif size > _LENGTH_OF_TWO_BYTES:  # longer, or masked
+            return None
+        found.append(data[at : at + size])
+        at += size
+    return found if at == end else None
+
+
+def _frame_bytes(payload_bytes: int) -> int:
+    """How long a server's frame with such a payload is at least (RFC 6455 §5.2)."""
+    return payload_bytes + (2 if payload_bytes < 126 else 4 if payload_bytes < 65_536 else 10)
 
 
 def _head_of(headers: Mapping[str, str]) -> bytes:

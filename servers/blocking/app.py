@@ -1,16 +1,18 @@
-"""The baseline without streaming: nothing until the answer is complete, then all of it."""
+"""The baseline without streaming: nothing until the answer is complete, then all of it.
+
+It is one document, but never whole in memory: a reader that takes nothing costs no more than elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 from aiohttp import web
 
 from servers.blocking import wire
 from servers.chat import RequestError, open_answer
 from servers.generation import Generation
-from servers.http import SERVICE, application, read_chat
+from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
 from servers.service import Service
 
 
@@ -56,10 +58,13 @@ async def _post(request: web.Request) -> web.StreamResponse:
     with service.answering(end):
         if not await end.wait():
             raise RequestError(503, "stopping", "the server is stopping; ask again", 1)
-    sent_ns = time.monotonic_ns()
-    tokens = [generation.token(i, sent_ns) for i in range(chat.first, generation.schedule.n)]
-    service.stats.note_sent(len(tokens))
-    service.note_delivered(generation)
-    body = wire.encode_answer(tokens, generation.end())
-    headers = {"Stream-Id": generation.stream_id, "Cache-Control": "no-store"}
-    return web.Response(body=body, content_type="application/json", headers=headers)
+
+    def encode(first: int, messages: list[bytes], end: bytes | None) -> bytes:
+        return wire.encode_part(messages, end, begun=first > chat.first)
+
+    return await stream_answer(
+        request,
+        generation.stream_id,
+        "application/json",
+        lambda writer: service.push(generation, chat.first, HttpStream(request, writer, encode, b"")),
+    )

@@ -29,9 +29,18 @@ class Answer(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Answer).decode
 
 
+def encode_part(tokens: Sequence[bytes], end: bytes | None, *, begun: bool) -> bytes:
+    """Encoded token messages as the document has them: its first part, or (`begun`) a later one.
+
+    `end` is the encoded end message, behind the last token.
+    """
+    head = b'{"tokens": [' if not begun else b", " if tokens else b""
+    return head + b", ".join(tokens) + (b"" if end is None else b"], " + end[1:])
+
+
 def encode_answer(tokens: Sequence[bytes], end: bytes) -> bytes:
     """The document for encoded token messages and the encoded end message."""
-    return b'{"tokens": [%b], %b' % (b", ".join(tokens), end[1:])
+    return encode_part(tokens, end, begun=False)
 
 
 def decode_answer(body: bytes) -> Answer:

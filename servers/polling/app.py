@@ -8,19 +8,22 @@ import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from redis.exceptions import RedisError
+from aiohttp.abc import AbstractStreamWriter
 
 from servers import redis_server
 from servers.chat import RequestError, open_answer, unknown_stream
-from servers.http import SERVICE, STREAM_HEADERS, application, read_chat
+from servers.http import SERVICE, STREAM_HEADERS, HttpStream, application, read_chat, stream_answer
 from servers.polling import wire
+from servers.polling.link import RedisError
 from servers.polling.store import Page, TokenStore
+from servers.push import ReaderGone, drained
 from servers.service import Service
 
 MAX_WAIT_S = 300.0
 # A stream that another process writes cannot wake us: then Redis is asked again so often.
 FOREIGN_CHECK_S = 0.05
 STOP_CHECK_S = 1.0
+RESTORE_S = 1.0  # how long a poll waits for a stream that Redis has lost
 _NUMBER_CHARS = 32  # more digits are no index and no time, and would cost the more the more they are
 STORE = web.AppKey("store", TokenStore)
 
@@ -39,13 +42,14 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     with redis_server.running(service.settings.redis_url) as server:
         if server.pid is not None:
             service.stats.extra["redis_pid"] = server.pid
-        app[STORE] = store = TokenStore(
-            server.url, service.emitter, service.settings.keep_s, service.stats.note_commands
-        )
+        address = redis_server.Address.parse(server.url)
+        app[STORE] = store = TokenStore(address, service.emitter, service.generations, service.stats.note_commands)
         try:
-            await store.ping()
+            await store.connect()
         except RedisError as error:
-            raise redis_server.RedisUnavailable(f"Redis does not answer: {error}; see --redis-url") from error
+            raise redis_server.RedisUnavailable(
+                f"Redis at {address} does not answer: {error}; see --redis-url"
+            ) from error
         yield
         await store.close(service.generations.ids())
 
@@ -53,14 +57,11 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
 async def _post(request: web.Request) -> web.StreamResponse:
     service = request.app[SERVICE]
     chat = await read_chat(request)
-    known = chat.stream_id is not None and service.generations.get(chat.stream_id) is not None
     generation = open_answer(service.generations, chat)
-    if not known:
-        try:
-            await request.app[STORE].begin(generation)
-        except RedisError as error:
-            service.generations.discard(generation)
-            raise _redis_failed(error) from error
+    try:
+        await request.app[STORE].begin(generation)
+    except RedisError as error:
+        raise _redis_failed(error) from error
     headers = {"Stream-Id": generation.stream_id, "Cache-Control": "no-store"}
     body = wire.encode_accepted(generation.stream_id)
     return web.Response(status=202, body=body, content_type="application/json", headers=headers)
@@ -68,41 +69,85 @@ async def _post(request: web.Request) -> web.StreamResponse:
 
 async def _poll(request: web.Request) -> web.StreamResponse:
     stream_id = request.match_info["stream_id"]
-    first = _number(request, "from", int, 2**31)
+    first = int(_number(request, "from", int, 2**31))
     wait_s = _number(request, "wait", float, MAX_WAIT_S)
-    page = await _page(request, stream_id, int(first), wait_s)
-    service = request.app[SERVICE]
+    page = await _page(request, stream_id, first, wait_s)
+    if page.more:
+        return await _send_in_parts(request, stream_id, first, page)
+    _note_sent(request.app[SERVICE], stream_id, page)
+    body = wire.encode_page(page.tokens, first + len(page.tokens), page.end)
+    headers = {"Stream-Id": stream_id, **STREAM_HEADERS}
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+async def _send_in_parts(request: web.Request, stream_id: str, first: int, page: Page) -> web.StreamResponse:
+    """Send a page of any size with no more of it in memory than its reader has not taken yet."""
+
+    async def send(writer: AbstractStreamWriter) -> None:
+        part, at = page, first
+        connection = HttpStream(request, writer, lambda _, messages, __: b"".join(messages), b"")
+        connection.write(0, [wire.PAGE_HEAD], None)
+        while True:
+            tokens = wire.encode_page_part(part.tokens, begun=at > first)
+            at += len(part.tokens)
+            tail = b"" if part.more else wire.encode_page_tail(at, part.end)
+            connection.write(0, [tokens, tail], None)
+            _note_sent(request.app[SERVICE], stream_id, part)
+            await drained(connection)
+            if not part.more:
+                return
+            part = await _next_part(request.app[STORE], stream_id, at)
+
+    return await stream_answer(request, stream_id, "application/json", send)
+
+
+async def _next_part(store: TokenStore, stream_id: str, first: int) -> Page:
+    """The next part of a page. Raises ReaderGone where there is none: a head that was sent cannot become an error."""
+    try:
+        part = await store.read(stream_id, first)
+    except RedisError as error:
+        raise ReaderGone from error
+    if part is None:
+        raise ReaderGone
+    return part
+
+
+def _note_sent(service: Service, stream_id: str, page: Page) -> None:
     service.stats.note_sent(len(page.tokens))
     generation = service.generations.get(stream_id)
     if page.end is not None and generation is not None:
         service.note_delivered(generation)
-    body = wire.encode_page(page.tokens, int(first) + len(page.tokens), page.end)
-    headers = {"Stream-Id": stream_id, **STREAM_HEADERS}
-    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 async def _page(request: web.Request, stream_id: str, first: int, wait_s: float) -> Page:
     """What there is from `first` on, or what has come within `wait_s`."""
     service, store = request.app[SERVICE], request.app[STORE]
-    deadline = time.monotonic() + wait_s
+    if not wait_s and (page := await _read(store, stream_id, first)) is not None:
+        return page
+    now = time.monotonic()
+    deadline, lost_until = now + wait_s, now + RESTORE_S
     while True:
         with store.next_write(stream_id) as next_write:  # before the read: what comes in between is not missed
-            ours = service.generations.get(stream_id) is not None
-            page = await _read(store, stream_id, first, ours=ours)
-            left_s = deadline - time.monotonic()
-            if page.tokens or page.end is not None or left_s <= 0 or service.stopping.is_set():
+            page = await _read(store, stream_id, first)
+            ends_at = deadline if page is not None else lost_until
+            left_s = ends_at - time.monotonic()
+            if page is None and left_s <= 0:
+                raise RequestError(
+                    503, "redis_unavailable", "Redis has lost the stream, which is being written anew", 1
+                )
+            if page is not None and (page.tokens or page.end or left_s <= 0 or service.stopping.is_set()):
                 return page
+            ours = service.generations.get(stream_id) is not None
             await asyncio.wait([next_write], timeout=min(left_s, STOP_CHECK_S if ours else FOREIGN_CHECK_S))
 
 
-async def _read(store: TokenStore, stream_id: str, first: int, *, ours: bool) -> Page:
+async def _read(store: TokenStore, stream_id: str, first: int) -> Page | None:
+    """The stream from `first` on; None for one that Redis has lost and that is being written anew."""
     try:
         page = await store.read(stream_id, first)
     except RedisError as error:
         raise _redis_failed(error) from error
-    if page is None and ours:  # Redis has lost it; it is being written anew
-        raise RequestError(503, "redis_unavailable", "Redis has lost the stream, which is being written anew", 1)
-    if page is None:
+    if page is None and not store.restore(stream_id):
         raise unknown_stream(stream_id)
     return page
 

@@ -55,10 +55,22 @@ def decode_accepted(body: bytes) -> Accepted:
         raise ProtocolError(f"not an accepted question: {error}") from None
 
 
+PAGE_HEAD = b'{"tokens": ['
+
+
+def encode_page_part(tokens: Sequence[bytes], *, begun: bool) -> bytes:
+    """Encoded token messages as they follow `PAGE_HEAD`, or (`begun`) the tokens of an earlier part."""
+    return (b", " if begun and tokens else b"") + b", ".join(tokens)
+
+
+def encode_page_tail(next_index: int, end: bytes | None) -> bytes:
+    """What follows the last token; `end` is the encoded end message once all tokens were produced."""
+    return b'], "next": %d, %b' % (next_index, b'"done": false}' if end is None else end[1:])
+
+
 def encode_page(tokens: Sequence[bytes], next_index: int, end: bytes | None) -> bytes:
-    """A page of encoded token messages; `end` is the encoded end message once all tokens were produced."""
-    tail = b'"done": false}' if end is None else end[1:]
-    return b'{"tokens": [%b], "next": %d, %b' % (b", ".join(tokens), next_index, tail)
+    """A whole page."""
+    return PAGE_HEAD + encode_page_part(tokens, begun=False) + encode_page_tail(next_index, end)
 
 
 def decode_page(body: bytes) -> Page:

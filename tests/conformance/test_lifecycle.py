@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.independent import ASK, Answer, ask_polling, events, read_sse, request
-from support.processes import RunningServer, running_server
-from websockets.exceptions import ConnectionClosed
+from support.processes import RunningServer, running_server, wait_until
+from support.sockets import http_post, raw, silent_reader
 from websockets.sync.client import connect
 
 from servers.transport import TRANSPORTS
@@ -22,23 +21,6 @@ from servers.transport import TRANSPORTS
 Servers = Callable[[str], RunningServer]
 PUSHED = [name for name, transport in TRANSPORTS.items() if transport.streams and not transport.pulls]
 LONG: dict[str, Any] = {"profile": "fast", "tokens": 2000, "ttft_ms": 0, "gap_ms": 10}
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def raw(url: str) -> socket.socket:
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
-
-
-def http_post(body: dict[str, Any], version: str = "1.1") -> bytes:
-    data = json.dumps(body).encode()
-    return b"POST /chat HTTP/%b\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (version.encode(), len(data), data)
 
 
 # ---- SSE for EventSource
@@ -143,41 +125,6 @@ def test_a_client_that_goes_away_frees_its_connection_and_can_resume(transport: 
 
 
 @pytest.mark.parametrize("transport", PUSHED)
-def test_slow_readers_cost_bounded_memory(transport: str) -> None:
-    # 20 readers that take nothing of 8 MB each; the bound for a reader is 64 KiB of backlog and one batch of 64 KiB.
-    readers, stream = 20, {"profile": "fast", "tokens": 20_000, "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
-    with running_server(transport) as running:
-        whole = ASK[transport](running.url, {"message": "x", "stream_id": "one", "stream": stream}).check()
-        settled = running.get("/stats")["rss_bytes"]
-        body = {"message": "x", "stream_id": "one"}
-        connections = [_silent_reader(running.url, transport, body) for _ in range(readers)]
-        wait_until(lambda: running.get("/stats")["tokens_sent"] >= 20_000 + readers * 100)
-        time.sleep(0.5)
-        grown = running.get("/stats")["rss_bytes"] - settled
-        assert grown < readers * 4 * 65_536 + 10 * 2**20
-        assert len(whole.tokens) == 20_000
-        for connection in connections:
-            connection.close()
-        ASK[transport](running.url, {"message": "x", "stream_id": "one"}).check()
-
-
-def _silent_reader(url: str, transport: str, body: dict[str, Any]) -> socket.socket:
-    connection = raw(url)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    if transport == "websocket":
-        connection.sendall(
-            b"GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        assert connection.recv(12).endswith(b"101")
-        data = json.dumps(body).encode()
-        connection.sendall(bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data)  # masked with zeros
-    else:
-        connection.sendall(http_post(body))
-    return connection
-
-
-@pytest.mark.parametrize("transport", PUSHED)
 def test_a_slow_reader_still_gets_everything(server: Servers, transport: str) -> None:
     stream = {"profile": "fast", "tokens": 20_000, "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
     body = {"message": "x", "stream": stream}
@@ -217,7 +164,7 @@ def test_heartbeats_fill_the_silence(transport: str, beat: bytes, wanted: int) -
     stream = {"profile": "fast", "tokens": 2, "ttft_ms": 3000, "ttft_sigma": 0}
     with (
         running_server(transport, "--heartbeat", "0.2") as running,
-        _silent_reader(running.url, transport, {"message": "x", "stream": stream}) as connection,
+        silent_reader(running.url, transport, {"message": "x", "stream": stream}) as connection,
     ):
         received = b""
         connection.settimeout(5)
@@ -246,36 +193,6 @@ def _exists(pid: int) -> bool:
     import psutil
 
     return bool(psutil.pid_exists(pid))
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_sigterm_ends_streams_within_five_seconds(transport: str) -> None:
-    with running_server(transport) as running:
-        outcome: list[object] = []
-
-        def ask() -> None:
-            try:
-                outcome.append(ASK[transport](running.url, {"message": "x", "stream": LONG}))
-            except (OSError, ConnectionClosed, AssertionError) as error:
-                outcome.append(error)
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        wait_until(lambda: running.get("/stats")["streams_active"] == 1)
-        time.sleep(0.2)
-        started = time.monotonic()
-        assert running.stop() == 0
-        assert time.monotonic() - started < 5
-        asking.join(10)
-        answer = outcome[0]
-        if transport in ("sse", "chunked"):  # ended properly, and recognisably incomplete
-            assert isinstance(answer, Answer)
-            assert answer.tokens
-            assert answer.end is None
-        elif transport == "websocket":
-            assert isinstance(answer, ConnectionClosed)
-            assert answer.rcvd is not None
-            assert answer.rcvd.code == 1001
 
 
 def test_a_killed_polling_server_takes_its_redis_along() -> None:

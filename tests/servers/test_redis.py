@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from support.programs import program
 
 from servers import redis_server
 from servers.polling.store import KEY_PREFIX
+from servers.redis_server import Address
 
 SLOW = {"profile": "fast", "tokens": 60, "gap_ms": 50, "gap_sigma": 0}
 
@@ -35,6 +38,100 @@ def test_the_embedded_server_runs_for_as_long_as_the_context() -> None:
 def test_a_given_url_is_taken_as_it_is() -> None:
     with redis_server.running("redis://example:1") as server:
         assert server == redis_server.RedisServer("redis://example:1", None)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", Address("h", 6379)),
+        ("redis://:p%40ss@h:1/2", Address("h", 1, 2, None, "p@ss")),
+        ("rediss://me:secret@[::1]:7", Address("::1", 7, 0, "me", "secret", tls=True)),
+        ("unix:///run/redis.sock?db=3", Address("", 6379, 3, path="/run/redis.sock")),
+    ],
+)
+def test_an_address_is_read_and_shown_without_its_password(url: str, address: Address) -> None:
+    assert Address.parse(url) == address
+    assert not address.password or address.password not in str(address)
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "", "http://h", "redis://", "redis://h/x", "redis://h:x", "redis://h?a=b", "redis://["]
+)
+def test_what_is_no_address_is_told_without_showing_it(url: str) -> None:
+    with pytest.raises(redis_server.RedisUnavailable, match=r"^takes redis://"):
+        Address.parse(url)
+
+
+@contextmanager
+def redis_with_password(password: str, folder: Path) -> Iterator[str]:
+    """A Redis that asks for a password; its URL."""
+    configuration = folder / "redis.conf"
+    configuration.write_text(f"requirepass {password}\nport 0\nunixsocket {folder}/s\nsave ''\n".replace("''", '""'))
+    executable = redis_server.find_executable()
+    assert executable is not None
+    process = subprocess.Popen([executable, str(configuration)], stdout=subprocess.DEVNULL, cwd=folder)
+    try:
+        deadline = time.monotonic() + 10
+        while not (folder / "s").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield f"unix://:{password}@{folder}/s?db=1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_password_is_used_and_in_no_list_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_with_password("hush-hush", tmp_path) as url:
+        monkeypatch.setenv("TOKENDERBY_REDIS_URL", url)
+        with running_server("polling") as running:
+            ASK["polling"](running.url, {"message": "x", "stream": {"profile": "fast", "tokens": 3}}).check()
+            assert "redis_pid" not in running.get("/stats")
+            shown = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        assert any("polling" in line for line in shown)
+        assert not any("hush" in line for line in shown)
+
+
+def test_a_wrong_password_is_one_clear_line_without_it(tmp_path: Path) -> None:
+    with redis_with_password("right", tmp_path) as url:
+        environment = os.environ | {"TOKENDERBY_REDIS_URL": url.replace("right", "mistaken")}
+        command = [sys.executable, "-m", "servers", "polling"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "WRONGPASS" in ended.stderr
+    assert "mistaken" not in ended.stderr
+
+
+def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_server, "YOUNG_S", 0.0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with running_server("polling") as killed, running_server("polling"):
+        killed.stop(signal.SIGKILL)
+        assert len(list(tmp_path.iterdir())) == 2
+        with redis_server.running(None):
+            assert len(list(tmp_path.iterdir())) == 2  # its own, and that of the one that lives
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redis_that_has_outlived_its_parent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_server, "YOUNG_S", 0.0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    executable = redis_server.find_executable()
+    assert executable is not None
+    folder = tmp_path / f"{redis_server.FOLDER_PREFIX}left"
+    folder.mkdir()
+    orphan, _ = redis_server._start(executable, str(folder))
+    bystander = tmp_path / f"{redis_server.FOLDER_PREFIX}other"
+    bystander.mkdir()
+    (bystander / redis_server.PID_FILE).write_text(str(os.getpid()))  # its number is another's by now
+    with redis_server.running(None):
+        assert orphan.wait(5) == -signal.SIGKILL
+        assert not folder.exists()
+        assert not bystander.exists()
 
 
 def test_without_any_redis_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
