@@ -51,6 +51,7 @@ def process(*words: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
 def server(transport: str) -> Iterator[str]:
     """A server; its URL."""
     with process("servers", transport) as running:
+        assert running.stdout is not None
         yield json.loads(running.stdout.readline())["url"]
 
 

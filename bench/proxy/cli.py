@@ -22,6 +22,8 @@ from bench.proxy.rule import Rule
 from bench.proxy.serve import LogError, Proxy, serve
 from servers.process import run
 
+_HELP = {"help_option_names": ["-h", "--help"]}  # click keeps what the first call makes of it
+
 
 class _Address(click.ParamType[tuple[str, int]]):
     """HOST:PORT, [IPv6]:PORT or http://HOST:PORT."""
@@ -81,7 +83,7 @@ class WordsError(click.ClickException):
     exit_code = 2
 
 
-@click.command()
+@click.command(context_settings=_HELP)
 @click.option("--upstream", type=_Upstream(), required=True, help="The server behind the proxy.")
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
 @click.option("--profile", "name", default="none", show_default=True, help="A profile's name, or your own TOML file.")
@@ -142,7 +144,7 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
         raise click.ClickException(str(error)) from error
 
 
-@click.command()
+@click.command(context_settings=_HELP)
 @click.argument("names", nargs=-1)
 @click.option("--markdown", is_flag=True, help="As the table in docs/proxy.md.")
 def profiles(names: tuple[str, ...], markdown: bool) -> None:

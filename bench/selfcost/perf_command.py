@@ -46,7 +46,7 @@ class _Transports(click.ParamType[tuple[str, ...]]):
         return names
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
 @click.option("--transports", type=_Transports(), default=",".join(STREAMING), show_default=True)
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")

@@ -14,7 +14,7 @@ import pytest
 from support.independent import Answer, request
 from support.processes import RunningServer, running_server, wait_until
 from support.sockets import http_post, raw, silent_reader
-from support.transports import ASK, KNOWN, SCRIPTED
+from support.transports import ASK, KNOWN, SCRIPTED, polling
 from support.transports.sse import events, read_sse
 from websockets.sync.client import connect
 
@@ -99,7 +99,7 @@ def test_polls_held_open_use_few_requests(server: Servers) -> None:
     running = server("polling")
     before = running.get("/stats")["requests"]
     stream = {"profile": "fast", "tokens": 5, "gap_ms": 100}
-    ASK["polling"](running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
+    polling.ask(running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
     assert running.get("/stats")["requests"] - before <= 1 + 5 + 1
 
 
@@ -193,7 +193,7 @@ def test_an_idle_server_stops_at_once(transport: str, number: int) -> None:
 def _exists(pid: int) -> bool:
     import psutil
 
-    return psutil.pid_exists(pid)
+    return bool(psutil.pid_exists(pid))
 
 
 def test_a_killed_polling_server_takes_its_redis_along() -> None:

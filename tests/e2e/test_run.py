@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from servers.redis_server import find_executable
 from servers.transport import TRANSPORTS
 
 from .conftest import SSE, Bench, finished
@@ -53,7 +54,7 @@ def test_every_transport_to_the_report(bench: Bench) -> None:
     ("cells", "victim", "words"),
     [
         (SSE, ("-m servers sse",), "the sse server died (killed by SIGKILL)"),
-        (POLLING, ("valkey-server",), "the Redis of the polling server died"),
+        (POLLING, (Path(find_executable() or "redis").name,), "the Redis of the polling server died"),
         (SSE, ("-m clients.load",), "the load process died (killed by SIGKILL)"),
     ],
     ids=["server", "redis", "load"],

@@ -79,6 +79,7 @@ def test_locust_against_https_and_wss(tmp_path: Path, urls: dict[str, str], made
         *("--headless", "-u", "8", "-r", "8", "-t", "6s", "--stream-parameters", "tokens=8 ttft_ms=50 gap_ms=10"),
         *("--think-time", "0.2", "--poll-interval", "0.1", "--results-dir", str(tmp_path), "--skip-report"),
         *("--cafile", str(made.cert)),
+        log=None,
         **{transport: urls[transport] for transport in STREAMING},
     )
     _, said = process.communicate(timeout=60)

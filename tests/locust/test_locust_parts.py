@@ -19,7 +19,7 @@ from clients.drivers.gev import GeventClient
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
 from clients.locusts.events import fire_events
 from clients.locusts.knee import Climb
-from clients.locusts.live import Live
+from clients.locusts.live import Live, Point
 from clients.locusts.options import (
     OptionError,
     Options,
@@ -232,7 +232,7 @@ class TestEvents:
         assert seen["TTFT"] == (101.0, "")
         assert seen["delay p50"] == (50.0, "")
         assert seen["delay p99"] == (99.0, "")
-        assert seen["message"] == (100 + 990 + 100, "")
+        assert seen["message"] == (100.0 + 990.0 + 100.0, "")
         assert seen["requests"] == (3.0, "")
 
     def test_no_p99_of_a_few_tokens(self) -> None:
@@ -285,7 +285,7 @@ class TestLive:
 def climb_through(climb: Climb, delay_of: dict[int, float]) -> int | None:
     users: int | None = 0
     for second in range(1000):
-        points = {"sse": {"delay_ms_p99": delay_of.get(climb.users, 1.0), "drop_percent": 0.0}}
+        points: dict[str, Point] = {"sse": {"delay_ms_p99": delay_of.get(climb.users, 1.0), "drop_percent": 0.0}}
         users = climb.next(float(second), points)
         if users is None:
             return climb.knee
@@ -311,19 +311,19 @@ class TestKnee:
 
     def test_one_slow_second_is_no_knee(self) -> None:
         climb = Climb(20.0, 10, 20, 10.0)
-        quiet, slow = ({"sse": {"delay_ms_p99": ms, "drop_percent": 0.0}} for ms in (1.0, 30.0))
+        quiet, slow = (dict[str, Point]({"sse": {"delay_ms_p99": ms, "drop_percent": 0.0}}) for ms in (1.0, 30.0))
         assert [climb.next(t, p) for t, p in ((0.0, quiet), (11.0, slow), (12.0, quiet))] == [10, 10, 20]
 
     def test_drops_break_it_too(self) -> None:
         climb = Climb(20.0, 10, 20, 10.0)
-        points = {"sse": {"delay_ms_p99": None, "drop_percent": 5.0}}
+        points: dict[str, Point] = {"sse": {"delay_ms_p99": None, "drop_percent": 5.0}}
         assert [climb.next(t, points) for t in (0.0, 11.0, 12.0)] == [10, 10, None]
         assert climb.why == "sse: 5.0 % of the messages dropped or failed at 10 users"
 
     def test_what_it_has_found_so_far(self) -> None:
         """A test that is ended early has no knee, and JSON no infinity."""
         climb = Climb(20.0, 10, 30, 10.0)
-        points = {"sse": {"delay_ms_p99": math.inf, "drop_percent": 0.0}}
+        points: dict[str, Point] = {"sse": {"delay_ms_p99": math.inf, "drop_percent": 0.0}}
         assert [climb.next(t, points) for t in (0.0, 11.0)] == [10, 10]
         assert climb.sentence == "the knee was not found: the search was ended at 10 users"
         assert climb.next(12.0, points) is None
