@@ -10,6 +10,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
+from servers.errors import InputError
+
 S = TypeVar("S", bound=msgspec.Struct)
 _MOST_SHOWN = 80  # characters of a wrong value that an error repeats
 
@@ -17,16 +19,8 @@ _MOST_SHOWN = 80  # characters of a wrong value that an error repeats
 _KEY = re.compile(r" - at `\$\.(\w+)")
 
 
-class UserError(ValueError):
-    """What was asked for is not possible as it was asked; the message is one line for the person who asked."""
-
-    def _render_traceback_(self) -> list[str]:
-        """The line alone in a notebook too (IPython, "Custom exception tracebacks")."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-class PlanError(UserError):
-    """The words or the plan are wrong; the message is one line that names the key and what it takes."""
+class PlanError(InputError):
+    """The arguments or the plan are wrong; the message is one line that names the key and what it takes."""
 
 
 def shown(value: object) -> str:

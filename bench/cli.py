@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.store import Run, RunFolder
     from clients.core.tls import Trust
 
-DONE, FAILED, WRONG_WORDS, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/errors.py)
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
 _WORDS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -101,13 +101,11 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
 )
 @option("--cafile", metavar="FILE", help="Trust these authorities (PEM) for https targets, not the system's.")
 @option("--insecure", is_flag=True, help="Trust every certificate of an https target.")
-@option(
-    "--target-wait", type=option_types.Seconds(), default=0.0, metavar="SECONDS", help="For targets that still start."
-)
+@option("--target-wait", type=option_types.DAY, default=0.0, metavar="SECONDS", help="For targets that still start.")
 @option(
     "--redis-url",
     envvar=f"{ENVIRONMENT}_REDIS_URL",
-    callback=option_types.redis_url,
+    type=option_types.REDIS_URL,
     metavar="URL",
     help="Redis for polling; without it one is found or started.",
 )
@@ -147,10 +145,7 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
     from clients.core.tls import Trust
 
     trust = Trust(cafile, insecure)
-    try:
-        trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
     return trust
 
 
@@ -326,7 +321,6 @@ def calibrate(out: str) -> int:
     from bench.analysis.noise import print_noise
     from bench.console import Console
     from bench.running.runner import Options
-    from bench.selfcost.child_process import ChildError
     from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
     console = Console()
@@ -337,10 +331,7 @@ def calibrate(out: str) -> int:
         console.print("The noise floor", style="bold")
         print_noise(measure(folder), console)
         floor = Floor()
-        try:
-            measure_floors(floor, Traffic())
-        except ChildError as error:
-            _fail(FAILED, f"the floor could not be measured: {error}")
+        measure_floors(floor, Traffic())
         console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
     return code
 
@@ -358,7 +349,7 @@ def report(run: str) -> None:
       tokenderby report results/20261125T120000Z-quick
     """
     from bench.console import Console
-    from bench.store import StoreError, link_latest, open_run
+    from bench.store import link_latest, open_run
 
     try:
         folder = open_run(run)
@@ -367,8 +358,6 @@ def report(run: str) -> None:
                 link_latest(folder)
             folder.merge()
             _report(folder, Console())
-    except StoreError as error:
-        raise click.UsageError(f"RUN: {error}") from None
     except OSError as error:
         _fail(FAILED, _no_report(folder, error))
 
@@ -384,15 +373,12 @@ def compare(run_a: str, run_b: str, force: bool) -> int:
     Example:
       tokenderby compare results/reference results/latest
     """
-    from bench.analysis.compare import ComparisonError, print_comparison
     from bench.analysis.compare import compare as compared
+    from bench.analysis.compare import print_comparison
     from bench.console import Console
-    from bench.store import StoreError, open_run
+    from bench.store import open_run
 
-    try:
-        comparison = compared(open_run(run_a), open_run(run_b), force=force)
-    except (ComparisonError, StoreError) as error:
-        raise click.UsageError(str(error)) from None
+    comparison = compared(open_run(run_a), open_run(run_b), force=force)
     print_comparison(comparison, Console())
     return FAILED if comparison.regressed else DONE
 
@@ -408,7 +394,7 @@ def _say(message: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line (`arguments`, or the process's own); errors are one line, exit codes the contract's."""
+    """Run the command line (`arguments`, or the process's own); errors are one line (servers/errors.py)."""
     from bench.output import flush_output, write_any_text
 
     write_any_text()
@@ -421,17 +407,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run_command(arguments: list[str] | None) -> int:
     """The exit code of a command line, its error said."""
-    from bench.checks import UserError
     from bench.output import OutputLost
+    from servers.errors import UserError
 
     try:
         return cli.main(arguments, prog_name="tokenderby", standalone_mode=False) or DONE
-    except (click.ClickException, UserError) as error:
-        return _said(WRONG_WORDS, error.format_message() if isinstance(error, click.ClickException) else str(error))
+    except (UserError, click.ClickException) as error:
+        if isinstance(error, OutputLost) and error.reader_left:
+            return FAILED
+        return _said(error.exit_code, error.format_message() if isinstance(error, click.ClickException) else str(error))
     except (KeyboardInterrupt, click.Abort):
         return _said(INTERRUPTED, "interrupted")
-    except OutputLost as error:
-        return FAILED if error.reader_left else _said(FAILED, str(error))
     except OSError as error:
         return _said(FAILED, f"{error.filename or 'standard output'}: {error.strerror or error}")
     except SystemExit as ended:

@@ -14,6 +14,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from servers.errors import InputError
+
 VERSION = 3
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
@@ -30,7 +32,7 @@ class Column(NamedTuple):
     before: object = None
 
 
-class ColumnsError(ValueError):
+class ColumnsError(InputError):
     """A table that this version cannot read; the text says why, one line."""
 
 

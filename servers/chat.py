@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from servers.errors import StreamError
 from servers.generation import Busy, Generation, Generations
-from servers.stream import StreamError, StreamSpec, build
+from servers.stream import StreamSpec, build
 
 STREAM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
 

@@ -24,6 +24,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import psutil
 
+from servers.errors import UserError
+
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 0.5
 YOUNG_S = 1.0
@@ -32,7 +34,7 @@ PID_FILE = "redis.pid"
 ATTEMPTS = 3  # another process may take the free port first
 
 
-class RedisUnavailable(Exception):
+class RedisUnavailable(UserError):
     """No Redis could be found or started; the message says how to get one."""
 
 

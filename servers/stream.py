@@ -24,20 +24,18 @@ from typing import Literal, get_args
 
 import msgspec
 
+from servers.errors import StreamError
+from servers.messages import MAX_TOKENS
+from servers.recording import registered
 from servers.text import prose
 from servers.text.hazards import hazards
 
-MAX_TOKENS = 20_000
 MAX_DURATION_S = 3600
 _TINY = 2.0**-53  # random() may return 0, whose quantile is not finite
 _NORMAL = NormalDist()
 
 Flush = Literal["fixed", "geometric", "speculative"]
 Text = Literal["prose", "hazards"]
-
-
-class StreamError(ValueError):
-    """A stream's parameters are wrong; the message names the key and says what it takes."""
 
 
 class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -211,8 +209,6 @@ def _texts(spec: StreamSpec, seed: int) -> Sequence[str]:
 
 
 def _recorded_texts(recording_id: str, tokens: int | None, text: Random) -> Sequence[str]:
-    from servers.recording import registered  # a recording needs StreamError from here
-
     answers = registered(recording_id).answers
     first = int(text.random() * len(answers))
     if tokens is None:

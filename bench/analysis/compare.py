@@ -26,6 +26,7 @@ from bench.analysis.noise import noise as noise_of
 from bench.analysis.wording import listed, times, with_unit
 from bench.store import Run, RunFolder
 from clients import columns
+from servers.errors import InputError
 
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
 LARGER_IS_BETTER = frozenset({"completed_ratio"})
@@ -36,7 +37,7 @@ SAME_WORK = ("stream", "streams", "load", "loads")
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 
 
-class ComparisonError(ValueError):
+class ComparisonError(InputError):
     """Two runs that cannot be compared; the text says why, one line."""
 
 

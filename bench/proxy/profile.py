@@ -13,12 +13,13 @@ import msgspec
 
 from bench.proxy.behaviours import BEHAVIOURS
 from bench.proxy.rule import Rule, check_order
+from servers.errors import InputError
 
 FOLDER = Path(__file__).parent / "profiles"
 MAX_FILE_BYTES = 1_048_576
 
 
-class ProfileError(ValueError):
+class ProfileError(InputError):
     """A profile that does not exist or does not make sense; the message names the key and what it takes."""
 
 

@@ -20,6 +20,7 @@ from bench.proxy import profile as profiles
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.profile import Profile, ProfileError
+from servers.errors import UserError
 
 PREFIX = "real:"
 READY_TIMEOUT_S = 5.0
@@ -106,7 +107,7 @@ KINDS: dict[str, _Kind] = {
 """Profile name -> how to start the real one of that name."""
 
 
-class RealProxyError(Exception):
+class RealProxyError(UserError):
     """The real proxy is not installed, or does not start; the message says what to do."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from clients.core.recovery import EventSourcePolicy, Policy
 from clients.core.tls import Trust
+from servers.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ClientSettings:
     def of_variant(cls, variant: Mapping[str, object], **given: Any) -> ClientSettings:
         """Settings from a cell's variant; words for the server or for nobody (`heartbeat`, `copy`) are passed over.
 
-        Raises ValueError, which names the word and what it takes.
+        Raises InputError, which names the word and what it takes.
         """
         if "interval" in variant:
             given["interval_s"] = _seconds(variant, "interval")
@@ -59,12 +60,12 @@ def _seconds(variant: Mapping[str, object], word: str) -> float:
     except (TypeError, ValueError):
         seconds = -1.0
     if isinstance(value, bool) or not 0 <= seconds <= 3600:
-        raise ValueError(f"{word}: takes seconds from 0 to 3600, not {value!r}")
+        raise InputError(f"{word}: takes seconds from 0 to 3600, not {value!r}")
     return seconds
 
 
 def _choice(variant: Mapping[str, object], word: str, choices: dict[str, Any]) -> Any:
     value = str(variant[word]).lower()
     if value not in choices:
-        raise ValueError(f"{word}: takes one of {', '.join(choices)}, not {variant[word]!r}")
+        raise InputError(f"{word}: takes one of {', '.join(choices)}, not {variant[word]!r}")
     return choices[value]

@@ -14,7 +14,8 @@ from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.results import variant_words
-from servers.stream import PROFILES, StreamError, StreamSpec, build
+from servers.errors import InputError, StreamError
+from servers.stream import PROFILES, StreamSpec, build
 
 TRANSPORTS = ("polling", "websocket", "chunked", "sse")
 NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure"})
@@ -28,7 +29,7 @@ _KNEE: dict[str, tuple[type[int | float], float, float]] = {
 _SAMPLE_SEEDS = range(3)  # answers looked at for whether any can last for over an hour
 
 
-class OptionError(ValueError):
+class OptionError(InputError):
     """An option is wrong; the message names it and says what it takes."""
 
 
