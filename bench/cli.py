@@ -15,7 +15,7 @@ from bench import option_types
 if TYPE_CHECKING:
     from bench.console import Console
     from bench.plan import Plan
-    from bench.running.runner import Options
+    from bench.running.runner import RunOptions
     from bench.store import Run, RunFolder
     from clients.core.tls import Trust
 
@@ -132,7 +132,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
-    options = runner.Options(targets, target_token or None, redis_url, _trust(cafile, insecure))
+    options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
     asyncio.run(runner.check_targets(options, target_wait))
     if resume:
         return _resume(resume, out, options, Console())
@@ -149,7 +149,7 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
     return trust
 
 
-def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Console) -> int:
+def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
     import asyncio
 
@@ -183,7 +183,7 @@ def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFo
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
 
-def _resume(path: str, out: str, options: Options, console: Console) -> int:
+def _resume(path: str, out: str, options: RunOptions, console: Console) -> int:
     """Go on with a run; the exit code."""
     from pathlib import Path
 
@@ -266,8 +266,8 @@ def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
 
 
 _elsewhere("serve", "servers.__main__", "main", "Serve the simulated stream over one transport.")
-_elsewhere("proxy", "bench.proxy.cli", "proxy", "Put an intermediary in front of a server.")
-_elsewhere("profiles", "bench.proxy.cli", "profiles", "List the intermediaries that a proxy can be.")
+_elsewhere("proxy", "bench.proxy.commands", "proxy", "Put an intermediary in front of a server.")
+_elsewhere("profiles", "bench.proxy.commands", "profiles", "List the intermediaries that a proxy can be.")
 
 
 @cli.command()
@@ -320,13 +320,13 @@ def calibrate(out: str) -> int:
     from bench.analysis.groups import measure
     from bench.analysis.noise import print_noise
     from bench.console import Console
-    from bench.running.runner import Options
+    from bench.running.runner import RunOptions
     from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
     console = Console()
     plan, folder = _begun("calibrate", {}, out)
     with folder.lock():
-        code = _carry_out(plan, folder, Options(), console)
+        code = _carry_out(plan, folder, RunOptions(), console)
     if code == DONE:
         console.print("The noise floor", style="bold")
         print_noise(measure(folder), console)

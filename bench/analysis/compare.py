@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import intervals
-from bench.analysis.claims import Finding, judged
+from bench.analysis.claims import JudgedContrast, judged
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, estimator
@@ -114,7 +114,7 @@ def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[Measur
     return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
 
 
-def _judgement(column: str, contrast: Contrast, finding: Finding) -> Judgement:
+def _judgement(column: str, contrast: Contrast, finding: JudgedContrast) -> Judgement:
     if contrast.a == contrast.b:
         return "no difference"
     if not finding.claimed:

@@ -36,7 +36,7 @@ _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What a run is told beside its plan: `targets` maps a transport to the URL of a server that runs already.
 
     `target_token` is their bearer token. Neither that nor `redis_url`, which may hold a password, stands in `run.json`.
@@ -102,7 +102,7 @@ def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
     return [record for record in cells if record.status in ("pending", "failed")]
 
 
-async def check_targets(options: Options, patience_s: float = 0.0) -> None:
+async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
     """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`.
 
     SIGINT and SIGTERM raise KeyboardInterrupt.
@@ -115,7 +115,7 @@ async def check_targets(options: Options, patience_s: float = 0.0) -> None:
             raise KeyboardInterrupt from None
 
 
-async def _check_targets(options: Options, patience: Patience) -> None:
+async def _check_targets(options: RunOptions, patience: Patience) -> None:
     async with _http(options.trust) as http:
         for transport, url in options.targets.items():
             try:
@@ -125,7 +125,7 @@ async def _check_targets(options: Options, patience: Patience) -> None:
                 raise PlanError(f"--target {transport}: {error}") from None
 
 
-async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Display) -> Run:
+async def carry_out(plan: Plan, folder: RunFolder, options: RunOptions, display: Display) -> Run:
     """Run what is pending in `folder`. SIGINT or SIGTERM ends it early, with what is finished kept.
 
     Raises OSError where the folder cannot be written, OutputLost where nobody can be told how it goes.
@@ -174,7 +174,7 @@ def _on_signals(handler: Callable[[], object]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, display: Display) -> None:
+async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, display: Display) -> None:
     cells = {cell.key: cell for cell in plan.cells}
     patience = Patience(RETURN_S)
     (folder.path / "logs").mkdir(exist_ok=True)
@@ -200,7 +200,7 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
                 await fleet.stop()
 
 
-async def _pins(options: Options, http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
+async def _pins(options: RunOptions, http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
     """Which cores to use, so that the load has one without a target where there is one; noted in `run`."""
     if not options.targets:
         return machine.pinning()

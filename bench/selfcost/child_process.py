@@ -27,7 +27,7 @@ class ChildError(UserError):
     """A child ended, or said nothing, when it was needed."""
 
 
-class Child:
+class MeasuredChild:
     """A running process. `name` is for messages."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
@@ -97,7 +97,7 @@ def running(
     cores: Sequence[int] = (),
     standard_input: bytes = b"",
     profile: Path | None = None,
-) -> Iterator[Child]:
+) -> Iterator[MeasuredChild]:
     """`python -m MODULE ARGUMENTS` on `cores` (any, if empty), until the context ends.
 
     `profile`: run it under cProfile, which writes this file when the process ends.
@@ -111,7 +111,7 @@ def running(
         stdout=subprocess.PIPE,
         start_new_session=True,  # so that it can be ended with whatever it started
     ) as process:
-        child = Child(f"{module} {' '.join(arguments)}".strip(), process)
+        child = MeasuredChild(f"{module} {' '.join(arguments)}".strip(), process)
         try:
             assert process.stdin is not None
             with suppress(BrokenPipeError), process.stdin:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from bench.proxy.profile import load
 from bench.proxy.serve import Proxy
 from bench.running.machine import pinning
-from bench.selfcost.child_process import Child, ChildError, running
+from bench.selfcost.child_process import ChildError, MeasuredChild, running
 from bench.selfcost.transport_cost import Traffic
 from servers.process import run
 
@@ -63,7 +63,7 @@ def measure_proxy(cost: ProxyCost, traffic: Traffic, profile: Path | None = None
 
 
 def _drain(
-    url: str, traffic: Traffic, cores: Sequence[int], between: Child | None = None, *, followed: bool = False
+    url: str, traffic: Traffic, cores: Sequence[int], between: MeasuredChild | None = None, *, followed: bool = False
 ) -> _Passed:
     """Read all streams through `url`; what `between` spent on that. `followed`: it must tell that it followed HTTP."""
     before_s = between.cpu_s() if between else 0.0

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bench.proxy import profile
 from bench.proxy.behaviours import BEHAVIOURS, IdleTimeout, Latency
-from bench.proxy.cli import profiles
+from bench.proxy.commands import profiles
 from bench.proxy.profile import ProfileError, load, parse
 
 DOCS = Path(__file__).parents[3] / "docs/proxy.md"
