@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/errors.py)
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
-_WORDS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 option = partial(click.option, show_envvar=True)
 
@@ -44,7 +44,7 @@ Exit code: 0 done, 1 a cell failed, 2 the words or the plan are wrong, 130 inter
 """
 
 
-@click.group(context_settings=_WORDS | {"auto_envvar_prefix": ENVIRONMENT}, invoke_without_command=True)
+@click.group(context_settings=_SETTINGS | {"auto_envvar_prefix": ENVIRONMENT}, invoke_without_command=True)
 @click.version_option(package_name="tokenderby")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -250,17 +250,17 @@ def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
 
     def call(arguments: tuple[str, ...]) -> object:
         command: click.Command = getattr(import_module(module), attribute)
-        words: dict[str, Any] = _WORDS | {"auto_envvar_prefix": f"{ENVIRONMENT}_{name.upper()}"}
+        settings: dict[str, Any] = _SETTINGS | {"auto_envvar_prefix": f"{ENVIRONMENT}_{name.upper()}"}
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 parameter.show_envvar = True
-        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False, **words)
+        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False, **settings)
 
-    words = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     cli.add_command(
         click.Command(
-            name, params=[words], callback=call, help=summary, add_help_option=False, context_settings=settings
+            name, params=[rest], callback=call, help=summary, add_help_option=False, context_settings=settings
         )
     )
 

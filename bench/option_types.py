@@ -14,10 +14,10 @@ def comma_list(_: click.Context, parameter: click.Parameter, value: str | None) 
     """Click callback: "a,b" as a list; None if the option was not given."""
     if value is None:
         return None
-    words = [word.strip() for word in value.split(",")]
-    if not all(words):
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
         raise click.BadParameter("takes words with commas between them", param=parameter)
-    return words
+    return names
 
 
 def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -56,7 +56,7 @@ _VARIANT = (
     "reuse",
     "stream",
     "wait",
-)  # sorted, as the contract says
+)  # sorted, as in a variant
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):

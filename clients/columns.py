@@ -60,7 +60,7 @@ MESSAGE = (
     Column("tokens_wasted", "int64", 2, 0),
     *(Column(name, "double", 3, math.nan) for name in ("dns_ms", "tcp_ms", "tls_ms")),
 )
-"""The others, each a field of clients.core.record.StreamRecord: the contract's in its order, then ours."""
+"""The others, each a field of clients.core.record.StreamRecord (results/README.md)."""
 
 TOKEN = (Column("stream_id", "string"), *(Column(name) for name in ("i", "due_ns", "sent_ns", "received_ns", "read")))
 """Of tokens.parquet."""

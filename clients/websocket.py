@@ -7,7 +7,7 @@ from clients.core.exchange import Exchange
 from clients.core.http_scripts import respond
 from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
-from clients.core.websocket import WebSocketConnection
+from clients.core.websocket_connection import WebSocketConnection
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.websocket.wire import decode
 

@@ -28,7 +28,7 @@ class RequestError(Exception):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """`{"message": str}` and optionally `seed`, `stream`, `stream_id` and `from`, as the contract has it."""
+    """`{"message": str}` and optionally `seed`, `stream`, `stream_id` and `from`, as docs/wire-format.md has it."""
 
     message: str
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0

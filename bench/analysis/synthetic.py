@@ -163,7 +163,7 @@ def _received(what: Caricature, schedule: _ModelTimes, rng: np.random.Generator)
 def _stream_columns(
     record: CellRecord, ids: list[str], schedule: _ModelTimes, lost: NDArray[np.int64]
 ) -> dict[str, object]:
-    """The contract's columns; what a made-up message cannot know is nothing, or zero."""
+    """The columns of a run's tables; what a made-up message cannot know is nothing, or zero."""
     count = len(ids)
     words = ("cell", "transport", "variant", "profile", "recovery")
     zero = np.zeros(count, np.int64)

@@ -62,9 +62,9 @@ def run_load(
             transport=transport, url=server.line()["url"], out=f"{folder}/load", block=0, cell=transport, seed=seed,
             stream=stream, load=load,
         )  # fmt: skip
-        words = msgspec.json.encode(job)
+        job_json = msgspec.json.encode(job)
         with running(
-            "clients.load", cores=cores["load"], standard_input=words, profile=profiles.get("client")
+            "clients.load", cores=cores["load"], standard_input=job_json, profile=profiles.get("client")
         ) as client:
             result, server_cpu_s = _follow(client, server, load)
             with suppress(ChildError):

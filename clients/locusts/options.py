@@ -82,7 +82,7 @@ class Options:
         )
 
     def variant(self, transport: str) -> dict[str, object]:
-        """The cell's settings that are not defaults, as the contract's `key=value` words have them."""
+        """The cell's settings that are not defaults, as the `key=value` words of a variant."""
         words: dict[str, object] = {"heartbeat": f"{self.heartbeat_s:g}"} if self.heartbeat_s else {}
         if transport == "polling" and self.wait_s:
             words["wait"] = f"{self.wait_s:g}"

@@ -15,7 +15,7 @@ from servers.chat import RequestError, open_answer, unknown_stream
 from servers.http import SERVICE, STREAM_HEADERS, HttpStream, application, read_chat, stream_answer
 from servers.polling import wire
 from servers.polling.link import RedisError
-from servers.polling.store import StoredPart, TokenStore
+from servers.polling.token_store import StoredPart, TokenStore
 from servers.push import ReaderGone, drained
 from servers.service import Service
 

@@ -17,8 +17,7 @@ from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers.gev import GeventClient
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
-from clients.locusts.events import fire_events
-from clients.locusts.knee import Climb
+from clients.locusts.knee_climb import Climb
 from clients.locusts.live import Live
 from clients.locusts.options import (
     TRANSPORTS,
@@ -30,6 +29,7 @@ from clients.locusts.options import (
     endpoints_in,
 )
 from clients.locusts.recorder import block_count
+from clients.locusts.request_events import fire_events
 
 MS = 1_000_000
 

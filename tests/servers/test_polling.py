@@ -23,7 +23,7 @@ from servers import redis_server
 from servers.emitter import Emitter
 from servers.generation import Generations
 from servers.polling.link import COMMAND_TIMEOUT_S, RedisAway, RedisConnection, RedisRefused
-from servers.polling.store import KEY_PREFIX, TokenStore
+from servers.polling.token_store import KEY_PREFIX, TokenStore
 from servers.redis_server import Address, RedisServer
 from servers.stream import Schedule
 
@@ -226,9 +226,9 @@ async def test_a_redis_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_crowd_does_not_wait_for_such_a_redis_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("link.COMMAND_TIMEOUT_S", "store.COMMAND_TIMEOUT_S"):
+    for name in ("link.COMMAND_TIMEOUT_S", "token_store.COMMAND_TIMEOUT_S"):
         monkeypatch.setattr(f"servers.polling.{name}", 0.2)
-    monkeypatch.setattr("servers.polling.store.READS_AT_ONCE", 1)
+    monkeypatch.setattr("servers.polling.token_store.READS_AT_ONCE", 1)
     clock = Emitter()
     async with await asyncio.start_server(_ignore, "127.0.0.1", 0) as silent:
         address = Address("127.0.0.1", silent.sockets[0].getsockname()[1])

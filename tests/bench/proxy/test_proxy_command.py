@@ -50,7 +50,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def test_aws_alb_cuts_what_is_idle_and_nothing_else(net: Net, tmp_path: Path) -> None:
-    """Done means 1 of the issue; the 10 ms are for a quiet machine, so a busy one gets 300 here."""
+    """Of a minute, 10 ms more or less on a quiet machine; a busy one gets 300 here."""
     host, port = await net.serve(echo)
     log = tmp_path / "log.jsonl"
     words = "--profile", "aws-alb", "--time-scale", "60", "--upstream", f"{host}:{port}", "--log", str(log)
