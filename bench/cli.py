@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench import option_types
+from servers.arguments import HELP
 
 if TYPE_CHECKING:
     from bench.console import Console
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/errors.py)
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_SETTINGS = HELP | {"max_content_width": 100}
 
 option = partial(click.option, show_envvar=True)
 

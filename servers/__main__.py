@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from servers import logs, recording
-from servers.arguments import Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
+from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
 from servers.errors import StreamError, UserError
 from servers.process import run
@@ -30,7 +30,7 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
     return click.option(name, *others, envvar=variable, show_envvar=True, **settings)
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(cls=Command, context_settings=HELP | {"show_default": True})
 @click.argument("transport", type=click.Choice(list(TRANSPORTS)))
 @_option("--host", default="127.0.0.1", type=Host(), metavar="HOST", help="Address to listen on.")
 @_option("--port", default=0, type=click.IntRange(0, 65535), help="0 takes a free one.")

@@ -12,6 +12,8 @@ import click
 
 from servers.errors import UserError
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 
 class Command(click.Command):
     """A command whose errors for people are one line on standard error, with their exit codes."""

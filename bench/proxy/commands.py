@@ -18,7 +18,7 @@ from bench.proxy.profile import names as names_of_all
 from bench.proxy.real import PREFIX, real_proxy
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
-from servers.arguments import Command, Number
+from servers.arguments import HELP, Command, Number
 from servers.errors import UserError
 from servers.process import run
 
@@ -65,7 +65,7 @@ class _Upstream(_Address):
         return host, port
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings=HELP)
 @click.option("--upstream", type=_Upstream(), required=True, help="The server behind the proxy.")
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
 @click.option("--profile", "name", default="none", show_default=True, help="A profile's name, or your own TOML file.")
@@ -120,7 +120,7 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
         raise _cannot_serve(listen, error) from error
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings=HELP)
 @click.argument("names", nargs=-1)
 @click.option("--markdown", is_flag=True, help="As the table in docs/proxy.md.")
 def profiles(names: tuple[str, ...], markdown: bool) -> None:

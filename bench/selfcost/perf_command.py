@@ -23,7 +23,7 @@ from bench.selfcost.stream_capacity import (
     measure_delay_ms,
 )
 from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, measure_floors, measure_transport
-from servers.arguments import Command, Seconds
+from servers.arguments import HELP, Command, Seconds
 
 RESULTS = Path("results/perf.csv")
 MEASURED = ("sse", "chunked", "websocket", "polling")
@@ -45,7 +45,7 @@ class _Transports(click.ParamType[tuple[str, ...]]):
         return names
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings=HELP)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
 @click.option("--transports", type=_Transports(), default=",".join(MEASURED), show_default=True)
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
