@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +27,7 @@ from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
-from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run
+from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
 from clients.core.tls import Trust
 from servers.process import usable_cores
 
@@ -61,7 +60,7 @@ def new_run(plan: Plan, out_dir: Path) -> RunFolder:
         machine=machine.machine_facts() | pinned,
         versions=machine.versions(),
         git_commit=machine.git_commit(),
-        started=_now(),
+        started=utc_text(),
         cells=schedule(plan),
     )
     return create_run(out_dir, run)
@@ -88,7 +87,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     for record in run.cells:
         if record.status == "failed":
             record.status, record.reasons = "pending", []
-    run.warnings.append(f"resumed at {_now()}")
+    run.warnings.append(f"resumed at {utc_text()}")
     cpu = machine.machine_facts()["cpu"]
     if cpu != run.machine.get("cpu"):
         run.warnings.append(f"resumed on another machine: {cpu}")
@@ -148,7 +147,7 @@ async def carry_out(plan: Plan, folder: RunFolder, options: RunOptions, display:
 
 def _end(folder: RunFolder, run: Run, status: RunStatus) -> Run:
     _note_behaviours(run, folder)
-    run.status, run.ended = status, _now()
+    run.status, run.ended = status, utc_text()
     folder.save(run)
     return run
 
@@ -237,7 +236,3 @@ async def _at_once(limit: int, steps: Iterable[Callable[[], Coroutine[Any, Any, 
 def _http(trust: Trust) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(ssl=trust.context)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_HTTP_S))
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
