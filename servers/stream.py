@@ -13,7 +13,6 @@ import tomllib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.resources import files
 from itertools import accumulate, chain, islice
@@ -24,6 +23,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from servers.checks import choice, number, suggestion
 from servers.errors import StreamError
 from servers.messages import MAX_TOKENS
 from servers.recording import registered
@@ -123,17 +123,13 @@ def _override(base: StreamSpec, table: Mapping[object, object]) -> StreamSpec:
 
 def _check(key: object, value: object) -> None:
     if key not in StreamSpec.__struct_fields__:
-        name = str(key)[:64]  # of a request's key, which may have a million characters, no more is looked at
-        near = get_close_matches(name, StreamSpec.__struct_fields__, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are profile, {', '.join(StreamSpec.__struct_fields__)}"
-        raise StreamError(f"stream.{name}: unknown parameter; {hint}")
+        takes = suggestion(key, ("profile", *StreamSpec.__struct_fields__))
+        raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {takes}")
     if key in _RANGES:
-        low, high = _RANGES[str(key)]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise StreamError(f"stream.{key}: takes a number from {low:g} to {high:g}")
+        number(f"stream.{key}", value, *_RANGES[str(key)], StreamError)
     for name, choices in (("flush", get_args(Flush)), ("text", get_args(Text))):
-        if key == name and value not in choices:
-            raise StreamError(f"stream.{key}: takes one of {', '.join(choices)}")
+        if key == name:
+            choice(f"stream.{key}", value, choices, StreamError)
 
 
 @cache
