@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup dev bench test coverage compose-test check fix perf notebook requirements clean
+.PHONY: help setup dev bench test coverage compose-test check fix perf soak notebook requirements clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every trans
 
 perf: setup  ## what the house itself costs, beside the floor of this machine (about 5 minutes; ARGS=--record keeps the figures)
 	$(BIN)/python -m bench.selfcost $(ARGS)
+
+soak: setup  ## load and faults on every server and the proxy, on loopback only (about 11 minutes; ARGS=--quick: under 2)
+	$(BIN)/python -m bench.soak $(ARGS)
 
 requirements:  ## pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev -o requirements/dev.txt

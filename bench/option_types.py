@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from servers.arguments import RedisUrl, Seconds
 
 DAY = Seconds(min=0, max=86_400)
 REDIS_URL = RedisUrl()
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Some of the `known` names, separated by commas."""
+
+    name = "A,B"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names. Raises click.BadParameter, which names the unknown ones."""
+        names = tuple(value.split(",")) if isinstance(value, str) else value
+        if unknown := [name for name in names if name not in self._known]:
+            self.fail(f"{', '.join(unknown)}: takes some of {','.join(self._known)}", param, ctx)
+        return names
 
 
 def comma_list(_: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:

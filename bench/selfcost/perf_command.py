@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench.option_types import Names
 from bench.running.machine import pinning
 from bench.selfcost import cost_report, goals
 from bench.selfcost.analysis_cost import measure_analysis
@@ -31,23 +32,9 @@ _STARTS_S = 2.5  # of the processes of one measurement, and what its answers tak
 _ANALYSIS_S = 30
 
 
-class _Transports(click.ParamType[tuple[str, ...]]):
-    """Names, separated by commas."""
-
-    name = "A,B"
-
-    def convert(
-        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        names = tuple(value.split(",")) if isinstance(value, str) else value
-        if unknown := [name for name in names if name not in STREAMING]:
-            self.fail(f"{', '.join(unknown)}: takes some of {','.join(STREAMING)}", param, ctx)
-        return names
-
-
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
-@click.option("--transports", type=_Transports(), default=",".join(STREAMING), show_default=True)
+@click.option("--transports", type=Names(STREAMING), default=",".join(STREAMING), show_default=True)
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
 @click.option("--scale", is_flag=True, help="Also search how many streams each transport bears (about 4 minutes).")
 @click.option("--record", is_flag=True, help=f"Append the medians to {RESULTS}; nothing is written without it.")
