@@ -46,7 +46,8 @@ compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an e
 check: $(VENV)/.dev  ## format, lint, types, import rules and the like (.pre-commit-config.yaml)
 	$(BIN)/pre-commit run --all-files
 
-fix: $(VENV)/.dev  ## format and mend what the linter can
+fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every transport
+	$(BIN)/python scripts/compose_services.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

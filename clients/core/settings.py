@@ -30,6 +30,10 @@ class ClientSettings:
     method: str = "post"
     trust: Trust = field(default_factory=Trust)
 
+    def __post_init__(self) -> None:
+        if not (self.auth_token or "").isascii() or not (self.auth_token or "").isprintable():
+            raise ValueError("auth token: takes printable ASCII characters, for it is sent in a header")
+
     @classmethod
     def of_variant(cls, variant: Mapping[str, object], **given: Any) -> ClientSettings:
         """Settings from a cell's variant; words for the server or for nobody (`heartbeat`, `copy`) are passed over.

@@ -12,7 +12,10 @@ from urllib.parse import parse_qs
 import pytest
 from support.asking import ANSWER, question
 from support.drivers import AsyncUser
-from support.scripted import ACCEPTED, Connection, Script, chunk, closed_port, page, pieces, response, scripted, whole
+from support.scripted import Connection, Script, chunk, closed_port, response, scripted
+from support.transports import pieces
+from support.transports.blocking import whole
+from support.transports.polling import ACCEPTED, page
 
 from clients.core.record import Outcome
 from clients.core.recovery import Policy

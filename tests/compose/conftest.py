@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from support.composing import OWNER, Compose, docker
 
-PORTS = ("LOCUST", "NOTEBOOK", "POLLING", "WEBSOCKET", "CHUNKED", "SSE")
+from servers.transport import STREAMING
+
+PORTS = ("LOCUST", "NOTEBOOK", *map(str.upper, STREAMING))
 
 
 def _free_port() -> str:

@@ -21,7 +21,6 @@ from clients.locusts.events import fire_events
 from clients.locusts.knee import Climb
 from clients.locusts.live import Live, Point
 from clients.locusts.options import (
-    TRANSPORTS,
     OptionError,
     Options,
     add_arguments,
@@ -30,6 +29,7 @@ from clients.locusts.options import (
     endpoints_in,
 )
 from clients.locusts.recorder import block_count
+from servers.transport import STREAMING
 
 MS = 1_000_000
 
@@ -61,20 +61,20 @@ class _Parser:
 def given(**changes: object) -> dict[str, Any]:
     parser = _Parser()
     add_arguments(parser)
-    urls = {f"{transport}_url": "http://127.0.0.1:1" for transport in TRANSPORTS}
+    urls = {f"{transport}_url": "http://127.0.0.1:1" for transport in STREAMING}
     return parser.given | urls | changes
 
 
 class TestOptions:
     def test_defaults(self) -> None:
-        options = Options.of(given(), None, TRANSPORTS)
-        assert set(options.urls) == set(TRANSPORTS)
+        options = Options.of(given(), None, STREAMING)
+        assert set(options.urls) == set(STREAMING)
         assert (options.silence_s, options.recovery, options.stream) == (None, "none", {"profile": "hosted"})
-        assert [options.cell(transport) for transport in TRANSPORTS] == list(TRANSPORTS)
+        assert [options.cell(transport) for transport in STREAMING] == list(STREAMING)
 
     def test_words_of_a_cell(self) -> None:
         changes = {"poll_interval": 0.1, "server_heartbeat": 15.0, "network_profile": "aws-alb", "recovery": "resume"}
-        options = Options.of(given(**changes), None, TRANSPORTS)
+        options = Options.of(given(**changes), None, STREAMING)
         assert options.cell("polling") == "polling heartbeat=15 interval=0.1 aws-alb resume"
         assert options.cell("sse") == "sse heartbeat=15 aws-alb resume"
         assert options.settings("polling").interval_s == 0.1
@@ -111,7 +111,7 @@ class TestOptions:
     )
     def test_mistakes_name_the_option(self, changes: dict[str, object], told: str) -> None:
         with pytest.raises(OptionError, match=r"^--") as error:
-            Options.of(given(**changes), None, TRANSPORTS)
+            Options.of(given(**changes), None, STREAMING)
         assert told in str(error.value)
 
 

@@ -21,7 +21,7 @@ import pytest
 from support.asking import question
 from support.processes import RunningServer, running_server
 from support.programs import program
-from support.recordings import UPGRADE
+from support.transports.websocket import UPGRADE
 
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
@@ -84,7 +84,7 @@ class Deployment:
     def _is_under_way(self, server: RunningServer) -> bool:
         """Whether each message has got two tokens, if it can have any before its end."""
         stats = server.get("/stats")
-        sends = self.transport != "blocking"
+        sends = TRANSPORTS[self.transport].streams
         return bool(stats["streams_started"] >= len(MODES) and (stats["tokens_sent"] >= 2 * len(MODES) or not sends))
 
 
@@ -130,8 +130,8 @@ def test_a_server_restarted_in_mid_stream(transport: str, number: signal.Signals
     for record in (restart, resume):
         assert (record.outcome, record.tokens_lost, record.text_ok) == (Outcome.OK, 0, True), record.detail
         assert record.tokens_duplicated == record.tokens_discarded
-        assert (record.tokens_discarded > 0) == (transport != "blocking")
-        assert record.drops > 0 or transport == "polling"  # it may have been between two polls
+        assert (record.tokens_discarded > 0) == TRANSPORTS[transport].streams
+        assert record.drops > 0 or TRANSPORTS[transport].pulls  # it may have been between two polls
 
 
 @pytest.mark.slow
@@ -221,7 +221,7 @@ async def test_nginx_reloaded_in_mid_stream(
     for (transport, mode), record in seen.items():
         what = (transport, mode, record.outcome, record.detail)
         # Polling comes back between two polls, and only if one is on its way just then does it notice.
-        cuts = (0, 1) if transport == "polling" else (int(bool(shutdown)),)
+        cuts = (0, 1) if TRANSPORTS[transport].pulls else (int(bool(shutdown)),)
         assert record.drops in cuts, what
         assert (record.outcome is Outcome.OK) == (mode != "none" or not record.drops), what
         assert record.tokens_duplicated == 0 or mode == "restart", what

@@ -16,9 +16,10 @@ from typing import Any
 import psutil
 import pytest
 import redis
-from support.independent import ASK, request
+from support.independent import request
 from support.processes import running_server
 from support.programs import program
+from support.transports import ASK
 
 from servers import redis_server
 from servers.polling.store import KEY_PREFIX

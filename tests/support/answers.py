@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from support.feeding import encoded, encoded_end, schedule_of
-from support.scripted import ACCEPTED, chunk, close_frame, frame, page, response, whole
+from support.scripted import chunk, close_frame, frame, response
+from support.transports.blocking import whole
+from support.transports.polling import ACCEPTED, page
 
 from clients.core.record import Outcome
 from servers import messages
