@@ -4,55 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from servers.checks import shown, suggestion
+from servers.errors import InputError
+
 S = TypeVar("S", bound=msgspec.Struct)
-_MOST_SHOWN = 80  # characters of a wrong value that an error repeats
 
 # msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
 _KEY = re.compile(r" - at `\$\.(\w+)")
 
 
-class UserError(ValueError):
-    """What was asked for is not possible as it was asked; the message is one line for the person who asked."""
-
-    def _render_traceback_(self) -> list[str]:
-        """The line alone in a notebook too (IPython, "Custom exception tracebacks")."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-class PlanError(UserError):
-    """The words or the plan are wrong; the message is one line that names the key and what it takes."""
-
-
-def shown(value: object) -> str:
-    """A wrong value as an error repeats it: one line, cut short; never an error itself."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # Python writes no integer of 4,300 digits
-        return f"so large a value ({type(value).__name__})"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+class PlanError(InputError):
+    """The arguments or the plan are wrong; the message is one line that names the key and what it takes."""
 
 
 def unknown(what: str, word: object, choices: Collection[str]) -> PlanError:
     """The error for a `word` that is none of `choices`, with the nearest one suggested."""
-    return PlanError(f"{what}: unknown {shown(word)}; {_suggestion(str(word)[:_MOST_SHOWN], choices)}")
+    return PlanError(f"{what}: unknown {shown(word)}; {suggestion(word, choices)}")
 
 
 def check_keys(table: Mapping[str, object], where: str, keys: Collection[str]) -> None:
     """Raise PlanError for the first key of `table` that is not one of `keys`."""
     for key in table:
         if key not in keys:
-            raise PlanError(f"{where}: no key {shown(key)} here; {_suggestion(key[:_MOST_SHOWN], keys)}")
-
-
-def _suggestion(word: str, choices: Collection[str]) -> str:
-    near = get_close_matches(word, choices, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"It takes: {', '.join(choices)}"
+            raise PlanError(f"{where}: no key {shown(key)} here; {suggestion(key, keys)}")
 
 
 def to_struct(table: object, kind: type[S], where: str) -> S:

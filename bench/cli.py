@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench import option_types
+from servers.arguments import HELP
 
 if TYPE_CHECKING:
     from bench.console import Console
     from bench.plan import Plan
-    from bench.running.runner import Options
+    from bench.running.runner import RunOptions
     from bench.store import Run, RunFolder
     from clients.core.tls import Trust
 
-DONE, FAILED, WRONG_WORDS, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/errors.py)
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
-_WORDS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_SETTINGS = HELP | {"max_content_width": 100}
 
 option = partial(click.option, show_envvar=True)
 
@@ -44,7 +45,7 @@ Exit code: 0 done, 1 a cell failed, 2 the words or the plan are wrong, 130 inter
 """
 
 
-@click.group(context_settings=_WORDS | {"auto_envvar_prefix": ENVIRONMENT}, invoke_without_command=True)
+@click.group(context_settings=_SETTINGS | {"auto_envvar_prefix": ENVIRONMENT}, invoke_without_command=True)
 @click.version_option(package_name="tokenderby")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -101,13 +102,11 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
 )
 @option("--cafile", metavar="FILE", help="Trust these authorities (PEM) for https targets, not the system's.")
 @option("--insecure", is_flag=True, help="Trust every certificate of an https target.")
-@option(
-    "--target-wait", type=option_types.Seconds(), default=0.0, metavar="SECONDS", help="For targets that still start."
-)
+@option("--target-wait", type=option_types.DAY, default=0.0, metavar="SECONDS", help="For targets that still start.")
 @option(
     "--redis-url",
     envvar=f"{ENVIRONMENT}_REDIS_URL",
-    callback=option_types.redis_url,
+    type=option_types.REDIS_URL,
     metavar="URL",
     help="Redis for polling; without it one is found or started.",
 )
@@ -134,7 +133,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
-    options = runner.Options(targets, target_token or None, redis_url, _trust(cafile, insecure))
+    options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
     asyncio.run(runner.check_targets(options, target_wait))
     if resume:
         return _resume(resume, out, options, Console())
@@ -147,14 +146,11 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
     from clients.core.tls import Trust
 
     trust = Trust(cafile, insecure)
-    try:
-        trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
     return trust
 
 
-def _carry_out(chosen: Plan, folder: RunFolder, options: Options, console: Console) -> int:
+def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
     import asyncio
 
@@ -188,7 +184,7 @@ def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFo
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
 
-def _resume(path: str, out: str, options: Options, console: Console) -> int:
+def _resume(path: str, out: str, options: RunOptions, console: Console) -> int:
     """Go on with a run; the exit code."""
     from pathlib import Path
 
@@ -255,24 +251,24 @@ def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
 
     def call(arguments: tuple[str, ...]) -> object:
         command: click.Command = getattr(import_module(module), attribute)
-        words: dict[str, Any] = _WORDS | {"auto_envvar_prefix": f"{ENVIRONMENT}_{name.upper()}"}
+        settings: dict[str, Any] = _SETTINGS | {"auto_envvar_prefix": f"{ENVIRONMENT}_{name.upper()}"}
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 parameter.show_envvar = True
-        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False, **words)
+        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False, **settings)
 
-    words = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     cli.add_command(
         click.Command(
-            name, params=[words], callback=call, help=summary, add_help_option=False, context_settings=settings
+            name, params=[rest], callback=call, help=summary, add_help_option=False, context_settings=settings
         )
     )
 
 
 _elsewhere("serve", "servers.__main__", "main", "Serve the simulated stream over one transport.")
-_elsewhere("proxy", "bench.proxy.cli", "proxy", "Put an intermediary in front of a server.")
-_elsewhere("profiles", "bench.proxy.cli", "profiles", "List the intermediaries that a proxy can be.")
+_elsewhere("proxy", "bench.proxy.commands", "proxy", "Put an intermediary in front of a server.")
+_elsewhere("profiles", "bench.proxy.commands", "profiles", "List the intermediaries that a proxy can be.")
 
 
 @cli.command()
@@ -325,22 +321,18 @@ def calibrate(out: str) -> int:
     from bench.analysis.groups import measure
     from bench.analysis.noise import print_noise
     from bench.console import Console
-    from bench.running.runner import Options
-    from bench.selfcost.child_process import ChildError
+    from bench.running.runner import RunOptions
     from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
     console = Console()
     plan, folder = _begun("calibrate", {}, out)
     with folder.lock():
-        code = _carry_out(plan, folder, Options(), console)
+        code = _carry_out(plan, folder, RunOptions(), console)
     if code == DONE:
         console.print("The noise floor", style="bold")
         print_noise(measure(folder), console)
         floor = Floor()
-        try:
-            measure_floors(floor, Traffic())
-        except ChildError as error:
-            _fail(FAILED, f"the floor could not be measured: {error}")
+        measure_floors(floor, Traffic())
         console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
     return code
 
@@ -358,7 +350,7 @@ def report(run: str) -> None:
       tokenderby report results/20261125T120000Z-quick
     """
     from bench.console import Console
-    from bench.store import StoreError, link_latest, open_run
+    from bench.store import link_latest, open_run
 
     try:
         folder = open_run(run)
@@ -367,8 +359,6 @@ def report(run: str) -> None:
                 link_latest(folder)
             folder.merge()
             _report(folder, Console())
-    except StoreError as error:
-        raise click.UsageError(f"RUN: {error}") from None
     except OSError as error:
         _fail(FAILED, _no_report(folder, error))
 
@@ -384,15 +374,12 @@ def compare(run_a: str, run_b: str, force: bool) -> int:
     Example:
       tokenderby compare results/reference results/latest
     """
-    from bench.analysis.compare import ComparisonError, print_comparison
     from bench.analysis.compare import compare as compared
+    from bench.analysis.compare import print_comparison
     from bench.console import Console
-    from bench.store import StoreError, open_run
+    from bench.store import open_run
 
-    try:
-        comparison = compared(open_run(run_a), open_run(run_b), force=force)
-    except (ComparisonError, StoreError) as error:
-        raise click.UsageError(str(error)) from None
+    comparison = compared(open_run(run_a), open_run(run_b), force=force)
     print_comparison(comparison, Console())
     return FAILED if comparison.regressed else DONE
 
@@ -408,7 +395,7 @@ def _say(message: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line (`arguments`, or the process's own); errors are one line, exit codes the contract's."""
+    """Run the command line (`arguments`, or the process's own); errors are one line (servers/errors.py)."""
     from bench.output import flush_output, write_any_text
 
     write_any_text()
@@ -421,17 +408,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run_command(arguments: list[str] | None) -> int:
     """The exit code of a command line, its error said."""
-    from bench.checks import UserError
     from bench.output import OutputLost
+    from servers.errors import UserError
 
     try:
         return cli.main(arguments, prog_name="tokenderby", standalone_mode=False) or DONE
-    except (click.ClickException, UserError) as error:
-        return _said(WRONG_WORDS, error.format_message() if isinstance(error, click.ClickException) else str(error))
+    except (UserError, click.ClickException) as error:
+        if isinstance(error, OutputLost) and error.reader_left:
+            return FAILED
+        return _said(error.exit_code, error.format_message() if isinstance(error, click.ClickException) else str(error))
     except (KeyboardInterrupt, click.Abort):
         return _said(INTERRUPTED, "interrupted")
-    except OutputLost as error:
-        return FAILED if error.reader_left else _said(FAILED, str(error))
     except OSError as error:
         return _said(FAILED, f"{error.filename or 'standard output'}: {error.strerror or error}")
     except SystemExit as ended:

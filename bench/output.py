@@ -6,8 +6,10 @@ import os
 import sys
 from contextlib import suppress
 
+from servers.errors import UserError
 
-class OutputLost(Exception):
+
+class OutputLost(UserError):
     """Standard output takes nothing any more."""
 
     def __init__(self, error: OSError) -> None:

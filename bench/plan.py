@@ -20,11 +20,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from bench.checks import PlanError, check_keys, shown, to_struct, unknown
+from bench.checks import PlanError, check_keys, to_struct, unknown
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
 from clients.arrivals import TraceError, read_trace
 from clients.job import Load
+from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec
 from servers.transport import PUSHED, TRANSPORTS
@@ -56,7 +57,7 @@ _VARIANT = (
     "reuse",
     "stream",
     "wait",
-)  # sorted, as the contract says
+)  # sorted, as in a variant
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):

@@ -303,9 +303,15 @@ def _correct_status(run: Run, file: Path) -> None:
     if run.status == "running" and run.cells:
         pending = any(cell.status == "pending" for cell in unmeasured)
         run.status = "interrupted" if pending else "failed" if unmeasured else "complete"
-        run.ended = f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        run.ended = utc_text(file.stat().st_mtime)
     elif run.status == "complete" and unmeasured:
         run.status = "failed"
+
+
+def utc_text(since_epoch_s: float | None = None) -> str:
+    """A moment (None: now) as `run.json` writes it: 2026-11-25T12:00:00Z."""
+    moment = datetime.now(UTC) if since_epoch_s is None else datetime.fromtimestamp(since_epoch_s, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def create_run(out_dir: Path, run: Run) -> RunFolder:

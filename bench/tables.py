@@ -14,15 +14,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.checks import UserError
 from clients import columns
 from clients.columns import Column
+from servers.errors import InputError
 
 TABLES = ("streams", "tokens")
 ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
 
 
-class StoreError(UserError):
+class StoreError(InputError):
     """A run folder that is not there, not readable or of another version. The text is for the user, one line."""
 
 

@@ -21,7 +21,9 @@ from statistics import NormalDist
 from typing import TextIO
 
 from clients.job import Load
-from servers.stream import MAX_TOKENS, message_seed
+from servers.errors import InputError
+from servers.messages import MAX_TOKENS
+from servers.stream import message_seed
 
 WARMUP_TOKENS = 16  # enough to open connections and to run every line of code once
 _WARMUP_K = 1_000_000_000  # warm-up messages are numbered from here, so that none has a measured message's seed
@@ -35,7 +37,7 @@ _LATEST_S = 10**15  # nanoseconds since 1970 would be above it: plain numbers ar
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class TraceError(ValueError):
+class TraceError(InputError):
     """The request trace cannot be used; the message names the file and the line."""
 
 

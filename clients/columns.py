@@ -14,6 +14,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from servers.errors import InputError
+
 VERSION = 3
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
@@ -30,7 +32,7 @@ class Column(NamedTuple):
     before: object = None
 
 
-class ColumnsError(ValueError):
+class ColumnsError(InputError):
     """A table that this version cannot read; the text says why, one line."""
 
 
@@ -58,7 +60,7 @@ MESSAGE = (
     Column("tokens_wasted", "int64", 2, 0),
     *(Column(name, "double", 3, math.nan) for name in ("dns_ms", "tcp_ms", "tls_ms")),
 )
-"""The others, each a field of clients.core.record.StreamRecord: the contract's in its order, then ours."""
+"""The others, each a field of clients.core.record.StreamRecord (results/README.md)."""
 
 TOKEN = (Column("stream_id", "string"), *(Column(name) for name in ("i", "due_ns", "sent_ns", "received_ns", "read")))
 """Of tokens.parquet."""

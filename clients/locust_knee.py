@@ -11,7 +11,7 @@ from typing import Any
 
 from locust import LoadTestShape, events
 
-from clients.locusts.knee import Climb
+from clients.locusts.knee_climb import Climb
 
 logger = logging.getLogger("tokenderby")
 

@@ -19,8 +19,8 @@ from locust.exception import StopUser
 from clients.drivers.gev import GeventClient
 from clients.locusts import tab
 from clients.locusts.coordinator import Coordinator
-from clients.locusts.events import fire_events, rows_of
 from clients.locusts.options import OptionError, add_arguments
+from clients.locusts.request_events import fire_events, rows_of
 from servers.transport import STREAMING, TRANSPORTS, Transport
 
 _SPREAD_S = 0.5  # Locust spawns a second's users at one moment; their first questions would hold up everybody else

@@ -26,7 +26,7 @@ class CellColumns:
 
 
 def variant_words(variant: dict[str, object]) -> str:
-    """A cell's settings as the contract writes them: `key=value` words, keys sorted."""
+    """A cell's settings as the column `variant` has them: `key=value` words, keys sorted."""
     return " ".join(f"{key}={variant[key]}" for key in sorted(variant))
 
 

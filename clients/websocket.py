@@ -7,7 +7,7 @@ from clients.core.exchange import Exchange
 from clients.core.http_scripts import respond
 from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
-from clients.core.websocket import WebSocketConnection
+from clients.core.websocket_connection import WebSocketConnection
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.websocket.wire import decode
 
@@ -28,7 +28,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     connection.send(exchange.body())
     yield from session.wait_for_news()
     exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
-    inflow = _Inflow(session, exchange.ledger, connection)
+    inflow = _FrameInflow(session, exchange.ledger, connection)
     if session.is_read:
         inflow()
     session.on_read = inflow
@@ -52,7 +52,7 @@ def _open(session: Session, exchange: Exchange) -> Script[WebSocketConnection]:
     return connection
 
 
-class _Inflow:
+class _FrameInflow:
     """Each read's messages, decoded and entered where it was made; true when the script has to look."""
 
     def __init__(self, session: Session, ledger: Ledger, connection: WebSocketConnection) -> None:

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from servers.process import free_port
 from servers.transport import STREAMING
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -55,12 +55,6 @@ def server(transport: str) -> Iterator[str]:
         yield json.loads(running.stdout.readline())["url"]
 
 
-def free_port() -> str:
-    """A port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
-
-
 def wait_for(url: str) -> None:
     """Until somebody answers. Raises SystemExit."""
     deadline = time.monotonic() + _READY_S
@@ -78,7 +72,7 @@ def locust_tab(page: Page) -> None:
     with ExitStack() as stack:
         urls = {f"TOKENDERBY_{t.upper()}_URL": stack.enter_context(server(t)) for t in STREAMING}
         results = stack.enter_context(tempfile.TemporaryDirectory())
-        port = free_port()
+        port = str(free_port())
         words = ("locust", "-f", "clients/locustfile.py", "--web-host", "127.0.0.1", "--web-port", port)
         stack.enter_context(process(*words, "--results-dir", results, "--skip-report", **urls))
         wait_for(f"http://127.0.0.1:{port}")
@@ -99,7 +93,7 @@ def notebook(page: Page) -> None:
     with ExitStack() as stack:
         results = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shutil.copy(PROJECT / "results" / "review.ipynb", results)
-        port, root = free_port(), f"--ServerApp.root_dir={results}"
+        port, root = str(free_port()), f"--ServerApp.root_dir={results}"
         words = ("jupyterlab", "--no-browser", "--allow-root", "--port", port, root, "--IdentityProvider.token=")
         homes = {f"JUPYTER_{name}_DIR": str(results / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
         stack.enter_context(process(*words, **homes))

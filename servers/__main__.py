@@ -7,31 +7,30 @@ import gc
 import importlib
 import json
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from servers import logs, recording
+from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
+from servers.errors import StreamError, UserError
 from servers.process import run
-from servers.redis_server import RedisUnavailable
 from servers.service import KEEP_ALIVE_S, Service, Settings
-from servers.stream import StreamError
 from servers.transport import TRANSPORTS
-from servers.words import PREFIX, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 
+_PREFIX = "TOKENDERBY_SERVE_"
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def _option(name: str, *others: str, envvar: str | None = None, **settings: Any) -> Callable[[_Command], _Command]:
     """An option that the environment can set too."""
-    variable = envvar or PREFIX + name.lstrip("-").replace("-", "_").upper()
+    variable = envvar or _PREFIX + name.lstrip("-").replace("-", "_").upper()
     return click.option(name, *others, envvar=variable, show_envvar=True, **settings)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(cls=Command, context_settings=HELP | {"show_default": True})
 @click.argument("transport", type=click.Choice(list(TRANSPORTS)))
 @_option("--host", default="127.0.0.1", type=Host(), metavar="HOST", help="Address to listen on.")
 @_option("--port", default=0, type=click.IntRange(0, 65535), help="0 takes a free one.")
@@ -118,8 +117,8 @@ def main(  # noqa: PLR0917 - click passes them by name
         )
     try:
         run(_serve(settings))
-    except (RedisUnavailable, OSError) as error:
-        sys.exit(f"tokenderby serve {transport}: {error}")
+    except OSError as error:
+        raise UserError(f"{transport}: {error}") from error
 
 
 def _register(paths: tuple[str, ...]) -> None:

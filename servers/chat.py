@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from servers.errors import StreamError
 from servers.generation import Busy, Generation, Generations
-from servers.stream import StreamError, StreamSpec, build
+from servers.stream import StreamSpec, build
 
 STREAM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
 
@@ -27,7 +28,7 @@ class RequestError(Exception):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """`{"message": str}` and optionally `seed`, `stream`, `stream_id` and `from`, as the contract has it."""
+    """`{"message": str}` and optionally `seed`, `stream`, `stream_id` and `from`, as docs/wire-format.md has it."""
 
     message: str
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 MAX_MESSAGE_BYTES = 4 << 20  # what a decoder buffers of one unfinished message; the hazards go up to 1 MiB of text
+MAX_TOKENS = 20_000  # of one answer
 MAX_ERROR_CHARS = 500
 _KEPT_TEXT_CHARS = 64
 _KEPT_TEXTS = 50_000

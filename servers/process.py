@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -33,6 +34,14 @@ def usable_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody uses now, for programs that cannot choose one and say which; another may take it first."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        free.bind((host, 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def allow_many_files() -> None:

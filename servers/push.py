@@ -22,7 +22,7 @@ STALL_LIMIT_S = 120.0  # a reader that takes nothing for so long is given up
 STOP_S = 0.2  # ... and for so long when the server stops
 
 
-class Connection(Protocol):
+class MessageWriter(Protocol):
     """What a transport does with encoded messages: frame them and write them."""
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
@@ -48,13 +48,13 @@ class ReaderGone(Exception):
     """The connection was lost, or its reader took nothing for `STALL_LIMIT_S`."""
 
 
-async def drained(connection: Connection) -> None:
+async def drained(connection: MessageWriter) -> None:
     """Return when the connection's backlog is small again. Raises ReaderGone."""
     if not await _is_drained(connection):
         await _wait_for_drain(asyncio.ensure_future(connection.drain()), connection, STALL_LIMIT_S)
 
 
-async def _is_drained(connection: Connection) -> bool:
+async def _is_drained(connection: MessageWriter) -> bool:
     """Whether nothing has to be waited for, as nearly always. Raises ReaderGone when the connection is lost."""
     if connection.backlog_bytes() > WRITE_LIMIT_BYTES:
         return False
@@ -66,7 +66,7 @@ async def _is_drained(connection: Connection) -> bool:
     return True
 
 
-async def _wait_for_drain(drain: asyncio.Task[None], connection: Connection, patience_s: float) -> None:
+async def _wait_for_drain(drain: asyncio.Task[None], connection: MessageWriter, patience_s: float) -> None:
     """Wait for `drain` as long as the backlog becomes smaller within `patience_s`. Raises ReaderGone."""
     try:
         while not drain.done():
@@ -93,7 +93,7 @@ def limit_stall(connection: socket.socket | asyncio.trsock.TransportSocket) -> N
 class Push:
     """One connection's way through one answer, from index `first` to the end message."""
 
-    def __init__(self, generation: Generation, first: int, connection: Connection, counts: Counts) -> None:
+    def __init__(self, generation: Generation, first: int, connection: MessageWriter, counts: Counts) -> None:
         self._generation = generation
         self._next = first
         self._connection = connection

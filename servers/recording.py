@@ -15,15 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from servers.messages import MAX_MESSAGE_BYTES, json_text
-from servers.stream import MAX_TOKENS, StreamError
+from servers.errors import StreamError
+from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, json_text
 
 MAX_RECORDING_BYTES = 64 * 2**20
 MAX_DELTA_BYTES = MAX_MESSAGE_BYTES - 1024  # of JSON text: the message around it must fit into a decoder as well
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class _RecordedAnswer(msgspec.Struct, forbid_unknown_fields=True):
     deltas: list[str]
 
 
@@ -60,7 +60,7 @@ def load(path: str | Path) -> Recording:
 
 def _answer(path: Path, number: int, line: bytes) -> tuple[str, ...]:
     try:
-        deltas = tuple(msgspec.json.decode(line, type=_Line).deltas)
+        deltas = tuple(msgspec.json.decode(line, type=_RecordedAnswer).deltas)
         "".join(deltas).encode("utf-8")  # half a surrogate pair cannot be sent
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise StreamError(f"{path}, line {number}: {error}; a line is an object with `deltas` alone") from None

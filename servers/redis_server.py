@@ -24,6 +24,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import psutil
 
+from servers.errors import UserError
+from servers.process import free_port
+
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 0.5
 YOUNG_S = 1.0
@@ -32,7 +35,7 @@ PID_FILE = "redis.pid"
 ATTEMPTS = 3  # another process may take the free port first
 
 
-class RedisUnavailable(Exception):
+class RedisUnavailable(UserError):
     """No Redis could be found or started; the message says how to get one."""
 
 
@@ -180,7 +183,7 @@ def _end_redis(pid: int, folder: Path) -> None:
 def _start(executable: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
     log = Path(folder) / "redis.log"
     for _ in range(ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
         process = subprocess.Popen(
             [executable, *arguments, "--logfile", str(log), "--pidfile", str(Path(folder) / PID_FILE)],
@@ -200,13 +203,6 @@ def _start(executable: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
 def end_with_parent() -> None:
     """In a child, before exec: ask Linux to end it when its parent is gone, however the parent ended (prctl(2))."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -15,7 +15,7 @@ import psutil
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.process import usable_cores
-from servers.push import Connection, Push
+from servers.push import MessageWriter, Push
 from servers.text import prose
 from servers.text.hazards import hazards
 
@@ -83,7 +83,7 @@ class Service:
         self._rss_bytes = 0
         self._started_ns = time.monotonic_ns()
 
-    async def push(self, generation: Generation, first: int, connection: Connection) -> bool:
+    async def push(self, generation: Generation, first: int, connection: MessageWriter) -> bool:
         """Push an answer from index `first` down `connection`; False if the server stopped before its end.
 
         Raises servers.push.ReaderGone.

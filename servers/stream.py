@@ -13,7 +13,6 @@ import tomllib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.resources import files
 from itertools import accumulate, chain, islice
@@ -24,20 +23,19 @@ from typing import Literal, get_args
 
 import msgspec
 
+from servers.checks import choice, number, suggestion
+from servers.errors import StreamError
+from servers.messages import MAX_TOKENS
+from servers.recording import registered
 from servers.text import prose
 from servers.text.hazards import hazards
 
-MAX_TOKENS = 20_000
 MAX_DURATION_S = 3600
 _TINY = 2.0**-53  # random() may return 0, whose quantile is not finite
 _NORMAL = NormalDist()
 
 Flush = Literal["fixed", "geometric", "speculative"]
 Text = Literal["prose", "hazards"]
-
-
-class StreamError(ValueError):
-    """A stream's parameters are wrong; the message names the key and says what it takes."""
 
 
 class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,17 +123,13 @@ def _override(base: StreamSpec, table: Mapping[object, object]) -> StreamSpec:
 
 def _check(key: object, value: object) -> None:
     if key not in StreamSpec.__struct_fields__:
-        name = str(key)[:64]  # of a request's key, which may have a million characters, no more is looked at
-        near = get_close_matches(name, StreamSpec.__struct_fields__, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are profile, {', '.join(StreamSpec.__struct_fields__)}"
-        raise StreamError(f"stream.{name}: unknown parameter; {hint}")
+        takes = suggestion(key, ("profile", *StreamSpec.__struct_fields__))
+        raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {takes}")
     if key in _RANGES:
-        low, high = _RANGES[str(key)]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise StreamError(f"stream.{key}: takes a number from {low:g} to {high:g}")
+        number(f"stream.{key}", value, *_RANGES[str(key)], StreamError)
     for name, choices in (("flush", get_args(Flush)), ("text", get_args(Text))):
-        if key == name and value not in choices:
-            raise StreamError(f"stream.{key}: takes one of {', '.join(choices)}")
+        if key == name:
+            choice(f"stream.{key}", value, choices, StreamError)
 
 
 @cache
@@ -211,8 +205,6 @@ def _texts(spec: StreamSpec, seed: int) -> Sequence[str]:
 
 
 def _recorded_texts(recording_id: str, tokens: int | None, text: Random) -> Sequence[str]:
-    from servers.recording import registered  # a recording needs StreamError from here
-
     answers = registered(recording_id).answers
     first = int(text.random() * len(answers))
     if tokens is None:

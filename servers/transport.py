@@ -14,7 +14,7 @@ from dataclasses import dataclass
 class Transport:
     """A way to bring tokens to a client.
 
-    `name` is the word of the contract, `title` the one for people, `colour` from the Okabe-Ito palette, which people
+    `name` is the word in plans, `title` the one for people, `colour` from the Okabe-Ito palette, which people
     with any common colour blindness can tell apart. `streams` is false for a baseline that answers all at once, and
     `pulls` is true where tokens travel only when the client asks.
     """

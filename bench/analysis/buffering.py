@@ -22,7 +22,7 @@ MAX_HELD_SHARE = 0.05  # of the answers, by the lower end of Wilson's interval: 
 
 
 @dataclass(frozen=True)
-class Alarm:
+class HeldBack:
     """A cell whose answers were held back. Medians over those answers; gaps are means within an answer."""
 
     key: Key
@@ -44,19 +44,19 @@ class Alarm:
         )
 
 
-def alarms(measured: Measurements) -> list[Alarm]:
+def held_back(measured: Measurements) -> list[HeldBack]:
     """The cells of a run that stream, and yet did not."""
-    return [alarm for cell in measured.cells if (alarm := alarm_of(cell))]
+    return [alarm for cell in measured.cells if (alarm := held_back_of(cell))]
 
 
-def alarm_of(cell: MeasuredCell) -> Alarm | None:
+def held_back_of(cell: MeasuredCell) -> HeldBack | None:
     """The alarm for one cell, if it rings."""
     answers = _answers(cell)
     held = answers[answers["reads"] <= MAX_READS_SHARE * answers["emissions"]]
     if not intervals.wilson(len(held), len(answers))[0] > MAX_HELD_SHARE:
         return None
     gaps = held["tokens_expected"] - 1
-    return Alarm(
+    return HeldBack(
         cell.key,
         len(held),
         len(answers),

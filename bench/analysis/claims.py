@@ -31,7 +31,7 @@ class Obstacle(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class JudgedContrast:
     """What became of one comparison: its p-value within the family, and what stands against a claim."""
 
     adjusted_p: float
@@ -43,10 +43,12 @@ class Finding:
         return self.obstacle is None
 
 
-def judged(family: Sequence[tuple[Contrast, float]]) -> list[Finding]:
+def judged(family: Sequence[tuple[Contrast, float]]) -> list[JudgedContrast]:
     """Judge comparisons that belong together, each with the noise between equal cells, |ln ratio|."""
     adjusted = intervals.holm([contrast.p for contrast, _ in family])
-    return [Finding(p, _obstacle(contrast, p, noise)) for (contrast, noise), p in zip(family, adjusted, strict=True)]
+    return [
+        JudgedContrast(p, _obstacle(contrast, p, noise)) for (contrast, noise), p in zip(family, adjusted, strict=True)
+    ]
 
 
 def _obstacle(contrast: Contrast, adjusted_p: float, noise: float) -> Obstacle | None:

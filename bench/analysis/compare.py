@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import intervals
-from bench.analysis.claims import Finding, judged
+from bench.analysis.claims import JudgedContrast, judged
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Contrast
 from bench.analysis.metrics import METRICS, estimator
@@ -26,6 +26,7 @@ from bench.analysis.noise import noise as noise_of
 from bench.analysis.wording import listed, times, with_unit
 from bench.store import Run, RunFolder
 from clients import columns
+from servers.errors import InputError
 
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
 LARGER_IS_BETTER = frozenset({"completed_ratio"})
@@ -36,7 +37,7 @@ SAME_WORK = ("stream", "streams", "load", "loads")
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 
 
-class ComparisonError(ValueError):
+class ComparisonError(InputError):
     """Two runs that cannot be compared; the text says why, one line."""
 
 
@@ -113,7 +114,7 @@ def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[Measur
     return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
 
 
-def _judgement(column: str, contrast: Contrast, finding: Finding) -> Judgement:
+def _judgement(column: str, contrast: Contrast, finding: JudgedContrast) -> Judgement:
     if contrast.a == contrast.b:
         return "no difference"
     if not finding.claimed:

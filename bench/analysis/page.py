@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.analysis import intervals
-from bench.analysis.buffering import alarms
+from bench.analysis.buffering import held_back
 from bench.analysis.charts import Chart, charted, colour
 from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.groups import MeasuredCell, Measurements
@@ -106,7 +106,7 @@ def render(
         needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
         tables=tables(measured),
         advice=[found.sentence for found in advice(survival_maps(measured))],
-        alarms=[alarm.sentence for alarm in alarms(measured)],
+        alarms=[alarm.sentence for alarm in held_back(measured)],
         twins=_twin_lines(measured),
         charts=[_picture(chart, path) for chart, path in pictures],
         shown=shown,

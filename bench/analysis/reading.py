@@ -80,7 +80,7 @@ class TokenCounts:
 
 
 @dataclass
-class _Batch:
+class _TokenRows:
     """Rows of whole messages: parallel arrays, `message` being the row in the data frame of messages."""
 
     message: Ints
@@ -90,12 +90,12 @@ class _Batch:
     received_ns: Ints
     read: Ints
 
-    def take(self, index: slice | Ints | NDArray[np.bool_]) -> _Batch:
-        return _Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+    def take(self, index: slice | Ints | NDArray[np.bool_]) -> _TokenRows:
+        return _TokenRows(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
-    def joined(self, other: _Batch) -> _Batch:
+    def joined(self, other: _TokenRows) -> _TokenRows:
         names = self.__dataclass_fields__
-        return _Batch(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        return _TokenRows(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
     def starts(self) -> NDArray[np.bool_]:
         """Where another message begins."""
@@ -144,7 +144,7 @@ def count_tokens(folder: RunFolder, run: Run, messages: pd.DataFrame, samples: C
     Raises StoreError if a token belongs to no message, or a message's rows do not stand together.
     """
     counter = _Counter(run, messages, samples)
-    rest: _Batch | None = None
+    rest: _TokenRows | None = None
     for fresh in _batches(folder.tokens_path, messages["stream_id"]):
         batch = fresh if rest is None else rest.joined(fresh)
         last = int(np.flatnonzero(batch.starts())[-1])
@@ -155,7 +155,7 @@ def count_tokens(folder: RunFolder, run: Run, messages: pd.DataFrame, samples: C
     return counter.finish()
 
 
-def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
+def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_TokenRows]:
     """The token rows as arrays, a batch at a time; names become row numbers through each batch's dictionary."""
     rows = {name: row for row, name in enumerate(stream_ids)}
     if not path.exists():
@@ -171,7 +171,7 @@ def _batches(path: Path, stream_ids: pd.Series[str]) -> Iterator[_Batch]:
             except KeyError as error:
                 raise StoreError(f"{path}: tokens of a message that streams.parquet does not have: {error}") from error
             numbers = (batch[column.name].to_numpy() for column in columns.TOKEN[1:])
-            yield _Batch(known[names.indices.to_numpy()], *numbers)
+            yield _TokenRows(known[names.indices.to_numpy()], *numbers)
 
 
 class _Counter:
@@ -186,7 +186,7 @@ class _Counter:
         self._samples = set(samples)
         self._counts = TokenCounts.zeros(len(run.cells), len(messages))
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: _TokenRows) -> None:
         """Count rows of whole messages; those of void and failed cells are only checked."""
         begun = batch.message[batch.starts()]
         if self._seen[begun].any() or len(np.unique(begun)) < len(begun):
@@ -200,12 +200,12 @@ class _Counter:
         self._add_reads(batch)
         self._add_delays(_first_receipts(batch))
 
-    def _keep(self, message: int, tokens: _Batch) -> None:
+    def _keep(self, message: int, tokens: _TokenRows) -> None:
         start_ns = self._start_ns[message]
         due_ms, received_ms = (tokens.due_ns - start_ns) / 1e6, (tokens.received_ns - start_ns) / 1e6
         self._counts.samples[message] = MessageTokens(due_ms, received_ms, tokens.read)
 
-    def _add_reads(self, batch: _Batch) -> None:
+    def _add_reads(self, batch: _TokenRows) -> None:
         """A read may have the number of another connection's read; then the time of the read tells them apart."""
         cell = self._cell_of[batch.message]
         read = batch.starts() | _changes(batch.read) | _changes(batch.received_ns)
@@ -213,7 +213,7 @@ class _Counter:
         self._tally(self._counts.reads, cell[read])
         self._tally(self._counts.message_reads, batch.message[read])
 
-    def _add_delays(self, batch: _Batch) -> None:
+    def _add_delays(self, batch: _TokenRows) -> None:
         cell = self._cell_of[batch.message]
         starts = batch.starts()
         delay_ns = batch.received_ns - batch.due_ns  # the load process has put both on its own clock
@@ -255,7 +255,7 @@ def _add_to_histograms(histograms: NDArray[np.int32], cell: Ints, delay_ns: Ints
         histograms[cell[begin], low : low + len(counts)] += counts.astype(np.int32)
 
 
-def _first_receipts(batch: _Batch) -> _Batch:
+def _first_receipts(batch: _TokenRows) -> _TokenRows:
     """The rows in the order of the tokens' numbers, each token once: the first time it came."""
     ascending = (np.diff(batch.i) > 0) | batch.starts()[1:]
     if ascending.all():

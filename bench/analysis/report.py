@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import charts, page
-from bench.analysis.buffering import alarms
+from bench.analysis.buffering import held_back
 from bench.analysis.groups import MeasuredCell, Measurements, measure
 from bench.analysis.knee import knee_of
 from bench.analysis.metrics import estimate, summary_table
@@ -96,7 +96,7 @@ def _print_survival(measured: Measurements, console: Console) -> None:
         at_once = max(1, (console.width - _WAY_WIDTH) // _SQUARE_WIDTH)
         for first in range(0, len(each.profiles), at_once):
             console.print(_survival_table(each, each.profiles[first : first + at_once]))
-    for text in (*(found.sentence for found in advice(maps)), *(alarm.sentence for alarm in alarms(measured))):
+    for text in (*(found.sentence for found in advice(maps)), *(alarm.sentence for alarm in held_back(measured))):
         console.print(Padding(Text(text), (0, 0, 0, 2)))
 
 

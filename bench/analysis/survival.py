@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.analysis import intervals
-from bench.analysis.buffering import alarm_of
+from bench.analysis.buffering import held_back_of
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
@@ -220,7 +220,7 @@ def _fate(each: SurvivalMap, spots: dict[Way, Spot]) -> str:
     simplest, plain = next(iter(spots.items()))
     known = "" if simplest == Way(simplest.transport) else f"with {' '.join(_settings(simplest))} "
     if plain.survives:
-        held = " (but held back)" if alarm_of(plain.cell) else ""
+        held = " (but held back)" if held_back_of(plain.cell) else ""
         return f"{known}got all {plain.messages} messages through{held}"
     if all(spot.never_opened for spot in spots.values()):
         return f"{known}got nothing through ({_commonest(plain.cell.messages['detail'])})"

@@ -60,7 +60,7 @@ def synthetic_run(
     folder = create_run(out_dir, run)
     for block in range(1, blocks + 1):
         shared = np.random.default_rng([seed, block])
-        schedule = _Schedule.make(shared, messages, tokens, begin_ns=block * 10**12)
+        schedule = _ModelTimes.make(shared, messages, tokens, begin_ns=block * 10**12)
         for order, what in enumerate(field):
             record = _record(what, block, order)
             _write_cell(folder, what, record, schedule, np.random.default_rng([seed, block, order]))
@@ -84,7 +84,7 @@ def _record(what: Caricature, block: int, order: int) -> CellRecord:
 
 
 @dataclass(frozen=True)
-class _Schedule:
+class _ModelTimes:
     """What the model does in one block, the same for every cell; token arrays are parallel, `message` their row."""
 
     start_ns: NDArray[np.int64]
@@ -96,7 +96,7 @@ class _Schedule:
     due_ns: NDArray[np.int64]
 
     @classmethod
-    def make(cls, rng: np.random.Generator, messages: int, tokens: int, begin_ns: int) -> _Schedule:
+    def make(cls, rng: np.random.Generator, messages: int, tokens: int, begin_ns: int) -> _ModelTimes:
         lengths = np.maximum(rng.lognormal(np.log(tokens), 0.4, messages).astype(np.int64), 2)
         start_ns = begin_ns + np.cumsum(rng.exponential(50 * NS, messages)).astype(np.int64)
         ttft_ns = (rng.lognormal(np.log(600), 0.3, messages) * NS).astype(np.int64)
@@ -115,7 +115,7 @@ class _Schedule:
 
 
 def _write_cell(
-    folder: RunFolder, what: Caricature, record: CellRecord, schedule: _Schedule, rng: np.random.Generator
+    folder: RunFolder, what: Caricature, record: CellRecord, schedule: _ModelTimes, rng: np.random.Generator
 ) -> None:
     """Write one cell's two tables and fill in its costs."""
     received_ns = _received(what, schedule, rng)
@@ -146,7 +146,7 @@ def _write_cell(
     record.redis_cpu_s = record.server_cpu_s / 3 if what.kind == "pull" else None
 
 
-def _received(what: Caricature, schedule: _Schedule, rng: np.random.Generator) -> NDArray[np.int64]:
+def _received(what: Caricature, schedule: _ModelTimes, rng: np.random.Generator) -> NDArray[np.int64]:
     """When each token arrives; within a message never before its predecessor."""
     due_ns, message = schedule.due_ns, schedule.message
     if what.kind == "whole":
@@ -161,9 +161,9 @@ def _received(what: Caricature, schedule: _Schedule, rng: np.random.Generator) -
 
 
 def _stream_columns(
-    record: CellRecord, ids: list[str], schedule: _Schedule, lost: NDArray[np.int64]
+    record: CellRecord, ids: list[str], schedule: _ModelTimes, lost: NDArray[np.int64]
 ) -> dict[str, object]:
-    """The contract's columns; what a made-up message cannot know is nothing, or zero."""
+    """The columns of a run's tables; what a made-up message cannot know is nothing, or zero."""
     count = len(ids)
     words = ("cell", "transport", "variant", "profile", "recovery")
     zero = np.zeros(count, np.int64)

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 from bench.analysis import intervals
-from bench.analysis.claims import MIN_BLOCKS, Finding, control_pairs, judged, noise_of
+from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, control_pairs, judged, noise_of
 from bench.analysis.estimators import Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Contrast
@@ -152,7 +152,7 @@ class _Test:
         noise = self.race.noise(self.column)
         return [(pair.contrast, noise) for pair in self.pairs]
 
-    def judged(self, findings: Iterator[Finding]) -> _Test:
+    def judged(self, findings: Iterator[JudgedContrast]) -> _Test:
         """The same with each pair claimed or not."""
         return replace(self, pairs=tuple(_with(pair, next(findings)) for pair in self.pairs))
 
@@ -197,7 +197,7 @@ def _group_title(group: tuple[str, ...]) -> str:
     )
 
 
-def _with(pair: Pair, finding: Finding) -> Pair:
+def _with(pair: Pair, finding: JudgedContrast) -> Pair:
     return replace(pair, adjusted_p=finding.adjusted_p, claimed=finding.claimed)
 
 

@@ -1,5 +1,5 @@
 """`python -m bench.proxy` is `tokenderby proxy`."""
 
-from bench.proxy.cli import proxy
+from bench.proxy.commands import proxy
 
 proxy()

@@ -1,7 +1,7 @@
 """The behaviours of one connection, wired in a row, with their deadlines (pure).
 
-The chain knows no sockets: what lies outside it is a `Link`. The relay gives it real sockets and a real clock, the
-tests a list and a number.
+The chain knows no sockets: what lies outside it are its `Surroundings`. The relay gives it real sockets and a real
+clock, the tests a list and a number.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from bench.proxy.exchange import Exchange
+from bench.proxy.http_follower import HttpFollower
 from bench.proxy.rule import Rule
 from bench.proxy.stage import NEVER, End, Ending, Pass, Phase, Stage, Way
 
 
-class Link(Protocol):
+class Surroundings(Protocol):
     """The world outside a chain: the two sockets and the timer."""
 
     def write_up(self, now_s: float, data: bytes) -> None:
@@ -55,8 +55,8 @@ class Chain:
     up_eof: End
     down_eof: End
 
-    def __init__(self, rules: Sequence[Rule], link: Link, seed: str) -> None:
-        self._link = link
+    def __init__(self, rules: Sequence[Rule], surroundings: Surroundings, seed: str) -> None:
+        self._surroundings = surroundings
         self._busy = False
         self._holders: dict[Way, set[object]] = {"up": set(), "down": set()}
         self.ended: Ending | None = None  # what ended the connection, or one way of it
@@ -64,30 +64,30 @@ class Chain:
         # A generator a stage: what one draws does not shift what another sees.
         self.stages = [rule.stage(self, partial(random.Random, f"{seed}/{place}")) for place, rule in enumerate(rules)]
         aware = [stage for stage in self.stages if stage.http]
-        self.exchange = Exchange(aware, self, link.not_followed) if aware else None
+        self.http = HttpFollower(aware, self, surroundings.not_followed) if aware else None
         self._wire(aware)
 
     def _wire(self, aware: list[Stage]) -> None:
-        hops: list[Stage | Exchange] = list(self.stages)
+        hops: list[Stage | HttpFollower] = list(self.stages)
         up_hops, down_hops = hops.copy(), hops.copy()
-        if self.exchange:
-            up_hops.insert(up_hops.index(aware[0]), self.exchange)
-            down_hops.insert(down_hops.index(aware[-1]) + 1, self.exchange)
+        if self.http:
+            up_hops.insert(up_hops.index(aware[0]), self.http)
+            down_hops.insert(down_hops.index(aware[-1]) + 1, self.http)
         self.up, self.up_eof = self._wire_up(up_hops)
         self.down, self.down_eof = self._wire_down(down_hops)
 
-    def _wire_up(self, hops: list[Stage | Exchange]) -> tuple[Pass, End]:
-        send: Pass = self._link.write_up
-        end: End = self._link.close_up
+    def _wire_up(self, hops: list[Stage | HttpFollower]) -> tuple[Pass, End]:
+        send: Pass = self._surroundings.write_up
+        end: End = self._surroundings.close_up
         for hop in reversed(hops):
             hop.send_up, hop.end_up = send, end
             send = hop.up if type(hop).up is not Stage.up else send
             end = hop.up_eof if type(hop).up_eof is not Stage.up_eof else end
         return send, end
 
-    def _wire_down(self, hops: list[Stage | Exchange]) -> tuple[Pass, End]:
-        send: Pass = self._link.write_down
-        end: End = self._link.close_down
+    def _wire_down(self, hops: list[Stage | HttpFollower]) -> tuple[Pass, End]:
+        send: Pass = self._surroundings.write_down
+        end: End = self._surroundings.close_down
         for hop in hops:
             hop.send_down, hop.end_down = send, end
             send = hop.down if type(hop).down is not Stage.down else send
@@ -97,7 +97,7 @@ class Chain:
     @property
     def phase(self) -> Phase:
         """Where the HTTP on this connection stands; "tunnel" if no stage cares."""
-        return self.exchange.phase if self.exchange else "tunnel"
+        return self.http.phase if self.http else "tunnel"
 
     def accepted(self, now_s: float) -> None:
         """A client has connected; the server is not asked yet."""
@@ -121,14 +121,14 @@ class Chain:
                 stage.deadline_s = NEVER
                 stage.expired(now_s)
         self._busy = False
-        self._link.wake_at(min((stage.deadline_s for stage in self.stages), default=NEVER))
+        self._surroundings.wake_at(min((stage.deadline_s for stage in self.stages), default=NEVER))
 
     # What stages call.
 
     def wake_at(self, deadline_s: float) -> None:
-        """A stage has a new deadline. A later one needs nothing: the link wakes the chain once in vain."""
+        """A stage has a new deadline. A later one needs nothing: the surroundings wakes the chain once in vain."""
         if not self._busy:
-            self._link.wake_at(deadline_s)
+            self._surroundings.wake_at(deadline_s)
 
     def cut(self, ending: Ending) -> bool:
         """A stage ends the connection. False if another was first."""
@@ -136,7 +136,7 @@ class Chain:
             return False
         self.ended = ending
         self.stopped = ending.way == "both"
-        self._link.cut(ending)
+        self._surroundings.cut(ending)
         return True
 
     def hold(self, holder: object, way: Way, *, on: bool) -> None:
@@ -145,4 +145,4 @@ class Chain:
         before = bool(holders)
         (holders.add if on else holders.discard)(holder)
         if bool(holders) != before:
-            self._link.hold(way, on=on)
+            self._surroundings.hold(way, on=on)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,14 @@ import msgspec
 
 from bench.proxy.behaviours import BEHAVIOURS
 from bench.proxy.rule import Rule, check_order
+from servers.checks import suggestion
+from servers.errors import InputError
 
 FOLDER = Path(__file__).parent / "profiles"
 MAX_FILE_BYTES = 1_048_576
 
 
-class ProfileError(ValueError):
+class ProfileError(InputError):
     """A profile that does not exist or does not make sense; the message names the key and what it takes."""
 
 
@@ -54,7 +55,7 @@ def load(name_or_file: str) -> Profile:
     if path.suffix != ".toml" and path.name == name_or_file:
         if name_or_file not in names():
             raise ProfileError(
-                f"unknown profile {name_or_file!r}{_hint(name_or_file, names())}; see `tokenderby profiles`"
+                f"unknown profile {name_or_file!r}; {suggestion(name_or_file, names())}; see `tokenderby profiles`"
             )
         path = FOLDER / f"{name_or_file}.toml"
     return parse(path.stem, _read(path))
@@ -102,7 +103,7 @@ def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
     if not isinstance(kind, str):
         raise ProfileError(f"{where}: type is missing; it takes one of {', '.join(BEHAVIOURS)}")
     if kind not in BEHAVIOURS:
-        raise ProfileError(f"{where}: unknown type {kind!r}{_hint(kind, BEHAVIOURS)}")
+        raise ProfileError(f"{where}: unknown type {kind!r}; {suggestion(kind, BEHAVIOURS)}")
     where = f"{where} ({kind})"
     rule_type = BEHAVIOURS[kind]
     fields = rule_type.__struct_fields__
@@ -118,21 +119,14 @@ def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
     for listing in ("unsure", "unscaled"):
         for key in getattr(rule, listing):
             if key not in fields:
-                raise ProfileError(f"{where}: {listing} names no parameter: {key!r}{_hint(key, fields)}")
+                raise ProfileError(f"{where}: {listing} names no parameter: {key!r}; {suggestion(key, fields)}")
     return rule
 
 
-def _check_keys(where: str, table: dict[str, Any], known: Iterable[str]) -> None:
-    known = list(known)
+def _check_keys(where: str, table: dict[str, Any], known: Collection[str]) -> None:
     for key in table:
         if key not in known:
-            raise ProfileError(f"{where}: unknown key {key!r}{_hint(key, known)}")
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            raise ProfileError(f"{where}: unknown key {key!r}; {suggestion(key, known)}")
 
 
 def _plain(message: str) -> str:

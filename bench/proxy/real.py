@@ -20,6 +20,8 @@ from bench.proxy import profile as profiles
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.profile import Profile, ProfileError
+from servers.errors import UserError
+from servers.process import free_port
 
 PREFIX = "real:"
 READY_TIMEOUT_S = 5.0
@@ -106,7 +108,7 @@ KINDS: dict[str, _Kind] = {
 """Profile name -> how to start the real one of that name."""
 
 
-class RealProxyError(Exception):
+class RealProxyError(UserError):
     """The real proxy is not installed, or does not start; the message says what to do."""
 
 
@@ -137,7 +139,7 @@ def real_proxy(
     """
     program = find(name)
     timeouts = profiles.load(name).scaled(time_scale)
-    address = (listen[0], listen[1] or _free_port(listen[0]))
+    address = (listen[0], listen[1] or free_port(listen[0]))
     with tempfile.TemporaryDirectory(prefix=f"tokenderby-{name}-") as text:
         folder = Path(text)
         (folder / "config").write_text(_config(KINDS[name], timeouts, folder, address, upstream))
@@ -168,13 +170,6 @@ def _config(kind: _Kind, profile: Profile, folder: Path, listen: tuple[str, int]
 def _written(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        free.bind((host, 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path) -> None:

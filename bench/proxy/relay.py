@@ -124,7 +124,7 @@ class Side(asyncio.Protocol):
 
 
 class Relay:
-    """One connection through the proxy: the chain's link to the world."""
+    """One connection through the proxy: the chain's surroundings."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class Relay:
         elif not self.chain.stopped:
             self._listen(monotonic())
 
-    # The chain's link.
+    # The chain's surroundings.
 
     def write_up(self, _now_s: float, data: bytes) -> None:
         server = self.server

@@ -13,11 +13,12 @@ from typing import Self
 from bench.proxy.log import ConnectionLog, Started
 from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
+from servers.errors import InputError
 
 BACKLOG = 4096  # the kernel may allow fewer; a ramp-up of thousands must not wait for SYN retries
 
 
-class LogError(Exception):
+class LogError(InputError):
     """The log cannot be opened; the message names it and says why."""
 
 
@@ -57,7 +58,7 @@ class Proxy:
         try:
             self._log = ConnectionLog(self._log_path)
         except OSError as error:
-            raise LogError(f"cannot write to {self._log_path}: {error.strerror}") from error
+            raise LogError(f"--log: cannot write to {self._log_path}: {error.strerror}") from error
         host, port = self._listen
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from bench.proxy.http import Headers, Request, Response, plain_response
+from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, plain_response
 
 NEVER = float("inf")
 
@@ -128,10 +128,10 @@ class Stage:
         """The server cannot be connected to. True: this stage will answer in its place."""
         return False
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         """A request's head is complete."""
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         """The response's head to `request` is complete."""
 
     def rewrite_request(self, head: bytes) -> bytes:

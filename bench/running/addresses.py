@@ -5,9 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from clients.core.endpoint import Endpoint
+from servers.errors import InputError
 
 
-class AddressError(ValueError):
+class AddressError(InputError):
     """Not the URL of a server; the message says what is wrong with it."""
 
 

@@ -25,10 +25,10 @@ _TIMER_LIMIT_MS = 2.0  # as the limit on how late the load may come (bench.plan.
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `doubt`: numbers may suffer; `missing`: something cannot run."""
+    """One finding. `warning`: numbers may suffer; `missing`: something cannot run."""
 
     name: str
-    verdict: Literal["ok", "doubt", "missing"]
+    verdict: Literal["ok", "warning", "missing"]
     text: str
 
 
@@ -46,7 +46,7 @@ def examine() -> Iterator[Check]:
     yield _timer()
 
 
-def _check(name: str, good: bool, text: str, otherwise: Literal["doubt", "missing"] = "doubt") -> Check:
+def _check(name: str, good: bool, text: str, otherwise: Literal["warning", "missing"] = "warning") -> Check:
     return Check(name, "ok" if good else otherwise, text)
 
 

@@ -75,7 +75,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Route:
     """Where a cell's load goes: to the server, or to the proxy before it."""
 
     server: Server
@@ -143,7 +143,7 @@ class Fleet:
     redis_url: str | None = field(default=None, repr=False)
     patience: Patience = field(default_factory=lambda: Patience(RETURN_S))
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
-    _proxies: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
+    _proxies: dict[tuple[str, str], Route] = field(default_factory=dict)
     _locks: defaultdict[object, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTING))
     _foreign_redis: Redis | None = None
@@ -153,25 +153,25 @@ class Fleet:
             self._foreign_redis = Redis.from_url(self.redis_url, socket_timeout=READY_S / 10)
 
     async def start(self, cells: Iterable[Cell]) -> None:
-        """Start what `cells` need. What cannot start is left out: `endpoint` says why."""
+        """Start what `cells` need. What cannot start is left out: `route` says why."""
         cells = list(cells)
         servers = {self._server_key(cell): cell for cell in cells}
         await asyncio.gather(*map(self._server, servers.values()), return_exceptions=True)
         proxies = {(*self._server_key(cell), cell.profile): cell for cell in cells}
-        await asyncio.gather(*map(self.endpoint, proxies.values()), return_exceptions=True)
+        await asyncio.gather(*map(self.route, proxies.values()), return_exceptions=True)
 
-    async def endpoint(self, cell: Cell) -> Endpoint:
-        """The endpoint for `cell`, started if it is not there or has died. Raises PartDied."""
+    async def route(self, cell: Cell) -> Route:
+        """The route for `cell`, started if it is not there or has died. Raises PartDied."""
         server = await self._server(cell)
         if cell.profile == "direct":
-            return Endpoint(server, server.url)
+            return Route(server, server.url)
         key = server.url, cell.profile
         async with self._locks[key]:
-            endpoint = self._proxies.pop(key, None)
-            if endpoint is None or endpoint.failure():
-                endpoint = await self._open_proxy(cell, server)
-            self._proxies[key] = endpoint
-            return endpoint
+            route = self._proxies.pop(key, None)
+            if route is None or route.failure():
+                route = await self._open_proxy(cell, server)
+            self._proxies[key] = route
+            return route
 
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
         return cell.transport, cell.heartbeat, self.plan.stream_of(cell).get("recording")
@@ -216,7 +216,7 @@ class Fleet:
             await child.stop()
             raise PartDied(f"the Redis of the {cell.transport} server died") from None
 
-    async def _open_proxy(self, cell: Cell, server: Server) -> Endpoint:
+    async def _open_proxy(self, cell: Cell, server: Server) -> Route:
         log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
@@ -228,7 +228,7 @@ class Fleet:
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
         argv += ["--log", str(self.logs / f"{log}.jsonl")]
         child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
-        return Endpoint(server, url + base_path(server.url), child)
+        return Route(server, url + base_path(server.url), child)
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
@@ -260,7 +260,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop everything of ours."""
-        children = [endpoint.proxy for endpoint in self._proxies.values()]
+        children = [route.proxy for route in self._proxies.values()]
         children += [server.child for server in self._servers.values()]
         self._proxies.clear()
         self._servers.clear()

@@ -13,7 +13,8 @@ from bench.running.scaling import scaled_load, scaled_stream
 from bench.running.streams import wire_stream
 from clients.arrivals import PlannedMessage, plan_messages
 from clients.job import Load
-from servers.stream import StreamError, StreamSpec, build
+from servers.errors import StreamError
+from servers.stream import StreamSpec, build
 
 FIRST_BLOCK = 1
 MAX_BUILT = 20_000  # answers whose texts and times are hashed: a few seconds' work

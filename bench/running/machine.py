@@ -78,8 +78,9 @@ def git_commit() -> str | None:
     """The project's commit, with `-dirty` if files differ from it; in a container what its build was told, or None."""
     if told := os.environ.get("TOKENDERBY_GIT_COMMIT"):
         return told
-    commit = _output("git", "-C", str(_PROJECT), "rev-parse", "HEAD")
-    if commit and _output("git", "-C", str(_PROJECT), "status", "--porcelain", "--untracked-files=no"):
+    git = "git", "--no-optional-locks", "-C", str(_PROJECT)  # a `status` that is killed would leave its index.lock
+    commit = _output(*git, "rev-parse", "HEAD")
+    if commit and _output(*git, "status", "--porcelain", "--untracked-files=no"):
         return f"{commit}-dirty"
     return commit or None
 

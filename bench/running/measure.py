@@ -1,4 +1,4 @@
-"""One cell: a load process against an endpoint, its cost, and the verdict on it."""
+"""One cell: a load process against a server, its cost, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psutil
 
 from bench import tables
 from bench.plan import Cell, Plan
-from bench.running.endpoints import Counters, Endpoint, Fleet, Server
+from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import cpu_seconds, cpu_steal
 from bench.running.processes import Child, PartDied
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
@@ -57,11 +57,11 @@ class Reading:
     cpu_time_s: float
 
     @classmethod
-    async def take(cls, endpoint: Endpoint, http: aiohttp.ClientSession) -> Reading:
-        """Read the meters of `endpoint` and of the machine."""
-        proxy = psutil.Process(endpoint.proxy.process.pid) if endpoint.proxy else None
-        counters = await endpoint.server.counters(http)
-        return cls(counters, await _read_redis(endpoint.server), cpu_seconds(proxy), *cpu_steal())
+    async def take(cls, route: Route, http: aiohttp.ClientSession) -> Reading:
+        """Read the meters of `route` and of the machine."""
+        proxy = psutil.Process(route.proxy.process.pid) if route.proxy else None
+        counters = await route.server.counters(http)
+        return cls(counters, await _read_redis(route.server), cpu_seconds(proxy), *cpu_steal())
 
     def changed(self, later: Reading, server: Server) -> Iterator[str]:
         """Which processes behind the two readings are not the same any more, in words."""
@@ -103,13 +103,13 @@ class CellRunner:
         record.started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         begun = time.monotonic()
         try:
-            endpoint = await fleet.endpoint(cell)
-            job = job_for(self._plan, cell, record, endpoint, self._folder, trust=self._trust)
-            result, before = await self._load(job, endpoint, on_progress)
-            await endpoint.check_answers(self._http)  # messages that a hung server lost are not the transport's
-            self._check_understood(endpoint.server, job, result)
-            after = await Reading.take(endpoint, self._http)
-            self._check_same(endpoint.server, record, before, after)
+            route = await fleet.route(cell)
+            job = job_for(self._plan, cell, record, route, self._folder, trust=self._trust)
+            result, before = await self._load(job, route, on_progress)
+            await route.check_answers(self._http)  # messages that a hung server lost are not the transport's
+            self._check_understood(route.server, job, result)
+            after = await Reading.take(route, self._http)
+            self._check_same(route.server, record, before, after)
             _note(record, result, before, after)
             if self._plan.parallel > 1:
                 _forget_shared_costs(record)
@@ -123,19 +123,19 @@ class CellRunner:
             raise
         record.seconds = round(time.monotonic() - begun, 3)
 
-    async def _load(self, job: Job, endpoint: Endpoint, on_progress: OnProgress) -> tuple[JobResult, Reading]:
+    async def _load(self, job: Job, route: Route, on_progress: OnProgress) -> tuple[JobResult, Reading]:
         """Run the load process to its end; its result, and the meters at the beginning of its measured part.
 
         Raises PartDied when it, the server, the proxy or Redis dies.
         """
         log = self._folder.path / "logs" / "load.log"
         child = await Child.start("load process", [sys.executable, "-m", "clients.load"], log, self._cpus)
-        talk = asyncio.create_task(_talk(child, job, partial(Reading.take, endpoint, self._http), on_progress))
-        death = asyncio.create_task(endpoint.died())
+        talk = asyncio.create_task(_talk(child, job, partial(Reading.take, route, self._http), on_progress))
+        death = asyncio.create_task(route.died())
         limit_s = time_limit_s(job.load)
         try:
             await asyncio.wait({talk, death}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-            if failure := endpoint.failure():  # before the load's own complaint, which may be only its echo
+            if failure := route.failure():  # before the load's own complaint, which may be only its echo
                 raise failure
             if not talk.done():
                 raise PartDied(f"the load process had not ended after {limit_s:.0f} s")
@@ -244,13 +244,13 @@ async def _talk(
     raise child.obituary()
 
 
-def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, folder: RunFolder, *, trust: Trust) -> Job:
+def job_for(plan: Plan, cell: Cell, record: CellRecord, route: Route, folder: RunFolder, *, trust: Trust) -> Job:
     """What the load process is to do for `cell` in its block."""
     stream, recordings = wire_stream(plan.stream_of(cell))
     scale = plan.time_scale
     return Job(
         transport=cell.transport,
-        url=endpoint.url,
+        url=route.url,
         out=str(folder.cell_prefix(record.id)),
         block=record.block,
         cell=record.cell,
@@ -261,7 +261,7 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, endpoint: Endpoint, fold
         settings=scaled_settings(cell, scale),
         profile=cell.profile_name,
         recovery=cell.recovery,
-        auth_token=endpoint.server.token,
+        auth_token=route.server.token,
         cafile=trust.cafile,
         insecure=trust.insecure,
         recordings=recordings,

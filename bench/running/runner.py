@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +27,7 @@ from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
-from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run
+from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
 from clients.core.tls import Trust
 from servers.process import usable_cores
 
@@ -36,7 +35,7 @@ _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What a run is told beside its plan: `targets` maps a transport to the URL of a server that runs already.
 
     `target_token` is their bearer token. Neither that nor `redis_url`, which may hold a password, stands in `run.json`.
@@ -61,7 +60,7 @@ def new_run(plan: Plan, out_dir: Path) -> RunFolder:
         machine=machine.machine_facts() | pinned,
         versions=machine.versions(),
         git_commit=machine.git_commit(),
-        started=_now(),
+        started=utc_text(),
         cells=schedule(plan),
     )
     return create_run(out_dir, run)
@@ -88,7 +87,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     for record in run.cells:
         if record.status == "failed":
             record.status, record.reasons = "pending", []
-    run.warnings.append(f"resumed at {_now()}")
+    run.warnings.append(f"resumed at {utc_text()}")
     cpu = machine.machine_facts()["cpu"]
     if cpu != run.machine.get("cpu"):
         run.warnings.append(f"resumed on another machine: {cpu}")
@@ -102,7 +101,7 @@ def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
     return [record for record in cells if record.status in ("pending", "failed")]
 
 
-async def check_targets(options: Options, patience_s: float = 0.0) -> None:
+async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
     """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`.
 
     SIGINT and SIGTERM raise KeyboardInterrupt.
@@ -115,7 +114,7 @@ async def check_targets(options: Options, patience_s: float = 0.0) -> None:
             raise KeyboardInterrupt from None
 
 
-async def _check_targets(options: Options, patience: Patience) -> None:
+async def _check_targets(options: RunOptions, patience: Patience) -> None:
     async with _http(options.trust) as http:
         for transport, url in options.targets.items():
             try:
@@ -125,7 +124,7 @@ async def _check_targets(options: Options, patience: Patience) -> None:
                 raise PlanError(f"--target {transport}: {error}") from None
 
 
-async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Display) -> Run:
+async def carry_out(plan: Plan, folder: RunFolder, options: RunOptions, display: Display) -> Run:
     """Run what is pending in `folder`. SIGINT or SIGTERM ends it early, with what is finished kept.
 
     Raises OSError where the folder cannot be written, OutputLost where nobody can be told how it goes.
@@ -148,7 +147,7 @@ async def carry_out(plan: Plan, folder: RunFolder, options: Options, display: Di
 
 def _end(folder: RunFolder, run: Run, status: RunStatus) -> Run:
     _note_behaviours(run, folder)
-    run.status, run.ended = status, _now()
+    run.status, run.ended = status, utc_text()
     folder.save(run)
     return run
 
@@ -174,7 +173,7 @@ def _on_signals(handler: Callable[[], object]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, display: Display) -> None:
+async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, display: Display) -> None:
     cells = {cell.key: cell for cell in plan.cells}
     patience = Patience(RETURN_S)
     (folder.path / "logs").mkdir(exist_ok=True)
@@ -200,7 +199,7 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: Options, dis
                 await fleet.stop()
 
 
-async def _pins(options: Options, http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
+async def _pins(options: RunOptions, http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:
     """Which cores to use, so that the load has one without a target where there is one; noted in `run`."""
     if not options.targets:
         return machine.pinning()
@@ -237,7 +236,3 @@ async def _at_once(limit: int, steps: Iterable[Callable[[], Coroutine[Any, Any, 
 def _http(trust: Trust) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(ssl=trust.context)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_HTTP_S))
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

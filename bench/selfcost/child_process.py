@@ -17,16 +17,17 @@ import msgspec
 import psutil
 
 from bench.running.machine import cpu_seconds
+from servers.errors import UserError
 
 READY_S = 30.0  # an interpreter and its imports, on a busy machine
 GRACE_S = 10.0  # a server lets its answers go on for some seconds after SIGTERM
 
 
-class ChildError(Exception):
+class ChildError(UserError):
     """A child ended, or said nothing, when it was needed."""
 
 
-class Child:
+class MeasuredChild:
     """A running process. `name` is for messages."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
@@ -96,7 +97,7 @@ def running(
     cores: Sequence[int] = (),
     standard_input: bytes = b"",
     profile: Path | None = None,
-) -> Iterator[Child]:
+) -> Iterator[MeasuredChild]:
     """`python -m MODULE ARGUMENTS` on `cores` (any, if empty), until the context ends.
 
     `profile`: run it under cProfile, which writes this file when the process ends.
@@ -110,7 +111,7 @@ def running(
         stdout=subprocess.PIPE,
         start_new_session=True,  # so that it can be ended with whatever it started
     ) as process:
-        child = Child(f"{module} {' '.join(arguments)}".strip(), process)
+        child = MeasuredChild(f"{module} {' '.join(arguments)}".strip(), process)
         try:
             assert process.stdin is not None
             with suppress(BrokenPipeError), process.stdin:

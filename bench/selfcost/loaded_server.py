@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.running.machine import pinning
-from bench.selfcost.child_process import Child, ChildError, running
+from bench.selfcost.child_process import ChildError, MeasuredChild, running
 from clients.job import Job, JobResult, Load
 
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take
@@ -62,9 +62,9 @@ def run_load(
             transport=transport, url=server.line()["url"], out=f"{folder}/load", block=0, cell=transport, seed=seed,
             stream=stream, load=load,
         )  # fmt: skip
-        words = msgspec.json.encode(job)
+        job_json = msgspec.json.encode(job)
         with running(
-            "clients.load", cores=cores["load"], standard_input=words, profile=profiles.get("client")
+            "clients.load", cores=cores["load"], standard_input=job_json, profile=profiles.get("client")
         ) as client:
             result, server_cpu_s = _follow(client, server, load)
             with suppress(ChildError):
@@ -76,7 +76,7 @@ def run_load(
     )  # fmt: skip
 
 
-def _follow(client: Child, server: Child, load: Load) -> tuple[JobResult, float]:
+def _follow(client: MeasuredChild, server: MeasuredChild, load: Load) -> tuple[JobResult, float]:
     """The load process's result, and the server's CPU seconds in its measured part."""
     warm_up_s = load.warmup_streams / load.rate_per_s + load.timeout_s if load.warmup_streams else 0.0
     client.line_with("done", _SPARE_S + warm_up_s)  # all is ready, and nothing measured is sent yet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from rich.console import Console
 from bench.running.machine import pinning
 from bench.selfcost import cost_report, goals
 from bench.selfcost.analysis_cost import measure_analysis
-from bench.selfcost.child_process import ChildError
 from bench.selfcost.hottest_functions import hottest_functions
 from bench.selfcost.proxy_cost import ProxyCost, measure_proxy
 from bench.selfcost.stream_capacity import (
@@ -25,6 +23,7 @@ from bench.selfcost.stream_capacity import (
     measure_delay_ms,
 )
 from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, measure_floors, measure_transport
+from servers.arguments import HELP, Command, Seconds
 from servers.transport import STREAMING
 
 RESULTS = Path("results/perf.csv")
@@ -46,7 +45,7 @@ class _Transports(click.ParamType[tuple[str, ...]]):
         return names
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings=HELP)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
 @click.option("--transports", type=_Transports(), default=",".join(STREAMING), show_default=True)
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
@@ -59,7 +58,7 @@ class _Transports(click.ParamType[tuple[str, ...]]):
     help="Instead, print the hottest functions of client, server or proxy under this load (half a minute).",
 )
 @click.option("--streams", default=200, show_default=True, type=click.IntRange(1, 5000))
-@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.2, 60), help="Length of an answer.")
+@click.option("--seconds", default=5.0, show_default=True, type=Seconds(0.2, 60), help="Length of an answer.")
 def perf(  # noqa: PLR0917 - click passes them by name
     rounds: int,
     transports: tuple[str, ...],
@@ -81,23 +80,20 @@ def perf(  # noqa: PLR0917 - click passes them by name
     traffic = Traffic(streams=streams, seconds=seconds)
     if record and traffic != Traffic():
         raise click.UsageError("--record keeps figures of the default --streams and --seconds only")
-    try:
-        if profile:
-            click.echo(hottest_functions(*profile, traffic))
-            return
-        say_duration(console, traffic, rounds, len(transports), only_transports=only_transports, scale=scale)
-        costs, floor, proxy = measure(console, traffic, rounds, transports, with_proxy=not only_transports)
-        cost_report.print_transports(console, costs, floor, traffic)
-        if proxy:
-            cost_report.print_proxy(console, proxy)
-            cost_report.print_analysis(console, measure_analysis())
-        if record:
-            cost_report.append_csv(RESULTS, costs, floor, proxy)
-            console.print(f"appended to {RESULTS}", style="dim")
-        if scale:
-            print_capacities(console, transports)
-    except ChildError as error:
-        sys.exit(f"perf: {error}")
+    if profile:
+        click.echo(hottest_functions(*profile, traffic))
+        return
+    say_duration(console, traffic, rounds, len(transports), only_transports=only_transports, scale=scale)
+    costs, floor, proxy = measure(console, traffic, rounds, transports, with_proxy=not only_transports)
+    cost_report.print_transports(console, costs, floor, traffic)
+    if proxy:
+        cost_report.print_proxy(console, proxy)
+        cost_report.print_analysis(console, measure_analysis())
+    if record:
+        cost_report.append_csv(RESULTS, costs, floor, proxy)
+        console.print(f"appended to {RESULTS}", style="dim")
+    if scale:
+        print_capacities(console, transports)
 
 
 def say_duration(

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from bench.proxy.profile import load
 from bench.proxy.serve import Proxy
 from bench.running.machine import pinning
-from bench.selfcost.child_process import Child, ChildError, running
+from bench.selfcost.child_process import ChildError, MeasuredChild, running
 from bench.selfcost.transport_cost import Traffic
 from servers.process import run
 
@@ -49,7 +49,7 @@ def measure_proxy(cost: ProxyCost, traffic: Traffic, profile: Path | None = None
     Raises ChildError if the proxy did not follow the HTTP of every stream to its end.
     """
     cores = pinning()
-    with running("bench.selfcost.bare_peers", "source", *traffic.words, cores=cores["load"]) as source:
+    with running("bench.selfcost.bare_peers", "source", *traffic.arguments, cores=cores["load"]) as source:
         url = source.line()["url"]
         direct = _drain(url, traffic, cores["load"])
         with running("bench.selfcost.bare_peers", "pump", url, cores=cores["servers"]) as pump:
@@ -63,12 +63,12 @@ def measure_proxy(cost: ProxyCost, traffic: Traffic, profile: Path | None = None
 
 
 def _drain(
-    url: str, traffic: Traffic, cores: Sequence[int], between: Child | None = None, *, followed: bool = False
+    url: str, traffic: Traffic, cores: Sequence[int], between: MeasuredChild | None = None, *, followed: bool = False
 ) -> _Passed:
     """Read all streams through `url`; what `between` spent on that. `followed`: it must tell that it followed HTTP."""
     before_s = between.cpu_s() if between else 0.0
-    words = "sink", url, str(traffic.streams), "{}"
-    with running("bench.selfcost.bare_peers", *words, cores=cores) as sink:
+    arguments = "sink", url, str(traffic.streams), "{}"
+    with running("bench.selfcost.bare_peers", *arguments, cores=cores) as sink:
         read = sink.line(traffic.limit_s)
         spent_s = between.cpu_s() - before_s if between else 0.0
         if read["tokens"] != traffic.streams * traffic.tokens:

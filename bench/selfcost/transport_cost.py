@@ -49,7 +49,7 @@ class Traffic:
         }  # fmt: skip
 
     @property
-    def words(self) -> tuple[str, str, str]:
+    def arguments(self) -> tuple[str, str, str]:
         """For a bare server or source."""
         return str(self.streams), str(self.tokens_per_s), str(self.seconds)
 
@@ -92,7 +92,7 @@ def measure_floors(floor: Floor, traffic: Traffic) -> None:
     with running("servers", "sse", cores=cores) as server:
         count = _bare_client(server.line()["url"], traffic)
     floor.client_us.append(count["cpu_s"] / count["tokens"] * 1e6)
-    with running("bench.selfcost.bare_peers", "server", *traffic.words, cores=cores) as server:
+    with running("bench.selfcost.bare_peers", "server", *traffic.arguments, cores=cores) as server:
         _bare_client(server.line()["url"], traffic)
         written = server.line()
     floor.server_us.append(written["cpu_s"] / written["tokens"] * 1e6)
@@ -100,8 +100,8 @@ def measure_floors(floor: Floor, traffic: Traffic) -> None:
 
 def _bare_client(url: str, traffic: Traffic) -> dict[str, float]:
     body = json.dumps({"message": "floor", "stream": traffic.stream(traffic.tokens)})
-    words = "client", url, str(traffic.streams), body
-    with running("bench.selfcost.bare_peers", *words, cores=pinning()["load"]) as client:
+    arguments = "client", url, str(traffic.streams), body
+    with running("bench.selfcost.bare_peers", *arguments, cores=pinning()["load"]) as client:
         count = client.line(traffic.limit_s)
     if count["tokens"] != traffic.streams * traffic.tokens:
         raise ChildError(f"the bare client counted {count['tokens']} tokens of {traffic.streams * traffic.tokens}")

@@ -14,7 +14,7 @@ _TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Reading:
+class ClockReading:
     """One question for the time: when it was asked and answered by our clock, and what the server's clock said."""
 
     asked_ns: int
@@ -32,7 +32,7 @@ class Reading:
         return self.server_ns - (self.asked_ns + self.answered_ns) // 2
 
 
-def offset_of(readings: list[Reading]) -> int:
+def offset_of(readings: list[ClockReading]) -> int:
     """The offset by the quickest reading; 0 where it is no more than that reading's uncertainty: one clock."""
     best = min(readings, key=lambda reading: reading.round_trip_ns)
     return best.offset_ns if abs(best.offset_ns) > best.round_trip_ns else 0
@@ -63,9 +63,9 @@ def get_json(session: Session, path: str) -> Script[dict[str, object]]:
     return answer
 
 
-def _read(session: Session) -> Script[Reading]:
+def _read(session: Session) -> Script[ClockReading]:
     asked_ns = session.now_ns
     server_ns = (yield from get_json(session, "/clock")).get("monotonic_ns")
     if type(server_ns) is not int:
         raise ValueError("/clock: monotonic_ns takes an integer")
-    return Reading(asked_ns, server_ns, session.now_ns)
+    return ClockReading(asked_ns, server_ns, session.now_ns)

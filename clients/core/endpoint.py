@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from servers.errors import InputError
+
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 
 
@@ -20,7 +22,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
-        """Read `http://host:port/base`; https, ws and wss too. Raises ValueError, which says what it takes."""
+        """Read `http://host:port/base`; https, ws and wss too. Raises InputError, which says what it takes."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -29,7 +31,7 @@ class Endpoint:
         except ValueError:  # a port that is no number, a bracket without its twin, a label that is empty or too long
             host = port = None
         if not host or port == 0 or parts.scheme not in _SECURE or parts.query or parts.fragment or not url.isascii():
-            raise ValueError(f"takes an address as http://127.0.0.1:8001 or https://example.org, not {url[:200]!r}")
+            raise InputError(f"takes an address as http://127.0.0.1:8001 or https://example.org, not {url[:200]!r}")
         secure = _SECURE[parts.scheme]
         authority = parts.netloc.rpartition("@")[2]
         return cls(host, port or (443 if secure else 80), secure, authority, parts.path.rstrip("/"))

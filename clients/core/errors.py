@@ -2,7 +2,7 @@
 
     ClientFailure
     ├── ServerFault
-    │   ├── RequestRefused      an answer other than the one that the contract names: a status, an error message
+    │   ├── RequestRefused      an answer other than docs/wire-format.md names: a status, an error message
     │   └── NotTheFormat        bytes that are not the transport's format
     ├── NetworkFault
     │   ├── NoConnection        none could be opened
@@ -52,7 +52,7 @@ class ClientFailure(Exception):
 
 
 class ServerFault(ClientFailure):
-    """The server answered, but not as the contract says."""
+    """The server answered, but not as docs/wire-format.md says."""
 
 
 class RequestRefused(ServerFault):

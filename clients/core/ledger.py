@@ -158,7 +158,7 @@ def _catch_up_ms(record: StreamRecord, schedule: Schedule, ended_by: Sequence[in
 
 
 @dataclass(frozen=True)
-class _Finding:
+class _Defects:
     """What is wrong with an answer. `foreign` tokens have an index that the schedule does not know."""
 
     received: int
@@ -169,17 +169,17 @@ class _Finding:
     altered: bool
 
 
-def _judge(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Finding:
+def _judge(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Defects:
     n = schedule.n
     texts = [token.t for token in tokens]
     if len(tokens) == n and [token.i for token in tokens] == list(range(n)):
         text_ok = hashlib.sha256("".join(texts).encode()).hexdigest() == schedule.sha256
         end_ok = end is None or (end.n == n and end.sha256 == schedule.sha256)
-        return _Finding(n, 0, 0, 0, text_ok, not (text_ok and end_ok))
+        return _Defects(n, 0, 0, 0, text_ok, not (text_ok and end_ok))
     return _judge_exactly(tokens, end, schedule)
 
 
-def _judge_exactly(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Finding:
+def _judge_exactly(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Defects:
     n = schedule.n
     seen: set[int] = set()
     highest = -1
@@ -196,10 +196,10 @@ def _judge_exactly(tokens: list[TokenMessage], end: EndMessage | None, schedule:
     end_wrong = end is not None and (end.n != n or end.sha256 != schedule.sha256)
     altered = bool(wrong or foreign or end_wrong)
     repeated = len(tokens) - foreign - len(seen)
-    return _Finding(len(seen), reordered, repeated, foreign, len(seen) == n and not altered, altered)
+    return _Defects(len(seen), reordered, repeated, foreign, len(seen) == n and not altered, altered)
 
 
-def _outcome(finding: _Finding, end: EndMessage | None, failure: ClientFailure | None) -> tuple[Outcome, str]:
+def _outcome(finding: _Defects, end: EndMessage | None, failure: ClientFailure | None) -> tuple[Outcome, str]:
     """The gravest finding names the outcome. A message that got its end message is judged by what it holds."""
     if end is None:
         return (Outcome.TRUNCATED, "no end message") if failure is None else (failure.outcome, str(failure))

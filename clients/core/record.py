@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"  # the connection ended without an end message, whatever the status code was
     DROPPED = "dropped"  # the connection was reset or broke
     REFUSED = "refused"  # no connection could be opened
-    HTTP_ERROR = "http_error"  # a status other than the one that the contract names
+    HTTP_ERROR = "http_error"  # a status other than the one in docs/wire-format.md
     PROTOCOL_ERROR = "protocol_error"  # bytes that are not the transport's format
     TIMEOUT = "timeout"  # the client's own limit for a whole message, or for silence
     CLIENT_ERROR = "client_error"  # our own fault

@@ -61,7 +61,7 @@ class EventSourcePolicy(Policy):
     def delay_s(
         self,
         failure: ClientFailure,
-        fruitless: int,
+        without_progress: int,
         chance: float,
         asked_s: float = 0.0,
         *,

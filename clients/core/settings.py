@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from clients.core.recovery import EventSourcePolicy, Policy
 from clients.core.tls import Trust
+from servers.checks import choice, number
+
+MAX_WAIT_S = 3600  # between two polls, or in one
 
 
 @dataclass(frozen=True)
@@ -38,37 +41,22 @@ class ClientSettings:
     def of_variant(cls, variant: Mapping[str, object], **given: Any) -> ClientSettings:
         """Settings from a cell's variant; words for the server or for nobody (`heartbeat`, `copy`) are passed over.
 
-        Raises ValueError, which names the word and what it takes.
+        Raises InputError, which names the word and what it takes.
         """
         if "interval" in variant:
-            given["interval_s"] = _seconds(variant, "interval")
+            given["interval_s"] = number("interval", variant["interval"], 0, MAX_WAIT_S, what="seconds", text=True)
         if "wait" in variant:
-            given["wait_s"] = _seconds(variant, "wait")
+            given["wait_s"] = number("wait", variant["wait"], 0, MAX_WAIT_S, what="seconds", text=True)
         if "reuse" in variant:
-            given["reuse"] = _choice(variant, "reuse", {"on": True, "off": False, "true": True, "false": False})
+            given["reuse"] = choice("reuse", str(variant["reuse"]).lower(), ("on", "off", "true", "false")) in (
+                "on",
+                "true",
+            )
         if "method" in variant:
-            given["method"] = _choice(variant, "method", {"post": "post", "get": "get"})
+            given["method"] = choice("method", str(variant["method"]).lower(), ("post", "get"))
         return cls(**given)
 
     @property
     def policy(self) -> Policy:
         """What a user does after a drop; one that asks by GET stands for a browser's EventSource."""
         return EventSourcePolicy(**asdict(self.recovery)) if self.method == "get" else self.recovery
-
-
-def _seconds(variant: Mapping[str, object], word: str) -> float:
-    value = variant[word]
-    try:
-        seconds = float(cast(str, value))
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if isinstance(value, bool) or not 0 <= seconds <= 3600:
-        raise ValueError(f"{word}: takes seconds from 0 to 3600, not {value!r}")
-    return seconds
-
-
-def _choice(variant: Mapping[str, object], word: str, choices: dict[str, Any]) -> Any:
-    value = str(variant[word]).lower()
-    if value not in choices:
-        raise ValueError(f"{word}: takes one of {', '.join(choices)}, not {variant[word]!r}")
-    return choices[value]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from clients.core.errors import ClientFailure, ConnectionBroken, NoSecureConnection, NotTheFormat
+from servers.errors import InputError
 
 _READ_BYTES = 65_536
 
@@ -20,11 +21,11 @@ class Trust:
 
     @cached_property
     def context(self) -> ssl.SSLContext:
-        """The same for OpenSSL, read once. Raises ValueError where `cafile` is none."""
+        """The same for OpenSSL, read once. Raises InputError where `cafile` is none."""
         try:
             context = ssl.create_default_context(cafile=self.cafile)
         except (OSError, ssl.SSLError) as error:
-            raise ValueError(f"--cafile: {self.cafile}: {getattr(error, 'strerror', None) or error}") from None
+            raise InputError(f"--cafile: {self.cafile}: {getattr(error, 'strerror', None) or error}") from None
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

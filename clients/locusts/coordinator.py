@@ -1,6 +1,7 @@
 """A Locust process's part in Tokenderby: wires Locust's events to the load, the recorder and the live figures.
 
-Who is who: a worker (or a process alone) has a Load while a test runs, the master (or a process alone) a Recorder.
+Who is who: while a test runs, a worker (or a process alone) has a WorkerLoad, the master (or a process alone) a
+Recorder.
 Workers send batches every second. At the stop the master asks them to finish, waits until every worker that is still
 there has said that it is done, and only then lets Locust stop the users; so no record is lost with its user.
 """
@@ -19,9 +20,9 @@ from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from clients.locusts.batch import Batch
 from clients.locusts.live import Live
-from clients.locusts.load import Load
 from clients.locusts.options import Options, check_knee, check_token, endpoints_in
 from clients.locusts.recorder import Recorder
+from clients.locusts.worker_load import WorkerLoad
 
 logger = logging.getLogger("tokenderby")
 
@@ -38,7 +39,7 @@ class Coordinator:
         self.runner = environment.runner
         self.every_class = list(environment.user_classes)
         self._trusted = endpoints_in(vars(environment.parsed_options), environment.host)
-        self.load: Load | None = None
+        self.load: WorkerLoad | None = None
         self.recorder: Recorder | None = None
         self.live = Live()
         self.report_path = ""  # of the last test, once it is written
@@ -97,7 +98,7 @@ class Coordinator:
             self._ticker = gevent.spawn(self._tick)
             logger.info("Tokenderby: recording into %s", self.recorder.folder.path)
         if self.loads:
-            self.load = Load(options, max(0, getattr(self.runner, "worker_index", 0)), self._send)
+            self.load = WorkerLoad(options, max(0, getattr(self.runner, "worker_index", 0)), self._send)
 
     def worker_options(self) -> Options:
         """A worker has all classes; those that the master chose are those that have a URL. Raises OptionError."""

@@ -14,7 +14,9 @@ from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.results import variant_words
-from servers.stream import PROFILES, StreamError, StreamSpec, build
+from servers.checks import choice, number
+from servers.errors import InputError, StreamError
+from servers.stream import PROFILES, StreamSpec, build
 from servers.transport import STREAMING, TRANSPORTS
 
 NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure"})
@@ -28,7 +30,7 @@ _KNEE: dict[str, tuple[type[int | float], float, float]] = {
 _SAMPLE_SEEDS = range(3)  # answers looked at for whether any can last for over an hour
 
 
-class OptionError(ValueError):
+class OptionError(InputError):
     """An option is wrong; the message names it and says what it takes."""
 
 
@@ -67,11 +69,11 @@ class Options:
             interval_s=_seconds(given, "poll_interval"),
             wait_s=_seconds(given, "poll_wait"),
             think_s=_seconds(given, "think_time"),
-            recovery=cast(Mode, _choice(given, "recovery", get_args(Mode))),
+            recovery=cast(Mode, choice("--recovery", given["recovery"], get_args(Mode), OptionError)),
             silence_s=silence_s or None,
             timeout_s=_seconds(given, "message_timeout", least=0.1),
             finish_s=_seconds(given, "finish"),
-            seed=_seed(given),
+            seed=int(number("--seed", given["seed"], 0, 2**53 - 1, OptionError, whole=True, text=True)),
             profile=str(given["network_profile"]).strip() or "direct",
             heartbeat_s=_seconds(given, "server_heartbeat"),
             auth_token=str(given["auth_token"] or "") or None,
@@ -81,7 +83,7 @@ class Options:
         )
 
     def variant(self, transport: str) -> dict[str, object]:
-        """The cell's settings that are not defaults, as the contract's `key=value` words have them."""
+        """The cell's settings that are not defaults, as the `key=value` words of a variant."""
         words: dict[str, object] = {"heartbeat": f"{self.heartbeat_s:g}"} if self.heartbeat_s else {}
         if not TRANSPORTS[transport].pulls:
             return words
@@ -180,14 +182,8 @@ def check_token(options: Options, trusted: Collection[tuple[str, int, bool]]) ->
 def check_knee(given: Mapping[str, Any]) -> None:
     """The options of the search for the knee, if it is loaded (clients/locust_knee.py). Raises OptionError."""
     for name, (kind, least, most) in _KNEE.items():
-        try:
-            fits = name not in given or least <= kind(given[name]) <= most
-        except (TypeError, ValueError):
-            fits = False
-        if not fits:
-            what = "an integer" if kind is int else "a number"
-            option = name.replace("_", "-")
-            raise OptionError(f"--{option}: takes {what} from {least:g} to {most:g}, not {given[name]!r}")
+        if name in given:
+            number(_option(name), given[name], least, most, OptionError, whole=kind is int, text=True)
 
 
 def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> dict[str, str]:
@@ -243,26 +239,8 @@ def _build_longest(spec: StreamSpec) -> None:
 
 
 def _seconds(given: Mapping[str, Any], name: str, least: float = 0.0) -> float:
-    try:
-        value = float(given[name])
-    except (TypeError, ValueError):
-        value = -1.0
-    if not least <= value <= 86_400:
-        raise OptionError(f"--{name.replace('_', '-')}: takes seconds from {least:g} to 86400, not {given[name]!r}")
-    return value
+    return number(_option(name), given[name], least, 86_400, OptionError, what="seconds", text=True)
 
 
-def _seed(given: Mapping[str, Any]) -> int:
-    try:
-        seed = int(given["seed"])
-    except (TypeError, ValueError):
-        seed = -1
-    if not 0 <= seed < 2**53:
-        raise OptionError(f"--seed: takes an integer from 0 to 2**53 - 1, not {given['seed']!r}")
-    return seed
-
-
-def _choice(given: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
-    if given[name] not in choices:
-        raise OptionError(f"--{name}: takes one of {', '.join(choices)}, not {given[name]!r}")
-    return str(given[name])
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

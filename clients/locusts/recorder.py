@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +20,7 @@ import numpy as np
 from bench.plan import Validity
 from bench.running import machine
 from bench.running.validity import void_reasons
-from bench.store import CellRecord, Run, RunFolder, create_run, link_latest
+from bench.store import CellRecord, Run, RunFolder, create_run, link_latest, utc_text
 from clients import results
 from clients.core.clock import get_json
 from clients.core.errors import ClientFailure
@@ -106,7 +105,7 @@ class Recorder:
             machine=machine.machine_facts(),
             versions=machine.versions(),
             git_commit=machine.git_commit(),
-            started=_now(),
+            started=utc_text(),
         )
 
     def _counters(self, transport: str) -> dict[str, int]:
@@ -142,7 +141,7 @@ class Recorder:
         run.plan |= {"blocks": max((cell.block for cell in run.cells), default=0), **extra, "totals": self._totals(run)}
         run.warnings = [*_CAVEATS, *self.notes, *warnings]
         run.machine["locust_workers"] = len(self._workers)
-        run.ended, run.status = _now(), "complete"
+        run.ended, run.status = utc_text(), "complete"
         self.folder.save(run)
         self.folder.merge()
         self._spool.close()
@@ -236,7 +235,3 @@ _CAVEATS = (
     "A Locust test: its blocks are slices of one test, and all transports ran at once. Blocks beside each other are "
     "alike and transports share the machine, so intervals are too narrow; use a plan to compare transports.",
 )
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

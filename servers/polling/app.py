@@ -15,7 +15,7 @@ from servers.chat import RequestError, open_answer, unknown_stream
 from servers.http import SERVICE, STREAM_HEADERS, HttpStream, application, read_chat, stream_answer
 from servers.polling import wire
 from servers.polling.link import RedisError
-from servers.polling.store import Page, TokenStore
+from servers.polling.token_store import StoredPart, TokenStore
 from servers.push import ReaderGone, drained
 from servers.service import Service
 
@@ -80,7 +80,7 @@ async def _poll(request: web.Request) -> web.StreamResponse:
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-async def _send_in_parts(request: web.Request, stream_id: str, first: int, page: Page) -> web.StreamResponse:
+async def _send_in_parts(request: web.Request, stream_id: str, first: int, page: StoredPart) -> web.StreamResponse:
     """Send a page of any size with no more of it in memory than its reader has not taken yet."""
 
     async def send(writer: AbstractStreamWriter) -> None:
@@ -101,7 +101,7 @@ async def _send_in_parts(request: web.Request, stream_id: str, first: int, page:
     return await stream_answer(request, stream_id, "application/json", send)
 
 
-async def _next_part(store: TokenStore, stream_id: str, first: int) -> Page:
+async def _next_part(store: TokenStore, stream_id: str, first: int) -> StoredPart:
     """The next part of a page. Raises ReaderGone where there is none: a head that was sent cannot become an error."""
     try:
         part = await store.read(stream_id, first)
@@ -112,14 +112,14 @@ async def _next_part(store: TokenStore, stream_id: str, first: int) -> Page:
     return part
 
 
-def _note_sent(service: Service, stream_id: str, page: Page) -> None:
+def _note_sent(service: Service, stream_id: str, page: StoredPart) -> None:
     service.stats.note_sent(len(page.tokens))
     generation = service.generations.get(stream_id)
     if page.end is not None and generation is not None:
         service.note_delivered(generation)
 
 
-async def _page(request: web.Request, stream_id: str, first: int, wait_s: float) -> Page:
+async def _page(request: web.Request, stream_id: str, first: int, wait_s: float) -> StoredPart:
     """What there is from `first` on, or what has come within `wait_s`."""
     service, store = request.app[SERVICE], request.app[STORE]
     if not wait_s and (page := await _read(store, stream_id, first)) is not None:
@@ -141,7 +141,7 @@ async def _page(request: web.Request, stream_id: str, first: int, wait_s: float)
             await asyncio.wait([next_write], timeout=min(left_s, STOP_CHECK_S if ours else FOREIGN_CHECK_S))
 
 
-async def _read(store: TokenStore, stream_id: str, first: int) -> Page | None:
+async def _read(store: TokenStore, stream_id: str, first: int) -> StoredPart | None:
     """The stream from `first` on; None for one that Redis has lost and that is being written anew."""
     try:
         page = await store.read(stream_id, first)

@@ -35,7 +35,7 @@ class RedisRefused(RedisError):
     """Redis answered with an error."""
 
 
-class Link:
+class RedisConnection:
     """Connects when first used, and again after it was lost. Counts its commands with `note_commands`."""
 
     def __init__(self, address: Address, note_commands: Callable[[int], object]) -> None:
@@ -112,7 +112,7 @@ async def _connected(address: Address) -> _Wire:
     return wire
 
 
-class _Batch:
+class _Pipeline:
     """Commands that were sent together, their replies so far, and who waits for them."""
 
     __slots__ = ("deadline_s", "future", "replies", "size")
@@ -129,7 +129,7 @@ class _Wire(asyncio.Protocol):
         self.lost = False
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(replyError=RedisRefused)
-        self._waiting: deque[_Batch] = deque()
+        self._waiting: deque[_Pipeline] = deque()
         self._watch: asyncio.TimerHandle | None = None
 
     def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
@@ -138,7 +138,7 @@ class _Wire(asyncio.Protocol):
         if self.lost:
             future.set_exception(RedisAway("the connection was lost"))
             return future
-        self._waiting.append(_Batch(len(commands), future, self._loop.time() + COMMAND_TIMEOUT_S))
+        self._waiting.append(_Pipeline(len(commands), future, self._loop.time() + COMMAND_TIMEOUT_S))
         self._transport.write(b"".join(map(_pack, commands)))
         if self._watch is None:
             self._watch = self._loop.call_later(COMMAND_TIMEOUT_S, self._check)

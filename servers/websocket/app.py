@@ -17,12 +17,12 @@ from websockets.server import ServerProtocol
 
 from servers import access
 from servers.chat import ChatRequest, RequestError, open_answer
-from servers.connection import Connection
+from servers.connection import HttpConnection
 from servers.http import SERVICE, application
 from servers.messages import encode_error
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
-from servers.websocket.connection import (
+from servers.websocket.protocol import (
     CLOSE_S,
     GOING_AWAY,
     INTERNAL_ERROR,
@@ -57,7 +57,7 @@ async def _upgrade(request: web.Request) -> web.StreamResponse:
     if writer is None or transport is None:
         raise ReaderGone
     writer.send_headers()
-    assert isinstance(connection, Connection)
+    assert isinstance(connection, HttpConnection)
     websocket = WebSocket(transport, writer.drain, service.settings.heartbeat_s)
     connection.upgrade(websocket)
     request.app[OPEN].add(websocket)

@@ -9,7 +9,7 @@ import pytest
 
 from bench.checks import PlanError
 from bench.plan import Cell, changed, parse, read_plan
-from bench.running.endpoints import Endpoint, Server
+from bench.running.endpoints import Route, Server
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import job_for
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
@@ -32,8 +32,8 @@ def job_of(cell: Cell, **changes: object) -> Job:
         {"name": "p", "cells": [cell], "load": msgspec.to_builtins(FULL), "stream": {"profile": "article"}, **changes}
     )
     record = CellRecord(id="b01-x", block=1, cell=cell.key, transport=cell.transport)
-    endpoint = Endpoint(Server(cell.transport, "http://[::1]:1", "secret"), "http://[::1]:1")
-    return job_for(plan, cell, record, endpoint, RunFolder(Path("/nowhere")), trust=Trust())
+    route = Route(Server(cell.transport, "http://[::1]:1", "secret"), "http://[::1]:1")
+    return job_for(plan, cell, record, route, RunFolder(Path("/nowhere")), trust=Trust())
 
 
 def test_every_field_of_a_load_is_a_time_a_rate_or_neither() -> None:

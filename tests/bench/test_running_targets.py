@@ -19,7 +19,7 @@ from support.processes import RunningServer, has_ipv6, running_server
 from bench.plan import Cell, Plan
 from bench.running import machine
 from bench.running.addresses import AddressError, host_and_port, server_url
-from bench.running.endpoints import Endpoint, Fleet, Server
+from bench.running.endpoints import Fleet, Route, Server
 from bench.running.processes import PartDied
 from bench.running.targets import (
     NoAnswer,
@@ -109,12 +109,12 @@ async def test_the_token_of_a_target(http: aiohttp.ClientSession) -> None:
 async def test_a_server_that_hangs_does_not_answer(server: GetServer) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as http:
         running = server("sse")
-        endpoint = Endpoint(Server("sse", running.url), running.url)
-        await endpoint.check_answers(http)
+        route = Route(Server("sse", running.url), running.url)
+        await route.check_answers(http)
         running.process.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(PartDied, match=r"the sse server hangs: .*stays silent"):
-                await endpoint.check_answers(http)
+                await route.check_answers(http)
         finally:
             running.process.send_signal(signal.SIGCONT)
 
@@ -123,14 +123,14 @@ async def test_a_proxy_that_hangs_is_ended(server: GetServer, tmp_path: Path) ->
     cell = Cell(transport="sse", profile="none")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as http:
         fleet = Fleet(Plan(name="test"), http, tmp_path, [], {"sse": server("sse").url})
-        endpoint = await fleet.endpoint(cell)
-        assert endpoint.proxy
+        route = await fleet.route(cell)
+        assert route.proxy
         try:
-            await endpoint.check_answers(http)
-            os.kill(endpoint.proxy.process.pid, signal.SIGSTOP)
+            await route.check_answers(http)
+            os.kill(route.proxy.process.pid, signal.SIGSTOP)
             with pytest.raises(PartDied, match="the none proxy hangs"):
-                await endpoint.check_answers(http)
-            assert (await fleet.endpoint(cell)).proxy is not endpoint.proxy
+                await route.check_answers(http)
+            assert (await fleet.route(cell)).proxy is not route.proxy
         finally:
             await fleet.stop()
 
@@ -143,8 +143,8 @@ async def test_a_target_with_an_ipv6_address_behind_a_proxy(http: aiohttp.Client
         assert server_url(six.url) == six.url
         fleet = Fleet(Plan(name="test"), http, tmp_path, [], {"sse": six.url})
         try:
-            endpoint = await fleet.endpoint(Cell(transport="sse", profile="none"))
-            await check_server(http, "sse", endpoint.url)
+            route = await fleet.route(Cell(transport="sse", profile="none"))
+            await check_server(http, "sse", route.url)
         finally:
             await fleet.stop()
 
@@ -264,12 +264,12 @@ async def test_a_heartbeat_that_the_target_does_not_send_fails_the_cell(
         return Fleet(plan, http, tmp_path, [], {"sse": url})
 
     with running_server("sse", "--heartbeat", "7.5") as beating:
-        assert (await fleet(beating.url).endpoint(Cell(transport="sse", heartbeat=15))).url == beating.url
+        assert (await fleet(beating.url).route(Cell(transport="sse", heartbeat=15))).url == beating.url
         with pytest.raises(PartDied, match=r"wants a heartbeat every 2\.5 s; .* sends one every 7\.5 s"):
-            await fleet(beating.url).endpoint(Cell(transport="sse", heartbeat=5))
+            await fleet(beating.url).route(Cell(transport="sse", heartbeat=5))
     with pytest.raises(PartDied, match=r"wants a heartbeat every 2\.5 s; .* sends none"):
-        await fleet(server("sse").url).endpoint(Cell(transport="sse", heartbeat=5))
-    await fleet(server("sse").url).endpoint(Cell(transport="sse"))
+        await fleet(server("sse").url).route(Cell(transport="sse", heartbeat=5))
+    await fleet(server("sse").url).route(Cell(transport="sse"))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are pinned on Linux only")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clients.core.asking import attempt_of
-from clients.core.clock import Reading, offset_of
+from clients.core.clock import ClockReading, offset_of
 from clients.core.endpoint import Endpoint
 from clients.core.settings import ClientSettings
 from clients.results import variant_words
@@ -83,7 +83,7 @@ def test_what_is_no_address_is_said(url: str) -> None:
     ],
 )
 def test_the_clock_offset(readings: list[tuple[int, int, int]], offset_ns: int) -> None:
-    assert offset_of([Reading(*reading) for reading in readings]) == offset_ns
+    assert offset_of([ClockReading(*reading) for reading in readings]) == offset_ns
 
 
 @pytest.mark.parametrize("token", ["a\nb", "é", "a\x00"])

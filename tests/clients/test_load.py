@@ -28,7 +28,7 @@ from servers.stream import StreamSpec, build, message_seed
 from servers.transport import TRANSPORTS
 
 STREAM = {"profile": "fast", "ttft_ms": 20, "gap_ms": 2, "tokens": 20}
-STREAM_COLUMNS = [  # the contract's, then ours
+STREAM_COLUMNS = [
     *("block", "cell", "transport", "variant", "profile", "recovery", "stream_id", "intended_start_ns", "start_ns"),
     *("first_token_ns", "end_ns", "outcome", "tokens_expected", "tokens_received", "tokens_lost", "tokens_duplicated"),
     *("tokens_reordered", "text_ok", "requests", "connections", "drops", "bytes_in", "bytes_out", "recovery_ms"),

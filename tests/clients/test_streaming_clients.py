@@ -176,7 +176,7 @@ async def test_bytes_that_are_not_the_protocol(client: MakeClient, transport: st
 
     async with scripted(script) as server:
         record = await client(transport, server.url).ask(question())
-    # A WebSocket client expected 101: then 200 is a status that the contract does not name.
+    # A WebSocket client expected 101: then 200 is a status that docs/wire-format.md does not name.
     refused = transport == "websocket" and bad.startswith(b"HTTP")
     assert record.outcome is (Outcome.HTTP_ERROR if refused else Outcome.PROTOCOL_ERROR), record.detail
 

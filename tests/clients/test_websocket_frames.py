@@ -8,7 +8,7 @@ from support.scripted import frame
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from clients.core.websocket import plain_messages
+from clients.core.websocket_connection import plain_messages
 from servers.websocket.wire import encode_frame
 
 PAYLOADS = st.one_of(st.binary(max_size=300), st.integers(0, 70_000).map(lambda size: b"x" * size))

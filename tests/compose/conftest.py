@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,15 +12,10 @@ from pathlib import Path
 import pytest
 from support.composing import OWNER, Compose, docker
 
+from servers.process import free_port
 from servers.transport import STREAMING
 
 PORTS = ("LOCUST", "NOTEBOOK", *map(str.upper, STREAMING))
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,7 +43,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
     results.mkdir()
     if os.getuid() == 0:
         os.chown(results, OWNER, OWNER)
-    ports = {f"{name}_PORT": _free_port() for name in PORTS}
+    ports = {f"{name}_PORT": str(free_port()) for name in PORTS}
     compose = Compose(f"tokenderby-test-{uuid.uuid4().hex[:6]}", {"RESULTS": str(results), "PLAN": "quick", **ports})
     try:
         yield compose

@@ -1,4 +1,4 @@
-"""Every transport × every bad request: the contract's error, nothing started, and the server goes on serving."""
+"""Every transport × every bad request: the documented error, nothing started, and the server goes on serving."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_slow_readers_cost_bounded_memory(transport: str) -> None:
 
 
 class Unread:
-    """A connection whose reader takes nothing (servers.push.Connection)."""
+    """A connection whose reader takes nothing (servers.push.MessageWriter)."""
 
     def __init__(self, backlog: int) -> None:
         self.backlog, self.heartbeats = backlog, 0

@@ -17,8 +17,7 @@ from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers.gev import GeventClient
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
-from clients.locusts.events import fire_events
-from clients.locusts.knee import Climb
+from clients.locusts.knee_climb import Climb
 from clients.locusts.live import Live, Point
 from clients.locusts.options import (
     OptionError,
@@ -29,6 +28,7 @@ from clients.locusts.options import (
     endpoints_in,
 )
 from clients.locusts.recorder import block_count
+from clients.locusts.request_events import fire_events
 from servers.transport import STREAMING
 
 MS = 1_000_000
@@ -96,11 +96,11 @@ class TestOptions:
             ({"sse_url": ""}, "--sse-url: not given, but there are users of sse"),
             ({"chunked_url": "ftp://x"}, "--chunked-url: takes an address"),
             ({"stream_parameters": "tokens"}, "--stream-parameters: takes key=value words"),
-            ({"stream_parameters": "token=4"}, "did you mean tokens?"),
+            ({"stream_parameters": "token=4"}, "did you mean 'tokens'?"),
             ({"think_time": "soon"}, "--think-time: takes seconds"),
             ({"message_timeout": 0}, "--message-timeout: takes seconds from 0.1"),
             ({"recovery": "hope"}, "--recovery: takes one of none, restart, resume"),
-            ({"seed": -1}, "--seed: takes an integer"),
+            ({"seed": -1}, "--seed: takes a whole number"),
             ({"sse_url": "http://["}, "--sse-url: takes an address"),
             ({"sse_url": "http://h:99999"}, "--sse-url: takes an address"),
             ({"stream_parameters": "recording=answers.jsonl"}, "--stream-parameters: recording: only a plan"),
@@ -120,7 +120,7 @@ class TestOptions:
     [("knee_step", 0), ("knee_step", "1.5"), ("knee_step", "many"), ("knee_most", -1), ("knee_delay_ms", math.nan)],
 )
 def test_a_search_that_could_not_climb_is_refused(name: str, value: object) -> None:
-    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')}: takes an? (integer|number) from"):
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')}: takes a (whole )?number from"):
         check_knee(given(**{name: value}))
     check_knee(given(knee_step=10, knee_most=1000, knee_delay_ms=20.0, knee_hold="12"))
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.agreement import QUANTITIES, compare
-from support.locusts import LOCUSTFILE, free_port, headless, locust
+from support.locusts import LOCUSTFILE, headless, locust
 from support.processes import RunningServer
 
 from bench.analysis.groups import measure
 from bench.analysis.report import summarize
 from bench.store import RunFolder, open_run
+from servers.process import free_port
 from servers.transport import STREAMING
 
 pytestmark = pytest.mark.alone

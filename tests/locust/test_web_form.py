@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from support.locusts import free_port, locust
+from support.locusts import locust
 from support.processes import running_server
+
+from servers.process import free_port
 
 TOKEN = "the-servers-secret"
 

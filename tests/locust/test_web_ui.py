@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
-from support.locusts import free_port, locust
+from support.locusts import locust
 from support.processes import RunningServer
 from support.programs import program
 
 from clients.locusts.live import FIGURES
+from servers.process import free_port
 
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

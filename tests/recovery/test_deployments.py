@@ -29,6 +29,7 @@ from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
 from servers import redis_server
+from servers.process import free_port
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
@@ -96,13 +97,6 @@ async def running(transport: str, *options: str) -> AsyncIterator[RunningServer]
         yield await asyncio.to_thread(server.__enter__)
     finally:
         await asyncio.to_thread(server.__exit__, None, None, None)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 Seen = dict[Deployment, dict[Mode, StreamRecord]]

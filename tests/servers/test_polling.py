@@ -23,8 +23,8 @@ from support.transports import ASK
 from servers import redis_server
 from servers.emitter import Emitter
 from servers.generation import Generations
-from servers.polling.link import COMMAND_TIMEOUT_S, Link, RedisAway, RedisRefused
-from servers.polling.store import KEY_PREFIX, TokenStore
+from servers.polling.link import COMMAND_TIMEOUT_S, RedisAway, RedisConnection, RedisRefused
+from servers.polling.token_store import KEY_PREFIX, TokenStore
 from servers.redis_server import Address, RedisServer
 from servers.stream import Schedule
 
@@ -219,7 +219,7 @@ async def test_a_redis_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyP
     assert COMMAND_TIMEOUT_S > 1
     silent = await asyncio.start_server(_ignore, "127.0.0.1", 0)
     async with silent:
-        link = Link(Address("127.0.0.1", silent.sockets[0].getsockname()[1]), lambda _: None)
+        link = RedisConnection(Address("127.0.0.1", silent.sockets[0].getsockname()[1]), lambda _: None)
         asked = await asyncio.gather(*(link.execute(("PING",)) for _ in range(3)), return_exceptions=True)
         assert [type(error) for error in asked] == [RedisAway] * 3
         link.close()
@@ -227,9 +227,9 @@ async def test_a_redis_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_crowd_does_not_wait_for_such_a_redis_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("link.COMMAND_TIMEOUT_S", "store.COMMAND_TIMEOUT_S"):
+    for name in ("link.COMMAND_TIMEOUT_S", "token_store.COMMAND_TIMEOUT_S"):
         monkeypatch.setattr(f"servers.polling.{name}", 0.2)
-    monkeypatch.setattr("servers.polling.store.READS_AT_ONCE", 1)
+    monkeypatch.setattr("servers.polling.token_store.READS_AT_ONCE", 1)
     clock = Emitter()
     async with await asyncio.start_server(_ignore, "127.0.0.1", 0) as silent:
         address = Address("127.0.0.1", silent.sockets[0].getsockname()[1])
@@ -248,14 +248,14 @@ async def test_what_is_not_redis_is_told() -> None:
         await _ignore(reader, writer)
 
     async with await asyncio.start_server(chatter, "127.0.0.1", 0) as other:
-        link = Link(Address("127.0.0.1", other.sockets[0].getsockname()[1]), lambda _: None)
+        link = RedisConnection(Address("127.0.0.1", other.sockets[0].getsockname()[1]), lambda _: None)
         with pytest.raises(RedisAway):
             await link.execute(("PING",))
         await asyncio.sleep(0.05)
 
 
 async def test_replies_keep_to_their_callers(own_redis: RedisServer) -> None:
-    link = Link(Address.parse(own_redis.url), lambda _: None)
+    link = RedisConnection(Address.parse(own_redis.url), lambda _: None)
     given_up = asyncio.create_task(link.execute(("ECHO", "nobody")))
     await asyncio.sleep(0)
     given_up.cancel()

@@ -22,7 +22,7 @@ from support.programs import program
 from support.transports import ASK
 
 from servers import redis_server
-from servers.polling.store import KEY_PREFIX
+from servers.polling.token_store import KEY_PREFIX
 from servers.redis_server import Address
 
 SLOW = {"profile": "fast", "tokens": 60, "gap_ms": 50, "gap_sigma": 0}

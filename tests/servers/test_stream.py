@@ -17,9 +17,10 @@ import pytest
 
 from servers import recording
 from servers.chunked import wire as chunked
+from servers.errors import StreamError
 from servers.messages import encode_token, json_text
 from servers.sse import wire as sse
-from servers.stream import PROFILES, StreamError, StreamSpec, build, message_seed
+from servers.stream import PROFILES, StreamSpec, build, message_seed
 from servers.text import prose, split
 from servers.text.hazards import LARGE, SMALL, hazards
 

@@ -159,7 +159,7 @@ async def test_a_client_that_takes_nothing_costs_little_and_is_given_up(
 async def test_a_client_that_answers_no_ping_is_given_up(
     own: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servers.websocket.connection.PONG_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("servers.websocket.protocol.PONG_TIMEOUT_S", 0.2)
     port, still_open = await own(heartbeat_s=0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(upgrade())

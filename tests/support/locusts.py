@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,9 +40,3 @@ def headless(results: Path, *words: str, **urls: str) -> tuple[int, str]:
     process = locust("--headless", "--only-summary", "--results-dir", str(results), *words, log=None, **urls)
     output, _ = process.communicate(timeout=90)
     return process.returncode, output
-
-
-def free_port() -> int:
-    """A port that nobody uses now; Locust's master and web UI cannot choose one by themselves and say which."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http import ChunkedBody, Request, Response, is_chunked
+from bench.proxy.http_bytes import ChunkedBody, RequestHead, ResponseHead, is_chunked
 from bench.proxy.rule import Count, Draw, Rule
 from bench.proxy.stage import Context, Stage
 
@@ -49,7 +49,7 @@ class ChunkedTruncationStage(Stage):
         self._head_is_next = False
         self._held = b""  # a size line that is not whole: it may be the last chunk's
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         self._body = ChunkedBody() if is_chunked(response) else None
         self._left_chunks = self._rule.after_chunks
         self._head_is_next = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http import Request, Response, header
+from bench.proxy.http_bytes import RequestHead, ResponseHead, header
 from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
 from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
 
@@ -47,7 +47,7 @@ class CoalescingStage(Stage):
         self._held = {way: bytearray() for way in ("up", "down") if rule.way in (way, "both")}
         self._due_s = dict.fromkeys(self._held, NEVER)
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         self._in_scope = bool(header(response, b"transfer-encoding") or header(response, b"content-length"))
 
     def finished(self, now_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from bench.proxy.http import Request, Response
+from bench.proxy.http_bytes import RequestHead, ResponseHead
 from bench.proxy.rule import Count, Draw, NotNegative, Positive, Probability, Rule, ending, seconds, way_words
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage, Way
 
@@ -62,7 +62,7 @@ class CutStage(Stage):
         if self._rule.since == "connection":
             self._start(now_s)
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         self._start(now_s)
 
     def finished(self, now_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.proxy.http import Request, Response
+from bench.proxy.http_bytes import RequestHead, ResponseHead
 from bench.proxy.rule import Draw, Positive, Rule, Status, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
@@ -32,10 +32,10 @@ class FirstByteTimeoutStage(Stage):
         super().__init__(rule.name, chain)
         self._rule = rule
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         self.wake_at(now_s + self._rule.first_byte_timeout_s)
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         self.wake_at(NEVER)
 
     def tunnelled(self, now_s: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from bench.proxy.http import Body, Request, Response, header, response_body, with_header, without_headers
+from bench.proxy.http_bytes import Body, RequestHead, ResponseHead, header, response_body, with_header, without_headers
 from bench.proxy.rule import Draw, Rule
 from bench.proxy.stage import Context, Stage
 
@@ -44,7 +44,7 @@ class GzipHoldbackStage(Stage):
         self._compressor = zlib.compressobj(wbits=GZIP_WINDOW)
         self._head_is_next = False
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
         body = response_body(request, response)
         if (

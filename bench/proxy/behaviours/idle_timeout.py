@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http import Request
+from bench.proxy.http_bytes import RequestHead
 from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
@@ -64,7 +64,7 @@ class IdleTimeoutStage(Stage):
         if self._rule.scope == "connection":
             self._start(now_s)
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         self._unanswered = True
         if self._rule.scope == "request":
             self._start(now_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.proxy.http import Request
+from bench.proxy.http_bytes import RequestHead
 from bench.proxy.rule import Draw, Positive, Rule, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, Stage
 
@@ -32,7 +32,7 @@ class KeepaliveTimeoutStage(Stage):
         super().__init__(rule.name, chain)
         self._rule = rule
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         self.wake_at(NEVER)
 
     def idle(self, now_s: float) -> None:

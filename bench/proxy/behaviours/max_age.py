@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.proxy.http import Request, Response, with_header, without_headers
+from bench.proxy.http_bytes import RequestHead, ResponseHead, with_header, without_headers
 from bench.proxy.rule import Draw, Positive, Rule, seconds
 from bench.proxy.stage import Context, Stage
 
@@ -38,7 +38,7 @@ class MaxAgeStage(Stage):
     def opened(self, now_s: float) -> None:
         self._old_s = now_s + self._rule.max_age_s
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         self._is_last = self.struck = now_s >= self._old_s
 
     def rewrite_response(self, head: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http import Request
+from bench.proxy.http_bytes import RequestHead
 from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
@@ -47,7 +47,7 @@ class MaxDurationStage(Stage):
     def opened(self, now_s: float) -> None:
         self._start("connection", now_s)
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         self._unanswered = True
         self._start("request", now_s)
 

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Literal
 
-from bench.proxy.http import Request
+from bench.proxy.http_bytes import RequestHead
 from bench.proxy.rule import Draw, NotNegative, Probability, Rule, Status
 from bench.proxy.stage import Context, Stage
 
@@ -47,7 +47,7 @@ class RefuseStage(Stage):
         if self._rule.mode != "status" and self._draw.random() < self._rule.probability:
             self.cut(now_s, self._rule.mode)
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         rule = self._rule
         if self._draw.random() < rule.probability:
             wait_s = rule.retry_after_s  # the header takes whole seconds

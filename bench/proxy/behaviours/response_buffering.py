@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http import Request, Response, header, is_chunked
+from bench.proxy.http_bytes import RequestHead, ResponseHead, header, is_chunked
 from bench.proxy.rule import Count, Draw, Positive, Rule, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
@@ -63,7 +63,7 @@ class ResponseBufferingStage(Stage):
         self._held = bytearray()
         self._head_bytes = 0  # of what is held
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         rule = self._rule
         content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
         self._head_is_next = True

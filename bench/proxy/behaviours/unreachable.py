@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.proxy.http import Request
+from bench.proxy.http_bytes import RequestHead
 from bench.proxy.rule import Draw, Rule, Status
 from bench.proxy.stage import Context, Stage
 
@@ -39,7 +39,7 @@ class UnreachableStage(Stage):
         self._is_unreachable = True
         return True
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         if self._is_unreachable:
             self.answer(now_s, self._rule.status, self._rule.body)
 

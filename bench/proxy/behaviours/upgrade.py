@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http import Request, header, without_headers
+from bench.proxy.http_bytes import RequestHead, header, without_headers
 from bench.proxy.rule import Draw, Rule, Status
 from bench.proxy.stage import Context, Stage
 
@@ -36,7 +36,7 @@ class UpgradeStage(Stage):
         self._rule = rule
         self._strips = False
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         asks = bool(header(request, b"upgrade"))
         self._strips = asks and self._rule.action == "strip"
         self.struck |= self._strips

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from websockets.frames import Close, Frame, Opcode
 
-from bench.proxy.http import Request, header
+from bench.proxy.http_bytes import RequestHead, header
 from bench.proxy.rule import Draw, Positive, Rule, seconds
 from bench.proxy.stage import Context, Pass, Stage, Way
 
@@ -57,7 +57,7 @@ class WebsocketCloseStage(Stage):
         self._last_s = 0.0
         self._is_due = False
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         self._asked = b"websocket" in header(request, b"upgrade")
 
     def tunnelled(self, now_s: float) -> None:

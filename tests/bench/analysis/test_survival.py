@@ -303,7 +303,7 @@ def test_held_back_answers_ring_whatever_their_mean_gap_says(tmp_path: Path) -> 
     builder.cell("polling", 1, [held] * 8)  # bursts are what polling is
     builder.cell("chunked", 1, [Message(held.tokens, facts={"drops": 1})] * 8)  # a backlog after a drop comes at once
     folder = builder.write()
-    (alarm,) = buffering.alarms(measure(folder))
+    (alarm,) = buffering.held_back(measure(folder))
     assert alarm.key.profile == "corporate-proxy"
     assert (alarm.held, alarm.answers, alarm.emissions, alarm.reads) == (8, 8, 10, 1)
     assert (alarm.gap_model_ms, alarm.gap_client_ms) == (50, 0)

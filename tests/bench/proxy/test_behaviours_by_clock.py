@@ -34,7 +34,7 @@ from bench.proxy.behaviours import (
     WebsocketClose,
 )
 from bench.proxy.behaviours.websocket_close import FrameBoundaries
-from bench.proxy.http import plain_response
+from bench.proxy.http_bytes import plain_response
 from bench.proxy.rule import Rule
 
 Steps = list[tuple[float, str, bytes]]

@@ -102,7 +102,7 @@ def _assert_unchanged(works: Clockwork, messages: list[Message], where: str) -> 
     """What no behaviour touched has passed as it is; a server that has ended need not hear what it was not asked."""
     given = {way: b"".join(data for what, data in messages if what == way) for way in ("up", "down")}
     passed = {way: b"".join(data for _, what, data in works.seen if what == way) for way in ("up", "down")}
-    held = works.chain.exchange is not None and works.chain.exchange.phase != "tunnel"
+    held = works.chain.http is not None and works.chain.http.phase != "tunnel"
     assert given["down"].startswith(passed["down"]) if held else given["down"] == passed["down"], where
     assert given["up"].startswith(passed["up"]) if held else given["up"] == passed["up"], where
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bench.proxy import profile
 from bench.proxy.behaviours import BEHAVIOURS, IdleTimeout, Latency
-from bench.proxy.cli import profiles
+from bench.proxy.commands import profiles
 from bench.proxy.profile import ProfileError, load, parse
 
 DOCS = Path(__file__).parents[3] / "docs/proxy.md"
@@ -122,7 +122,7 @@ def test_a_users_own_file_works_like_the_shipped_ones(tmp_path: Path) -> None:
     assert load(str(path)).rules == (IdleTimeout(idle_timeout_s=5),)
 
 
-def test_the_table_shows_numbers_sources_and_doubts() -> None:
+def test_the_table_shows_numbers_sources_and_what_is_unsure() -> None:
     result = CliRunner().invoke(profiles, ["aws-alb", "mobile-nat"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert "after 60 s with no byte either way: closes (FIN), or answers 504" in result.output

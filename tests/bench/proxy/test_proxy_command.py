@@ -50,7 +50,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def test_aws_alb_cuts_what_is_idle_and_nothing_else(net: Net, tmp_path: Path) -> None:
-    """Done means 1 of the issue; the 10 ms are for a quiet machine, so a busy one gets 300 here."""
+    """Of a minute, 10 ms more or less on a quiet machine; a busy one gets 300 here."""
     host, port = await net.serve(echo)
     log = tmp_path / "log.jsonl"
     words = "--profile", "aws-alb", "--time-scale", "60", "--upstream", f"{host}:{port}", "--log", str(log)
@@ -107,8 +107,8 @@ def test_a_users_own_profile_and_a_clean_end(tmp_path: Path) -> None:
         (["--time-scale", "inf"], "--time-scale"),
         (["--time-scale", "1e-300"], "--time-scale"),
         (["--seed", "9" * 5000], "--seed"),
-        (["--profile", "real:apache"], "--profile"),
-        (["--profile", "nowhere/mine.toml"], "--profile"),
+        (["--profile", "real:apache"], "unknown real proxy 'apache'"),
+        (["--profile", "nowhere/mine.toml"], "profile nowhere/mine.toml: "),
         (["--log", "no/such/folder/log.jsonl"], "--log"),
         (["--log", "/proc/version"], "--log"),
     ],

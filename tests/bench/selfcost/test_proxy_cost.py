@@ -37,7 +37,7 @@ def test_every_stream_is_followed_and_everything_measured(
     assert [len(figures) for figures in (cost.proxy_us, cost.pump_us, cost.direct_ms, cost.proxied_ms)] == [1] * 4
     assert all(0 < p50 <= p99 for p50, p99 in (*cost.direct_ms, *cost.proxied_ms))
     table = io.StringIO()
-    pstats.Stats(str(profile), stream=table).print_stats("proxy/exchange.py.*down")
+    pstats.Stats(str(profile), stream=table).print_stats("proxy/http_follower.py.*down")
     assert "(down)" in table.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""What the words of `tokenderby serve` take: checked before anything starts, so that a wrong one is named (exit 2)."""
+"""What arguments of commands take: checked before anything starts, so that a wrong one is named (exit 2)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,47 @@ from urllib.parse import urlsplit
 
 import click
 
-from servers.redis_server import Address, RedisUnavailable
+from servers.errors import UserError
 
-PREFIX = "TOKENDERBY_SERVE_"
+HELP = {"help_option_names": ["-h", "--help"]}
 
 
-class Seconds(click.FloatRange):
-    """A finite number of seconds."""
+class Command(click.Command):
+    """A command whose errors for people are one line on standard error, with their exit codes."""
 
-    name = "seconds"
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do it; a UserError becomes click's own kind."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _Said(error) from error
+
+
+class _Said(click.ClickException):
+    def __init__(self, error: UserError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc] # click reads it off the instance
+
+
+class Number(click.FloatRange):
+    """A finite number."""
+
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it; "nan" is within every range, as no comparison with it is true."""
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
-        return seconds
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            limits = (("from", self.min), ("to", self.max))
+            text = "".join(f" {word} {limit:g}" for word, limit in limits if limit is not None)
+            self.fail(f"{value!r}: takes a number{text}.", param, ctx)
+        return number
+
+
+class Seconds(Number):
+    """A finite number of seconds."""
+
+    name = "seconds"
 
 
 class Host(click.ParamType[str]):
@@ -49,6 +74,8 @@ class RedisUrl(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check that it can be read. The value may hold a password: no error repeats it."""
+        from servers.redis_server import Address, RedisUnavailable  # late, as most commands do without
+
         try:
             Address.parse(value)
         except RedisUnavailable as error:

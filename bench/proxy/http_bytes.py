@@ -34,7 +34,7 @@ class MalformedError(ValueError):
     """Bytes that are not HTTP/1.1. The message says in words what is wrong, and never quotes the bytes."""
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """A request's head: header names in lower case, HTTP version as `b"1.1"`."""
 
     method: bytes
@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     http_version: bytes = b"1.1"
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
+class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
     """A response's head: header names in lower case."""
 
     status_code: int
@@ -210,17 +210,17 @@ def chunk_size(line: bytes) -> int:
     return int(found[1], 16) if found else -1
 
 
-def header(message: Request | Response, name: bytes) -> bytes:
+def header(message: RequestHead | ResponseHead, name: bytes) -> bytes:
     """A header's value in lower case, several joined by commas, b"" if there is none."""
     return b",".join(value for key, value in message.headers if key == name).lower()
 
 
-def is_chunked(message: Request | Response) -> bool:
+def is_chunked(message: RequestHead | ResponseHead) -> bool:
     """Whether the message's body comes in chunks, whatever else it is encoded with."""
     return header(message, b"transfer-encoding").rpartition(b",")[2].strip() == b"chunked"
 
 
-def request_body(request: Request) -> Body:
+def request_body(request: RequestHead) -> Body:
     """What follows a request's head (RFC 9112 §6.3). Raises MalformedError where nothing says where it ends."""
     if is_chunked(request):
         return ChunkedBody()
@@ -229,7 +229,7 @@ def request_body(request: Request) -> Body:
     return LengthBody(int(header(request, b"content-length") or 0))
 
 
-def response_body(request: Request, response: Response) -> Body:
+def response_body(request: RequestHead, response: ResponseHead) -> Body:
     """What follows the head of a response that is no interim one (RFC 9112 §6.3)."""
     if request.method == b"HEAD" or response.status_code in (204, 304):
         return LengthBody(0)
@@ -260,12 +260,12 @@ def whole_head(data: bytes, searched: int) -> bytes | None:
     return data[: found.end()] if found else None
 
 
-def parse_request(head: bytes) -> Request:
+def parse_request(head: bytes) -> RequestHead:
     """Parse a request's head. Raises MalformedError if it is none."""
     event, coding = _parse(h11.Connection(h11.SERVER), head)
     if not isinstance(event, h11.Request):
         raise MalformedError("a malformed request head")
-    return Request(method=event.method, headers=[*event.headers, *coding], http_version=event.http_version)
+    return RequestHead(method=event.method, headers=[*event.headers, *coding], http_version=event.http_version)
 
 
 # h11 reads a response in the light of its request; with an upgrade in it a 101 is fine, and all others are as well.
@@ -274,14 +274,14 @@ _ASK = h11.Request(
 )
 
 
-def parse_response(head: bytes) -> Response:
+def parse_response(head: bytes) -> ResponseHead:
     """Parse a response's head, an interim one's too. Raises MalformedError if it is none."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(_ASK)
     event, coding = _parse(connection, head)
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise MalformedError("a malformed response head")
-    return Response(status_code=event.status_code, headers=[*event.headers, *coding])
+    return ResponseHead(status_code=event.status_code, headers=[*event.headers, *coding])
 
 
 def _parse(connection: h11.Connection, head: bytes) -> tuple[object, list[tuple[bytes, bytes]]]:

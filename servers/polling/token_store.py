@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
-from servers.polling.link import COMMAND_TIMEOUT_S, Command, Link, RedisAway, RedisError
+from servers.polling.link import COMMAND_TIMEOUT_S, Command, RedisAway, RedisConnection, RedisError
 from servers.push import BATCH_BYTES
 from servers.redis_server import Address
 
@@ -41,7 +41,7 @@ def _key(stream_id: str) -> bytes:
     return (KEY_PREFIX + stream_id).encode()
 
 
-class Page:
+class StoredPart:
     """What Redis holds of a stream from some index on: about `BATCH_BYTES`, and `more` if that is not all.
 
     `end` is the end message, once it is reached.
@@ -61,7 +61,7 @@ class TokenStore:
     def __init__(
         self, address: Address, emitter: Emitter, generations: Generations, note_commands: Callable[[int], object]
     ) -> None:
-        self._reads, self._writes = Link(address, note_commands), Link(address, note_commands)
+        self._reads, self._writes = RedisConnection(address, note_commands), RedisConnection(address, note_commands)
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
         self._generations = generations
         self._beginning: dict[Generation, asyncio.Task[None]] = {}
@@ -106,7 +106,7 @@ class TokenStore:
         writer.wake()
         self._flush()
 
-    async def read(self, stream_id: str, first: int) -> Page | None:
+    async def read(self, stream_id: str, first: int) -> StoredPart | None:
         """The messages from index `first` on; None for a stream that Redis does not hold. Raises RedisError."""
         key = _key(stream_id)
         writer = self._writers.get(stream_id)
@@ -119,7 +119,7 @@ class TokenStore:
         for reply in (last, messages):
             if isinstance(reply, RedisError):
                 raise reply
-        return None if last is None else Page(messages, count, last)
+        return None if last is None else StoredPart(messages, count, last)
 
     def restore(self, stream_id: str) -> bool:
         """Write a stream of this process anew, since Redis has lost it; False if it is none."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.proxy.http import (
+from bench.proxy.http_bytes import (
     MAX_HEAD_BYTES,
     Body,
     CloseBody,
     MalformedError,
-    Request,
-    Response,
+    RequestHead,
+    ResponseHead,
     may_be_request,
     may_be_response,
     parse_request,
@@ -30,7 +30,7 @@ from bench.proxy.http import (
 from bench.proxy.stage import Context, End, Pass, Phase, Stage
 
 
-class Exchange:
+class HttpFollower:
     """The HTTP state of one connection, between its two neighbours in the chain."""
 
     send_up: Pass
@@ -43,7 +43,7 @@ class Exchange:
         self._stages = stages
         self._chain = chain
         self._not_followed = not_followed
-        self._request: Request | None = None  # not answered to the end yet
+        self._request: RequestHead | None = None  # not answered to the end yet
         self._up_part = b""  # of a head that is not whole yet
         self._down_part = b""
         self._up_body: Body | None = None
@@ -131,7 +131,7 @@ class Exchange:
         self.send_up(now_s, data[: len(data) - len(rest)])
         return rest
 
-    def _begin_request(self, now_s: float, request: Request, head: bytes) -> None:
+    def _begin_request(self, now_s: float, request: RequestHead, head: bytes) -> None:
         self._request = request
         self.phase = "waiting"
         for stage in self._stages:
@@ -178,7 +178,7 @@ class Exchange:
         self._take_response(now_s, self._request, response, head)
         return data[len(head) :]
 
-    def _take_response(self, now_s: float, request: Request, response: Response, head: bytes) -> None:
+    def _take_response(self, now_s: float, request: RequestHead, response: ResponseHead, head: bytes) -> None:
         if response.status_code < 200:  # an interim one: the response proper is still to come (RFC 9110 §15.2)
             self.send_down(now_s, head)
             if response.status_code == 101:
@@ -192,7 +192,7 @@ class Exchange:
         if self._down_body.done:
             self._finish(now_s)
 
-    def _begin_response(self, now_s: float, request: Request, response: Response, head: bytes) -> None:
+    def _begin_response(self, now_s: float, request: RequestHead, response: ResponseHead, head: bytes) -> None:
         self.phase = "responding"
         for stage in reversed(self._stages):
             stage.response(now_s, request, response)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.proxy import profile as profiles_module
-from bench.proxy.profile import Profile, ProfileError
-from bench.proxy.real import PREFIX, RealProxyError, real_proxy
+from bench.proxy.profile import Profile, load
+from bench.proxy.profile import names as names_of_all
+from bench.proxy.real import PREFIX, real_proxy
 from bench.proxy.rule import Rule
-from bench.proxy.serve import LogError, Proxy, serve
+from bench.proxy.serve import Proxy, serve
+from servers.arguments import HELP, Command, Number
+from servers.errors import UserError
 from servers.process import run
-
-_HELP = {"help_option_names": ["-h", "--help"]}  # click keeps what the first call makes of it
 
 
 class _Address(click.ParamType[tuple[str, int]]):
@@ -67,29 +65,13 @@ class _Upstream(_Address):
         return host, port
 
 
-class _TimeScale(click.FloatRange):
-    """A factor that timers can take."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        scale = super().convert(value, param, ctx)
-        if math.isnan(scale):
-            self.fail(f"{value!r} takes a number", param, ctx)
-        return scale
-
-
-class WordsError(click.ClickException):
-    """The words are wrong: one clear line, exit code 2."""
-
-    exit_code = 2
-
-
-@click.command(context_settings=_HELP)
+@click.command(cls=Command, context_settings=HELP)
 @click.option("--upstream", type=_Upstream(), required=True, help="The server behind the proxy.")
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
 @click.option("--profile", "name", default="none", show_default=True, help="A profile's name, or your own TOML file.")
 @click.option(
     "--time-scale",
-    type=_TimeScale(min=1e-3, max=1e6),
+    type=Number(min=1e-3, max=1e6),
     default=1.0,
     show_default=True,
     help="Divides every time of the profile.",
@@ -108,19 +90,17 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     if name.startswith(PREFIX):
         _serve_real(name, upstream, listen, time_scale)
         return
-    profile = _load(name, "--profile: ")
+    profile = load(name)
     rules = profile.scaled(time_scale).rules
     server = Proxy(upstream, rules, listen=listen, seed=seed, log=log, profile=profile.name)
     try:
         run(serve(server, partial(_say_ready, profile.name)))
-    except LogError as error:
-        raise WordsError(f"--log: {error}") from error
     except OSError as error:
         raise _cannot_serve(listen, error) from error
 
 
-def _cannot_serve(listen: tuple[str, int], error: OSError) -> click.ClickException:
-    return click.ClickException(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}")
+def _cannot_serve(listen: tuple[str, int], error: OSError) -> UserError:
+    return UserError(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}")
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:
@@ -136,33 +116,22 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
             signal.pause()
     except KeyboardInterrupt:
         return
-    except ProfileError as error:
-        raise WordsError(f"--profile: {error}") from error
     except OSError as error:
         raise _cannot_serve(listen, error) from error
-    except RealProxyError as error:
-        raise click.ClickException(str(error)) from error
 
 
-@click.command(context_settings=_HELP)
+@click.command(cls=Command, context_settings=HELP)
 @click.argument("names", nargs=-1)
 @click.option("--markdown", is_flag=True, help="As the table in docs/proxy.md.")
 def profiles(names: tuple[str, ...], markdown: bool) -> None:
     """List the profiles: what each intermediary does, where its numbers come from, which are unsure."""
-    loaded = [_load(name) for name in names or profiles_module.names()]
+    loaded = [load(name) for name in names or names_of_all()]
     if markdown:
         click.echo(profile_markdown(loaded))
         return
     console = Console()
     console.print(profile_table(loaded))
     console.print("? = the source does not say, or sources conflict. The keys of the sources are in docs/proxy.md.")
-
-
-def _load(name: str, where: str = "") -> Profile:
-    try:
-        return profiles_module.load(name)
-    except ProfileError as error:
-        raise WordsError(f"{where}{error}") from error
 
 
 def profile_table(loaded: list[Profile]) -> Table:

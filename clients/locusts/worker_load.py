@@ -26,7 +26,7 @@ _REPORT_S = 1.0
 _PROBE_S = 0.02  # how often the event loop's lag is looked at
 
 
-class Load:
+class WorkerLoad:
     """Begins with the test; `finish` lets messages under way go on for a while and passes on what is left.
 
     `worker` is the process's number in the test, `send` takes each encoded Batch.

@@ -18,7 +18,7 @@ from servers import push
 from servers.service import MAX_BODY_BYTES
 from servers.websocket import wire
 
-# Larger requests than the contract allows are read up to here, to be refused in words; beyond, RFC 6455's 1009 must do.
+# Larger requests than the limit are read up to here, to be refused in words; beyond, RFC 6455's 1009 must do.
 MAX_MESSAGE_BYTES = 2 * MAX_BODY_BYTES
 QUEUED_REQUESTS = 16
 PONG_TIMEOUT_S = 20.0
@@ -34,7 +34,7 @@ class Received(NamedTuple):
 
 
 class WebSocket:
-    """A client's messages one by one, and those to it (servers.push.Connection, servers.connection.Upgraded)."""
+    """A client's messages one by one, and those to it (servers.push.MessageWriter, servers.connection.Upgraded)."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.proxies import CHUNKED_HEAD, CLOSE_HEAD, OK, REQUEST, SWITCHING, UPGRADE, Clockwork, chunk
 
-from bench.proxy.http import ChunkedBody, Request, Response, plain_response, with_header, without_headers
+from bench.proxy.http_bytes import ChunkedBody, RequestHead, ResponseHead, plain_response, with_header, without_headers
 from bench.proxy.rule import Rule
 from bench.proxy.stage import Context, Stage
 
@@ -41,10 +41,10 @@ class SpyStage(Stage):
         super().__init__(rule.name, chain)
         self.heard: list[str] = []
 
-    def request(self, now_s: float, request: Request) -> None:
+    def request(self, now_s: float, request: RequestHead) -> None:
         self.heard.append(f"{request.method.decode()} {self.chain.phase}")
 
-    def response(self, now_s: float, request: Request, response: Response) -> None:
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         self.heard.append(f"{response.status_code} {self.chain.phase}")
 
     def finished(self, now_s: float) -> None:

@@ -1,0 +1,69 @@
+"""Checks of what people give, with one wording: "KEY: takes a number from A to B, not X" (pure).
+
+What is repeated of a wrong value is cut before it is looked at: a request may be of a million characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from reprlib import Repr
+
+from servers.errors import InputError
+
+_MOST_SHOWN = 80  # characters of a wrong value that an error repeats
+_repr = Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _MOST_SHOWN
+_repr.fillvalue = "…"
+
+
+def shown(value: object) -> str:
+    """A wrong value as an error repeats it: one line, cut short; never an error itself."""
+    try:
+        text = _repr.repr(value)
+    except (ValueError, RecursionError):  # Python writes no integer of 4,300 digits
+        return f"so large a value ({type(value).__name__})"
+    return text if len(text) <= 2 * _MOST_SHOWN else f"{text[: 2 * _MOST_SHOWN]}…"
+
+
+def suggestion(word: object, choices: Collection[str]) -> str:
+    """What may stand in the place of a `word` that is none of `choices`, the nearest first."""
+    near = get_close_matches(str(word)[:_MOST_SHOWN], choices, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"It takes: {', '.join(choices)}"
+
+
+def number(
+    key: str,
+    value: object,
+    least: float,
+    most: float,
+    error: type[InputError] = InputError,
+    *,
+    what: str = "a number",
+    whole: bool = False,
+    text: bool = False,
+) -> float:
+    """`value` if it is a number (`text`: or the text of one) from `least` to `most`. Raises `error`."""
+    found = _number_in(value, whole=whole) if text and isinstance(value, str) else value
+    if isinstance(found, int if whole else (int, float)) and not isinstance(found, bool) and least <= found <= most:
+        return found
+    what = "a whole number" if whole else what
+    raise error(f"{key}: takes {what} from {_limit(least)} to {_limit(most)}, not {shown(value)}")
+
+
+def _number_in(text: str, *, whole: bool) -> float | None:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        return None
+
+
+def _limit(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def choice(key: str, value: object, choices: Collection[str], error: type[InputError] = InputError) -> str:
+    """`value` if it is one of `choices`. Raises `error`."""
+    if not isinstance(value, str) or value not in choices:
+        raise error(f"{key}: takes one of {', '.join(choices)}, not {shown(value)}")
+    return value

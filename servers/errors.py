@@ -1,0 +1,44 @@
+"""Errors for people: one clear line each, which a command prints before it ends with the error's exit code (pure).
+
+    UserError                  1: it cannot be done here, as things are
+    ├── RedisUnavailable       no Redis, and none can be started
+    ├── RealProxyError         nginx or HAProxy is not installed, or does not start
+    ├── OutputLost             standard output takes nothing any more
+    ├── ChildError             a program of the self-cost benchmark ended or fell silent
+    └── InputError             2: what was given is wrong: arguments, a plan, a file (a ValueError too)
+        ├── StreamError        a stream's parameters, or its recording
+        ├── TraceError         a request trace
+        ├── OptionError        an option or a form's field of Locust
+        ├── ColumnsError       a table of another version
+        ├── AddressError       a server's URL
+        ├── LogError           the proxy's log cannot be written
+        ├── ProfileError       an intermediary's profile
+        ├── PlanError          a plan, or an argument that changes it
+        ├── StoreError         a run's folder
+        └── ComparisonError    two runs that cannot be compared
+
+Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError) and of a client's message
+(clients.core.errors) are no part of it: programs judge those.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """What was asked for cannot be done; the message is one line for the person who asked."""
+
+    exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """The line alone in a notebook too (IPython, "Custom exception tracebacks")."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InputError(UserError, ValueError):
+    """What was given is wrong; the message names the key and what it takes."""
+
+    exit_code = 2
+
+
+class StreamError(InputError):
+    """A stream's parameters or its recording are wrong; the message names the key and says what it takes."""

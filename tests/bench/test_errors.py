@@ -1,0 +1,52 @@
+"""Errors for people: one tree, documented in one place, whose exit codes hold however a command is called."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from servers import errors
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [path for folder in ("servers", "clients", "bench") for path in (ROOT / folder).rglob("*.py")]
+
+
+def test_the_documented_tree_is_the_whole_tree() -> None:
+    text = "\n".join(path.read_text() for path in SOURCES)
+    bases = dict(re.findall(r"^class (\w+)\((\w+)", text, re.MULTILINE))
+    tree = {"UserError"}
+    while more := {name for name, base in bases.items() if base in tree} - tree:
+        tree |= more
+    assert errors.__doc__
+    assert tree == set(re.findall(r"^ +[│├└─ ]*(\w+) {2,}", errors.__doc__, re.MULTILINE))
+
+
+def test_an_error_that_says_what_to_give_instead_is_of_the_tree() -> None:
+    """No command has to know an error of its own: those left are for programs, and the tree's docstring names them."""
+    found = [
+        f"{path.relative_to(ROOT).as_posix()}: {name}"
+        for path in SOURCES
+        for name, base in re.findall(r"^class (\w+Error)\((\w+)", path.read_text(), re.MULTILINE)
+        if base in ("Exception", "ValueError", "RuntimeError") and name not in (errors.__doc__ or "")
+    ]
+    assert found == ["servers/polling/link.py: RedisError"]  # of one command, which the store answers
+
+
+@pytest.mark.parametrize("command", ["serve", "proxy"])
+def test_what_cannot_be_done_here_is_exit_code_1_and_a_line(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = {
+            "serve": ["sse", "--port", str(port)],
+            "proxy": ["--upstream", "127.0.0.1:9", "--listen", f"127.0.0.1:{port}"],
+        }
+        with pytest.raises(SystemExit) as ended:
+            main([command, *words[command]])
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert said.startswith("tokenderby: ")
+    assert said.count("\n") == 1
