@@ -218,7 +218,7 @@ class Of(NamedTuple):
 OF_LOCUST = [
     Of(
         "StatsEntry.log, StatsEntry.log_error",
-        "clients/locusts/events.py",
+        "clients/locusts/request_events.py",
         "a row of delays must not count in the row Aggregated, as an event would",
         "Aggregated adds milliseconds of tokens to messages",
         lambda found: found["row"] == [1, 1, 0],
