@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.programs import PROGRAMS, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,3 +48,31 @@ def test_setup_says_what_comes_next() -> None:
 @pytest.mark.needs("make")
 def test_the_notebook_opens_for_root_too() -> None:
     assert "--allow-root" in made("notebook")
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    return found
+
+
+def test_ci_may_only_read_and_ends(workflow: dict[str, Any]) -> None:
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert 0 < job["timeout-minutes"] <= 30, name
+        assert all("@v" in step["uses"] for step in job["steps"] if "uses" in step), name
+
+
+def test_ci_has_every_program_that_a_test_may_ask_for(workflow: dict[str, Any]) -> None:
+    """Else its tests would be skipped everywhere, and nobody would know."""
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    required = {line["os"]: set(line["require"].split(",")) for line in matrix["include"]}
+    assert set(required) == set(matrix["os"])
+    assert required["ubuntu-24.04"] == set(PROGRAMS)
+    assert f"export {VARIABLE}={','.join(PROGRAMS)}\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_same_checks_everywhere() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [source["repo"] for source in config["repos"]] == ["local"]  # nothing is downloaded
+    assert "pre-commit run --all-files" in made("check")

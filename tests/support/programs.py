@@ -27,7 +27,7 @@ def _first_of(*names: str) -> Callable[[], str | None]:
 
 
 # How each is found, and Debian's package of it.
-_PROGRAMS: dict[str, tuple[Callable[[], str | None], str]] = {
+PROGRAMS: dict[str, tuple[Callable[[], str | None], str]] = {
     "chromium": (_first_of("chromium", "chromium-browser", "google-chrome"), "chromium fonts-dejavu-core"),
     "haproxy": (_first_of("haproxy"), "haproxy"),
     "make": (_first_of("make"), "make"),
@@ -40,14 +40,14 @@ _PROGRAMS: dict[str, tuple[Callable[[], str | None], str]] = {
 def required() -> set[str]:
     """The programs that TOKENDERBY_REQUIRE names. Raises pytest.UsageError for one that no test asks for."""
     names = {name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()}
-    if unknown := names - set(_PROGRAMS):
-        raise pytest.UsageError(f"{VARIABLE}: unknown {', '.join(sorted(unknown))}; known: {', '.join(_PROGRAMS)}")
+    if unknown := names - set(PROGRAMS):
+        raise pytest.UsageError(f"{VARIABLE}: unknown {', '.join(sorted(unknown))}; known: {', '.join(PROGRAMS)}")
     return names
 
 
 def program(name: str) -> str:
     """The path of a program; without it the running test is skipped, or fails if it is required."""
-    find, package = _PROGRAMS[name]
+    find, package = PROGRAMS[name]
     path = find()
     if path is not None:
         return path
