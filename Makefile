@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup dev bench test compose-test check fix perf notebook requirements clean
+.PHONY: help setup dev bench test coverage compose-test check fix perf notebook requirements clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,16 +33,21 @@ test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not compose and not alone'
 	$(BIN)/python -m pytest -m alone
 
+# Not part of `make test`: the tracing costs about as much processor time again, in the servers too.
+coverage: $(VENV)/.dev  ## the tests that run two at a time, and how much of the code they reach (with a floor)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m 'not compose and not alone'
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
 	$(BIN)/python -m pytest -m compose -n 3 --dist loadfile tests/compose
 
-check: $(VENV)/.dev  ## format, lint, types, import rules
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+check: $(VENV)/.dev  ## format, lint, types, import rules and the like (.pre-commit-config.yaml)
+	$(BIN)/pre-commit run --all-files
 
-fix: $(VENV)/.dev  ## format and mend what the linter can
+fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every transport
+	$(BIN)/python scripts/compose_services.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -60,4 +65,4 @@ notebook: $(VENV)/.dev  ## open results/review.ipynb in JupyterLab
 	$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) results/review.ipynb
 
 clean:  ## remove the environment and the caches, keep results
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* build dist

@@ -28,7 +28,7 @@ from clients.job import Load
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec
-from servers.transport import TRANSPORTS
+from servers.transport import PUSHED, TRANSPORTS
 
 MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
@@ -45,7 +45,7 @@ NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
     "wait": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
-    "heartbeat": tuple(name for name, t in TRANSPORTS.items() if t.streams and not t.pulls),
+    "heartbeat": PUSHED,
     "method": ("sse",),
 }
 _VARIANT = (

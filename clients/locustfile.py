@@ -1,4 +1,4 @@
-"""Locust users of the four transports: `locust -f clients/locustfile.py` (docs/locust.md).
+"""Locust users of every transport that streams: `locust -f clients/locustfile.py` (docs/locust.md).
 
 Each user asks, waits for the whole answer, thinks, and asks again. Locust counts what it always counts; every token's
 record goes into a run folder besides, which `tokenderby report` reads like any other.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
+import types
 from time import monotonic_ns
 from typing import Any, ClassVar, cast
 
@@ -20,6 +21,7 @@ from clients.locusts import tab
 from clients.locusts.coordinator import Coordinator
 from clients.locusts.options import OptionError, add_arguments
 from clients.locusts.request_events import fire_events, rows_of
+from servers.transport import STREAMING, TRANSPORTS, Transport
 
 _SPREAD_S = 0.5  # Locust spawns a second's users at one moment; their first questions would hold up everybody else
 
@@ -60,28 +62,13 @@ class StreamUser(User):
         self.client.close()
 
 
-class PollingUser(StreamUser):
-    """Asks, then fetches what has come, again and again."""
-
-    transport = "polling"
-
-
-class WebSocketUser(StreamUser):
-    """Every token is a frame over one connection."""
-
-    transport = "websocket"
+def _user_of(transport: Transport) -> type[StreamUser]:
+    members = {"transport": transport.name, "__module__": __name__, "__doc__": f"A user of {transport.title}."}
+    return types.new_class(transport.user_class, (StreamUser,), exec_body=lambda names: names.update(members))
 
 
-class ChunkedUser(StreamUser):
-    """JSON lines over one POST."""
-
-    transport = "chunked"
-
-
-class SSEUser(StreamUser):
-    """Server-Sent Events over one POST."""
-
-    transport = "sse"
+# PollingUser, WebSocketUser and so on: Locust takes every user class that it finds among a locustfile's names.
+globals().update({TRANSPORTS[name].user_class: _user_of(TRANSPORTS[name]) for name in STREAMING})
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]

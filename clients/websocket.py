@@ -65,6 +65,8 @@ class _FrameInflow:
         for message in connection.take():
             try:
                 found.append(decode(message))  # type: ignore[arg-type]  # bytes or bytearray
+                if found[-1].__class__ is EndMessage:
+                    break  # what follows is for nobody, as it would be in a later read
             except ProtocolError as error:
                 told = decode_error(bytes(message))
                 self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)

@@ -1,8 +1,8 @@
 """The registry of transports. A fifth one is a folder under `servers/`, a module under `clients/` and a line here.
 
 Everything that differs between transports is found through this table: the server's application
-(`servers.<name>.app`), its wire format (`servers.<name>.wire`), the client (`clients.<name>`), the title and the colour
-that reports use everywhere.
+(`servers.<name>.app`), its wire format (`servers.<name>.wire`), the client (`clients.<name>`), Locust's user, the title
+and the colour that reports use everywhere. A new line goes to the end: tables and the ports of Compose have this order.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Transport:
     pulls: bool = False
     needs_redis: bool = False
 
+    @property
+    def user_class(self) -> str:
+        """What its users are called in Locust: `SSEUser`."""
+        return f"{''.join(filter(str.isalnum, self.title))}User"
+
 
 TRANSPORTS: dict[str, Transport] = {
     t.name: t
@@ -37,3 +42,8 @@ TRANSPORTS: dict[str, Transport] = {
         Transport("blocking", "Blocking", "#7F7F7F", streams=False),
     )
 }
+
+STREAMING: tuple[str, ...] = tuple(name for name, transport in TRANSPORTS.items() if transport.streams)
+"""All but the baselines, which have no tokens to watch: no user in Locust, no address of their own under Compose."""
+PUSHED: tuple[str, ...] = tuple(name for name in STREAMING if not TRANSPORTS[name].pulls)
+"""Those whose server sends a token as soon as there is one, so that heartbeats and cut connections mean something."""

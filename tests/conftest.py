@@ -8,9 +8,23 @@ from typing import Any
 
 import pytest
 from support.processes import RunningServer, running_server
+from support.programs import program, required
 
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
+
+
+def pytest_configure() -> None:
+    """Refuse a TOKENDERBY_REQUIRE that would require nothing."""
+    required()
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture is set up
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`needs("nginx")`: skip the test, or fail it, where that program is not installed."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            program(name)
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ from bench.selfcost.stream_capacity import (
 )
 from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, measure_floors, measure_transport
 from servers.arguments import HELP, Command, Seconds
+from servers.transport import STREAMING
 
 RESULTS = Path("results/perf.csv")
-MEASURED = ("sse", "chunked", "websocket", "polling")
 _STARTS_S = 2.5  # of the processes of one measurement, and what its answers take before their first token
 _ANALYSIS_S = 30
 
@@ -40,20 +40,20 @@ class _Transports(click.ParamType[tuple[str, ...]]):
         self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
         names = tuple(value.split(",")) if isinstance(value, str) else value
-        if unknown := [name for name in names if name not in MEASURED]:
-            self.fail(f"{', '.join(unknown)}: takes some of {','.join(MEASURED)}", param, ctx)
+        if unknown := [name for name in names if name not in STREAMING]:
+            self.fail(f"{', '.join(unknown)}: takes some of {','.join(STREAMING)}", param, ctx)
         return names
 
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
-@click.option("--transports", type=_Transports(), default=",".join(MEASURED), show_default=True)
+@click.option("--transports", type=_Transports(), default=",".join(STREAMING), show_default=True)
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
 @click.option("--scale", is_flag=True, help="Also search how many streams each transport bears (about 4 minutes).")
 @click.option("--record", is_flag=True, help=f"Append the medians to {RESULTS}; nothing is written without it.")
 @click.option(
     "--profile",
-    type=(click.Choice(["client", "server", "proxy"]), click.Choice(MEASURED)),
+    type=(click.Choice(["client", "server", "proxy"]), click.Choice(STREAMING)),
     metavar="ROLE TRANSPORT",
     help="Instead, print the hottest functions of client, server or proxy under this load (half a minute).",
 )

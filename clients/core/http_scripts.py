@@ -71,14 +71,16 @@ def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES
     """The rest of the response; its connection may be used again. Raises ClientFailure."""
     response = asked.response
     parts, size = [response.take()], 0
-    while not response.is_complete:
+    while True:
+        size += len(parts[-1])
+        if size > limit_bytes:
+            raise NotTheFormat(f"a body of more than {limit_bytes} bytes")
+        if response.is_complete:
+            break
         if response.failure is not None:
             raise response.failure
         yield from session.wait_for_news()
         parts.append(response.take())
-        size += len(parts[-1])
-        if size > limit_bytes:
-            raise NotTheFormat(f"a body of more than {limit_bytes} bytes")
     done_with(session, asked)
     return b"".join(parts)
 

@@ -27,10 +27,23 @@ Script = Generator[int, None, T]
 
 
 class Action(Enum):
-    """What a driver does beside sending bytes."""
+    """What a driver has to do beside sending bytes."""
 
-    CONNECT = "connect"  # and say so with `connected` or `connect_failed`
-    CLOSE = "close"  # what was sent before still goes out; nothing of this connection is told any more
+    CONNECT = "connect"
+    CLOSE = "close"  # what was sent before still goes out
+
+
+class Driver(Protocol):
+    """What moves a session's bytes; none of these waits."""
+
+    def connect(self) -> None:
+        """Begin to open the connection; `connected` or `connect_failed` says what became of it."""
+
+    def write(self, data: bytes) -> None:
+        """Send over the connection; where there is none any more, nothing."""
+
+    def disconnect(self) -> None:
+        """Close the connection, also one that is being opened: nothing of it is told any more."""
 
 
 class Connection(Protocol):
@@ -67,8 +80,8 @@ class SetupTimes:
 class Session:
     """A user with at most one connection at a time.
 
-    A driver calls the methods of the first group, does what stands in `actions` (bytes are to be sent), empties them,
-    and calls `woken` at `wake_ns`. Where it has a timer already, `armed_ns` says for when.
+    A driver calls the methods of the first group, then `carry_out`, and `woken` at `wake_ns`. Where it has a timer
+    already, `armed_ns` says for when.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
@@ -82,7 +95,7 @@ class Session:
         # true means that the script has to look.
         self.on_read: Callable[[], bool] | None = None
         self.setup = SetupTimes()
-        self.actions: list[Action | bytes] = []
+        self.actions: list[Action | bytes] = []  # bytes are to be sent
         self.wake_ns = self.armed_ns = NEVER_NS
         self.is_busy = False  # whether a script is under way
         self.result: Any = None
@@ -152,6 +165,18 @@ class Session:
         elif now_ns >= self.wake_ns:
             self._resume()
 
+    def carry_out(self, driver: Driver) -> None:
+        """Have `driver` do what is to be done, in order."""
+        while self.actions:
+            actions, self.actions = self.actions, []
+            for action in actions:
+                if action is Action.CONNECT:
+                    driver.connect()
+                elif action is Action.CLOSE:
+                    driver.disconnect()
+                else:
+                    driver.write(action)
+
     def _resume(self, failure: ClientFailure | None = None) -> None:
         if self._script is not None:
             try:
@@ -174,7 +199,7 @@ class Session:
         assert self._tls is not None
         data = self._tls.receive(records)
         self._send_records()
-        if self._tls.failure is not None and self.connection is not None:
+        if (self._tls.is_over or self._tls.failure is not None) and self.connection is not None:
             self.connection.receive(data)
             self.connection.end(self._tls.failure)
             return b""
@@ -207,6 +232,8 @@ class Session:
         else:
             self._tls.encrypt(data)
             self._send_records()
+            if self._tls.failure is not None and self.connection is not None:
+                self.connection.end(self._tls.failure)
 
     def hang_up(self) -> None:
         """Close the connection at once, if there is one or is about to be."""

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from functools import cached_property
 
-from clients.core.errors import ClientFailure, NoSecureConnection, NotTheFormat
+from clients.core.errors import ClientFailure, ConnectionBroken, NoSecureConnection, NotTheFormat
 from servers.errors import InputError
 
 _READ_BYTES = 65_536
@@ -38,6 +38,7 @@ class TlsLayer:
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self.is_open = False
+        self.is_over = False  # the server has said goodbye: nothing comes any more
         self.failure: ClientFailure | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
@@ -72,6 +73,7 @@ class TlsLayer:
         try:
             while part := self._tls.read(_READ_BYTES):
                 parts.append(part)
+            self.is_over = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:  # what came before it counts; the connection is of no more use
@@ -80,7 +82,10 @@ class TlsLayer:
 
     def encrypt(self, data: bytes) -> None:
         """Plain bytes to send; the records are in `data_to_send`."""
-        self._tls.write(data)
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            self.failure = ConnectionBroken(f"TLS: {error.reason or error}", "tls")
 
     def data_to_send(self) -> bytes:
         """Records on their way."""

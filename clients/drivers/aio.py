@@ -13,7 +13,7 @@ from typing import Any, cast
 from clients.core.asking import ask, attempt_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import Action, Script, Session, T
+from clients.core.session import Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -62,15 +62,7 @@ class AioClient:
     def obey(self) -> None:
         """Do what the session wants done."""
         session = self.session
-        while session.actions:
-            actions, session.actions = session.actions, []
-            for action in actions:
-                if action is Action.CONNECT:
-                    self._connecting = self._loop.create_task(self._connect())
-                elif action is Action.CLOSE:
-                    self._close()
-                elif self._wire is not None:
-                    self._wire.write(action)
+        session.carry_out(self)
         if session.wake_ns < session.armed_ns:
             self._arm(session.wake_ns)
         if self._done is not None and not session.is_busy and not self._done.done():
@@ -87,13 +79,28 @@ class AioClient:
         self.session.woken(monotonic_ns())
         self.obey()
 
-    def _close(self) -> None:
+    def connect(self) -> None:
+        """See clients.core.session.Driver."""
+        self._connecting = self._loop.create_task(self._connect())
+
+    def write(self, data: bytes) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.write(data)
+
+    def disconnect(self) -> None:
+        """See clients.core.session.Driver."""
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+    def forget(self, wire: _Wire) -> None:
+        """That connection is over."""
+        if self._wire is wire:
+            self._wire = None
 
     async def _connect(self) -> None:
         """Open the connection that the session wants; the first address that answers."""
@@ -155,6 +162,7 @@ class _Wire(asyncio.Protocol):
     def _end(self, error: Exception | None) -> None:
         if not self._is_over:
             self._is_over = True
+            self._client.forget(self)
             self._session.ended(error, monotonic_ns())
             self._client.obey()
 

@@ -17,7 +17,7 @@ from gevent.event import Event
 from clients.core.asking import ask, attempt_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import NEVER_NS, Action, Script, Session, T
+from clients.core.session import NEVER_NS, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -65,25 +65,31 @@ class GeventClient:
 
     def obey(self) -> None:
         """Do what the session wants done; whoever asked looks whether it is over, and when to wake next."""
-        session = self.session
-        while session.actions:
-            actions, session.actions = session.actions, []
-            for action in actions:
-                if action is Action.CONNECT:
-                    self._connecting = gevent.spawn(self._connect)
-                elif action is Action.CLOSE:
-                    self._close()
-                elif self._wire is not None:
-                    self._wire.write(action)
+        self.session.carry_out(self)
         self._news.set()
 
-    def _close(self) -> None:
+    def connect(self) -> None:
+        """See clients.core.session.Driver."""
+        self._connecting = gevent.spawn(self._connect)
+
+    def write(self, data: bytes) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.write(data)
+
+    def disconnect(self) -> None:
+        """See clients.core.session.Driver."""
         connecting, self._connecting = self._connecting, None
         if connecting is not None and connecting is not gevent.getcurrent():
             connecting.kill(block=False)
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+    def forget(self, wire: _Wire) -> None:
+        """That connection is over."""
+        if self._wire is wire:
+            self._wire = None
 
     def _connect(self) -> None:
         """Open the connection that the session wants; the first address that answers."""
@@ -178,6 +184,7 @@ class _Wire:
     def _end(self, error: OSError | None) -> None:
         if not self._is_over:
             self._shut()
+            self._client.forget(self)
             self._session.ended(error, monotonic_ns())
             self._client.obey()
 

@@ -17,8 +17,8 @@ from clients.results import variant_words
 from servers.checks import choice, number
 from servers.errors import InputError, StreamError
 from servers.stream import PROFILES, StreamSpec, build
+from servers.transport import STREAMING, TRANSPORTS
 
-TRANSPORTS = ("polling", "websocket", "chunked", "sse")
 NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure"})
 """What the command line and the environment say and the start form may not, whoever fills it in."""
 _KNEE: dict[str, tuple[type[int | float], float, float]] = {
@@ -85,9 +85,11 @@ class Options:
     def variant(self, transport: str) -> dict[str, object]:
         """The cell's settings that are not defaults, as the `key=value` words of a variant."""
         words: dict[str, object] = {"heartbeat": f"{self.heartbeat_s:g}"} if self.heartbeat_s else {}
-        if transport == "polling" and self.wait_s:
+        if not TRANSPORTS[transport].pulls:
+            return words
+        if self.wait_s:
             words["wait"] = f"{self.wait_s:g}"
-        elif transport == "polling" and self.interval_s != 1.0:
+        elif self.interval_s != 1.0:
             words["interval"] = f"{self.interval_s:g}"
         return words
 
@@ -120,7 +122,7 @@ def add_arguments(parser: Any) -> None:
             f"--{name}", default=default, env_var=variable, help=text, **kind, **more
         )
 
-    for transport in TRANSPORTS:
+    for transport in STREAMING:
         option(f"{transport}-url", "", f"The {transport} server, as http://127.0.0.1:8001")
     option("stream-profile", "hosted", "The simulated model", choices=list(PROFILES))
     option("stream-parameters", "", "What differs from the profile, as key=value: tokens=40 gap_ms=5")
@@ -162,7 +164,7 @@ def _endpoint(url: str) -> Endpoint | None:
 
 def endpoints_in(given: Mapping[str, Any], host: str | None) -> frozenset[tuple[str, int, bool]]:
     """Whom a command line or an environment names as servers: who may be sent their token, and whether in the open."""
-    urls = (str(url or "") for url in (*(given[f"{name}_url"] for name in TRANSPORTS), host))
+    urls = (str(url or "") for url in (*(given[f"{name}_url"] for name in STREAMING), host))
     return frozenset((e.host, e.port, e.secure) for url in urls if (e := _endpoint(url)) is not None)
 
 

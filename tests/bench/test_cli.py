@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bench.cli import main
+from bench.proxy.commands import profiles, proxy
+from bench.selfcost.perf_command import perf
 
 TOKENDERBY = f"{sys.executable} -m bench.cli"
 
@@ -151,6 +154,12 @@ def test_help_teaches(tokenderby: Tokenderby, arguments: list[str]) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: tokenderby")
     assert tokenderby(*arguments, "-h") == done
+
+
+def test_the_parts_help_by_themselves_too() -> None:
+    """And before the main command has called them: click keeps a command's help option as it was first made."""
+    for command in (proxy, profiles, perf):
+        assert CliRunner().invoke(command, ["-h"]).exit_code == 0
 
 
 def test_without_words_it_shows_its_help(tokenderby: Tokenderby) -> None:

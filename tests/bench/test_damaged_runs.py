@@ -78,11 +78,15 @@ def with_other(column: str, values: Callable[[int], Any]) -> Callable[[Path], No
     return change
 
 
+def noise(path: Path) -> None:
+    path.write_bytes(os.urandom(500))
+
+
 ANY_FILE: dict[str, Callable[[Path], None]] = {
     "gone": Path.unlink,
     "empty": lambda path: cut(path, 0),
     "half": lambda path: cut(path, 0.5),
-    "noise": lambda path: path.write_bytes(os.urandom(500)) and None,
+    "noise": noise,
     "folder": folder_instead,
 }
 TABLE = ANY_FILE | {

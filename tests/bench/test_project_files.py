@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,13 @@ def made(*goals: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.needs("make")
 def test_setup_says_what_comes_next() -> None:
     assert "Next: . .venv/bin/activate && tokenderby doctor" in made("setup")
     assert "Next" not in made("bench")
     assert "tokenderby run quick" in made("bench")
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.needs("make")
 def test_the_notebook_opens_for_root_too() -> None:
     assert "--allow-root" in made("notebook")

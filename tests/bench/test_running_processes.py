@@ -47,9 +47,9 @@ async def test_a_kill_is_named(tmp_path: Path) -> None:
 async def test_stop_ends_what_it_started_too(tmp_path: Path) -> None:
     child = await start(tmp_path, GRANDCHILD)
     grandchild = psutil.Process(int(await first_line(child)))
-    assert child.alive
+    alive = [child.alive]
     await child.stop()
-    assert not child.alive
+    assert [*alive, child.alive] == [True, False]
     async with asyncio.timeout(5):
         while grandchild.is_running() and grandchild.status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.01)

@@ -236,6 +236,7 @@ async def test_another_machine_has_another_clock(http: aiohttp.ClientSession, se
     assert not await is_on_this_machine(http, nobody)
 
 
+@pytest.mark.needs("redis")
 async def test_a_redis_that_is_not_ours() -> None:
     with redis_server.running(None) as server:
         redis = Redis.from_url(server.url, socket_timeout=1)

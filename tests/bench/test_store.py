@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.store import CellRecord, Run, RunFolder, StoreError, create_run, link_latest, open_run
+from bench.store import CellRecord, CellStatus, Run, RunFolder, StoreError, create_run, link_latest, open_run
 
 
 def a_run(**changes: object) -> Run:
@@ -58,10 +58,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_merge_takes_finished_cells_in_order_and_one_row_group_each(tmp_path: Path) -> None:
-    cells = [
-        CellRecord(id=f"c{k}", block=0, cell=str(k), transport="sse", status=s)
-        for k, s in enumerate(("ok", "void", "failed", "pending", "ok"))
-    ]
+    statuses: tuple[CellStatus, ...] = ("ok", "void", "failed", "pending", "ok")
+    cells = [CellRecord(id=f"c{k}", block=0, cell=str(k), transport="sse", status=s) for k, s in enumerate(statuses)]
     folder = create_run(tmp_path, a_run(cells=cells))
     for k in range(4):  # c4 wrote nothing
         write_parts(folder, f"c{k}", 2 + k)

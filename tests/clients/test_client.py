@@ -84,3 +84,9 @@ def test_what_is_no_address_is_said(url: str) -> None:
 )
 def test_the_clock_offset(readings: list[tuple[int, int, int]], offset_ns: int) -> None:
     assert offset_of([ClockReading(*reading) for reading in readings]) == offset_ns
+
+
+@pytest.mark.parametrize("token", ["a\nb", "é", "a\x00"])
+def test_a_token_that_is_no_header_s_value_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match="auth token: takes printable ASCII"):
+        ClientSettings(URL, token)

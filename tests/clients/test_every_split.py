@@ -29,8 +29,21 @@ SETTINGS = ClientSettings("http://127.0.0.1:9", interval_s=0)
 CASES = every_case()
 _KEY = re.compile(rb"(?i)sec-websocket-key: (\S+)")
 # What depends on when and in how many reads the bytes came, and nothing else.
-_OF_TIME = ("intended_start_ns", "start_ns", "first_token_ns", "end_ns", "received_ns", "read", "response_ms")
-_OF_TIME += ("detection_ms", "dns_ms", "tcp_ms", "tls_ms", "bytes_in", "bytes_out")
+_OF_TIME = (
+    "intended_start_ns",
+    "start_ns",
+    "first_token_ns",
+    "end_ns",
+    "received_ns",
+    "read",
+    "response_ms",
+    "detection_ms",
+    "dns_ms",
+    "tcp_ms",
+    "tls_ms",
+    "bytes_in",
+    "bytes_out",
+)
 
 
 @dataclass

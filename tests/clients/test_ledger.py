@@ -112,7 +112,9 @@ def test_nothing_came() -> None:
 
 def test_reads_are_numbered_whether_they_complete_a_token_or_not() -> None:
     ledger = Ledger()
-    for found, at in (([], 1), ([token(0), token(1)], 2), ([], 3), ([token(2)], 4), ([token(3), END], 5)):
+    reads: tuple[tuple[list[TokenMessage | EndMessage], int], ...]
+    reads = (([], 1), ([token(0), token(1)], 2), ([], 3), ([token(2)], 4), ([token(3), END], 5))
+    for found, at in reads:
         ledger.add(found, at)
     record = settled(ledger)
     assert (list(record.read), list(record.received_ns), ledger.reads) == ([2, 2, 4, 5], [2, 2, 4, 5], 5)

@@ -62,7 +62,7 @@ def ran(document: dict[str, Any]) -> tuple[JobResult, pd.DataFrame, pd.DataFrame
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_cell_over_each_transport(server: Callable[[str], RunningServer], tmp_path: Path, transport: str) -> None:
-    variant = {"copy": "aa"} | ({"interval": 0.02} if transport == "polling" else {})
+    variant = {"copy": "aa"} | ({"interval": 0.02} if TRANSPORTS[transport].pulls else {})
     result, streams, tokens = ran(job(transport, server(transport).url, tmp_path, variant=variant))
     assert (result.messages, result.failed, result.clock_offset_ns, result.notes) == (12, 0, 0, [])
     assert result.cpu_s > 0

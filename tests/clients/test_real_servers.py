@@ -14,7 +14,7 @@ from support.processes import RunningServer
 from clients.core.record import Outcome
 from clients.core.recovery import Mode, Policy
 from servers.stream import StreamSpec, build
-from servers.transport import TRANSPORTS
+from servers.transport import PUSHED, STREAMING, TRANSPORTS
 
 STREAM: dict[str, object] = {"profile": "fast", "tokens": 40, "ttft_ms": 20, "gap_ms": 3}
 ANSWER = build(StreamSpec.parse(STREAM), 7)
@@ -46,7 +46,8 @@ async def test_tokens_are_not_held_back(
     """A client that waits for a full block would get a dozen at once; only polls and whole answers bring several."""
     user = client(transport, server(transport).url, interval_s=0.02)
     record = await user.ask(question(ANSWER, stream_id=token_hex(8), stream=STREAM))
-    assert len(set(record.read)) > {"polling": 3, "blocking": 0}.get(transport, 20)
+    least = 20 if transport in PUSHED else 3 if transport in STREAMING else 0
+    assert len(set(record.read)) > least
 
 
 @pytest.mark.parametrize("mode", ["resume", "restart"])

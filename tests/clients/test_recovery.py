@@ -17,7 +17,7 @@ from clients.core.errors import (
     broken,
     seconds,
 )
-from clients.core.recovery import Policy
+from clients.core.recovery import EVENT_SOURCE_WAIT_S, EventSourcePolicy, Policy
 
 RESUME = Policy("resume", base_s=0.1, cap_s=1.0, attempts=6)
 CUT = AnswerTruncated("", "fin")
@@ -50,6 +50,29 @@ def test_which_failures_a_client_recovers_from(failure: ClientFailure, tries_aga
 )
 def test_the_backoff_doubles_up_to_a_cap_and_ends(without_progress: int, chance: float, delay_s: float | None) -> None:
     assert RESUME.delay_s(CUT, without_progress, chance) == delay_s
+
+
+@pytest.mark.parametrize(
+    ("failure", "comes_back"),
+    [
+        (CUT, True),
+        (ConnectionBroken("", "rst"), True),
+        (NoConnection("nobody"), True),
+        (SilenceTimeout(1), True),
+        (RequestRefused("", "status 503", 503, retry_after_s=1), False),
+        (RequestRefused("", "status 404", 404), False),
+        (NotTheFormat("text/html"), False),
+        (MessageTimeout(1), False),
+    ],
+)
+def test_an_event_source_comes_back_from_the_network_alone(failure: ClientFailure, comes_back: bool) -> None:
+    """WHATWG HTML §9.2.3: any status but 200 fails the connection for good; chance and counting mean nothing."""
+    policy = EventSourcePolicy("resume", attempts=3)
+    for without_progress, chance in ((0, 0.0), (2, 0.5), (99, 1.0)):
+        waits_s = EVENT_SOURCE_WAIT_S if comes_back else None
+        assert policy.delay_s(failure, without_progress, chance) == waits_s
+        assert policy.delay_s(failure, without_progress, chance, 0.7) == (0.7 if comes_back else None)
+    assert EventSourcePolicy("none").delay_s(failure, 0, 0.5) is None
 
 
 def test_the_servers_wish_is_the_least_that_a_client_waits() -> None:

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.asking import ANSWER, question
 from support.drivers import AsyncUser
-from support.scripted import Connection, close_frame, closed_port, frame, pieces, response, scripted
+from support.scripted import Connection, close_frame, closed_port, frame, response, scripted
+from support.transports import SCRIPTED, pieces
 
 from clients.core.record import Outcome
 from clients.core.recovery import Mode, Policy
 from servers import messages
 
 MakeClient = Callable[..., AsyncUser]
-STREAMING = ["sse", "chunked", "websocket"]
-pytestmark = pytest.mark.parametrize("transport", STREAMING)
+pytestmark = pytest.mark.parametrize("transport", SCRIPTED)
 
 
 def answering(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @pytest.fixture(scope="module")
 def secured(
     made: Certificate, server: Callable[[str], RunningServer], tmp_path_factory: pytest.TempPathFactory
-) -> Secured:
+) -> Iterator[Secured]:
     """`secured("sse")`: that server's https address."""
     with ExitStack() as stack:
         urls: dict[str, str] = {}
@@ -45,7 +45,7 @@ def secured(
                 urls[transport] = stack.enter_context(proxy)
             return urls[transport]
 
-        yield url  # type: ignore[misc]
+        yield url
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -6,13 +6,16 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qs
 
 import pytest
 from support.asking import ANSWER, question
 from support.drivers import AsyncUser
-from support.scripted import ACCEPTED, Connection, Script, closed_port, page, pieces, response, scripted, whole
+from support.scripted import Connection, Script, chunk, closed_port, response, scripted
+from support.transports import pieces
+from support.transports.blocking import whole
+from support.transports.polling import ACCEPTED, page
 
 from clients.core.record import Outcome
 from clients.core.recovery import Policy
@@ -22,7 +25,7 @@ MakeClient = Callable[..., AsyncUser]
 GONE = messages.encode_error("unknown_stream", "gone")
 
 
-def serving(responses: list[bytes], requests: list[tuple[float, bytes]]) -> Script:
+def serving(responses: Iterable[bytes], requests: list[tuple[float, bytes]]) -> Script:
     """One response after the other, over however many connections; requests are noted with their moment."""
     waiting: Iterator[bytes] = iter(responses)
 
@@ -164,6 +167,7 @@ async def test_event_source_asks_by_get_and_resumes_by_the_last_id(client: MakeC
     async def script(connection: Connection) -> None:
         requests.append(await connection.request())
         parts = pieces("sse", ANSWER)
+        parts[1] = chunk(b"retry: 20\n") + parts[1]
         await connection.send(b"".join(parts[:-1] if len(requests) == 1 else [parts[0], parts[-1]]))
 
     async with scripted(script) as server:
@@ -174,6 +178,16 @@ async def test_event_source_asks_by_get_and_resumes_by_the_last_id(client: MakeC
     assert query == {"message": [question().text], "seed": ["7"], "stream": ['{"tokens": 6}'], "stream_id": ["s"]}
     assert b"Last-Event-ID" not in requests[0]
     assert b"Last-Event-ID: s/5\r\n" in requests[1]
+
+
+@pytest.mark.parametrize(("method", "outcome"), [("post", Outcome.OK), ("get", Outcome.HTTP_ERROR)])
+async def test_a_fetch_tries_again_behind_a_502_and_an_event_source_gives_up(
+    client: MakeClient, method: str, outcome: Outcome
+) -> None:
+    turns = iter([response(b"", "text/html", "502 Bad Gateway"), b"".join(pieces("sse", ANSWER))])
+    async with scripted(serving(turns, [])) as server:
+        record = await client("sse", server.url, method=method, recovery=Policy("resume", base_s=0.01)).ask(question())
+    assert (record.outcome, record.requests) == (outcome, 2 if method == "post" else 1)
 
 
 async def test_204_tells_a_reconnecting_client_that_it_has_everything(client: MakeClient) -> None:

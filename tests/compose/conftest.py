@@ -13,8 +13,9 @@ import pytest
 from support.composing import OWNER, Compose, docker
 
 from servers.process import free_port
+from servers.transport import STREAMING
 
-PORTS = ("LOCUST", "NOTEBOOK", "POLLING", "WEBSOCKET", "CHUNKED", "SSE")
+PORTS = ("LOCUST", "NOTEBOOK", *map(str.upper, STREAMING))
 
 
 @pytest.fixture(scope="session", autouse=True)

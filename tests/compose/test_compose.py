@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from support.composing import OWNER, ROOT, Compose, docker, until
 
+from servers.transport import TRANSPORTS
+
 pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
 IMAGE_LIMIT_BYTES = 500_000_000
@@ -74,12 +76,10 @@ def check_run(compose: Compose) -> None:
     assert {cell.status for cell in run.cells} <= {"ok", "void"}
     assert sum(cell.failed_messages for cell in run.cells) == 0
     assert all(cell.server_cpu_s is not None for cell in run.cells)
-    assert all(cell.redis_cpu_s is not None for cell in run.cells if cell.transport == "polling")
-    assert run.machine["target_cores"] == {name: [0] for name in ("polling", "websocket", "chunked", "sse", "blocking")}
+    assert all(cell.redis_cpu_s is not None for cell in run.cells if TRANSPORTS[cell.transport].needs_redis)
+    assert run.machine["target_cores"] == {name: [0] for name in TRANSPORTS}
     if run.machine["cores_usable"] == [0]:
-        assert run.warnings == [
-            "The load shares its core with servers that ran already: polling, websocket, chunked, sse, blocking."
-        ]
+        assert run.warnings == [f"The load shares its core with servers that ran already: {', '.join(TRANSPORTS)}."]
     else:
         assert (run.machine["pinned_cores"], run.warnings) == ({"servers": [0], "load": [1]}, [])
     assert len(pd.read_csv(folder.path / "summary.csv")) == len({cell.cell for cell in run.cells})

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 
 import pytest
-from support.independent import ASK, request
+from support.independent import request
 from support.processes import RunningServer
+from support.transports import ASK
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

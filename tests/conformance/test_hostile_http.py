@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from support.independent import ASK, request
+from support.independent import request
 from support.processes import RunningServer, running_server
 from support.rawhttp import SHORT, connected, exchange, frame, head, post, responses, upgrade
+from support.transports import ASK
 
 from servers.transport import TRANSPORTS
 

@@ -11,15 +11,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from support.independent import ASK, Answer, events, read_sse, request
+from support.independent import Answer, request
 from support.processes import RunningServer, running_server, wait_until
 from support.sockets import http_post, raw, silent_reader
+from support.transports import ASK, KNOWN, SCRIPTED, polling
+from support.transports.sse import events, read_sse
 from websockets.sync.client import connect
 
-from servers.transport import TRANSPORTS
+from servers.transport import PUSHED, TRANSPORTS
 
 Servers = Callable[[str], RunningServer]
-PUSHED = [name for name, transport in TRANSPORTS.items() if transport.streams and not transport.pulls]
+PUSHED_OVER_HTTP = [name for name in PUSHED if name != "websocket"]
 LONG: dict[str, Any] = {"profile": "fast", "tokens": 2000, "ttft_ms": 0, "gap_ms": 10}
 
 
@@ -97,7 +99,7 @@ def test_polls_held_open_use_few_requests(server: Servers) -> None:
     running = server("polling")
     before = running.get("/stats")["requests"]
     stream = {"profile": "fast", "tokens": 5, "gap_ms": 100}
-    ASK["polling"](running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
+    polling.ask(running.url, {"message": "x", "stream": stream}, query="&wait=20").check()
     assert running.get("/stats")["requests"] - before <= 1 + 5 + 1
 
 
@@ -140,7 +142,7 @@ def test_a_slow_reader_still_gets_everything(server: Servers, transport: str) ->
     assert received.count(b'"due"') == 20_000
 
 
-@pytest.mark.parametrize("transport", ["sse", "chunked"])
+@pytest.mark.parametrize("transport", PUSHED_OVER_HTTP)
 def test_http_1_0_gets_the_stream_without_chunks(server: Servers, transport: str) -> None:
     with raw(server(transport).url) as connection:
         connection.sendall(http_post({"message": "x", "stream": {"profile": "fast", "tokens": 3}}, "1.0"))
@@ -156,11 +158,10 @@ def test_http_1_0_gets_the_stream_without_chunks(server: Servers, transport: str
 # ---- heartbeats
 
 
-@pytest.mark.parametrize(
-    ("transport", "beat", "wanted"),
-    [("sse", b": heartbeat\n", 3), ("chunked", b"\n", 6), ("websocket", b"\x89", 1)],  # no second ping before a pong
-)
-def test_heartbeats_fill_the_silence(transport: str, beat: bytes, wanted: int) -> None:
+@pytest.mark.parametrize("transport", SCRIPTED)
+def test_heartbeats_fill_the_silence(transport: str) -> None:
+    beat = KNOWN[transport].HEARTBEAT
+    wanted = 1 if transport == "websocket" else 6  # no second ping before a pong
     stream = {"profile": "fast", "tokens": 2, "ttft_ms": 3000, "ttft_sigma": 0}
     with (
         running_server(transport, "--heartbeat", "0.2") as running,
@@ -192,7 +193,7 @@ def test_an_idle_server_stops_at_once(transport: str, number: int) -> None:
 def _exists(pid: int) -> bool:
     import psutil
 
-    return psutil.pid_exists(pid)
+    return bool(psutil.pid_exists(pid))
 
 
 def test_a_killed_polling_server_takes_its_redis_along() -> None:
@@ -212,7 +213,7 @@ def test_answers_expire(transport: str) -> None:
             with connect(running.url.replace("http", "ws") + "/chat") as websocket:
                 websocket.send(json.dumps(body | {"from": 1}))
                 assert json.loads(websocket.recv(timeout=5))["error"]["code"] == "unknown_stream"
-        elif transport == "polling":
+        elif TRANSPORTS[transport].pulls:
             assert request(running.url, "GET", "/chat/brief")[0] == 404
         else:
             assert request(running.url, "POST", "/chat", body | {"from": 1})[0] == 404

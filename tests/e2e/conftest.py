@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.programs import program
 
 from bench.store import Run, RunFolder
 
@@ -62,6 +63,8 @@ class Bench:
 
     def plan(self, cells: str = SSE, stream: str = "tokens = 8", load: str = "", streams: int = 10) -> str:
         """Write a tiny plan and return its path."""
+        if "polling" in cells:
+            program("redis")
         path = self.folder / "tiny.toml"
         path.write_text(PLAN.format(cells=cells, stream=stream, load=load, streams=streams))
         return str(path)

@@ -18,9 +18,8 @@ from clients.core.settings import ClientSettings
 from clients.drivers.gev import GeventClient
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
 from clients.locusts.knee_climb import Climb
-from clients.locusts.live import Live
+from clients.locusts.live import Live, Point
 from clients.locusts.options import (
-    TRANSPORTS,
     OptionError,
     Options,
     add_arguments,
@@ -30,6 +29,7 @@ from clients.locusts.options import (
 )
 from clients.locusts.recorder import block_count
 from clients.locusts.request_events import fire_events
+from servers.transport import STREAMING
 
 MS = 1_000_000
 
@@ -61,20 +61,20 @@ class _Parser:
 def given(**changes: object) -> dict[str, Any]:
     parser = _Parser()
     add_arguments(parser)
-    urls = {f"{transport}_url": "http://127.0.0.1:1" for transport in TRANSPORTS}
+    urls = {f"{transport}_url": "http://127.0.0.1:1" for transport in STREAMING}
     return parser.given | urls | changes
 
 
 class TestOptions:
     def test_defaults(self) -> None:
-        options = Options.of(given(), None, TRANSPORTS)
-        assert set(options.urls) == set(TRANSPORTS)
+        options = Options.of(given(), None, STREAMING)
+        assert set(options.urls) == set(STREAMING)
         assert (options.silence_s, options.recovery, options.stream) == (None, "none", {"profile": "hosted"})
-        assert [options.cell(transport) for transport in TRANSPORTS] == list(TRANSPORTS)
+        assert [options.cell(transport) for transport in STREAMING] == list(STREAMING)
 
     def test_words_of_a_cell(self) -> None:
         changes = {"poll_interval": 0.1, "server_heartbeat": 15.0, "network_profile": "aws-alb", "recovery": "resume"}
-        options = Options.of(given(**changes), None, TRANSPORTS)
+        options = Options.of(given(**changes), None, STREAMING)
         assert options.cell("polling") == "polling heartbeat=15 interval=0.1 aws-alb resume"
         assert options.cell("sse") == "sse heartbeat=15 aws-alb resume"
         assert options.settings("polling").interval_s == 0.1
@@ -111,7 +111,7 @@ class TestOptions:
     )
     def test_mistakes_name_the_option(self, changes: dict[str, object], told: str) -> None:
         with pytest.raises(OptionError, match=r"^--") as error:
-            Options.of(given(**changes), None, TRANSPORTS)
+            Options.of(given(**changes), None, STREAMING)
         assert told in str(error.value)
 
 
@@ -232,7 +232,7 @@ class TestEvents:
         assert seen["TTFT"] == (101.0, "")
         assert seen["delay p50"] == (50.0, "")
         assert seen["delay p99"] == (99.0, "")
-        assert seen["message"] == (100 + 990 + 100, "")
+        assert seen["message"] == (100.0 + 990.0 + 100.0, "")
         assert seen["requests"] == (3.0, "")
 
     def test_no_p99_of_a_few_tokens(self) -> None:
@@ -285,7 +285,7 @@ class TestLive:
 def climb_through(climb: Climb, delay_of: dict[int, float]) -> int | None:
     users: int | None = 0
     for second in range(1000):
-        points = {"sse": {"delay_ms_p99": delay_of.get(climb.users, 1.0), "drop_percent": 0.0}}
+        points: dict[str, Point] = {"sse": {"delay_ms_p99": delay_of.get(climb.users, 1.0), "drop_percent": 0.0}}
         users = climb.next(float(second), points)
         if users is None:
             return climb.knee
@@ -311,19 +311,19 @@ class TestKnee:
 
     def test_one_slow_second_is_no_knee(self) -> None:
         climb = Climb(20.0, 10, 20, 10.0)
-        quiet, slow = ({"sse": {"delay_ms_p99": ms, "drop_percent": 0.0}} for ms in (1.0, 30.0))
+        quiet, slow = (dict[str, Point]({"sse": {"delay_ms_p99": ms, "drop_percent": 0.0}}) for ms in (1.0, 30.0))
         assert [climb.next(t, p) for t, p in ((0.0, quiet), (11.0, slow), (12.0, quiet))] == [10, 10, 20]
 
     def test_drops_break_it_too(self) -> None:
         climb = Climb(20.0, 10, 20, 10.0)
-        points = {"sse": {"delay_ms_p99": None, "drop_percent": 5.0}}
+        points: dict[str, Point] = {"sse": {"delay_ms_p99": None, "drop_percent": 5.0}}
         assert [climb.next(t, points) for t in (0.0, 11.0, 12.0)] == [10, 10, None]
         assert climb.why == "sse: 5.0 % of the messages dropped or failed at 10 users"
 
     def test_what_it_has_found_so_far(self) -> None:
         """A test that is ended early has no knee, and JSON no infinity."""
         climb = Climb(20.0, 10, 30, 10.0)
-        points = {"sse": {"delay_ms_p99": math.inf, "drop_percent": 0.0}}
+        points: dict[str, Point] = {"sse": {"delay_ms_p99": math.inf, "drop_percent": 0.0}}
         assert [climb.next(t, points) for t in (0.0, 11.0)] == [10, 10]
         assert climb.sentence == "the knee was not found: the search was ended at 10 users"
         assert climb.next(12.0, points) is None

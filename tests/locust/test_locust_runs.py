@@ -20,8 +20,8 @@ from bench.analysis.groups import measure
 from bench.analysis.report import summarize
 from bench.store import RunFolder, open_run
 from servers.process import free_port
+from servers.transport import STREAMING
 
-TRANSPORTS = ("polling", "websocket", "chunked", "sse")
 pytestmark = pytest.mark.alone
 SHORT = ("--stream-profile", "fast", "--stream-parameters", "tokens=30", "--think-time", "0.2")
 _COUNTERS = ("requests", "streams_completed", "tokens_sent")
@@ -50,7 +50,7 @@ def assert_same_totals(folder: RunFolder, counted: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_one_process(tmp_path: Path, server: Callable[[str], RunningServer]) -> None:
-    servers = {transport: server(transport) for transport in TRANSPORTS}
+    servers = {transport: server(transport) for transport in STREAMING}
     before = counters(servers)
     urls = {transport: running.url for transport, running in servers.items()}
     code, output = headless(tmp_path, "-u", "8", "-r", "8", "-t", "3s", *SHORT, **urls)
@@ -63,7 +63,7 @@ def test_one_process(tmp_path: Path, server: Callable[[str], RunningServer]) -> 
     assert aggregated, output
     assert int(aggregated[1]) == len(pd.read_parquet(folder.streams_path)), "messages, and nothing of their parts"
     summary = summarize(folder)
-    assert list(summary.table["transport"]) == list(TRANSPORTS)
+    assert list(summary.table["transport"]) == list(STREAMING)
     assert folder.report_path.exists()
     assert summary.run.status == "complete"
     assert summary.measured.ledger_errors == 0

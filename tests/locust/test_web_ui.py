@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import urllib.error
@@ -14,19 +13,16 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from support.locusts import locust
 from support.processes import RunningServer
+from support.programs import program
 
 from clients.locusts.live import FIGURES
 from servers.process import free_port
 
-CHROMIUM = "/usr/bin/chromium"
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"),
-    reason=f"no {CHROMIUM}: apt-get install chromium fonts-dejavu-core",
-)
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture
@@ -61,7 +57,7 @@ def _wait_for(url: str) -> None:
 @pytest.fixture
 def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(ARGS))
         page = browser.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -96,7 +96,8 @@ def pictures(notebook: NotebookNode) -> int:
 @pytest.fixture(scope="module")
 def committed() -> NotebookNode:
     """The notebook as a code host shows it."""
-    return nbformat.read(NOTEBOOK, as_version=4)
+    notebook: NotebookNode = nbformat.read(NOTEBOOK, as_version=4)
+    return notebook
 
 
 class TestAsCommitted:

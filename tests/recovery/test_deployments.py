@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import pytest
 from support.asking import question
 from support.processes import RunningServer, running_server
-from support.recordings import UPGRADE
+from support.programs import program
+from support.transports.websocket import UPGRADE
 
-from bench.proxy.real import RealProxyError, find
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
@@ -85,7 +85,7 @@ class Deployment:
     def _is_under_way(self, server: RunningServer) -> bool:
         """Whether each message has got two tokens, if it can have any before its end."""
         stats = server.get("/stats")
-        sends = self.transport != "blocking"
+        sends = TRANSPORTS[self.transport].streams
         return bool(stats["streams_started"] >= len(MODES) and (stats["tokens_sent"] >= 2 * len(MODES) or not sends))
 
 
@@ -124,11 +124,12 @@ def test_a_server_restarted_in_mid_stream(transport: str, number: signal.Signals
     for record in (restart, resume):
         assert (record.outcome, record.tokens_lost, record.text_ok) == (Outcome.OK, 0, True), record.detail
         assert record.tokens_duplicated == record.tokens_discarded
-        assert (record.tokens_discarded > 0) == (transport != "blocking")
-        assert record.drops > 0 or transport == "polling"  # it may have been between two polls
+        assert (record.tokens_discarded > 0) == TRANSPORTS[transport].streams
+        assert record.drops > 0 or TRANSPORTS[transport].pulls  # it may have been between two polls
 
 
 @pytest.mark.slow
+@pytest.mark.needs("redis")
 async def test_polling_and_a_redis_that_outlives_its_server() -> None:
     """Told to stop, the server clears its streams away, so that they are unknown and asked for anew. Killed, it leaves
     them unfinished: nobody will ever write the rest, another process might, and the client waits for its own limit.
@@ -185,7 +186,7 @@ def nginx(folder: Path, shutdown: str, upstreams: dict[int, str]) -> Iterator[su
     )
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, shutdown=shutdown, servers=servers))
-    process = subprocess.Popen([find("nginx"), "-e", f"{folder}/error.log", "-c", config], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([program("nginx"), "-e", f"{folder}/error.log", "-c", config], stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -194,13 +195,12 @@ def nginx(folder: Path, shutdown: str, upstreams: dict[int, str]) -> Iterator[su
 
 
 @pytest.mark.slow
+@pytest.mark.needs("nginx")
 @pytest.mark.parametrize("shutdown", ["", "worker_shutdown_timeout 300ms;"])
 async def test_nginx_reloaded_in_mid_stream(
     shutdown: str, server: Callable[[str], RunningServer], tmp_path: Path
 ) -> None:
     """The old worker finishes its requests, for as long as it may: by default without limit, so nobody notices."""
-    if not is_installed("nginx"):
-        pytest.skip("nginx is not installed")
     ports = {transport: free_port() for transport in TRANSPORTS}
     upstreams = {port: server(transport).url for transport, port in ports.items()}
     cases = [(transport, mode) for transport in TRANSPORTS for mode in MODES]
@@ -215,27 +215,17 @@ async def test_nginx_reloaded_in_mid_stream(
     for (transport, mode), record in seen.items():
         what = (transport, mode, record.outcome, record.detail)
         # Polling comes back between two polls, and only if one is on its way just then does it notice.
-        cuts = (0, 1) if transport == "polling" else (int(bool(shutdown)),)
+        cuts = (0, 1) if TRANSPORTS[transport].pulls else (int(bool(shutdown)),)
         assert record.drops in cuts, what
         assert (record.outcome is Outcome.OK) == (mode != "none" or not record.drops), what
         assert record.tokens_duplicated == 0 or mode == "restart", what
 
 
-def is_installed(name: str) -> bool:
-    """Whether this machine has the real proxy."""
-    try:
-        return bool(find(name))
-    except RealProxyError:
-        return False
-
-
 @contextmanager
 def redis_at(port: int) -> Iterator[None]:
     """Redis on a given port, without persistence."""
-    executable = redis_server.find_executable()
-    assert executable is not None
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen([executable, *words], stdout=subprocess.DEVNULL, cwd="/")
+    process = subprocess.Popen([program("redis"), *words], stdout=subprocess.DEVNULL, cwd="/")
     try:
         yield
     finally:
@@ -244,6 +234,7 @@ def redis_at(port: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("redis")
 async def test_redis_restarted_in_mid_stream() -> None:
     """It has forgotten everything; the server notices, says so with 503, and writes its streams anew."""
     port = free_port()

@@ -28,12 +28,12 @@ from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
 from servers.stream import StreamSpec, build
+from servers.transport import STREAMING, TRANSPORTS
 
 TIMEOUT_S = 0.5
 STREAM = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 1200, "gap_sigma": 0, "tokens": 6, "per_emission": 3}
 SILENCE_S = 2.5  # longer than the model's own silence, and than a response withheld until it is complete
 WAIT_S = 2 * TIMEOUT_S
-TRANSPORTS = ("sse", "chunked", "websocket", "polling")
 TIMES = ("idle_timeout_s", "max_duration_s", "max_age_s", "first_byte_timeout_s", "keepalive_timeout_s", "after_s")
 # Who may end a connection without a message noticing: the last two do so between two responses.
 NOT_CUT = ("client", "upstream", "proxy", "max_age", "keepalive_timeout")
@@ -63,7 +63,7 @@ class Case:
     def counts_right(self) -> bool:
         """As many drops as cuts. Polling's connection may be cut between two polls, which is nobody's loss."""
         drops = self.record.drops
-        return drops <= self.cuts if self.transport == "polling" else drops == self.cuts
+        return drops <= self.cuts if TRANSPORTS[self.transport].pulls else drops == self.cuts
 
     def words(self) -> str:
         """For a failed test."""
@@ -104,7 +104,7 @@ async def ask(profile: Profile, transport: str, mode: Mode, url: str, folder: Pa
 def cases(server: Callable[[str], RunningServer], tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     """Every profile, transport and mode, side by side."""
     folder = tmp_path_factory.mktemp("profiles")
-    urls = {transport: server(transport).url for transport in TRANSPORTS}
+    urls = {transport: server(transport).url for transport in STREAMING}
     shipped = [profiles.load(name) for name in profiles.names()]
 
     async def ask_all(mode: Mode) -> list[Case]:

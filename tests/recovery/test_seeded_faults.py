@@ -13,12 +13,14 @@ from random import Random
 
 import pytest
 import uvloop
+from support import own_client
 from support.asking import question
 from support.cutting import cutting
 from support.drivers import AsyncUser
 from support.faults import Fault, How, Replay, every_fault
 from support.recordings import Hazards, Recording
 from support.scripted import scripted
+from support.transports import KNOWN, has_end
 
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Policy
@@ -83,6 +85,15 @@ def test_seeded_faults(transport: str, hazards: Hazards) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         wrong = runner.run(ask_all(recording, hazards.answer, faults)) if faults else []
     assert not wrong, f"{len(wrong)} of {len(faults)}:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("transport", [name for name in KNOWN if name != "websocket"])  # its handshake has one key
+def test_a_client_hears_what_the_patterns_say(transport: str, hazards: Hazards) -> None:
+    """So that a transport whose bytes nobody has written down is judged alike."""
+    recording = hazards.recording(transport)
+    heard = own_client.hear(transport, b"".join(recording.responses))
+    assert ([*heard.received_ns], heard.end_ns) == (recording.token_ends, recording.complete)
+    assert not has_end(transport, b"".join(recording.responses)[: recording.complete - 1])
 
 
 def test_there_are_ten_thousand(hazards: Hazards) -> None:

@@ -14,8 +14,9 @@ from support.cutting import Behind, cutting
 from support.drivers import AsyncUser
 from support.faults import How
 from support.processes import running_server
-from support.recordings import TOKEN, Hazards
-from support.scripted import Connection, close_frame, frame, pieces, scripted
+from support.recordings import Hazards
+from support.scripted import Connection, close_frame, frame, scripted
+from support.transports import KNOWN, SCRIPTED, pieces
 
 from bench.proxy.behaviours.first_byte_timeout import FirstByteTimeout
 from bench.proxy.serve import Proxy
@@ -23,12 +24,10 @@ from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
 from servers import messages
 from servers.stream import StreamSpec, build
-from servers.transport import TRANSPORTS
+from servers.transport import PUSHED, TRANSPORTS
 
 MakeClient = Callable[..., AsyncUser]
 Ask = Callable[..., Awaitable[StreamRecord]]
-STREAMING = ["sse", "chunked", "websocket"]
-
 
 HEAD = Behind(re.compile(rb"\r\n\r\n"))  # an HTTP response's, or a WebSocket's handshake
 IN_A_PAGE = re.compile(rb"HTTP/1.1 200 OK")
@@ -66,10 +65,10 @@ async def test_a_cut_before_the_first_token(ask: Ask, transport: str, mode: Mode
 
 
 @pytest.mark.parametrize("mode", ["restart", "resume"])
-@pytest.mark.parametrize("transport", STREAMING)
+@pytest.mark.parametrize("transport", SCRIPTED)
 async def test_a_second_cut_before_the_first_event_after_a_reconnect(ask: Ask, transport: str, mode: Mode) -> None:
     """SSE has no new event id by then: it must ask with the old one."""
-    record = await ask(transport, mode, Behind(TOKEN[transport], 2), HEAD)
+    record = await ask(transport, mode, Behind(KNOWN[transport].TOKEN, 2), HEAD)
     repeated = 2 * REPEATS[mode]
     assert (record.outcome, record.drops, record.tokens_lost, record.text_ok) == (Outcome.OK, 2, 0, True)
     assert (record.tokens_duplicated, record.tokens_discarded) == (repeated, repeated)
@@ -82,13 +81,13 @@ async def test_polling_cut_twice_at_the_same_page(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("mode", ["none", "restart", "resume"])
-@pytest.mark.parametrize("transport", STREAMING)
+@pytest.mark.parametrize("transport", SCRIPTED)
 async def test_a_cut_between_the_last_token_and_the_end_message(
     ask: Ask, hazards: Hazards, transport: str, mode: Mode
 ) -> None:
     """All tokens are there, but nobody knows that they are all: truncated without recovery."""
     n = hazards.answer.n
-    record = await ask(transport, mode, Behind(TOKEN[transport], n))
+    record = await ask(transport, mode, Behind(KNOWN[transport].TOKEN, n))
     assert (record.tokens_received, record.tokens_lost, record.drops) == (n, 0, 1)
     assert record.outcome is (Outcome.TRUNCATED if mode == "none" else Outcome.OK)
     assert record.tokens_duplicated == n * REPEATS[mode]
@@ -136,7 +135,7 @@ SILENCE_S = 0.35
 
 
 @pytest.mark.parametrize("heartbeat_s", [0.1, 0.0])
-@pytest.mark.parametrize("transport", STREAMING)
+@pytest.mark.parametrize("transport", PUSHED)
 async def test_the_silence_limit_spares_whom_a_heartbeat_keeps_alive(
     client: MakeClient, transport: str, heartbeat_s: float
 ) -> None:

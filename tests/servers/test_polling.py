@@ -16,8 +16,9 @@ import aiohttp
 import psutil
 import pytest
 import redis
-from support.independent import ASK, request
+from support.independent import request
 from support.processes import RunningServer, running_server
+from support.transports import ASK
 
 from servers import redis_server
 from servers.emitter import Emitter

@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import redis
-from support.independent import ASK, request
+from support.independent import request
 from support.processes import running_server
+from support.programs import program
+from support.transports import ASK
 
 from servers import redis_server
 from servers.polling.token_store import KEY_PREFIX
@@ -25,6 +28,7 @@ from servers.redis_server import Address
 SLOW = {"profile": "fast", "tokens": 60, "gap_ms": 50, "gap_sigma": 0}
 
 
+@pytest.mark.needs("redis")
 def test_the_embedded_server_runs_for_as_long_as_the_context() -> None:
     with redis_server.running(None) as server:
         assert redis.Redis.from_url(server.url).ping()
@@ -155,6 +159,7 @@ def test_an_unreachable_redis_is_one_clear_line() -> None:
     assert "--redis-url" in ended.stderr
 
 
+@pytest.mark.needs("redis")
 def test_keys_expire_and_nothing_is_left_behind() -> None:
     with redis_server.running(None) as server, redis.Redis.from_url(server.url) as client:
         with running_server("polling", "--redis-url", server.url, "--keep", "30") as running:
@@ -167,6 +172,7 @@ def test_keys_expire_and_nothing_is_left_behind() -> None:
         assert client.dbsize() == 0
 
 
+@pytest.mark.needs("redis")
 def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole() -> None:
     with redis_server.running(None) as first, running_server("polling", "--redis-url", first.url) as running:
         request(running.url, "POST", "/chat", {"message": "x", "stream_id": "s", "stream": SLOW})
@@ -181,9 +187,7 @@ def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole(
         assert status == 503
         # A new, empty Redis at the same address.
         port = first.url.rpartition(":")[2].partition("/")[0]
-        executable = redis_server.find_executable()
-        assert executable is not None
-        second = subprocess.Popen([executable, "--port", port, "--save", ""], stdout=subprocess.DEVNULL)
+        second = subprocess.Popen([program("redis"), "--port", port, "--save", ""], stdout=subprocess.DEVNULL)
         try:
             page = _poll_to_the_end(running.url)
             assert [token["i"] for token in page["tokens"]] == list(range(60))
@@ -193,7 +197,7 @@ def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole(
             second.wait()
 
 
-def _poll_to_the_end(url: str) -> dict[str, object]:
+def _poll_to_the_end(url: str) -> dict[str, Any]:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         status, _, body = request(url, "GET", "/chat/s?from=0")

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner
-from support.independent import ASK, request
+from support.independent import request
 from support.processes import RunningServer, running_server
+from support.transports import ASK
 
 from servers.__main__ import main
 from servers.stream import PROFILES, build

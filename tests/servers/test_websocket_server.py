@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from support.independent import ASK
 from support.processes import RunningServer, running_server
 from support.rawhttp import connected, frame, head, upgrade
+from support.transports import ASK
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 

@@ -26,9 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.processes import running_server
 
 from clients.job import Job, Load
+from servers.transport import STREAMING, TRANSPORTS
 
-TRANSPORTS = ("sse", "chunked", "websocket", "polling")
-CLASSES = {"sse": "SSEUser", "chunked": "ChunkedUser", "websocket": "WebSocketUser", "polling": "PollingUser"}
 TOKENS, GAP_MS = 60, 12
 # Polling: with an interval the delay is the polls' phase, which hides everything else; so polls are held. Each token
 # then costs a request, so there are fewer: a machine at its limit would tell nothing of the clients.
@@ -99,7 +98,7 @@ class Difference:
 
 def stream_of(transport: str) -> dict[str, object]:
     """The answers' length and pace."""
-    tokens, gap_ms = (POLLING_TOKENS, POLLING_GAP_MS) if transport == "polling" else (TOKENS, GAP_MS)
+    tokens, gap_ms = (POLLING_TOKENS, POLLING_GAP_MS) if TRANSPORTS[transport].pulls else (TOKENS, GAP_MS)
     return {"profile": "hosted", "tokens": tokens, "gap_ms": gap_ms}
 
 
@@ -108,7 +107,8 @@ def ask_with_locust(transport: str, url: str, users: int, seconds: float, seed: 
     stream = stream_of(transport)
     parameters = f"tokens={stream['tokens']} gap_ms={stream['gap_ms']}"
     with tempfile.TemporaryDirectory() as results:
-        words = ["-f", LOCUSTFILE, CLASSES[transport], "--headless", "-u", users, "-r", 100, "-t", f"{seconds:g}s"]
+        words = ["-f", LOCUSTFILE, TRANSPORTS[transport].user_class, "--headless"]
+        words += ["-u", users, "-r", 100, "-t", f"{seconds:g}s"]
         words += [f"--{transport}-url", url, "--stream-parameters", parameters]
         words += ["--seed", seed, "--think-time", THINK_S, "--poll-wait", WAIT_S]
         words += ["--results-dir", results, "--only-summary", "--skip-report"]
@@ -123,7 +123,7 @@ def ask_with_asyncio(transport: str, url: str, users: int, turns: int, seed: int
     load = Load(arrivals="closed", streams=users * turns, concurrency=users, think_s=THINK_S, warmup_streams=0)
     with tempfile.TemporaryDirectory() as results:
         prefix = f"{results}/cell"
-        variant: dict[str, object] = {"wait": WAIT_S} if transport == "polling" else {}
+        variant: dict[str, object] = {"wait": WAIT_S} if TRANSPORTS[transport].pulls else {}
         job = Job(
             transport=transport,
             url=url,
@@ -167,7 +167,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--transports", nargs="+", choices=TRANSPORTS, default=TRANSPORTS)
+    parser.add_argument("--transports", nargs="+", choices=STREAMING, default=STREAMING)
     options = parser.parse_args()
     print(f"{'transport':<10} {'what, ms':<22} {'':<4} {'Locust':>9} {'asyncio':>9} {'difference':>11} {'limit':>6}")
     held = True

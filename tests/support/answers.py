@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from support.feeding import encoded, encoded_end, schedule_of
-from support.scripted import ACCEPTED, chunk, close_frame, frame, page, response, whole
+from support.scripted import chunk, close_frame, frame, response
+from support.transports.blocking import whole
+from support.transports.polling import ACCEPTED, page
 
 from clients.core.record import Outcome
 from servers import messages
@@ -113,6 +115,7 @@ def _of_a_stream(transport: str, content_type: str, tokens: list[bytes], end: by
         case("the end message, then a broken chunk", head + one + two + over + b"zz\r\n", "hold", OK),
         case("the end message, then FIN", head + one + two + over, "fin", OK),
         case("the end message, then RST", head + one + two + over, "rst", OK),
+        case("the end message, then a token again", head + one + two + over + one + last, "hold", TWICE),
         case("the end message, then nonsense", head + one + two + over + chunk(spoiled) + last, "hold", OK),
         case("not gzip", packed("gzip", body), "hold", BROKEN, "format", 0),
         case("an unknown coding", packed("br", body), "hold", BROKEN, "format", 0),
@@ -266,6 +269,8 @@ def _of_websocket() -> list[Case]:
         case("whole", one + two + end, "hold", OK, "", 2),
         case("whole, then Close", one + two + end + close_frame(1000), "fin", OK, "", 2),
         case("whole, then FIN", one + two + end, "fin", OK, "", 2),
+        case("whole, then a token again", one + two + end + one, "hold", OK, "", 2),
+        case("whole, then nonsense", one + two + end + frame(b"nonsense"), "hold", OK, "", 2),
         case("binary frames", frame(encoded(ANSWER)[0], 2) + two + end, "hold", OK, "", 2),
         case("a ping and a pong between", one + frame(b"p", 9) + two + frame(b"", 10) + end, "hold", OK, "", 2),
         case(

@@ -13,7 +13,7 @@ from itertools import islice
 from urllib.parse import urlsplit
 
 from support.faults import How
-from support.recordings import END
+from support.transports import has_end
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Cutter:
             passed, came = len(came), came + data
             if (left := _bytes_until(place, came)) < len(came):
                 writer.write(came[passed:left])
-                self.fatal += END[self.transport].search(came, 0, left) is None
+                self.fatal += not has_end(self.transport, came[:left])
                 if self.how == "rst":
                     peer: socket.socket = writer.get_extra_info("socket")
                     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -48,7 +48,7 @@ class Fault:
     def tokens(self, recording: Recording) -> int:
         """How many tokens can have arrived."""
         reached = recording.total if self.offset is None else self.offset
-        return sum(end <= reached for end in recording.token_ends())
+        return sum(end <= reached for end in recording.token_ends)
 
 
 def every_fault(recording: Recording, random: Random, untouched: int) -> list[Fault]:

@@ -37,6 +37,6 @@ def locust(*words: str, log: Path | None = None, **urls: str) -> subprocess.Pope
 
 def headless(results: Path, *words: str, **urls: str) -> tuple[int, str]:
     """Run a test to its end: exit code and output."""
-    process = locust("--headless", "--only-summary", "--results-dir", str(results), *words, **urls)
+    process = locust("--headless", "--only-summary", "--results-dir", str(results), *words, log=None, **urls)
     output, _ = process.communicate(timeout=90)
     return process.returncode, output

@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", category=PendingDeprecationWarning, module="ip
 def execute(results: Path, *more: str, timeout_s: float = 60) -> NotebookNode:
     """A copy of the notebook, executed in `results`, and `more` code after it. Raises CellExecutionError."""
     shutil.copy(NOTEBOOK, results)
-    notebook = nbformat.read(results / NOTEBOOK.name, as_version=4)
+    notebook: NotebookNode = nbformat.read(results / NOTEBOOK.name, as_version=4)
     count = len(notebook.cells)
     added = [nbformat.v4.new_code_cell(text, id=f"more-{k}") for k, text in enumerate(more)]
     notebook.cells = [_STRICT.copy(), *notebook.cells, *added]

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from support.programs import program
+
 
 def has_ipv6() -> bool:
     """Whether this machine has the loopback address ::1."""
@@ -46,6 +48,8 @@ class RunningServer:
 @contextlib.contextmanager
 def running_server(transport: str, *options: str) -> Iterator[RunningServer]:
     """`python -m servers TRANSPORT`, ready to be asked."""
+    if transport == "polling" and "--redis-url" not in options:
+        program("redis")
     process = subprocess.Popen(
         [sys.executable, "-m", "servers", transport, *options],
         stdout=subprocess.PIPE,

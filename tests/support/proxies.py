@@ -153,7 +153,8 @@ class Net:
 
         server = await asyncio.start_server(run, "127.0.0.1", 0)
         self.stack.callback(server.close)
-        return server.sockets[0].getsockname()[:2]
+        host, port = server.sockets[0].getsockname()[:2]
+        return host, port
 
     async def proxy(self, upstream: tuple[str, int], *rules: Rule, seed: int = 0) -> tuple[str, int]:
         """A proxy with those rules; `log` and `records` are the newest one's."""
@@ -167,7 +168,7 @@ class Net:
         """An address on which nobody listens."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            return free.getsockname()
+            return "127.0.0.1", free.getsockname()[1]
 
     async def connect(self, address: tuple[str, int]) -> Client:
         reader, writer = await asyncio.open_connection(*address)

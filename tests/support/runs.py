@@ -49,25 +49,23 @@ class RunBuilder:
         """Add one cell in one block; `facts` go into its record."""
         words = results.variant_words(variant or {})
         key = " ".join(filter(None, (transport, words, facts.get("profile", ""), facts.get("recovery", ""))))
-        record = CellRecord(
-            **{
-                "id": f"b{block:02}-{len(self.cells)}",
-                "block": block,
-                "cell": key,
-                "transport": transport,
-                "variant": words,
-                "status": "ok",
-                **facts,
-            }
-        )
+        given: dict[str, Any] = {
+            "id": f"b{block:02}-{len(self.cells)}",
+            "block": block,
+            "cell": key,
+            "transport": transport,
+            "variant": words,
+            "status": "ok",
+            **facts,
+        }
+        record = CellRecord(**given)
         self.cells.append((record, messages))
         return record
 
     def write(self) -> RunFolder:
         """Write all cells through the load process's own writer, and merge."""
-        run = Run(
-            **{"name": "hand", "plan": {}, "seed": 1, "schedule_sha256": "00", "status": "complete"} | self.changes
-        )
+        given: dict[str, Any] = {"name": "hand", "plan": {}, "seed": 1, "schedule_sha256": "00", "status": "complete"}
+        run = Run(**given | self.changes)
         run.cells = [record for record, _ in self.cells]
         folder = create_run(self.out_dir, run)
         for record, messages in self.cells:

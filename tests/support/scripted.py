@@ -1,4 +1,4 @@
-"""A server that sends exactly the bytes that a test wants, over real sockets, and what each transport's bytes are."""
+"""A server that sends exactly the bytes that a test wants, over real sockets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-
-from support.feeding import encoded, encoded_end
-
-from servers.blocking import wire as blocking
-from servers.chunked import wire as chunked
-from servers.polling import wire as polling
-from servers.sse import wire as sse
-from servers.stream import Schedule
 
 
 class Connection:
@@ -160,30 +152,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return frame(code.to_bytes(2, "big") + reason.encode(), 8)
 
 
-def pieces(transport: str, answer: Schedule) -> list[bytes]:
-    """What a streaming server sends after the request: a head, then a piece per token, then the end."""
-    tokens, end = encoded(answer), encoded_end(answer)
-    if transport == "websocket":
-        return [b"", *map(frame, tokens), frame(end)]
-    if transport == "sse":
-        parts = [sse.encode_token(b"s", i, token) for i, token in enumerate(tokens)]
-        content_type, last = sse.CONTENT_TYPE, sse.encode_end(end)
-    else:
-        parts = [chunked.encode_token(token) for token in tokens]
-        content_type, last = chunked.CONTENT_TYPE, chunked.encode_end(end)
+def streamed(content_type: str, tokens: list[bytes], end: bytes) -> list[bytes]:
+    """What a streaming server sends after a POST: a head, then a piece per token, then the end."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return [head.encode(), *map(chunk, parts), chunk(last) + chunk(b"")]
-
-
-def page(answer: Schedule, first: int, reached: int) -> bytes:
-    """A polling server's page of tokens `first` to `reached`."""
-    end = encoded_end(answer) if reached == answer.n else None
-    return response(polling.encode_page(encoded(answer)[first:reached], reached, end))
-
-
-def whole(answer: Schedule) -> bytes:
-    """A blocking server's response."""
-    return response(blocking.encode_answer(encoded(answer), encoded_end(answer)))
-
-
-ACCEPTED = response(polling.encode_accepted("s"), status="202 Accepted")
+    return [head.encode(), *map(chunk, tokens), chunk(end) + chunk(b"")]

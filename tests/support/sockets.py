@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,3 +54,13 @@ def silent_reader(url: str, transport: str, body: dict[str, Any]) -> socket.sock
     else:
         connection.sendall(http_post(body))
     return connection
+
+
+def read_until(connection: socket.socket, pattern: bytes) -> bytes:
+    """What comes, until all of it together matches."""
+    came = b""
+    while not re.search(pattern, came):
+        part = connection.recv(65_536)
+        assert part, f"the server closed after {came!r}"
+        came += part
+    return came

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from support.programs import program
 
 _NGINX = """
 daemon off;
@@ -54,8 +55,9 @@ def certificate(folder: Path, name: str = "IP:127.0.0.1,DNS:localhost") -> Certi
     made = Certificate(folder / "cert.pem", folder / "key.pem")
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=tokenderby", "-addext", f"subjectAltName={name}"),
+            *(program("openssl"), "req", "-x509", "-newkey", "ec", "-nodes"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"),
+            *("-subj", "/CN=tokenderby", "-addext", f"subjectAltName={name}"),
             *("-out", made.cert, "-keyout", made.key),
         ],
         check=True,
@@ -67,14 +69,13 @@ def certificate(folder: Path, name: str = "IP:127.0.0.1,DNS:localhost") -> Certi
 @contextmanager
 def nginx_with_tls(upstream: str, certificate: Certificate, folder: Path) -> Iterator[str]:
     """nginx in front of `upstream`; its https URL."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    assert program is not None, "nginx is not installed; on Debian: apt-get install nginx-light"
+    nginx = program("nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = folder / "nginx.conf"
     files = {"cert": certificate.cert, "key": certificate.key, "folder": folder}
     config.write_text(_NGINX.format(port=port, upstream=upstream, **files))
-    process = subprocess.Popen([program, "-e", f"{folder}/error.log", "-c", str(config)], stderr=subprocess.PIPE)
+    process = subprocess.Popen([nginx, "-e", f"{folder}/error.log", "-c", str(config)], stderr=subprocess.PIPE)
     try:
         _wait_for(port, process)
         yield f"https://127.0.0.1:{port}"

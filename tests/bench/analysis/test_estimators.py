@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis import histogram
-from bench.analysis.estimators import MESSAGES_NEEDED, Ratio, quantile_of_counts, quantile_of_values
+from bench.analysis.estimators import Ratio, quantile_of_counts, quantile_of_values
+from clients.minima import MESSAGES_NEEDED
 
 delays = st.lists(st.floats(0, 1e6) | st.just(float("inf")), min_size=1, max_size=30)
 

@@ -43,7 +43,8 @@ def test_a_single_block_has_no_interval() -> None:
     found = intervals.estimate(quantile_of_values(0.5, {1: np.array([1.0, 2.0, 3.0])}))
     assert found.value == 2
     assert not found.has_interval
-    pair = intervals.paired(*[quantile_of_values(0.5, {1: np.array([1.0])})] * 2)
+    single = quantile_of_values(0.5, {1: np.array([1.0])})
+    pair = intervals.paired(single, single)
     assert (pair.p, pair.excludes_one, pair.half_width) == (1.0, False, math.inf)
 
 

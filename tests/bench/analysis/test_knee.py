@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
@@ -44,9 +45,11 @@ def test_the_curve_has_the_steps_the_limit_and_the_knee(tmp_path: Path) -> None:
     figure = knee_curve(measure(run_with(tmp_path, FOUND)))
     assert figure is not None
     (axes,) = figure.axes
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    legend = axes.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["SSE", "<b>", "never", "limit, 20 ms", "knee, 40 users"]
-    assert list(axes.lines[0].get_xdata()) == [20, 40, 60]
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == [20, 40, 60]
 
 
 def test_a_search_that_was_ended_says_so(tmp_path: Path) -> None:

@@ -197,4 +197,4 @@ def test_what_users_take_of_whom_nobody_got_anything(tmp_path: Path) -> None:
     message = Message([], expected=3, outcome="refused", facts={"bytes_in": 0, "bytes_out": 100})
     run.cell("sse", 1, [message], server_cpu_s=0.001)
     table = questions.cost_at(measure(run.write()), users=3600, messages_per_hour=10)
-    assert table.loc["SSE"].tolist() == ["10", "0.00800", "–", "–"]
+    assert list(table.loc["SSE"]) == ["10", "0.00800", "–", "–"]

@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> RunBuilder:
     builder.cell("sse", 1, [cut()] * 3 + [arrived()], variant=silent, profile="aws-alb")
     builder.cell("sse", 1, [arrived()] * 4, variant={"heartbeat": 15, **silent}, profile="aws-alb")
     builder.cell("sse", 1, [recovered()] * 4, variant=silent, profile="aws-alb", recovery="resume")
-    again = {"recovery_ms": None, "tokens_duplicated": 6, "tokens_discarded": 6, "tokens_wasted": 5}
+    again: dict[str, Any] = {"recovery_ms": None, "tokens_duplicated": 6, "tokens_discarded": 6, "tokens_wasted": 5}
     builder.cell("sse", 1, [cut(**again)] * 4, variant=silent, profile="aws-alb", recovery="restart")
     builder.cell("websocket", 1, [refused] * 4, variant=silent, profile="nginx")
     builder.cell("polling", 1, [arrived()] * 4, profile="aws-alb")

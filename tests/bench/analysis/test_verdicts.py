@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis import histogram
+from bench.analysis.estimators import Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
@@ -18,7 +19,7 @@ SSE, COPY, CHUNKED, WEBSOCKET = Key("sse"), Key("sse", "copy=aa"), Key("chunked"
 FIELD = (SSE, COPY, CHUNKED, WEBSOCKET)
 
 
-def cell(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: Sequence[float]) -> MeasuredCell:
+def cell(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: Floats) -> MeasuredCell:
     """40 messages of 5 tokens a block; delays are `slower` times lognormal, with a mood shared by a block's cells."""
     messages, totals, delays = [], [], {}
     for block in range(1, blocks + 1):

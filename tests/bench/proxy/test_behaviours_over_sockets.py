@@ -10,6 +10,7 @@ import gzip
 import socket
 import time
 from contextlib import suppress
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -38,6 +39,7 @@ from bench.proxy.behaviours import (
     Upgrade,
     WebsocketClose,
 )
+from bench.proxy.stage import Action
 
 TOKENS = [f"t{i} ".encode() for i in range(10)]
 STREAM = b"".join(chunk(token) for token in TOKENS) + b"0\r\n\r\n"
@@ -97,7 +99,7 @@ async def test_noop(net: Net) -> None:
 
 
 @pytest.mark.parametrize("action", ["fin", "rst"])
-async def test_idle_timeout(net: Net, action: str) -> None:
+async def test_idle_timeout(net: Net, action: Action) -> None:
     client = await net.through(echo, IdleTimeout(idle_timeout_s=0.15, action=action))
     for _ in range(5):  # twice as long as the timeout, never idle
         client.send(b"x")
@@ -200,7 +202,7 @@ async def test_gzip_holdback(net: Net) -> None:
 
 @pytest.mark.parametrize("n", [1, len(CHUNKED_HEAD), len(CHUNKED_HEAD) + 7, len(CHUNKED_HEAD + STREAM) - 1])
 @pytest.mark.parametrize("action", ["fin", "rst"])
-async def test_cut(net: Net, action: str, n: int) -> None:
+async def test_cut(net: Net, action: Action, n: int) -> None:
     client = await net.through(stream, Cut(action=action, after_bytes=n))
     client.send(REQUEST)
     assert await client.until_end() == ((CHUNKED_HEAD + STREAM)[:n], action)
@@ -209,7 +211,7 @@ async def test_cut(net: Net, action: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("since", ["connection", "response"])
-async def test_cut_where_the_server_speaks_first(net: Net, since: str) -> None:
+async def test_cut_where_the_server_speaks_first(net: Net, since: Literal["connection", "response"]) -> None:
     """At once, so that its first bytes come together with the news that it is connected; they count as well."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(5)
@@ -234,7 +236,7 @@ async def test_cut_where_the_server_speaks_first(net: Net, since: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "seen"), [("rst", b""), ("fin", b""), ("status", b"HTTP/1.1 503 ")])
-async def test_refuse(net: Net, mode: str, seen: bytes) -> None:
+async def test_refuse(net: Net, mode: Literal["fin", "rst", "status"], seen: bytes) -> None:
     client = await net.through(short, Refuse(mode=mode, retry_after_s=1.2))
     if mode == "status":
         client.send(REQUEST)
@@ -299,7 +301,7 @@ async def websocket_echo(net: Net) -> tuple[str, int]:
 
     server = await websockets.serve(handler, "127.0.0.1", 0)
     net.stack.callback(server.close)
-    return server.sockets[0].getsockname()[:2]
+    return "127.0.0.1", server.sockets[0].getsockname()[1]
 
 
 async def test_upgrade_refused(net: Net) -> None:

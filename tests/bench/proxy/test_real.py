@@ -11,13 +11,12 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ import pytest
 from support.proxies import Net, read_request
 
 from bench.proxy.profile import load
-from bench.proxy.real import KINDS, RealProxyError, find, real_proxy
+from bench.proxy.real import KINDS, real_proxy
 from bench.proxy.serve import Proxy
 
 TIME_SCALE = 80  # 60 s are 0.75 s, 50 s are 0.625 s
@@ -33,29 +32,10 @@ NGINX_TIMER_STEP_S = 0.3
 BUSY_S = 0.2
 TOKEN = b"data: " + b"x" * 52 + b"\n\n"
 PING, MESSAGE = b"\x89\x80\0\0\0\0", b"\x81\x02hi"
-CI = os.environ.get("CI") == "true"
-
-
-def installed(name: str) -> bool:
-    try:
-        return bool(find(name))
-    except RealProxyError:
-        return False
-
 
 pytestmark = pytest.mark.alone
 kinds = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(
-                not CI and not installed(name),
-                reason=f"{kind.program} is not installed (apt-get install {kind.package}); CI requires it",
-            ),
-        )
-        for name, kind in KINDS.items()
-    ],
+    "name", [pytest.param(name, marks=pytest.mark.needs(kind.program)) for name, kind in KINDS.items()]
 )
 
 
@@ -161,8 +141,11 @@ class Pair(NamedTuple):
     real: Seen
 
 
+Compare = Callable[..., Awaitable[list[Pair]]]
+
+
 @pytest.fixture
-async def both(net: Net) -> AsyncIterator[object]:
+async def both(net: Net) -> AsyncIterator[Compare]:
     """`await both(name, path)`: the same request through the emulated and the real one, at the same time."""
     upstream = await net.serve(server)
     async with AsyncExitStack() as stack:
@@ -185,7 +168,7 @@ def assert_ended_together(pair: Pair, name: str) -> None:
 
 
 @kinds
-async def test_side_by_side(both, name: str) -> None:
+async def test_side_by_side(both: Compare, name: str) -> None:
     sockets = "/socket", "/talking-server", "/talking-client"
     mute, stall, flow, short, *tunnels = await both(name, "/mute", "/stall", "/flow", "/short", *sockets)
     # Before the first byte: the same status, as early.
@@ -216,7 +199,7 @@ async def test_side_by_side(both, name: str) -> None:
 
 
 @kinds
-async def test_a_server_that_is_not_there(both, net: Net, name: str) -> None:
+async def test_a_server_that_is_not_there(both: Compare, net: Net, name: str) -> None:
     if not name.startswith("nginx"):
         return  # HAProxy tries three times, a second apart, before its 503: docs/proxy.md
     (pair,) = await both(name, "/", upstream=await net.closed_port())

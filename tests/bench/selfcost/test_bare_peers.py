@@ -19,9 +19,10 @@ REQUEST = h11.Request(method="POST", target="/chat", headers=[("Host", "x"), ("C
 def parsed_body(response: bytes, piece_bytes: int) -> bytes:
     """The response's body by h11, fed in pieces; h11 raises for a framing that is not legal."""
     connection = h11.Connection(h11.CLIENT)
-    for event in (REQUEST, h11.Data(b"{}"), h11.EndOfMessage()):
-        connection.send(event)
-    body, events = b"", []
+    for sent in (REQUEST, h11.Data(b"{}"), h11.EndOfMessage()):
+        connection.send(sent)
+    body = b""
+    events: list[type] = []
     for at in range(0, len(response), piece_bytes):
         connection.receive_data(response[at : at + piece_bytes])
         while (event := connection.next_event()) is not h11.NEED_DATA:
