@@ -27,32 +27,34 @@ def unknown(what: str, word: object, choices: Collection[str]) -> PlanError:
     return PlanError(f"{what}: unknown {shown(word)}; {suggestion(word, choices)}")
 
 
-def check_keys(table: Mapping[str, object], where: str, keys: Collection[str]) -> None:
-    """Raise PlanError for the first key of `table` that is not one of `keys`."""
+def check_keys(
+    table: Mapping[str, object], where: str, keys: Collection[str], error: type[InputError] = PlanError
+) -> None:
+    """Raise `error` for the first key of `table` that is not one of `keys`."""
     for key in table:
         if key not in keys:
-            raise PlanError(f"{where}: no key {shown(key)} here; {suggestion(key, keys)}")
+            raise error(f"{where}: no key {shown(key)} here; {suggestion(key, keys)}")
 
 
-def to_struct(table: object, kind: type[S], where: str) -> S:
-    """`table` as a `kind`. Raises PlanError for an unknown key, a wrong type or a value out of range."""
+def to_struct(table: object, kind: type[S], where: str, error: type[InputError] = PlanError) -> S:
+    """`table` as a `kind`. Raises `error` for an unknown key, a wrong type or a value out of range."""
     if not isinstance(table, Mapping):
-        raise PlanError(f"{where}: takes a table, not {shown(table)}")
-    check_keys(table, where, kind.__struct_fields__)
+        raise error(f"{where}: takes a table, not {shown(table)}")
+    check_keys(table, where, kind.__struct_fields__, error)
     try:
         return msgspec.convert(table, kind)
-    except msgspec.ValidationError as error:
-        raise _explained(error, table, kind, where) from None
+    except msgspec.ValidationError as invalid:
+        raise error(f"{where}{_explained(invalid, table, kind)}") from None
 
 
-def _explained(error: Exception, table: Mapping[str, object], kind: type[S], where: str) -> PlanError:
+def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> str:
     match = _KEY.search(str(error))
     if match is None:  # a key is missing
-        return PlanError(f"{where}: {error}")
+        return f": {error}"
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     field = next(field for field in info.fields if field.name == match[1])
-    return PlanError(f"{where} {match[1]}: takes {takes(field.type)}, not {shown(table[match[1]])}")
+    return f" {match[1]}: takes {takes(field.type)}, not {shown(table[match[1]])}"
 
 
 def takes(kind: inspect.Type) -> str:
@@ -68,7 +70,7 @@ def takes(kind: inspect.Type) -> str:
             return "a text" if kind.pattern is None else "1 to 64 letters, digits, dots, dashes or underscores"
         case inspect.UnionType():
             return " or ".join(takes(each) for each in kind.types if not isinstance(each, inspect.NoneType))
-    return "a list" if isinstance(kind, inspect.ListType) else "a table"
+    return "a list" if isinstance(kind, inspect.ListType | inspect.VarTupleType) else "a table"
 
 
 def _limits(kind: inspect.IntType | inspect.FloatType) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from bench.checks import check_keys, to_struct
 from bench.proxy.behaviours import BEHAVIOURS
 from bench.proxy.rule import Rule, check_order
 from servers.checks import suggestion
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
 def parse(name: str, table: dict[str, Any]) -> Profile:
     """A profile from its table. Raises ProfileError, whose message names the key."""
     where = f"profile {name}"
-    _check_keys(where, table, ("title", "notes", "behaviour"))
+    check_keys(table, where, ("title", "notes", "behaviour"), ProfileError)
     rules = table.get("behaviour", [])
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
         raise ProfileError(f"{where}: behaviour takes tables, each under [[behaviour]]")
@@ -107,29 +107,16 @@ def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
     where = f"{where} ({kind})"
     rule_type = BEHAVIOURS[kind]
     fields = rule_type.__struct_fields__
-    _check_keys(where, table, fields)
     for key, value in table.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ProfileError(f"{where}: {key} takes a finite number")
+    rule = to_struct(table, rule_type, where, ProfileError)
     try:
-        rule = msgspec.convert(table, rule_type)
         rule.check()
-    except ValueError as error:  # msgspec's ValidationError is one
-        raise ProfileError(f"{where}: {_plain(str(error))}") from error
+    except ValueError as error:
+        raise ProfileError(f"{where}: {error}") from error
     for listing in ("unsure", "unscaled"):
         for key in getattr(rule, listing):
             if key not in fields:
                 raise ProfileError(f"{where}: {listing} names no parameter: {key!r}; {suggestion(key, fields)}")
     return rule
-
-
-def _check_keys(where: str, table: dict[str, Any], known: Collection[str]) -> None:
-    for key in table:
-        if key not in known:
-            raise ProfileError(f"{where}: unknown key {key!r}; {suggestion(key, known)}")
-
-
-def _plain(message: str) -> str:
-    """msgspec's message with the key in front: "Expected `float` > 0.0 - at `$.x`" -> "x: expected `float` > 0.0"."""
-    text, found, place = message.partition(" - at `$.")
-    return f"{place.rstrip('`')}: {text[0].lower()}{text[1:]}" if found else message

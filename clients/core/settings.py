@@ -9,6 +9,7 @@ from typing import Any
 from clients.core.recovery import EventSourcePolicy, Policy
 from clients.core.tls import Trust
 from servers.checks import choice, number
+from servers.errors import InputError
 
 MAX_WAIT_S = 3600  # between two polls, or in one
 
@@ -35,7 +36,7 @@ class ClientSettings:
 
     def __post_init__(self) -> None:
         if not (self.auth_token or "").isascii() or not (self.auth_token or "").isprintable():
-            raise ValueError("auth token: takes printable ASCII characters, for it is sent in a header")
+            raise InputError("auth token: takes printable ASCII characters, for it is sent in a header")
 
     @classmethod
     def of_variant(cls, variant: Mapping[str, object], **given: Any) -> ClientSettings:
