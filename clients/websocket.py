@@ -27,9 +27,9 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     asked_ns = session.heard_ns = session.now_ns
     connection.send(exchange.body())
     yield from session.wait_for_news()
-    exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
     inflow = _FrameInflow(session, exchange.ledger, connection)
-    if session.is_read:
+    if session.is_read:  # and not the connection's end
+        exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
         inflow()
     session.on_read = inflow
     try:
