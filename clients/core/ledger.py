@@ -61,6 +61,10 @@ class Ledger:
         """The client asks again and shows the new answer from its start: what came before does not count."""
         self._valid_from = len(self.tokens)
 
+    def distinct(self) -> int:
+        """How many indices the answer has by now."""
+        return len({token.i for token in self.tokens[self._valid_from :]})
+
     def next_index(self) -> int:
         """The first index that is still missing: where to resume."""
         seen = {token.i for token in self.tokens[self._valid_from :]}
