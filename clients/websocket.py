@@ -71,7 +71,10 @@ class _FrameInflow:
                 told = decode_error(bytes(message))
                 self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
                 break
-        self._ledger.add(found, self._session.now_ns)
+        try:
+            self._ledger.add(found, self._session.now_ns)
+        except NotTheFormat as error:
+            self.failure = error
         return (
             self._ledger.end is not None
             or self.failure is not None

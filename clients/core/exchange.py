@@ -88,6 +88,7 @@ class Exchange:
         """An attempt begins."""
         self._begun_ns, self._held, self._requests = now_ns, self.ledger.distinct(), self.record.requests
         self._asked = False
+        self.ledger.make_room(self.question.schedule.n)
 
     def note_request(self, *, upgrade: bool = False) -> None:
         """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""

@@ -205,6 +205,30 @@ def test_the_body_of_a_second_response_is_not_that_of_an_empty_first() -> None:
     assert (taken.take(), taken.is_complete, taken.is_fit) == (b"", True, False)
 
 
+@pytest.mark.parametrize("transport", ["sse", "chunked", "websocket"])
+async def test_tokens_without_end_are_not_held(client: MakeClient, transport: str) -> None:
+    token = encoded(ANSWER)[0]
+    pieces = {"sse": sse.encode_token(b"s", 0, token), "chunked": token + b"\n", "websocket": frame(token)}
+    many = pieces[transport] * 1_000
+
+    async def script(connection: Connection) -> None:
+        if transport == "websocket":
+            await connection.upgrade()
+            await connection.frame()
+        else:
+            await connection.request()
+            kind = sse.CONTENT_TYPE if transport == "sse" else "application/x-ndjson"
+            await connection.send(HEAD.replace(sse.CONTENT_TYPE.encode(), kind.encode()))
+        for _ in range(30):
+            await connection.send(many if transport == "websocket" else chunk(many))
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client(transport, server.url).ask(question())
+    assert (record.outcome, record.detail) == (Outcome.PROTOCOL_ERROR, "format: tokens without end")
+    assert record.tokens_duplicated < 20_000
+
+
 @pytest.mark.parametrize("endless", [b"0\r\nX: ", b"5;"])
 def test_trailers_and_chunk_extensions_have_an_end(endless: bytes) -> None:
     held = Response()
