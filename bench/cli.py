@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.store import Run, RunFolder
     from clients.core.tls import Trust
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/errors.py)
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/user_errors.py)
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
 _SETTINGS = HELP | {"max_content_width": 100}
 
@@ -395,7 +395,7 @@ def _say(message: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line (`arguments`, or the process's own); errors are one line (servers/errors.py)."""
+    """Run the command line (`arguments`, or the process's own); errors are one line (servers/user_errors.py)."""
     from bench.output import flush_output, write_any_text
 
     write_any_text()
@@ -409,7 +409,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run_command(arguments: list[str] | None) -> int:
     """The exit code of a command line, its error said."""
     from bench.output import OutputLost
-    from servers.errors import UserError
+    from servers.user_errors import UserError
 
     try:
         return cli.main(arguments, prog_name="tokenderby", standalone_mode=False) or DONE

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from servers.errors import UserError
+from servers.user_errors import UserError
 
 
 class OutputLost(UserError):

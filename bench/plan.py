@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from bench.checks import PlanError, check_keys, to_struct, unknown
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
+from bench.table_checks import PlanError, check_keys, to_struct, unknown
 from clients.arrivals import TraceError, read_trace
 from clients.job import Load
 from servers.checks import shown

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from clients import columns
 from clients.columns import Column
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 TABLES = ("streams", "tokens")
 ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this

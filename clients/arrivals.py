@@ -21,9 +21,9 @@ from statistics import NormalDist
 from typing import TextIO
 
 from clients.job import Load
-from servers.errors import InputError
 from servers.messages import MAX_TOKENS
 from servers.stream import message_seed
+from servers.user_errors import InputError
 
 WARMUP_TOKENS = 16  # enough to open connections and to run every line of code once
 _WARMUP_K = 1_000_000_000  # warm-up messages are numbered from here, so that none has a measured message's seed

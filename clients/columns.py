@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 VERSION = 3
 METADATA_KEY = b"tokenderby_columns"

@@ -15,10 +15,10 @@ import click
 from servers import logs, recording
 from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
-from servers.errors import StreamError, UserError
 from servers.process import run
 from servers.service import KEEP_ALIVE_S, Service, Settings
 from servers.transport import TRANSPORTS
+from servers.user_errors import StreamError, UserError
 
 _PREFIX = "TOKENDERBY_SERVE_"
 _Command = TypeVar("_Command", bound=Callable[..., object])

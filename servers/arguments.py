@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from servers.errors import UserError
+from servers.user_errors import UserError
 
 HELP = {"help_option_names": ["-h", "--help"]}
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from servers.errors import StreamError
 from servers.generation import Busy, Generation, Generations
 from servers.stream import StreamSpec, build
+from servers.user_errors import StreamError
 
 STREAM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from reprlib import Repr
 
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 _MOST_SHOWN = 80  # characters of a wrong value that an error repeats
 _repr = Repr()

@@ -43,7 +43,7 @@ class Upgraded(Protocol):
         """It has caught up (asyncio.BaseProtocol)."""
 
 
-class HttpConnection(web.RequestHandler):
+class ServerConnection(web.RequestHandler):
     """One client's connection."""
 
     __slots__ = ("_asked", "_body", "_half_closed", "_spoilt", "_upgraded_to")
@@ -199,7 +199,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[i
         server = runner.server
         assert server is not None
         listener = await loop.create_server(
-            lambda: HttpConnection(server, settings), settings.host, settings.port, backlog=_QUEUED_CONNECTIONS
+            lambda: ServerConnection(server, settings), settings.host, settings.port, backlog=_QUEUED_CONNECTIONS
         )
         for accepting in listener.sockets:
             limit_stall(accepting)

@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from servers import access
 from servers.body import unpacked
 from servers.chat import ChatRequest, RequestError
-from servers.connection import HttpConnection, error_response
+from servers.connection import ServerConnection, error_response
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 
@@ -106,7 +106,7 @@ async def read_chat(request: web.Request) -> ChatRequest:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
     connection = request.protocol
-    assert isinstance(connection, HttpConnection)
+    assert isinstance(connection, ServerConnection)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             with connection.reading(request.content):

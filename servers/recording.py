@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from servers.errors import StreamError
 from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, json_text
+from servers.user_errors import StreamError
 
 MAX_RECORDING_BYTES = 64 * 2**20
 MAX_DELTA_BYTES = MAX_MESSAGE_BYTES - 1024  # of JSON text: the message around it must fit into a decoder as well

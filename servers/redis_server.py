@@ -24,8 +24,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import psutil
 
-from servers.errors import UserError
 from servers.process import free_port
+from servers.user_errors import UserError
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 0.5

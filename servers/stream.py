@@ -24,11 +24,11 @@ from typing import Literal, get_args
 import msgspec
 
 from servers.checks import choice, number, suggestion
-from servers.errors import StreamError
 from servers.messages import MAX_TOKENS
 from servers.recording import registered
 from servers.text import prose
 from servers.text.hazards import hazards
+from servers.user_errors import StreamError
 
 MAX_DURATION_S = 3600
 _TINY = 2.0**-53  # random() may return 0, whose quantile is not finite

@@ -26,7 +26,7 @@ from bench.analysis.noise import noise as noise_of
 from bench.analysis.wording import listed, times, with_unit
 from bench.store import Run, RunFolder
 from clients import columns
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
 LARGER_IS_BETTER = frozenset({"completed_ratio"})

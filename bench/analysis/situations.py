@@ -17,8 +17,8 @@ from bench.analysis.groups import Key
 from bench.store import Run
 from clients.job import Load
 from servers import recording
-from servers.errors import StreamError
 from servers.stream import StreamSpec, build
+from servers.user_errors import StreamError
 
 _SEEDS = range(20)  # answers that are looked at for the model's longest silence
 _DIVIDED_BEFORE = ("silence_s", "ttft_ms", "gap_ms", "stall_ms")

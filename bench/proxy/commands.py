@@ -19,8 +19,8 @@ from bench.proxy.real import PREFIX, real_proxy
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command, Number
-from servers.errors import UserError
 from servers.process import run
+from servers.user_errors import UserError
 
 
 class _Address(click.ParamType[tuple[str, int]]):

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from bench.checks import check_keys, to_struct
 from bench.proxy.behaviours import BEHAVIOURS
 from bench.proxy.rule import Rule, check_order
+from bench.table_checks import check_keys, to_struct
 from servers.checks import suggestion
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 FOLDER = Path(__file__).parent / "profiles"
 MAX_FILE_BYTES = 1_048_576

@@ -20,8 +20,8 @@ from bench.proxy import profile as profiles
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.profile import Profile, ProfileError
-from servers.errors import UserError
 from servers.process import free_port
+from servers.user_errors import UserError
 
 PREFIX = "real:"
 READY_TIMEOUT_S = 5.0

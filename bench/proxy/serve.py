@@ -13,7 +13,7 @@ from typing import Self
 from bench.proxy.log import ConnectionLog, Started
 from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 BACKLOG = 4096  # the kernel may allow fewer; a ramp-up of thousands must not wait for SYN retries
 

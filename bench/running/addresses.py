@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from clients.core.endpoint import Endpoint
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 
 class AddressError(InputError):

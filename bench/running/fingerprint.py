@@ -7,14 +7,14 @@ import json
 
 import msgspec
 
-from bench.checks import PlanError
 from bench.plan import Cell, Plan
 from bench.running.scaling import scaled_load, scaled_stream
 from bench.running.streams import wire_stream
+from bench.table_checks import PlanError
 from clients.arrivals import PlannedMessage, plan_messages
 from clients.job import Load
-from servers.errors import StreamError
 from servers.stream import StreamSpec, build
+from servers.user_errors import StreamError
 
 FIRST_BLOCK = 1
 MAX_BUILT = 20_000  # answers whose texts and times are hashed: a few seconds' work

@@ -15,7 +15,6 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from bench.checks import PlanError
 from bench.output import OutputLost
 from bench.plan import Plan, parse
 from bench.proxy.log import behaviours_struck
@@ -28,6 +27,7 @@ from bench.running.processes import PartDied
 from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
 from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
+from bench.table_checks import PlanError
 from clients.core.tls import Trust
 from servers.process import usable_cores
 

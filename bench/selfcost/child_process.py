@@ -17,7 +17,7 @@ import msgspec
 import psutil
 
 from bench.running.machine import cpu_seconds
-from servers.errors import UserError
+from servers.user_errors import UserError
 
 READY_S = 30.0  # an interpreter and its imports, on a busy machine
 GRACE_S = 10.0  # a server lets its answers go on for some seconds after SIGTERM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 

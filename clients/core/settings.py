@@ -9,7 +9,7 @@ from typing import Any
 from clients.core.recovery import EventSourcePolicy, Policy
 from clients.core.tls import Trust
 from servers.checks import choice, number
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 MAX_WAIT_S = 3600  # between two polls, or in one
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from clients.core.errors import ClientFailure, ConnectionBroken, NoSecureConnection, NotTheFormat
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 _READ_BYTES = 65_536
 

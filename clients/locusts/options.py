@@ -15,9 +15,9 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.results import variant_words
 from servers.checks import choice, number
-from servers.errors import InputError, StreamError
 from servers.stream import PROFILES, StreamSpec, build
 from servers.transport import STREAMING, TRANSPORTS
+from servers.user_errors import InputError, StreamError
 
 NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure"})
 """What the command line and the environment say and the start form may not, whoever fills it in."""

@@ -41,8 +41,8 @@ class RedisConnection:
     def __init__(self, address: Address, note_commands: Callable[[int], object]) -> None:
         self._address = address
         self._note_commands = note_commands
-        self._wire: _Wire | None = None
-        self._opening: asyncio.Task[_Wire] | None = None
+        self._wire: _RedisSocket | None = None
+        self._opening: asyncio.Task[_RedisSocket] | None = None
 
     async def execute(self, *commands: Command) -> list[Any]:
         """The replies, in order. An error reply stands in its place as a RedisRefused. Raises RedisAway."""
@@ -59,7 +59,7 @@ class RedisConnection:
         self._note_commands(len(commands))
         return self._wire.send(commands)
 
-    async def connect(self) -> _Wire:
+    async def connect(self) -> _RedisSocket:
         """The connection, made if there is none. Raises RedisAway, and RedisRefused where a password is wrong."""
         if self._opening is None:  # one attempt, and one outcome, however many wait for it
             self._opening = asyncio.create_task(self._open())
@@ -79,12 +79,12 @@ class RedisConnection:
         if self._wire is not None:
             self._wire.cut("the connection was closed")
 
-    def _opened(self, opening: asyncio.Task[_Wire]) -> None:
+    def _opened(self, opening: asyncio.Task[_RedisSocket]) -> None:
         self._opening = None
         if not opening.cancelled() and opening.exception() is None:
             self._wire = opening.result()
 
-    async def _open(self) -> _Wire:
+    async def _open(self) -> _RedisSocket:
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
                 wire = await _connected(self._address)
@@ -102,13 +102,13 @@ def _checked(replies: list[Any]) -> list[Any]:
     return replies
 
 
-async def _connected(address: Address) -> _Wire:
+async def _connected(address: Address) -> _RedisSocket:
     loop = asyncio.get_running_loop()
     if address.path:
-        _, wire = await loop.create_unix_connection(_Wire, address.path)
+        _, wire = await loop.create_unix_connection(_RedisSocket, address.path)
     else:
         tls = ssl.create_default_context() if address.tls else None
-        _, wire = await loop.create_connection(_Wire, address.host, address.port, ssl=tls)
+        _, wire = await loop.create_connection(_RedisSocket, address.host, address.port, ssl=tls)
     return wire
 
 
@@ -122,7 +122,7 @@ class _Pipeline:
         self.replies: list[Any] = []
 
 
-class _Wire(asyncio.Protocol):
+class _RedisSocket(asyncio.Protocol):
     """The connection itself: bytes out, replies in. `lost` once it is of no more use."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 
 from servers import access
 from servers.chat import ChatRequest, RequestError, open_answer
-from servers.connection import HttpConnection
+from servers.connection import ServerConnection
 from servers.http import SERVICE, application
 from servers.messages import encode_error
 from servers.push import ReaderGone
@@ -57,7 +57,7 @@ async def _upgrade(request: web.Request) -> web.StreamResponse:
     if writer is None or transport is None:
         raise ReaderGone
     writer.send_headers()
-    assert isinstance(connection, HttpConnection)
+    assert isinstance(connection, ServerConnection)
     websocket = WebSocket(transport, writer.drain, service.settings.heartbeat_s)
     connection.upgrade(websocket)
     request.app[OPEN].add(websocket)

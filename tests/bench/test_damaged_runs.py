@@ -22,7 +22,7 @@ from bench.plan import parse
 from bench.running.fingerprint import schedule_sha256
 from bench.running.runner import reopen_run
 from bench.store import LATEST, RunFolder, StoreError, open_run, open_unfinished
-from servers.errors import UserError
+from servers.user_errors import UserError
 
 PLAN = parse({"name": "hand", "blocks": 2, "cells": [{"transport": "sse"}, {"transport": "chunked"}]})
 MESSAGES = [Message([(100, 101 + k), (200, 201 + k)]) for k in range(4)]

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.checks import PlanError
 from bench.plan import Cell, changed, parse, plan_names, read_plan, with_control
+from bench.table_checks import PlanError
 from clients.minima import MESSAGES_NEEDED
 
 SSE = {"transport": "sse"}

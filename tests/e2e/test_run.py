@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -160,6 +161,7 @@ def test_a_full_disk_costs_the_cell_in_flight(bench: Bench) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, "run", plan],
         cwd=bench.folder,
+        env={name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"},  # it writes too
         capture_output=True,
         text=True,
         timeout=60,

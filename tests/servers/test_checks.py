@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from servers.checks import choice, number, shown, suggestion
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 
 @pytest.mark.parametrize(

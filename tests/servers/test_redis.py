@@ -68,8 +68,7 @@ def redis_with_password(password: str, folder: Path) -> Iterator[str]:
     """A Redis that asks for a password; its URL."""
     configuration = folder / "redis.conf"
     configuration.write_text(f"requirepass {password}\nport 0\nunixsocket {folder}/s\nsave ''\n".replace("''", '""'))
-    executable = redis_server.find_executable()
-    assert executable is not None
+    executable = program("redis")
     process = subprocess.Popen([executable, str(configuration)], stdout=subprocess.DEVNULL, cwd=folder)
     try:
         deadline = time.monotonic() + 10
@@ -121,8 +120,7 @@ def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
 def test_a_redis_that_has_outlived_its_parent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_server, "YOUNG_S", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    executable = redis_server.find_executable()
-    assert executable is not None
+    executable = program("redis")
     folder = tmp_path / f"{redis_server.FOLDER_PREFIX}left"
     folder.mkdir()
     orphan, _ = redis_server._start(executable, str(folder))

@@ -17,12 +17,12 @@ import pytest
 
 from servers import recording
 from servers.chunked import wire as chunked
-from servers.errors import StreamError
 from servers.messages import encode_token, json_text
 from servers.sse import wire as sse
 from servers.stream import PROFILES, StreamSpec, build, message_seed
 from servers.text import prose, split
 from servers.text.hazards import LARGE, SMALL, hazards
+from servers.user_errors import StreamError
 
 # Written down once: a change here means that runs before and after it cannot be compared.
 KNOWN_DIGESTS = {

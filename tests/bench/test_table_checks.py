@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from bench.checks import PlanError, check_keys, to_struct, unknown
+from bench.table_checks import PlanError, check_keys, to_struct, unknown
 
 
 class Table(msgspec.Struct):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from servers import errors
+from servers import user_errors
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("servers", "clients", "bench") for path in (ROOT / folder).rglob("*.py")]
@@ -21,8 +21,8 @@ def test_the_documented_tree_is_the_whole_tree() -> None:
     tree = {"UserError"}
     while more := {name for name, base in bases.items() if base in tree} - tree:
         tree |= more
-    assert errors.__doc__
-    assert tree == set(re.findall(r"^ +[│├└─ ]*(\w+) {2,}", errors.__doc__, re.MULTILINE))
+    assert user_errors.__doc__
+    assert tree == set(re.findall(r"^ +[│├└─ ]*(\w+) {2,}", user_errors.__doc__, re.MULTILINE))
 
 
 def test_an_error_that_says_what_to_give_instead_is_of_the_tree() -> None:
@@ -31,7 +31,7 @@ def test_an_error_that_says_what_to_give_instead_is_of_the_tree() -> None:
         f"{path.relative_to(ROOT).as_posix()}: {name}"
         for path in SOURCES
         for name, base in re.findall(r"^class (\w+Error)\((\w+)", path.read_text(), re.MULTILINE)
-        if base in ("Exception", "ValueError", "RuntimeError") and name not in (errors.__doc__ or "")
+        if base in ("Exception", "ValueError", "RuntimeError") and name not in (user_errors.__doc__ or "")
     ]
     assert found == ["servers/polling/link.py: RedisError"]  # of one command, which the store answers
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from servers.checks import shown, suggestion
-from servers.errors import InputError
+from servers.user_errors import InputError
 
 S = TypeVar("S", bound=msgspec.Struct)
 
