@@ -41,7 +41,7 @@ class Ledger:
         self._most_tokens = len(self.tokens) + 2 * tokens + _SPARE_TOKENS
 
     def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
-        """Enter what one read completed, perhaps nothing; `read_ns` was taken straight after it. Raises NotTheFormat."""
+        """Enter what one read completed, if anything; `read_ns` was taken straight after it. Raises NotTheFormat."""
         self.reads += 1
         self.heard_ns = read_ns
         if not found:
