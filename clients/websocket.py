@@ -27,9 +27,9 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     asked_ns = session.heard_ns = session.now_ns
     connection.send(exchange.body())
     yield from session.wait_for_news()
-    exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
     inflow = _FrameInflow(session, exchange.ledger, connection)
-    if session.is_read:
+    if session.is_read:  # and not the connection's end
+        exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
         inflow()
     session.on_read = inflow
     try:
@@ -71,7 +71,10 @@ class _FrameInflow:
                 told = decode_error(bytes(message))
                 self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
                 break
-        self._ledger.add(found, self._session.now_ns)
+        try:
+            self._ledger.add(found, self._session.now_ns)
+        except NotTheFormat as error:
+            self.failure = error
         return (
             self._ledger.end is not None
             or self.failure is not None

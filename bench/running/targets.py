@@ -63,7 +63,7 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
     """Raise PartDied if the server at `url` is not one of `transport`, NoAnswer if none answers (yet)."""
     try:
         async with http.get(f"{url}/healthz") as response:
-            status, body = response.status, await response.content.read(_MOST_BYTES)
+            status, body = response.status, await _beginning(response)
     except aiohttp.ClientConnectorCertificateError as error:
         why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
         raise PartDied(f"the certificate of {url} is not trusted ({why}); see --cafile and --insecure") from error
@@ -81,6 +81,16 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
         raise PartDied(f'the server at {url} answers 200, but no JSON object with "transport"; {wanted}')
     if found != transport:
         raise PartDied(f"the server at {url} says that it is {found}, not {transport}")
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The body, in however many pieces it comes, as far as anybody needs it."""
+    body = b""
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            break
+    return body[:_MOST_BYTES]
 
 
 def _why(error: Exception) -> str:

@@ -56,7 +56,7 @@ class Exchange:
     last_event_id: str = ""  # SSE
     retry_s: float = 0.0  # SSE: the server's standing wish before a reconnection
     _begun_ns: int = 0  # of this attempt
-    _held: int = 0  # tokens that had come when this attempt began
+    _held: int = 0  # indices that had come when this attempt began
     _requests: int = 0  # that had been sent when this attempt began
     _asked: bool = False  # whether this attempt has sent the question
     _reached: bool = False  # whether a server may be at work on this answer
@@ -86,8 +86,9 @@ class Exchange:
 
     def begin_attempt(self, now_ns: int) -> None:
         """An attempt begins."""
-        self._begun_ns, self._held, self._requests = now_ns, len(self.ledger.tokens), self.record.requests
+        self._begun_ns, self._held, self._requests = now_ns, self.ledger.distinct(), self.record.requests
         self._asked = False
+        self.ledger.make_room(self.question.schedule.n)
 
     def note_request(self, *, upgrade: bool = False) -> None:
         """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""
@@ -99,7 +100,7 @@ class Exchange:
 
         Raises `failure` if there is to be none.
         """
-        progressed = len(self.ledger.tokens) > self._held
+        progressed = self.ledger.distinct() > self._held  # a server that repeats itself brings nothing new
         self._without_progress = 0 if progressed else self._without_progress + 1
         self._out = self._out and not progressed
         self._reached = self._reached or progressed or bool(self.poll_path)

@@ -39,7 +39,8 @@ class Request:
             fields |= {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
         lines = [f"{self.method} {endpoint.target(self.path)} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+        # All are ASCII but Last-Event-ID, which goes back as it came (WHATWG HTML §9.2.3: UTF-8).
+        return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
 class Response:
@@ -56,7 +57,7 @@ class Response:
         self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
         self._last_part: int | None = None  # what follows this part is another response's
         self._parser = HttpResponseParser(self)
-        self._head_bytes = 0
+        self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
         self._unpack: _Unpacker | None = None
 
     # What httptools calls.
@@ -79,7 +80,7 @@ class Response:
         self.status = self._parser.get_status_code()
         if 100 <= self.status < 200 and self.status != _SWITCHING:
             self.headers.clear()
-            self._head_bytes = 0
+            self._bare_bytes = 0
             return
         self.has_head = True
         coding = self.headers.get("content-encoding", "").strip().lower()
@@ -107,10 +108,16 @@ class Response:
             self.is_fit = False
             if not self.is_complete:  # else the response is good, and what follows it is not
                 self.failure = NotTheFormat(str(error))
-        if not self.has_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.failure = NotTheFormat(f"a head of more than {MAX_HEAD_BYTES} bytes")
+        if self._body:
+            self._bare_bytes = 0
+        elif not self.is_complete:
+            self._bare_bytes += len(data)
+            if self._bare_bytes > MAX_HEAD_BYTES:
+                self.failure = NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
+
+    def let_go(self) -> None:
+        """Nothing is fed any more: the parser, which knows the response, must not keep it where nobody collects."""
+        del self._parser
 
     def end(self, failure: ClientFailure | None) -> None:
         """The connection has ended: in an orderly way (None), which can complete the response, or not."""
@@ -130,7 +137,7 @@ class Response:
     def take(self) -> bytes:
         """The body's bytes that have come since the last time, unpacked. Raises NotTheFormat."""
         body = self._body
-        data = body[0] if len(body) == 1 == (self._last_part or 1) else b"".join(body[: self._last_part])
+        data = body[0] if len(body) == 1 and self._last_part != 0 else b"".join(body[: self._last_part])
         body.clear()
         if self._last_part is not None:
             self._last_part = 0
@@ -153,6 +160,8 @@ class _Unpacker:
     def __call__(self, data: bytes) -> bytes:
         if self._stream is None:
             raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
+        if self._stream.eof:  # zlib would keep all that follows
+            return b""
         try:
             parts = [self._stream.decompress(data, _PIECE_BYTES)]
             while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
@@ -182,6 +191,8 @@ class HttpConnection:
         """Nobody waits for the response any more: what comes from now on makes the connection unfit."""
         response, self._response = self._response, None
         self.is_fit = response is not None and response.is_complete and response.is_fit
+        if response is not None:
+            response.let_go()
 
     def receive(self, data: bytes) -> None:
         """Bytes have come."""

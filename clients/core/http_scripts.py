@@ -35,9 +35,13 @@ class Asked:
     response: Response
 
 
+class BodyTooLong(NotTheFormat):
+    """A body of more bytes than anybody wants to hold."""
+
+
 def respond(session: Session, exchange: Exchange, request: Request, statuses: tuple[int, ...]) -> Script[Asked]:
     """Send a request; its response, once the head is there and has one of `statuses`. Raises ClientFailure."""
-    exchange.note_request()
+    exchange.note_request(upgrade="Upgrade" in request.headers)
     asked_ns = session.now_ns
     asked = yield from send(session, request)
     yield from _until(session, asked.response, lambda: asked.response.has_begun)
@@ -74,7 +78,7 @@ def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES
     while True:
         size += len(parts[-1])
         if size > limit_bytes:
-            raise NotTheFormat(f"a body of more than {limit_bytes} bytes")
+            raise BodyTooLong(f"a body of more than {limit_bytes} bytes")
         if response.is_complete:
             break
         if response.failure is not None:
@@ -86,15 +90,18 @@ def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES
 
 
 def done_with(session: Session, asked: Asked) -> None:
-    """The response is complete: keep the connection, if both sides agree."""
+    """The response is complete: keep the connection, if both sides agree; who has said `close` asks no more."""
     asked.connection.finish()
-    if not asked.connection.is_fit:
+    if not asked.connection.is_fit or not session.settings.reuse:
         session.hang_up()
 
 
 def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
     status, wish_s = asked.response.status, seconds(asked.response.headers.get("retry-after"))
-    body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
+    try:
+        body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
+    except BodyTooLong:
+        body = b""  # somebody's page; its status says what it is
     error = decode_error(body)
     detail = f"{error.code}: {error.message}" if error is not None else body[:80].decode("utf-8", "replace")
     return RequestRefused(detail, f"status {status}", status, wish_s, by_server=error is not None)

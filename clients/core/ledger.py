@@ -13,12 +13,13 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clients.core.errors import ClientFailure
+from clients.core.errors import ClientFailure, NotTheFormat
 from clients.core.record import Outcome, StreamRecord
 from servers.messages import EndMessage, TokenMessage
 from servers.stream import Schedule
 
 STALL_NS = 100_000_000  # a token so much later than the model's pace is a stall (docs/metrics.md)
+_SPARE_TOKENS = 10_000  # that an attempt may bring beside twice those of the schedule
 
 
 class Ledger:
@@ -29,13 +30,18 @@ class Ledger:
         self.end: EndMessage | None = None
         self.end_ns = 0
         self.reads = 0
+        self._most_tokens: int | None = None
         self.heard_ns = 0  # the last read, whatever it brought
         self._progress: list[tuple[int, int, int]] = []  # read number, its stamp, tokens held after it
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
 
+    def make_room(self, tokens: int) -> None:
+        """An attempt begins that should bring so many tokens; NotTheFormat is raised far beyond that."""
+        self._most_tokens = len(self.tokens) + 2 * tokens + _SPARE_TOKENS
+
     def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
-        """Enter what one read completed (perhaps nothing); `read_ns` was taken straight after it."""
+        """Enter what one read completed, if anything; `read_ns` was taken straight after it. Raises NotTheFormat."""
         self.reads += 1
         self.heard_ns = read_ns
         if not found:
@@ -47,6 +53,8 @@ class Ledger:
             else:
                 self._add_end(message, read_ns)
         self._progress.append((self.reads, read_ns, len(tokens)))
+        if self._most_tokens is not None and len(tokens) > self._most_tokens:
+            raise NotTheFormat("tokens without end")
 
     def _add_end(self, message: TokenMessage | EndMessage, read_ns: int) -> None:
         assert isinstance(message, EndMessage)
@@ -60,6 +68,10 @@ class Ledger:
     def restart(self) -> None:
         """The client asks again and shows the new answer from its start: what came before does not count."""
         self._valid_from = len(self.tokens)
+
+    def distinct(self) -> int:
+        """How many indices the answer has by now."""
+        return len({token.i for token in self.tokens[self._valid_from :]})
 
     def next_index(self) -> int:
         """The first index that is still missing: where to resume."""

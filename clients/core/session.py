@@ -113,8 +113,10 @@ class Session:
 
     def begin(self, script: Script[Any], now_ns: int) -> None:
         """Run `script` as far as it goes. Its `result`, or `error`, is there when `is_busy` is false again."""
-        if self._script is not None:  # whoever waited for it was cancelled
+        if self._script is not None:  # whoever waited for it was cancelled, perhaps in the middle of an answer
             self._script.close()
+            self.hang_up()
+            self.no_limit()
         self.now_ns, self._script, self.is_busy = now_ns, script, True
         self.result = self.error = None
         self._resume()
@@ -238,6 +240,8 @@ class Session:
     def hang_up(self) -> None:
         """Close the connection at once, if there is one or is about to be."""
         if self._has_socket:
+            for data in self.connection.data_to_send() if self.connection is not None else ():
+                self.send(data)
             self.actions.append(Action.CLOSE)
         self.connection = self._tls = None
         self._has_socket = self._is_connected = False

@@ -59,9 +59,9 @@ class TlsLayer:
 
     def receive(self, data: bytes) -> bytes:
         """Records have come: the plain bytes in them."""
-        self._incoming.write(data)
-        if self.failure is not None:
+        if self.failure is not None or self.is_over:
             return b""
+        self._incoming.write(data)
         if not self.is_open:
             self._shake_hands()
             if not self.is_open:

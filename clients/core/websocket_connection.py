@@ -37,7 +37,7 @@ class WebSocketConnection:
         self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
         self._path = path
         self._messages: list[bytes | bytearray] = []
-        self._parts: list[bytes] = []  # of a fragmented message
+        self._partial: bytearray | None = None  # what has come of a fragmented message
         self._held_bytes = 0  # of a frame that is not complete; too many, if the server wastes bytes on lengths
         self._is_asked = False
         self._is_leaving = False
@@ -77,7 +77,7 @@ class WebSocketConnection:
         """Bytes have come; whatever they are, this returns."""
         if self.failure is not None:
             return
-        plain = None if self._held_bytes or self._parts else plain_messages(data)
+        plain = None if self._held_bytes or self._partial is not None else plain_messages(data)
         if plain is None:
             self._receive_exactly(data)
         elif self._is_asked:
@@ -103,11 +103,12 @@ class WebSocketConnection:
 
     def _add(self, frame: Frame) -> None:
         data = frame.data
-        if not frame.fin or self._parts:
-            self._parts.append(bytes(data))
+        if not frame.fin or self._partial is not None:
+            self._partial = self._partial if self._partial is not None else bytearray()
+            self._partial += data
             if not frame.fin:
                 return
-            data, self._parts = b"".join(self._parts), []
+            data, self._partial = bytes(self._partial), None
         if self._is_asked:
             self._messages.append(data)  # type: ignore[arg-type]  # a memoryview is made by extensions only
 

@@ -27,7 +27,7 @@ class AioClient:
         self._attempt = attempt_of(transport)
         self._loop: asyncio.AbstractEventLoop
         self._wire: _Wire | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self.connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
 
@@ -81,7 +81,7 @@ class AioClient:
 
     def connect(self) -> None:
         """See clients.core.session.Driver."""
-        self._connecting = self._loop.create_task(self._connect())
+        self.connecting = self._loop.create_task(self._connect())
 
     def write(self, data: bytes) -> None:
         """See clients.core.session.Driver."""
@@ -90,12 +90,18 @@ class AioClient:
 
     def disconnect(self) -> None:
         """See clients.core.session.Driver."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
+        if self.connecting is not None:
+            self.connecting.cancel()
+            self.connecting = None
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+    def opened(self, wire: _Wire, dns_ns: int, tcp_ns: int) -> None:
+        """The connection that was wanted is open: told before anything that comes over it."""
+        self.connecting, self._wire = None, wire
+        self.session.connected(monotonic_ns(), dns_ns, tcp_ns)
+        self.obey()
 
     def forget(self, wire: _Wire) -> None:
         """That connection is over."""
@@ -105,47 +111,48 @@ class AioClient:
     async def _connect(self) -> None:
         """Open the connection that the session wants; the first address that answers."""
         endpoint = self.session.endpoint
-        asked_ns = resolved_ns = monotonic_ns()
+        asked_ns = monotonic_ns()
         try:
             addresses = await self._loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-            resolved_ns = monotonic_ns()
-            wire = await self._first_of(addresses)
+            await self._first_of(addresses, asked_ns, monotonic_ns())
         except OSError as error:
-            self._connecting = None
+            self.connecting = None
             self.session.connect_failed(error, monotonic_ns())
-        else:
-            self._connecting, self._wire = None, wire
-            now_ns = monotonic_ns()
-            self.session.connected(now_ns, resolved_ns - asked_ns, now_ns - resolved_ns)
-        self.obey()
+            self.obey()
 
-    async def _first_of(self, addresses: list[Any]) -> _Wire:
+    async def _first_of(self, addresses: list[Any], asked_ns: int, resolved_ns: int) -> None:
         for number, (family, _, protocol, _, address) in enumerate(addresses, 1):
             try:
-                _, wire = await self._loop.create_connection(
-                    lambda: _Wire(self), address[0], address[1], family=family, proto=protocol
+                await self._loop.create_connection(
+                    lambda: _Wire(self, asked_ns, resolved_ns), address[0], address[1], family=family, proto=protocol
                 )
             except OSError:
                 if number == len(addresses):
                     raise
             else:
-                return wire
+                return
         raise OSError("the name has no address")
 
 
 class _Wire(asyncio.Protocol):
     """One TCP connection; after `close` it tells nothing any more."""
 
-    def __init__(self, client: AioClient) -> None:
+    def __init__(self, client: AioClient, asked_ns: int, resolved_ns: int) -> None:
         self._client = client
+        self._wanted_by = client.connecting
+        self._asked_ns, self._resolved_ns = asked_ns, resolved_ns
         self._session = client.session
         self._transport: asyncio.Transport
         self._is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._client.meter.opened(transport)
         self.write = self._transport.write
+        if self._client.connecting is not self._wanted_by:  # nobody wants it any more
+            self.close()
+            return
+        self._client.meter.opened(transport)
+        self._client.opened(self, self._resolved_ns - self._asked_ns, monotonic_ns() - self._resolved_ns)
 
     def data_received(self, data: bytes) -> None:
         read_ns = monotonic_ns()

@@ -22,6 +22,7 @@ from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
 _READ_BYTES = 65_536
+_TURN_BYTES = 4 * _READ_BYTES  # then all others have theirs: a reader for whom there is always more never waits
 
 
 class GeventClient:
@@ -142,6 +143,7 @@ class _Wire:
 
     def _read(self) -> None:
         received, recv = self._session.received, self._socket.recv
+        left_bytes = _TURN_BYTES
         try:
             while data := recv(_READ_BYTES):
                 read_ns = monotonic_ns()
@@ -149,6 +151,10 @@ class _Wire:
                     return
                 if received(data, read_ns):
                     self._client.obey()
+                left_bytes -= len(data)
+                if left_bytes <= 0:
+                    gevent.sleep(0)
+                    left_bytes = _TURN_BYTES
         except OSError as error:
             self._end(error)
         else:
@@ -164,7 +170,7 @@ class _Wire:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self._end(error)
+                gevent.spawn(self._end, error)  # not within what the session is having done
                 return
             finally:
                 self._socket.settimeout(None)

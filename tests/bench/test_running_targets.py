@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 from support.processes import RunningServer, has_ipv6, running_server
+from support.scripted import Connection, response, scripted
 
 from bench.plan import Cell, Plan
 from bench.running import machine
@@ -70,6 +71,18 @@ async def test_a_server_is_what_it_is_said_to_be(http: aiohttp.ClientSession, se
         await check_server(http, "chunked", url)
     with pytest.raises(NoAnswer, match=f"no server answers at {nobody}"):
         await check_server(http, "sse", nobody)
+
+
+async def test_an_answer_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        whole = response(b'{"transport": "sse"}')
+        await connection.send(whole[:-9])
+        await asyncio.sleep(0.05)
+        await connection.send(whole[-9:])
+
+    async with scripted(script) as server:
+        await check_server(http, "sse", server.url)
 
 
 @pytest.mark.parametrize(

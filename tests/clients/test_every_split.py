@@ -126,11 +126,8 @@ class FedAioClient(aio.AioClient):
     metered: socket.socket
 
     async def _connect(self) -> None:
-        wire = aio._Wire(self)
+        wire = aio._Wire(self, self.session.now_ns, self.session.now_ns)
         wire.connection_made(FedTransport(self.script, wire, self.metered))
-        self._connecting, self._wire = None, wire
-        self.session.connected(self.session.now_ns + 1, 0, 1)
-        self.obey()
 
 
 class FedSocket:

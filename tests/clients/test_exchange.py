@@ -49,6 +49,18 @@ def test_what_the_model_went_on_with_is_wasted_though_the_server_is_gone_in_the_
     assert record.detection_ms == pytest.approx(5, rel=0.001)
 
 
+def test_a_token_that_came_before_is_no_progress() -> None:
+    of, begun = exchange("resume"), list[int]()
+    with suppress(ClientFailure):
+        for number in range(9):
+            begun.append(number)
+            of.begin_attempt(1000)
+            of.ledger.add([TokenMessage(0, "a", 0, 0)], 1001)
+            of.end_attempt(ConnectionBroken("", "rst"), 2000)
+            of.try_again()
+    assert begun == [0, 1, 2, 3]  # the first brought it, the policy allows three that bring nothing
+
+
 def test_a_server_that_is_gone_in_mid_answer_is_one_drop() -> None:
     """Polling: no connection breaks, there is only none for the next poll."""
     of = exchange("resume")

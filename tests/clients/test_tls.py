@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -16,7 +17,7 @@ from support.tls import Certificate, certificate, nginx_with_tls
 
 from clients.core.record import Outcome
 from clients.core.recovery import Policy
-from clients.core.tls import Trust
+from clients.core.tls import TlsLayer, Trust
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
@@ -116,3 +117,22 @@ def test_a_cafile_that_is_none_is_said(file: str, tmp_path: Path) -> None:
     trust = Trust(str(tmp_path / file))
     with pytest.raises(ValueError, match=f"--cafile: .*{file}: "):
         trust.context  # noqa: B018
+
+
+def test_records_behind_the_end_of_tls_are_not_kept(made: Certificate) -> None:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert, made.key)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    layer = TlsLayer(Trust(str(made.cert)).context, "127.0.0.1")
+    for _ in range(2):
+        to_server.write(layer.data_to_send())
+        with suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+        layer.receive(to_client.read())
+    with suppress(ssl.SSLWantReadError):
+        server.unwrap()
+    assert (layer.is_open, layer.receive(to_client.read()), layer.is_over) == (True, b"", True)
+    for _ in range(3):
+        assert layer.receive(b"x" * 10_000) == b""
+    assert layer._incoming.pending == 0

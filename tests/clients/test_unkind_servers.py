@@ -1,0 +1,261 @@
+"""Servers that do what they should not, against both drivers: nothing hangs, nothing grows, nothing is judged wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+
+import pytest
+import uvloop
+from support.asking import ANSWER, question
+from support.drivers import AsyncUser
+from support.feeding import encoded, encoded_end
+from support.scripted import Connection, chunk, close_frame, frame, response, scripted, streamed
+from support.transports.polling import ACCEPTED, page
+
+from clients.core.http1 import MAX_HEAD_BYTES, HttpConnection, Response, _Unpacker
+from clients.core.record import Outcome
+from clients.core.recovery import Policy
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
+from servers.sse import wire as sse
+
+MakeClient = Callable[..., AsyncUser]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOOD_S = 5.0  # far longer than the message may take
+
+
+def flooding(listening: socket.socket) -> None:
+    """Heartbeats, faster than anybody can read them, until the client has closed."""
+    beats = b": x\n" * 4_000
+    data = (b"%x\r\n%b\r\n" % (len(beats), beats)) * 20
+    with suppress(OSError):
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(HEAD)
+            end = time.monotonic() + FLOOD_S
+            while time.monotonic() < end:
+                connection.sendall(data)
+
+
+async def test_a_flood_does_not_keep_the_clock_from_striking(client: MakeClient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=flooding, args=(listening,))
+        thread.start()
+        user = client("sse", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        record = await user.ask(question(timeout_s=0.3))
+        await asyncio.to_thread(thread.join)
+    assert (record.outcome, record.detail.split(":")[0]) == (Outcome.TIMEOUT, "timeout")
+
+
+@pytest.mark.parametrize("said", [b"", response(b"{}")])
+def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: bytes) -> None:
+    """uvloop may read from a connection before it goes on with whoever has opened it."""
+
+    def serve(listening: socket.socket, kept: list[socket.socket]) -> None:
+        with suppress(OSError):
+            for _ in count():
+                kept.append(listening.accept()[0])
+                kept[-1].sendall(said)
+                kept[-1].shutdown(socket.SHUT_WR)
+
+    async def ask(url: str) -> tuple[Outcome, str, int]:
+        async def be_busy() -> None:
+            while True:
+                await asyncio.sleep(0)
+                time.sleep(0.001)  # noqa: ASYNC251  # the loop is busy
+
+        busy = asyncio.create_task(be_busy())
+        user = AioClient("blocking", ClientSettings(url))
+        record = await user.ask(question(timeout_s=2.0))
+        await user.close()
+        busy.cancel()
+        return record.outcome, record.detail.split(":")[0], record.connections
+
+    kept: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening, kept), daemon=True).start()
+        found = uvloop.run(ask(f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        listening.shutdown(socket.SHUT_RDWR)
+    for connection in kept:
+        connection.close()
+    assert found == ((Outcome.PROTOCOL_ERROR, "format", 1) if said else (Outcome.TRUNCATED, "fin", 1))
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_an_answer_that_was_left_is_no_part_of_the_next(transport: str) -> None:
+    """Whoever waited for it was cancelled; its connection and its time limit are of no concern to anybody else."""
+
+    async def script(connection: Connection) -> None:
+        if transport == "websocket":
+            await connection.upgrade()
+            await connection.frame()
+        else:
+            await connection.request()
+            await connection.send(HEAD)
+        await connection.hold()
+
+    async with scripted(script) as server:
+        user = AioClient(transport, ClientSettings(server.url))
+        asking = asyncio.create_task(user.ask(question(timeout_s=0.3)))
+        while not server.connections or not server.connections[0].received:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        record = await user.ask(question(timeout_s=0.5))
+        assert (record.outcome, record.connections) == (Outcome.TIMEOUT, 1)
+        asking = asyncio.create_task(user.ask(question(timeout_s=0.2)))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await user.close()
+
+
+async def test_a_refusal_with_a_long_page_is_a_refusal(client: MakeClient) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"x" * 70_000, "text/html", "503 No"))
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client("sse", server.url).ask(question())
+    assert (record.outcome, record.detail, record.noticed_by) == (Outcome.HTTP_ERROR, "status 503", ["status 503"])
+
+
+async def test_who_has_said_close_asks_no_more_over_that_connection(client: MakeClient) -> None:
+    answers = iter([ACCEPTED, page(ANSWER, 0, 2), page(ANSWER, 2, 6)])
+
+    async def script(connection: Connection) -> None:
+        while request := await connection.request():
+            assert b"Connection: close\r\n" in request
+            await connection.send(next(answers))  # and does not close it
+
+    async with scripted(script) as server:
+        record = await client("polling", server.url, reuse=False, interval_s=0.0).ask(question())
+    assert (record.outcome, record.requests, record.connections) == (Outcome.OK, 3, 3)
+
+
+async def test_an_id_beyond_latin_1_goes_back_as_it_came(client: MakeClient) -> None:
+    tokens = [sse.encode_token("€".encode(), i, token) for i, token in enumerate(encoded(ANSWER))]
+    requests: list[bytes] = []
+
+    async def script(connection: Connection) -> None:
+        requests.append(await connection.request())
+        if len(requests) == 1:
+            await connection.send(HEAD + chunk(b"".join(tokens[:2])))
+            return
+        for piece in streamed(sse.CONTENT_TYPE, tokens[2:], sse.encode_end(encoded_end(ANSWER))):
+            await connection.send(piece)
+
+    async with scripted(script) as server:
+        record = await client("sse", server.url, recovery=Policy("resume", base_s=0.001)).ask(question())
+    assert (record.outcome, record.drops) == (Outcome.OK, 1), record.detail
+    assert "Last-Event-ID: €/1\r\n".encode() in requests[1]
+
+
+async def test_an_upgrade_that_fails_asks_no_model(client: MakeClient) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+
+    async with scripted(script) as server:
+        record = await client("websocket", server.url).ask(question())
+    assert (record.outcome, record.requests, record.tokens_wasted) == (Outcome.TRUNCATED, 1, 0)
+
+
+async def test_the_end_of_a_websocket_is_no_response(client: MakeClient) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.upgrade()
+        await connection.frame()
+
+    async with scripted(script) as server:
+        record = await client("websocket", server.url).ask(question())
+    assert (record.requests, len(record.response_ms), record.tokens_wasted) == (2, 1, ANSWER.n)
+
+
+@pytest.mark.parametrize(("said", "reply"), [(close_frame(1001), 1001), (b"\x83\x00", 1002)])
+async def test_the_end_of_a_websocket_is_answered(client: MakeClient, said: bytes, reply: int) -> None:
+    """RFC 6455 §5.5.1, §7.1.7: a Close for a Close, and one for what is no frame."""
+    replies: list[bytes] = []
+
+    async def script(connection: Connection) -> None:
+        await connection.upgrade()
+        await connection.frame()
+        await connection.send(frame(encoded(ANSWER)[0]) + said)
+        replies.append((await connection.frame())[:2])
+
+    async with scripted(script) as server:
+        await client("websocket", server.url).ask(question())
+        while not replies:
+            await asyncio.sleep(0.001)
+    assert replies == [reply.to_bytes(2, "big")]
+
+
+def test_the_body_of_a_second_response_is_not_that_of_an_empty_first() -> None:
+    taken = Response()
+    taken.feed(response(b"") + response(b"hello"))
+    assert (taken.take(), taken.is_complete, taken.is_fit) == (b"", True, False)
+
+
+@pytest.mark.parametrize("transport", ["sse", "chunked", "websocket"])
+async def test_tokens_without_end_are_not_held(client: MakeClient, transport: str) -> None:
+    token = encoded(ANSWER)[0]
+    pieces = {"sse": sse.encode_token(b"s", 0, token), "chunked": token + b"\n", "websocket": frame(token)}
+    many = pieces[transport] * 1_000
+
+    async def script(connection: Connection) -> None:
+        if transport == "websocket":
+            await connection.upgrade()
+            await connection.frame()
+        else:
+            await connection.request()
+            kind = sse.CONTENT_TYPE if transport == "sse" else "application/x-ndjson"
+            await connection.send(HEAD.replace(sse.CONTENT_TYPE.encode(), kind.encode()))
+        for _ in range(30):
+            await connection.send(many if transport == "websocket" else chunk(many))
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client(transport, server.url).ask(question())
+    assert (record.outcome, record.detail) == (Outcome.PROTOCOL_ERROR, "format: tokens without end")
+    assert record.tokens_duplicated < 20_000
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX: ", b"5;"])
+def test_trailers_and_chunk_extensions_have_an_end(endless: bytes) -> None:
+    held = Response()
+    held.feed(HEAD + endless)
+    for _ in range(1 + MAX_HEAD_BYTES // 1_000):
+        held.feed(b"a" * 1_000)
+    assert "more than" in str(held.failure)
+
+
+def test_what_follows_a_compressed_body_is_not_kept() -> None:
+    unpack = _Unpacker("gzip")
+    assert unpack(gzip.compress(b"x")) == b"x"
+    assert [unpack(b"y" * 1_000) for _ in range(3)] == [b""] * 3
+    assert unpack._stream is not None
+    assert not unpack._stream.unused_data
+
+
+def test_a_response_is_gone_when_it_is_over_though_nobody_collects_garbage() -> None:
+    """As in a load process, whose collector is off while it measures."""
+    connection = HttpConnection()
+    gc.disable()
+    try:
+        over = connection.begin()
+        connection.receive(response(b"{}"))
+        connection.finish()
+        alive = weakref.ref(over)
+        del over
+        assert alive() is None
+    finally:
+        gc.enable()
