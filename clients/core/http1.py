@@ -150,7 +150,7 @@ class Response:
 
 
 class _Unpacker:
-    """A body's Content-Encoding undone piece by piece, up to MAX_BODY_BYTES."""
+    """A body's Content-Encoding undone piece by piece; a body that unpacks far beyond MAX_BODY_BYTES is refused."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding

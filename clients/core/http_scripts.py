@@ -42,8 +42,8 @@ class BodyTooLong(NotTheFormat):
 def respond(session: Session, exchange: Exchange, request: Request, statuses: tuple[int, ...]) -> Script[Asked]:
     """Send a request; its response, once the head is there and has one of `statuses`. Raises ClientFailure."""
     exchange.note_request(upgrade="Upgrade" in request.headers)
-    asked_ns = session.now_ns
     asked = yield from send(session, request)
+    asked_ns = session.now_ns  # a connection that had to be opened first has times of its own
     yield from _until(session, asked.response, lambda: asked.response.has_begun)
     exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
     yield from _until(session, asked.response, lambda: asked.response.has_head)

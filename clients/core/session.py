@@ -20,6 +20,7 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import TlsLayer
 
 NEVER_NS = 1 << 62
+MAX_UNSENT_BYTES = 1 << 20  # a server that takes nothing, and makes a client answer its pings, is given up
 FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ A read is stamped and worked on in `data_received`, without a task switch in bet
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from time import monotonic_ns
 from typing import Any, cast
@@ -13,7 +14,7 @@ from typing import Any, cast
 from clients.core.asking import ask, attempt_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import Script, Session, T
+from clients.core.session import MAX_UNSENT_BYTES, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -144,15 +145,23 @@ class _Wire(asyncio.Protocol):
         self._session = client.session
         self._transport: asyncio.Transport
         self._is_over = False
+        self._given_up: OSError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write
         if self._client.connecting is not self._wanted_by:  # nobody wants it any more
             self.close()
             return
         self._client.meter.opened(transport)
         self._client.opened(self, self._resolved_ns - self._asked_ns, monotonic_ns() - self._resolved_ns)
+
+    def write(self, data: bytes) -> None:
+        """Send now what the kernel takes, and the rest as soon as it takes it."""
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self._transport.abort()  # which tells `connection_lost`, when the session is done with this event
+            self._given_up = ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
+        else:
+            self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         read_ns = monotonic_ns()
@@ -164,7 +173,7 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client.meter.lost(self._transport)
-        self._end(exc)
+        self._end(self._given_up or exc)
 
     def _end(self, error: Exception | None) -> None:
         if not self._is_over:

@@ -6,6 +6,7 @@ messages too, and a stamp is taken straight after its read. Whoever asked sleeps
 
 from __future__ import annotations
 
+import errno
 import socket
 from time import monotonic_ns
 from typing import Any, cast
@@ -17,7 +18,7 @@ from gevent.event import Event
 from clients.core.asking import ask, attempt_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import NEVER_NS, Script, Session, T
+from clients.core.session import MAX_UNSENT_BYTES, NEVER_NS, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -175,6 +176,10 @@ class _Wire:
             finally:
                 self._socket.settimeout(None)
         if sent < len(data):
+            if sum(map(len, self._unsent)) > MAX_UNSENT_BYTES:
+                given_up = ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
+                gevent.spawn(self._end, given_up)
+                return
             self._unsent.append(data[sent:])
             if len(self._unsent) == 1:
                 gevent.spawn(self._write_rest)

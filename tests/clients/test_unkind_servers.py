@@ -18,7 +18,7 @@ import uvloop
 from support.asking import ANSWER, question
 from support.drivers import AsyncUser
 from support.feeding import encoded, encoded_end
-from support.scripted import Connection, chunk, close_frame, frame, response, scripted, streamed
+from support.scripted import Connection, chunk, close_frame, frame, response, scripted, streamed, switching
 from support.transports.polling import ACCEPTED, page
 
 from clients.core.http1 import MAX_HEAD_BYTES, HttpConnection, Response, _Unpacker
@@ -55,6 +55,32 @@ async def test_a_flood_does_not_keep_the_clock_from_striking(client: MakeClient)
         record = await user.ask(question(timeout_s=0.3))
         await asyncio.to_thread(thread.join)
     assert (record.outcome, record.detail.split(":")[0]) == (Outcome.TIMEOUT, "timeout")
+
+
+def pinging(listening: socket.socket) -> None:
+    """Shakes hands, and then sends pings and reads nothing, until the client has closed."""
+    with suppress(OSError):
+        connection, _ = listening.accept()
+        with connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(switching(connection.recv(65_536)))
+            connection.recv(65_536)
+            connection.settimeout(FLOOD_S)
+            end = time.monotonic() + 4 * FLOOD_S
+            while time.monotonic() < end:
+                connection.sendall(frame(b"p" * 120, 9) * 500)
+
+
+async def test_a_server_that_takes_no_pongs_is_given_up(client: MakeClient) -> None:
+    """Else the answers to its pings pile up in the client's memory for as long as it may take."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=pinging, args=(listening,))
+        thread.start()
+        user = client("websocket", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        record = await user.ask(question(timeout_s=60))
+        await asyncio.to_thread(thread.join)
+    assert (record.outcome, record.drops) == (Outcome.DROPPED, 1), record.detail
+    assert record.detail.endswith("the server takes nothing that it is sent")
 
 
 @pytest.mark.parametrize("said", [b"", response(b"{}")])

@@ -12,6 +12,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 
+def switching(request: bytes) -> bytes:
+    """The answer to a WebSocket's opening handshake."""
+    key = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
+    assert key is not None
+    accept = base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )
+
+
 class Connection:
     """One connection of a client, as the script sees it. It counts payload by itself, to check others' counts."""
 
@@ -32,13 +43,7 @@ class Connection:
 
     async def upgrade(self) -> None:
         """A WebSocket's opening handshake."""
-        key = re.search(rb"(?i)sec-websocket-key: (\S+)", await self.request())
-        assert key is not None
-        accept = base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        await self.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-        )
+        await self.send(switching(await self.request()))
 
     async def frame(self) -> bytes:
         """The next frame of a WebSocket client, unmasked; empty when the client has closed."""
