@@ -69,29 +69,30 @@ class Users:
 
 
 class Phase:
-    """One phase of a cell, warm-up or measured: its conversations run side by side until all are over."""
+    """One phase of a cell, warm-up or measured: its conversations run side by side until all are over.
 
-    def __init__(self, job: Job, users: Users, timer: Timer, prefix: str) -> None:
+    All that can be made before the first message is made at once: it is no part of what the load costs.
+    """
+
+    def __init__(self, job: Job, users: Users, timer: Timer, prefix: str, messages: Sequence[PlannedMessage]) -> None:
         self._load = job.load
         self._think_ns = round(job.load.think_s * 1e9)
         self._users, self._timer, self._prefix = users, timer, prefix
         self.records: list[StreamRecord] = []
         self.loop_lags_ns: list[int] = []
+        self._questions = self._made(messages)
+        self._conversations = [list(turns) for _, turns in groupby(messages, key=lambda message: message.conversation)]
 
-    async def run(self, messages: Sequence[PlannedMessage], on_record: Callable[[int], object]) -> None:
-        """Send `messages`; `on_record` is told how many are over."""
-        questions = self._questions(messages)  # before the clock starts
+    async def run(self, on_record: Callable[[int], object]) -> None:
+        """Send the messages; `on_record` is told how many are over."""
         begin_ns = time.monotonic_ns() + _LEAD_NS
-        conversations = [list(turns) for _, turns in groupby(messages, key=lambda message: message.conversation)]
         async with asyncio.TaskGroup() as group:
             probe = group.create_task(self._probe())
-            running = [
-                group.create_task(self._converse(turns, begin_ns, questions, on_record)) for turns in conversations
-            ]
+            running = [group.create_task(self._converse(turns, begin_ns, on_record)) for turns in self._conversations]
             await asyncio.gather(*running)
             probe.cancel()
 
-    def _questions(self, messages: Sequence[PlannedMessage]) -> dict[int, Callable[[int], Question]]:
+    def _made(self, messages: Sequence[PlannedMessage]) -> dict[int, Callable[[int], Question]]:
         def question(message: PlannedMessage) -> Callable[[int], Question]:
             schedule = build(StreamSpec.parse(message.stream), message.seed)
             schedule.sha256  # noqa: B018  # computed and kept now
@@ -112,7 +113,6 @@ class Phase:
         self,
         turns: list[PlannedMessage],
         begin_ns: int,
-        questions: dict[int, Callable[[int], Question]],
         on_record: Callable[[int], object],
     ) -> None:
         intended_ns = begin_ns + (turns[0].offset_ns or 0)
@@ -120,7 +120,7 @@ class Phase:
         for message in turns:
             await self._timer.until(intended_ns)
             user = user or self._users.take()
-            self.records.append(await user.ask(questions[message.k](intended_ns)))
+            self.records.append(await user.ask(self._questions[message.k](intended_ns)))
             on_record(len(self.records))
             intended_ns = time.monotonic_ns() + self._think_ns
         if user is not None:
@@ -156,15 +156,15 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     users = Users(job.transport, settings)
     try:
         offset_ns, notes = await _clock_offset_ns(job.transport, settings)
-        warmup = Phase(job, users, timer, f"{_prefix(job)}-w")
-        await warmup.run(plan_warmup(job.load, job.stream, job.seed, job.block), lambda done: None)
-        phase = Phase(job, users, timer, _prefix(job))
+        planned = plan_warmup(job.load, job.stream, job.seed, job.block)
+        await Phase(job, users, timer, f"{_prefix(job)}-w", planned).run(lambda done: None)
+        phase = Phase(job, users, timer, _prefix(job), messages)
         gc.collect()
         gc.freeze()
         gc.disable()
         on_progress(0, len(messages))  # whoever measures the server's cost begins here
         cpu_s = time.process_time()
-        await phase.run(messages, lambda done: on_progress(done, len(messages)))
+        await phase.run(lambda done: on_progress(done, len(messages)))
         cpu_s = time.process_time() - cpu_s
     finally:
         gc.enable()
