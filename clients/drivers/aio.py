@@ -63,9 +63,11 @@ class AioClient:
     def obey(self) -> None:
         """Do what the session wants done."""
         session = self.session
-        session.carry_out(self)
-        if session.wake_ns < session.armed_ns:
-            self._arm(session.wake_ns)
+        try:
+            session.carry_out(self)
+        finally:  # whatever goes wrong, the message's time runs out
+            if session.wake_ns < session.armed_ns:
+                self._arm(session.wake_ns)
         if self._done is not None and not session.is_busy and not self._done.done():
             self._done.set_result(None)
 

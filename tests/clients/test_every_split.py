@@ -104,6 +104,9 @@ class FedTransport(asyncio.Transport):
             self._is_fed = True
             asyncio.get_running_loop().call_soon(self._feed)
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def _feed(self) -> None:
         while self._reads:
             self._wire.data_received(self._reads.pop(0))
