@@ -154,9 +154,8 @@ class Session:
         self.now_ns, self._has_socket, self._is_connected = now_ns, False, False
         if self.connection is not None:
             self.connection.end(None if error is None else broken(error))
-        else:  # there was nothing to lose yet
-            kind = NoSecureConnection if self.endpoint.secure else NoConnection
-            self._setup_failure = kind(f"cut before anything was asked: {error or 'FIN'}")
+        else:  # only TLS's handshake is without a protocol
+            self._setup_failure = NoSecureConnection(f"cut before anything was asked: {error or 'FIN'}")
         self._resume()
 
     def woken(self, now_ns: int) -> None:

@@ -6,12 +6,12 @@ A read is stamped and worked on in `data_received`, without a task switch in bet
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from time import monotonic_ns
 from typing import Any, cast
 
 from clients.core.asking import ask, attempt_of
+from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.core.session import MAX_UNSENT_BYTES, Script, Session, T
@@ -161,7 +161,7 @@ class _Wire(asyncio.Protocol):
         """Send now what the kernel takes, and the rest as soon as it takes it."""
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._transport.abort()  # which tells `connection_lost`, when the session is done with this event
-            self._given_up = ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
+            self._given_up = takes_nothing()
         else:
             self._transport.write(data)
 

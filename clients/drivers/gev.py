@@ -6,7 +6,6 @@ messages too, and a stamp is taken straight after its read. Whoever asked sleeps
 
 from __future__ import annotations
 
-import errno
 import socket
 from time import monotonic_ns
 from typing import Any, cast
@@ -16,6 +15,7 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 
 from clients.core.asking import ask, attempt_of
+from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.core.session import MAX_UNSENT_BYTES, NEVER_NS, Script, Session, T
@@ -177,8 +177,7 @@ class _Wire:
                 self._socket.settimeout(None)
         if sent < len(data):
             if sum(map(len, self._unsent)) > MAX_UNSENT_BYTES:
-                given_up = ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
-                gevent.spawn(self._end, given_up)
+                gevent.spawn(self._end, takes_nothing())
                 return
             self._unsent.append(data[sent:])
             if len(self._unsent) == 1:
