@@ -14,7 +14,7 @@ from clients.core.asking import ask, attempt_of
 from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import MAX_UNSENT_BYTES, Script, Session, T
+from clients.core.session import ADDRESS_LIMIT_S, MAX_UNSENT_BYTES, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -125,15 +125,18 @@ class AioClient:
 
     async def _first_of(self, addresses: list[Any], asked_ns: int, resolved_ns: int) -> None:
         for number, (family, _, protocol, _, address) in enumerate(addresses, 1):
+            is_last = number == len(addresses)
             try:
-                await self._loop.create_connection(
-                    lambda: _Wire(self, asked_ns, resolved_ns), address[0], address[1], family=family, proto=protocol
-                )
-            except OSError:
-                if number == len(addresses):
-                    raise
-            else:
+                async with asyncio.timeout(None if is_last else ADDRESS_LIMIT_S):
+                    await self._loop.create_connection(
+                        lambda: _Wire(self, asked_ns, resolved_ns), *address[:2], family=family, proto=protocol
+                    )
                 return
+            except OSError:
+                if self.connecting is not asyncio.current_task():
+                    return  # it was opened at the last moment, and tells itself that it is over
+                if is_last:
+                    raise
         raise OSError("the name has no address")
 
 

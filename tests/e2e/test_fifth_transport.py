@@ -217,7 +217,8 @@ def test_locust_has_a_user_of_it(copy: Copy) -> None:
         process = copy.start(*words, "--toy-url", url, "-u", "2", "-r", "2", "--stream-profile", "fast")
         end = time.monotonic() + 50
         while not any(spool.stat().st_size for spool in copy.folder.glob("results/*-locust/incoming.msgpack")):
-            assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=10)
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
             time.sleep(0.05)
         process.terminate()  # after the first answers, however long they took
         said, _ = process.communicate(timeout=60)

@@ -127,6 +127,20 @@ async def scripted(script: Script) -> AsyncIterator[ScriptedServer]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@asynccontextmanager
+async def blocking(serve: Callable[[socket.socket], None]) -> AsyncIterator[str]:
+    """A server whose first connection `serve` has, in a thread of its own: where it sends without looking up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_one() -> None:
+            with suppress(OSError), listening.accept()[0] as connection:
+                serve(connection)
+
+        serving = asyncio.create_task(asyncio.to_thread(serve_one))
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        await serving
+
+
 @contextmanager
 def closed_port() -> Iterator[str]:
     """An address where nobody listens."""
