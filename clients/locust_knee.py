@@ -12,16 +12,17 @@ from typing import Any
 from locust import LoadTestShape, events
 
 from clients.locusts.knee_climb import Climb
+from clients.locusts.options import add_argument
 
 logger = logging.getLogger("tokenderby")
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _add_arguments(parser: Any, **_: Any) -> None:
-    parser.add_argument("--knee-delay-ms", type=float, default=20.0, help="Token delay, p99, that may not be exceeded")
-    parser.add_argument("--knee-step", type=int, default=10, help="Users more at each step")
-    parser.add_argument("--knee-most", type=int, default=1000, help="Users at which to stop whatever the delay")
-    parser.add_argument("--knee-hold", type=float, default=12.0, help="Seconds for each step, at least 10")
+    add_argument(parser, "knee-delay-ms", 20.0, "Token delay, p99, that may not be exceeded")
+    add_argument(parser, "knee-step", 10, "Users more at each step")
+    add_argument(parser, "knee-most", 1000, "Users at which to stop whatever the delay")
+    add_argument(parser, "knee-hold", 12.0, "Seconds for each step, at least 10")
 
 
 class KneeShape(LoadTestShape):

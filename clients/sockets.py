@@ -38,16 +38,14 @@ class Bytes:
 
 
 class Meter:
-    """All connections of one client: how many there were, and what went through them."""
+    """What went through all connections of one client."""
 
     def __init__(self) -> None:
-        self.connections = 0
         self._closed = NO_BYTES
         self._open: dict[asyncio.BaseTransport, socket.socket] = {}
 
     def opened(self, transport: asyncio.BaseTransport) -> None:
         """A connection was made; to be called from `connection_made`."""
-        self.connections += 1
         self._open[transport] = cast(socket.socket, transport.get_extra_info("socket"))
 
     def lost(self, transport: asyncio.BaseTransport) -> None:

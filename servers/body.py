@@ -5,9 +5,8 @@ from __future__ import annotations
 import zlib
 
 from servers.chat import RequestError
+from servers.codings import CODINGS, unpacker
 from servers.service import MAX_BODY_BYTES
-
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out by the header which of the two it is
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:
@@ -18,16 +17,16 @@ def unpacked(body: bytes, encoding: str) -> bytes:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    if encoding not in CODINGS:
         raise RequestError(415, "unsupported_encoding", "Content-Encoding: takes gzip or deflate")
-    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+    unpack = unpacker(encoding, body[0] if body else 0)
     try:
-        content = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+        content: bytes = unpack.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error:
         raise RequestError(400, "bad_body", f"the body is not {encoding}, as its Content-Encoding says") from None
     if len(content) > MAX_BODY_BYTES:
         raise too_large()
-    if not unpacker.eof or unpacker.unused_data:
+    if not unpack.eof or unpack.unused_data:
         raise RequestError(400, "bad_body", f"the body is not one whole piece of {encoding}")
     return content
 

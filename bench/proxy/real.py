@@ -26,9 +26,8 @@ from servers.user_errors import UserError
 PREFIX = "real:"
 READY_TIMEOUT_S = 5.0
 
-NGINX = """
+NGINX_HEAD = """
 daemon off;
-master_process off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
@@ -39,6 +38,12 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
+"""
+"""A configuration's beginning, for an nginx that has a folder of its own; what follows stands in `http`."""
+
+_NGINX = (
+    f"master_process off;\n{NGINX_HEAD}"
+    """
   keepalive_timeout {keepalive_ms}ms;
   proxy_read_timeout {idle_ms}ms;
   map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
@@ -51,6 +56,7 @@ http {{
   }}
 }}
 """
+)
 
 # What nginx's own documentation tells to set for WebSockets.
 NGINX_HTTP11 = """proxy_http_version 1.1;
@@ -86,7 +92,7 @@ def _nginx(extra: str) -> _Kind:
     return _Kind(
         "nginx",
         "nginx-light",
-        NGINX,
+        _NGINX,
         extra,
         lambda program, folder: [program, "-e", f"{folder}/error.log", "-c", f"{folder}/config"],
     )

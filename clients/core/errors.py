@@ -167,6 +167,11 @@ def broken(error: BaseException) -> ConnectionBroken:
     return ConnectionBroken(str(error), "rst" if reset else errno.errorcode.get(number, str(number)).lower())
 
 
+def takes_nothing() -> ConnectionAbortedError:
+    """What a driver says of a server that has left too many bytes unread (clients.core.session.MAX_UNSENT_BYTES)."""
+    return ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
+
+
 def seconds(header: str | None) -> float | None:
     """`Retry-After` in seconds; None if it is absent or a date."""
     given = header or ""

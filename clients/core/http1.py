@@ -9,18 +9,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from clients.core.endpoint import Endpoint
 from clients.core.errors import AnswerTruncated, ClientFailure, NotTheFormat
+from servers.codings import CODINGS, unpacker
 
 MAX_HEAD_BYTES = 65_536
 MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
 _SWITCHING = 101
 _PIECE_BYTES = 1 << 20  # of what is unpacked at a time
 _UNPACKED = frozenset({"", "identity"})
-_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,15 @@ class _Unpacker:
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
-        self._stream = zlib.decompressobj(_WBITS[coding]) if coding in _WBITS else None
+        self._stream: Any = None  # a zlib.decompressobj, when the first byte is there
         self._bytes = 0
 
     def __call__(self, data: bytes) -> bytes:
-        if self._stream is None:
+        if self._coding not in CODINGS:
             raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
-        if self._stream.eof:  # zlib would keep all that follows
+        if self._stream is None and data:
+            self._stream = unpacker(self._coding, data[0])
+        if not data or self._stream.eof:  # zlib would keep all that follows
             return b""
         try:
             parts = [self._stream.decompress(data, _PIECE_BYTES)]

@@ -21,6 +21,7 @@ from clients.core.tls import TlsLayer
 
 NEVER_NS = 1 << 62
 MAX_UNSENT_BYTES = 1 << 20  # a server that takes nothing, and makes a client answer its pings, is given up
+ADDRESS_LIMIT_S = 2.0  # for each address of a name but the last: the longest that RFC 8305 §5 has a client wait
 FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close
 
 T = TypeVar("T")
@@ -154,9 +155,8 @@ class Session:
         self.now_ns, self._has_socket, self._is_connected = now_ns, False, False
         if self.connection is not None:
             self.connection.end(None if error is None else broken(error))
-        else:  # there was nothing to lose yet
-            kind = NoSecureConnection if self.endpoint.secure else NoConnection
-            self._setup_failure = kind(f"cut before anything was asked: {error or 'FIN'}")
+        else:  # only TLS's handshake is without a protocol
+            self._setup_failure = NoSecureConnection(f"cut before anything was asked: {error or 'FIN'}")
         self._resume()
 
     def woken(self, now_ns: int) -> None:
@@ -243,6 +243,9 @@ class Session:
         if self._has_socket:
             for data in self.connection.data_to_send() if self.connection is not None else ():
                 self.send(data)
+            if self._tls is not None:
+                self._tls.say_goodbye()
+                self._send_records()
             self.actions.append(Action.CLOSE)
         self.connection = self._tls = None
         self._has_socket = self._is_connected = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,6 +87,12 @@ class TlsLayer:
             self._tls.write(data)
         except ssl.SSLError as error:
             self.failure = ConnectionBroken(f"TLS: {error.reason or error}", "tls")
+
+    def say_goodbye(self) -> None:
+        """Nothing more is sent: the other side can tell that from a cut (close_notify, RFC 8446 §6.1)."""
+        if self.is_open and self.failure is None:
+            with suppress(ssl.SSLError):  # it wants to read the answer, for which nobody waits
+                self._tls.unwrap()
 
     def data_to_send(self) -> bytes:
         """Records on their way."""

@@ -6,15 +6,15 @@ A read is stamped and worked on in `data_received`, without a task switch in bet
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from time import monotonic_ns
 from typing import Any, cast
 
 from clients.core.asking import ask, attempt_of
+from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import MAX_UNSENT_BYTES, Script, Session, T
+from clients.core.session import ADDRESS_LIMIT_S, MAX_UNSENT_BYTES, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -125,15 +125,18 @@ class AioClient:
 
     async def _first_of(self, addresses: list[Any], asked_ns: int, resolved_ns: int) -> None:
         for number, (family, _, protocol, _, address) in enumerate(addresses, 1):
+            is_last = number == len(addresses)
             try:
-                await self._loop.create_connection(
-                    lambda: _Wire(self, asked_ns, resolved_ns), address[0], address[1], family=family, proto=protocol
-                )
-            except OSError:
-                if number == len(addresses):
-                    raise
-            else:
+                async with asyncio.timeout(None if is_last else ADDRESS_LIMIT_S):
+                    await self._loop.create_connection(
+                        lambda: _Wire(self, asked_ns, resolved_ns), *address[:2], family=family, proto=protocol
+                    )
                 return
+            except OSError:
+                if self.connecting is not asyncio.current_task():
+                    return  # it was opened at the last moment, and tells itself that it is over
+                if is_last:
+                    raise
         raise OSError("the name has no address")
 
 
@@ -161,7 +164,7 @@ class _Wire(asyncio.Protocol):
         """Send now what the kernel takes, and the rest as soon as it takes it."""
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._transport.abort()  # which tells `connection_lost`, when the session is done with this event
-            self._given_up = ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
+            self._given_up = takes_nothing()
         else:
             self._transport.write(data)
 

@@ -6,7 +6,6 @@ messages too, and a stamp is taken straight after its read. Whoever asked sleeps
 
 from __future__ import annotations
 
-import errno
 import socket
 from time import monotonic_ns
 from typing import Any, cast
@@ -16,9 +15,10 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 
 from clients.core.asking import ask, attempt_of
+from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
-from clients.core.session import MAX_UNSENT_BYTES, NEVER_NS, Script, Session, T
+from clients.core.session import ADDRESS_LIMIT_S, MAX_UNSENT_BYTES, NEVER_NS, Script, Session, T
 from clients.core.settings import ClientSettings
 from clients.sockets import Meter
 
@@ -113,15 +113,17 @@ class GeventClient:
 
 def _first_of(addresses: list[Any]) -> Any:
     for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
+        is_last = number == len(addresses)
         connection = gevent_socket.socket(family, kind, protocol)
+        connection.settimeout(None if is_last else ADDRESS_LIMIT_S)
         try:
             connection.connect(address)
+            connection.settimeout(None)
+            return connection
         except BaseException as error:
             connection.close()
-            if number == len(addresses) or not isinstance(error, OSError):
+            if is_last or not isinstance(error, OSError):
                 raise
-        else:
-            return connection
     raise OSError("the name has no address")
 
 
@@ -177,8 +179,7 @@ class _Wire:
                 self._socket.settimeout(None)
         if sent < len(data):
             if sum(map(len, self._unsent)) > MAX_UNSENT_BYTES:
-                given_up = ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
-                gevent.spawn(self._end, given_up)
+                gevent.spawn(self._end, takes_nothing())
                 return
             self._unsent.append(data[sent:])
             if len(self._unsent) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast, get_args
 
 import msgspec
@@ -112,16 +113,18 @@ class Options:
         )
 
 
+def add_argument(parser: Any, name: str, default: str | float | bool, text: str, **more: Any) -> None:
+    """Tell Locust's parser of an option, which the environment can give too."""
+    variable = f"TOKENDERBY_{name.upper().replace('-', '_')}"
+    kind = {} if isinstance(default, str) else {"type": type(default)}
+    more |= {"action": "store_true"} if isinstance(default, bool) else kind
+    # Not in a group: Locust's form leaves groups out.
+    parser.add_argument(f"--{name}", default=default, env_var=variable, help=text, **more)
+
+
 def add_arguments(parser: Any) -> None:
     """Tell Locust's parser (and with it the start form) what there is."""
-
-    def option(name: str, default: object, text: str, **more: Any) -> None:
-        variable = f"TOKENDERBY_{name.upper().replace('-', '_')}"
-        kind = {} if isinstance(default, str) else {"type": type(default)}
-        parser.add_argument(  # not in a group: Locust's form leaves groups out
-            f"--{name}", default=default, env_var=variable, help=text, **kind, **more
-        )
-
+    option = partial(add_argument, parser)
     for transport in STREAMING:
         option(f"{transport}-url", "", f"The {transport} server, as http://127.0.0.1:8001")
     option("stream-profile", "hosted", "The simulated model", choices=list(PROFILES))
@@ -138,20 +141,8 @@ def add_arguments(parser: Any) -> None:
     option("server-heartbeat", 0.0, "The heartbeat that the servers were started with, for the results; 0: none")
     option("results-dir", "results", "Where the run's folder is made", include_in_web_ui=False)
     option("cafile", "", "Trust these authorities (PEM) of https servers, not the system's", include_in_web_ui=False)
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        help="Trust every certificate of an https server",
-        env_var="TOKENDERBY_INSECURE",
-        include_in_web_ui=False,
-    )
-    parser.add_argument(
-        "--skip-report",
-        action="store_true",
-        help="Leave the report to `tokenderby report`",
-        env_var="TOKENDERBY_SKIP_REPORT",
-        include_in_web_ui=False,
-    )
+    option("insecure", False, "Trust every certificate of an https server", include_in_web_ui=False)
+    option("skip-report", False, "Leave the report to `tokenderby report`", include_in_web_ui=False)
     option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -12,7 +13,7 @@ import pytest
 from support.asking import question
 from support.drivers import AsyncUser
 from support.processes import RunningServer
-from support.scripted import Connection, scripted
+from support.scripted import Connection, blocking, scripted, switching
 from support.tls import Certificate, certificate, nginx_with_tls
 
 from clients.core.record import Outcome
@@ -117,6 +118,30 @@ def test_a_cafile_that_is_none_is_said(file: str, tmp_path: Path) -> None:
     trust = Trust(str(tmp_path / file))
     with pytest.raises(ValueError, match=f"--cafile: .*{file}: "):
         trust.context  # noqa: B018
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_who_hangs_up_says_so(client: MakeClient, made: Certificate, transport: str) -> None:
+    """By close_notify: else a server behind TLS takes it for an attack, or a fault of the network."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert, made.key)
+    ends: list[str] = []
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False) as secured:
+            asked = secured.recv(65_536)
+            secured.sendall(switching(asked) if transport == "websocket" else b"HTTP/1.1 200 OK\r\n\r\n")
+            try:
+                while secured.recv(65_536):
+                    pass
+                ends.append("close_notify")
+            except OSError as error:
+                ends.append(str(error))
+
+    async with blocking(serve) as url:
+        user = client(transport, url.replace("http", "https"), silence_s=0.3, trust=Trust(str(made.cert)))
+        await user.ask(question(ANSWER))
+    assert ends == ["close_notify"]
 
 
 def test_records_behind_the_end_of_tls_are_not_kept(made: Certificate) -> None:

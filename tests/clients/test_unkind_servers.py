@@ -9,8 +9,8 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 
 import pytest
@@ -18,7 +18,7 @@ import uvloop
 from support.asking import ANSWER, question
 from support.drivers import AsyncUser
 from support.feeding import encoded, encoded_end
-from support.scripted import Connection, chunk, close_frame, frame, response, scripted, streamed, switching
+from support.scripted import Connection, blocking, chunk, close_frame, frame, response, scripted, streamed, switching
 from support.transports.polling import ACCEPTED, page
 
 from clients.core.http1 import MAX_HEAD_BYTES, HttpConnection, Response, _Unpacker
@@ -33,52 +33,73 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 FLOOD_S = 5.0  # far longer than the message may take
 
 
-def flooding(listening: socket.socket) -> None:
+def flooding(connection: socket.socket) -> None:
     """Heartbeats, faster than anybody can read them, until the client has closed."""
     beats = b": x\n" * 4_000
     data = (b"%x\r\n%b\r\n" % (len(beats), beats)) * 20
-    with suppress(OSError):
-        connection, _ = listening.accept()
-        with connection:
-            connection.recv(65_536)
-            connection.sendall(HEAD)
-            end = time.monotonic() + FLOOD_S
-            while time.monotonic() < end:
-                connection.sendall(data)
+    connection.recv(65_536)
+    connection.sendall(HEAD)
+    end = time.monotonic() + FLOOD_S
+    while time.monotonic() < end:
+        connection.sendall(data)
 
 
 async def test_a_flood_does_not_keep_the_clock_from_striking(client: MakeClient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=flooding, args=(listening,))
-        thread.start()
-        user = client("sse", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        record = await user.ask(question(timeout_s=0.3))
-        await asyncio.to_thread(thread.join)
+    async with blocking(flooding) as url:
+        record = await client("sse", url).ask(question(timeout_s=0.3))
     assert (record.outcome, record.detail.split(":")[0]) == (Outcome.TIMEOUT, "timeout")
 
 
-def pinging(listening: socket.socket) -> None:
+@contextmanager
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address that takes no connection and refuses none: whoever listens there has all that it can hold."""
+    with ExitStack() as held, socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        with suppress(TimeoutError):
+            for _ in range(100):
+                knocking = held.enter_context(socket.socket())
+                knocking.settimeout(0.1)
+                knocking.connect(listening.getsockname())
+        yield listening.getsockname()
+
+
+async def test_an_address_of_a_name_that_says_nothing_does_not_take_all_the_time(
+    client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"{}"))
+
+    async with scripted(script) as server:
+        with black_hole() as silent, socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            addresses = [silent, nobody.getsockname(), ("127.0.0.1", int(server.url.rpartition(":")[2]))]
+            found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in addresses]
+            for module in ("socket", "gevent.socket"):
+                monkeypatch.setattr(f"{module}.getaddrinfo", lambda *_, **__: found)
+            for module in ("aio", "gev"):
+                monkeypatch.setattr(f"clients.drivers.{module}.ADDRESS_LIMIT_S", 0.2)
+            record = await client("blocking", "http://name.example").ask(question(timeout_s=20))
+    assert (record.outcome, record.connections) == (Outcome.PROTOCOL_ERROR, 1), record.detail
+    assert record.tcp_ms >= 200
+
+
+def pinging(connection: socket.socket) -> None:
     """Shakes hands, and then sends pings and reads nothing, until the client has closed."""
-    with suppress(OSError):
-        connection, _ = listening.accept()
-        with connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.sendall(switching(connection.recv(65_536)))
-            connection.recv(65_536)
-            connection.settimeout(FLOOD_S)
-            end = time.monotonic() + 4 * FLOOD_S
-            while time.monotonic() < end:
-                connection.sendall(frame(b"p" * 120, 9) * 500)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.sendall(switching(connection.recv(65_536)))
+    connection.recv(65_536)
+    connection.settimeout(FLOOD_S)
+    end = time.monotonic() + 4 * FLOOD_S
+    while time.monotonic() < end:
+        connection.sendall(frame(b"p" * 120, 9) * 500)
 
 
 async def test_a_server_that_takes_no_pongs_is_given_up(client: MakeClient) -> None:
     """Else the answers to its pings pile up in the client's memory for as long as it may take."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=pinging, args=(listening,))
-        thread.start()
-        user = client("websocket", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        record = await user.ask(question(timeout_s=60))
-        await asyncio.to_thread(thread.join)
+    async with blocking(pinging) as url:
+        record = await client("websocket", url).ask(question(timeout_s=60))
     assert (record.outcome, record.drops) == (Outcome.DROPPED, 1), record.detail
     assert record.detail.endswith("the server takes nothing that it is sent")
 
@@ -268,7 +289,6 @@ def test_what_follows_a_compressed_body_is_not_kept() -> None:
     unpack = _Unpacker("gzip")
     assert unpack(gzip.compress(b"x")) == b"x"
     assert [unpack(b"y" * 1_000) for _ in range(3)] == [b""] * 3
-    assert unpack._stream is not None
     assert not unpack._stream.unused_data
 
 

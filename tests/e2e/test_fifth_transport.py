@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,7 +214,15 @@ def test_locust_has_a_user_of_it(copy: Copy) -> None:
     refused, _ = copy.start(*words).communicate(timeout=60)
     assert "--toy-url: not given, but there are users of toy" in refused
     with copy.server() as url:
-        copy.python(*words, "--toy-url", url, "-u", "2", "-r", "2", "-t", "2s", "--stream-profile", "fast")
+        process = copy.start(*words, "--toy-url", url, "-u", "2", "-r", "2", "--stream-profile", "fast")
+        end = time.monotonic() + 50
+        while not any(spool.stat().st_size for spool in copy.folder.glob("results/*-locust/incoming.msgpack")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.terminate()  # after the first answers, however long they took
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, said
     (run,) = {path.resolve() for path in (copy.folder / "results").glob("*-locust*")}
     assert set(pd.read_parquet(run / "streams.parquet")["transport"]) == {"toy"}
 

@@ -23,6 +23,7 @@ from support.processes import RunningServer, running_server
 from support.programs import program
 from support.transports.websocket import UPGRADE
 
+from bench.proxy.real import NGINX_HEAD
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
@@ -157,25 +158,17 @@ def test_a_client_that_never_says_goodbye_does_not_hold_a_websocket_server_up() 
             assert time.monotonic() - began < 5
 
 
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-{shutdown}
-events {{ worker_connections 256; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
+NGINX = (
+    "{shutdown}"
+    f"{NGINX_HEAD}"
+    """
   proxy_http_version 1.1;
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header Connection $http_connection;
   {servers}
 }}
 """
+)
 
 
 @contextmanager

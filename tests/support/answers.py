@@ -109,6 +109,7 @@ def _of_a_stream(transport: str, content_type: str, tokens: list[bytes], end: by
         case("trailers", head + one + two + over + b"0\r\nX: y\r\n\r\n", "hold", OK),
         case("gzip", packed("gzip", gzip.compress(body, mtime=0)), "hold", OK),
         case("deflate", packed("deflate", zlib.compress(body)), "hold", OK),
+        case("deflate without zlib's wrapper", packed("deflate", zlib.compress(body, wbits=-15)), "hold", OK),
         case("identity", packed("identity", body), "hold", OK),
         case("a second response behind it", good + good, "hold", OK),
         case("nonsense behind it", good + b"nonsense", "hold", OK),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
 from support.recordings import Recording
-from support.scripted import Connection
+from support.scripted import Connection, accepting
 
 How = Literal["fin", "rst"]
 
@@ -96,11 +94,10 @@ class Replay:
             return response if await connection.request() else b""
         if number:
             return response if (await connection.frame()).startswith(b"{") else b""
-        key = re.search(rb"(?i)sec-websocket-key: (\S+)", await connection.request())
-        if key is None:
+        request = await connection.request()
+        if not request:
             return b""
-        accept = base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        return re.sub(rb"(?i)(sec-websocket-accept: )\S+", lambda found: found[1] + accept, response)
+        return re.sub(rb"(?i)(sec-websocket-accept: )\S+", lambda found: found[1] + accepting(request), response)
 
     async def _send(self, connection: Connection, start: int, response: bytes) -> bool:
         """Send one response; False if the connection was cut."""

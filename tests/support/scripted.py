@@ -12,14 +12,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 
-def switching(request: bytes) -> bytes:
-    """The answer to a WebSocket's opening handshake."""
+def accepting(request: bytes) -> bytes:
+    """The value of Sec-WebSocket-Accept in the answer to a WebSocket's opening handshake."""
     key = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
     assert key is not None
-    accept = base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    return base64.b64encode(hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+
+
+def switching(request: bytes) -> bytes:
+    """The answer to a WebSocket's opening handshake."""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + accepting(request) + b"\r\n\r\n"
     )
 
 
@@ -125,6 +129,20 @@ async def scripted(script: Script) -> AsyncIterator[ScriptedServer]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def blocking(serve: Callable[[socket.socket], None]) -> AsyncIterator[str]:
+    """A server whose first connection `serve` has, in a thread of its own: where it sends without looking up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_one() -> None:
+            with suppress(OSError), listening.accept()[0] as connection:
+                serve(connection)
+
+        serving = asyncio.create_task(asyncio.to_thread(serve_one))
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        await serving
 
 
 @contextmanager

@@ -12,19 +12,12 @@ from pathlib import Path
 
 from support.programs import program
 
-_NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
+from bench.proxy.real import NGINX_HEAD
+from servers.process import free_port
+
+_NGINX = (
+    f"master_process off;\n{NGINX_HEAD}"
+    """
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
   server {{
     listen 127.0.0.1:{port} ssl;
@@ -40,6 +33,7 @@ http {{
   }}
 }}
 """
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,7 @@ def certificate(folder: Path, name: str = "IP:127.0.0.1,DNS:localhost") -> Certi
 def nginx_with_tls(upstream: str, certificate: Certificate, folder: Path) -> Iterator[str]:
     """nginx in front of `upstream`; its https URL."""
     nginx = program("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     config = folder / "nginx.conf"
     files = {"cert": certificate.cert, "key": certificate.key, "folder": folder}
     config.write_text(_NGINX.format(port=port, upstream=upstream, **files))
