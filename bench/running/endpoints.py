@@ -38,6 +38,10 @@ class Counters(msgspec.Struct):
     redis_commands: int | None = None
     redis_pid: int | None = None
     emit_lag_us_p99: float | None = None
+    loop_lag_us_p99: float | None = None
+    loop_lag_us_max: float | None = None
+    redis_lag_us_max: float | None = None
+    now_ns: int | None = None
     started_ns: int | None = None
     cores: list[int] | None = None
     heartbeat_s: float | None = None
@@ -57,10 +61,16 @@ class Server:
     redis: psutil.Process | None = None
     foreign_redis: Redis | None = None
 
-    async def counters(self, http: aiohttp.ClientSession) -> Counters:
-        """The server's counters now; empty if it does not tell."""
+    @property
+    def is_ours(self) -> bool:
+        """Whether it and its Redis are processes of this run."""
+        return self.child is not None and self.foreign_redis is None
+
+    async def counters(self, http: aiohttp.ClientSession, since_ns: int = 0) -> Counters:
+        """The server's counters now, and its lags since `since_ns` of its clock; empty if it does not tell."""
         try:
-            async with http.get(f"{self.url}/stats", headers=bearer(self.token)) as response:
+            url = f"{self.url}/stats?since={since_ns}"
+            async with http.get(url, headers=bearer(self.token)) as response:
                 return msgspec.json.decode(await response.read(), type=Counters)
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
             return Counters()
@@ -81,6 +91,7 @@ class Route:
     server: Server
     url: str
     proxy: Child | None = None
+    proxy_log: Path | None = None
 
     def failure(self) -> PartDied | None:
         """What has died, if anything."""
@@ -226,9 +237,10 @@ class Fleet:
             raise PartDied(f"the {cell.transport} target cannot be behind {cell.profile_name}: {error}") from None
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", upstream]
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
-        argv += ["--log", str(self.logs / f"{log}.jsonl")]
+        log_file = self.logs / f"{log}.jsonl"
+        argv += ["--log", str(log_file)]
         child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
-        return Route(server, url + base_path(server.url), child)
+        return Route(server, url + base_path(server.url), child, log_file)
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
