@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
 from bench.running.addresses import AddressError, base_path, host_and_port
-from bench.running.processes import Child, PartDied
+from bench.running.processes import NO_SECRETS, Child, PartDied
 from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
 from servers.service import KEEP_ALIVE_S, Settings
 from servers.transport import TRANSPORTS
@@ -243,21 +243,9 @@ class Fleet:
         return Route(server, url + base_path(server.url), child, log_file)
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
-        """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
-        async with self._starting:
-            return await self._start(name, argv, log)
-
-    async def _start(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         secrets = {"TOKENDERBY_REDIS_URL": self.redis_url} if self.redis_url else {}
-        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus, secrets)
-        try:
-            async with asyncio.timeout(READY_S):
-                return child, await _ready_url(child)
-        except BaseException as error:
-            await child.stop()
-            if isinstance(error, TimeoutError | msgspec.MsgspecError):
-                raise PartDied(f"the {name} did not say within {READY_S:g} s where it listens") from None
-            raise
+        async with self._starting:
+            return await ready_child(name, argv, self.logs / f"{log}.log", self.cpus, secrets)
 
     def _server_argv(self, cell: Cell) -> list[str]:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
@@ -282,6 +270,21 @@ class Fleet:
             await asyncio.gather(*(child.end() for child in children if child))
             if self._foreign_redis:
                 await self._foreign_redis.aclose()
+
+
+async def ready_child(
+    name: str, argv: Sequence[str], log: Path, cpus: Sequence[int], secrets: Mapping[str, str] = NO_SECRETS
+) -> tuple[Child, str]:
+    """Start a process that prints a JSON line with its `url` when it is ready; that URL. Raises PartDied, OSError."""
+    child = await Child.start(name, argv, log, cpus, secrets)
+    try:
+        async with asyncio.timeout(READY_S):
+            return child, await _ready_url(child)
+    except BaseException as error:
+        await child.stop()
+        if isinstance(error, TimeoutError | msgspec.MsgspecError):
+            raise PartDied(f"the {name} did not say within {READY_S:g} s where it listens") from None
+        raise
 
 
 async def _stop(child: Child | None) -> None:
