@@ -61,13 +61,20 @@ _VARIANT = (
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
-    """When a cell is void: limits chosen before the run (docs/methodology.md), 99th percentiles and shares."""
+    """When a cell is void: limits chosen before the run (docs/methodology.md), 99th percentiles and shares.
+
+    A lag voids a cell above its limit, or above 2 % of the median delay of the cell's tokens where that is more.
+    """
 
     generator_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # start - intended: the load came late
+    request_lag_ms_p99: Annotated[float, Meta(gt=0)] = 25.0  # start until our server had it, with nothing in between
     emit_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # sent - due: the simulated model came late
-    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 10.0  # the client's own event loop was busy with other things
+    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 10.0  # an event loop, the load's or the server's, was late
+    loop_lag_ms_max: Annotated[float, Meta(gt=0)] = 30.0  # once: such a loop, the proxy's, or Redis with a reply
+    foreign_cpu_ratio: Annotated[float, Meta(gt=0)] = 0.25  # of one core: what other programs took of the run's cores
     steal_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.05  # share of CPU time that the hypervisor took
     client_cpu_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.8  # share of one core that the load process used
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 3  # a void cell is run again at the end of its block, in all so often
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -48,21 +48,13 @@ RunStatus = Literal["running", "complete", "interrupted", "failed"]
 CellId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")]  # a file's name, never a path
 
 
-class CellRecord(msgspec.Struct, kw_only=True):
-    """One cell in one block: what it was, how it went, and what it cost.
+class Attempt(msgspec.Struct, kw_only=True):
+    """How a cell went, what it cost, and how late and how busy everything around it was; None is what nobody knows.
 
     `void` means that it ran, but its number is not the transport's; `failed` that it did not finish. `reasons` says
-    why in words. CPU seconds are of the measured part of the cell; None where the process is not ours.
+    why in words. All is of the measured part of the cell. CPU seconds are None where the process is not ours.
     """
 
-    id: CellId  # unique in the run, e.g. "b03-sse-copy_aa"
-    block: int
-    cell: str  # the same in every block, e.g. "sse copy=aa"
-    transport: str
-    variant: str = ""
-    profile: str = "direct"
-    recovery: str = "none"
-    order: int = 0  # position in its block
     status: CellStatus = "pending"
     reasons: list[str] = []
     started: str = ""
@@ -74,12 +66,45 @@ class CellRecord(msgspec.Struct, kw_only=True):
     redis_cpu_s: float | None = None
     proxy_cpu_s: float | None = None
     redis_commands: int | None = None
-    generator_lag_ms_p99: float | None = None
-    emit_lag_ms_p99: float | None = None
-    loop_lag_ms_p99: float | None = None
-    steal_ratio: float | None = None
+    delay_ms_p50: float | None = None  # over its tokens, due to received: what lags are set against
+    generator_lag_ms_p99: float | None = None  # intended to actual start
+    request_lag_ms_p99: float | None = None  # start until the server had the request
+    emit_lag_ms_p99: float | None = None  # due to sent
+    loop_lag_ms_p99: float | None = None  # of the load process's event loop
+    loop_lag_ms_max: float | None = None
+    server_loop_lag_ms_p99: float | None = None
+    server_loop_lag_ms_max: float | None = None
+    proxy_loop_lag_ms_max: float | None = None
+    redis_lag_ms_max: float | None = None  # the longest that Redis took to answer
+    client_cpu_ratio: float | None = None  # of a core, by the load process
+    foreign_cpu_ratio: float | None = None  # of a core, by other programs, on the cores that the run uses
+    steal_ratio: float | None = None  # of the machine's processor time, by its host
     clock_offset_ns: int = 0
     notes: list[str] = []
+
+
+class CellRecord(Attempt, kw_only=True):
+    """One cell in one block: what it is, and its last attempt; `earlier` are those that were void and run again.
+
+    Only the last one's messages are in the tables.
+    """
+
+    id: CellId  # unique in the run, e.g. "b03-sse-copy_aa"
+    block: int
+    cell: str  # the same in every block, e.g. "sse copy=aa"
+    transport: str
+    variant: str = ""
+    profile: str = "direct"
+    recovery: str = "none"
+    order: int = 0  # position in its block
+    earlier: list[Attempt] = []
+
+    def begin_again(self) -> None:
+        """Put the attempt that was made with those before it, and be pending."""
+        fresh = Attempt()
+        self.earlier.append(Attempt(**{name: getattr(self, name) for name in Attempt.__struct_fields__}))
+        for name in Attempt.__struct_fields__:
+            setattr(self, name, getattr(fresh, name))
 
 
 class Run(msgspec.Struct, kw_only=True):

@@ -31,6 +31,24 @@ def start_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
     return [record.start_ns - record.intended_start_ns for record in records]
 
 
+def request_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
+    """How long each message's request took to its server: the model begins there, so the first token's due time tells.
+
+    Connecting is part of it. Messages with drops, and those without their first token, say nothing here.
+    """
+    return [
+        record.due_ns[0] - record.ttft_scheduled_ns - record.start_ns
+        for record in records
+        if not record.drops and len(record.i) and record.i[0] == 0
+    ]
+
+
+def delay_ms_p50(records: Sequence[StreamRecord]) -> float | None:
+    """The median over all tokens of the time from due to received, in ms; None of none."""
+    delays_ns = [np.subtract(record.received_ns, record.due_ns) for record in records if len(record.i)]
+    return float(np.median(np.concatenate(delays_ns))) / 1e6 if delays_ns else None
+
+
 def p99_ms(values_ns: Sequence[int]) -> float:
     """The 99th percentile of times in ns, in ms; 0 of none."""
     return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0

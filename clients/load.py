@@ -32,15 +32,16 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
 from clients.job import Job, JobResult
-from clients.lateness import emit_lags_ns, p99_ms, start_lags_ns
+from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms, request_lags_ns, start_lags_ns
 from clients.timer import Timer
 from servers import recording
+from servers.lags import LoopProbe
 from servers.process import run
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
 _LEAD_NS = 20_000_000  # the measured phase begins so long after everything is ready
-_PROBE_NS = 20_000_000  # how often the event loop's lag is looked at
+_BEAT_NS = 10_000_000  # how often the event loop's lag is looked at
 _PROGRESS_S = 0.25
 
 
@@ -86,11 +87,13 @@ class Phase:
     async def run(self, on_record: Callable[[int], object]) -> None:
         """Send the messages; `on_record` is told how many are over."""
         begin_ns = time.monotonic_ns() + _LEAD_NS
-        async with asyncio.TaskGroup() as group:
-            probe = group.create_task(self._probe())
-            running = [group.create_task(self._converse(turns, begin_ns, on_record)) for turns in self._conversations]
-            await asyncio.gather(*running)
-            probe.cancel()
+        probe = LoopProbe(lambda _, lags_ns: self.loop_lags_ns.extend(lags_ns), _BEAT_NS)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for turns in self._conversations:
+                    group.create_task(self._converse(turns, begin_ns, on_record))
+        finally:
+            probe.close()
 
     def _made(self, messages: Sequence[PlannedMessage]) -> dict[int, Callable[[int], Question]]:
         def question(message: PlannedMessage) -> Callable[[int], Question]:
@@ -125,14 +128,6 @@ class Phase:
             intended_ns = time.monotonic_ns() + self._think_ns
         if user is not None:
             self._users.give_back(user)
-
-    async def _probe(self) -> None:
-        """How late the event loop is when it has something to do at a known moment."""
-        due_ns = time.monotonic_ns()
-        while True:
-            due_ns = max(due_ns + _PROBE_NS, time.monotonic_ns())
-            await self._timer.until(due_ns)
-            self.loop_lags_ns.append(time.monotonic_ns() - due_ns)
 
 
 async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple[list[StreamRecord], JobResult]:
@@ -213,6 +208,9 @@ def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, stre
         generator_lag_ms_p99=p99_ms(start_lags_ns(records)),
         emit_lag_ms_p99=p99_ms(emit_lags_ns(records, streams=streams)),
         loop_lag_ms_p99=p99_ms(phase.loop_lags_ns),
+        loop_lag_ms_max=max(phase.loop_lags_ns, default=0) / 1e6,
+        request_lag_ms_p99=p99_ms(request_lags_ns(records)),
+        delay_ms_p50=delay_ms_p50(records),
     )
 
 

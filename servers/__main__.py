@@ -144,7 +144,7 @@ async def _serve(settings: Settings) -> None:
         print(json.dumps({"transport": settings.transport, "url": f"http://{host}:{port}"}), flush=True)
         await stop.wait()
         await service.stop()
-    service.emitter.close()
+    service.close()
 
 
 if __name__ == "__main__":

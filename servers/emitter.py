@@ -8,17 +8,16 @@ next due time, but not sooner than a tick later, so that a crowd of streams cost
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from time import monotonic_ns
 from typing import Protocol
 
 from servers.alarm import Alarm, alarm
+from servers.lags import Lags
 
 # Every wake-up of this process, and of whoever reads from it, costs more than a token does.
 TICK_NS = 1_000_000
-LAGS_KEPT = 8192
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +29,7 @@ class Emits(Protocol):
 
 
 class Emitter:
-    """Calls `emit` of everything that was started, when it falls due. One per process."""
+    """Calls `emit` of everything that was started, when it falls due; `lags` are its delays. One per process."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Emits]] = []
@@ -39,7 +38,7 @@ class Emitter:
         self._alarm: Alarm = alarm(self._tick)
         self._set_to_ns = 0
         self._after_tick: list[Callable[[], object]] = []
-        self._lags_ns: deque[int] = deque(maxlen=LAGS_KEPT)
+        self.lags = Lags()
 
     def start(self, emits: Emits, due_ns: int) -> None:
         """Emit from `due_ns` on (CLOCK_MONOTONIC)."""
@@ -60,11 +59,6 @@ class Emitter:
         """Call back after each tick in which something was emitted, to send what belongs together at once."""
         self._after_tick.append(callback)
 
-    def lag_us_p99(self) -> float:
-        """How late the latest emissions were, in microseconds: their 99th percentile; 0 before the first."""
-        lags = sorted(self._lags_ns)
-        return lags[int(0.99 * (len(lags) - 1))] / 1000 if lags else 0.0
-
     def close(self) -> None:
         """Stop the clock; nothing is emitted any more."""
         self._heap.clear()
@@ -75,7 +69,7 @@ class Emitter:
         self._alarm.set(deadline_ns)
 
     def _tick(self) -> None:
-        heap, forgotten, note_lag = self._heap, self._forgotten, self._lags_ns.append
+        heap, forgotten, note_lag = self._heap, self._forgotten, self.lags.note
         now_ns = monotonic_ns()
         while heap:
             due_ns, count, emits = heap[0]
@@ -85,7 +79,7 @@ class Emitter:
                 forgotten.discard(emits)
                 heappop(heap)
                 continue
-            note_lag(now_ns - due_ns)
+            note_lag((now_ns, now_ns - due_ns))
             try:
                 next_ns = emits.emit(now_ns)
             except Exception:  # one answer's fault must not stop the clock of all others

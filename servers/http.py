@@ -23,6 +23,7 @@ SERVICE = web.AppKey("service", Service)
 CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_NS_DIGITS = 19
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -33,10 +34,10 @@ def application(service: Service) -> web.Application:
     app[SERVICE] = service
     for path, report in (
         ("/healthz", service.health_report),
-        ("/stats", service.stats_report),
         ("/clock", service.clock_report),
     ):
         app.router.add_get(path, _probe(report))
+    app.router.add_get("/stats", _stats)
     return app
 
 
@@ -45,6 +46,13 @@ def _probe(report: Callable[[], dict[str, object]]) -> Handler:
         return json_response(report())
 
     return answer
+
+
+async def _stats(request: web.Request) -> web.Response:
+    since = request.query.get("since", "0")
+    if not (since.isascii() and since.isdecimal() and len(since) <= _NS_DIGITS):
+        raise RequestError(400, "bad_request", "since: takes nanoseconds, as `now_ns` tells them")
+    return json_response(request.app[SERVICE].stats_report(int(since)))
 
 
 def json_response(value: object, status: int = 200) -> web.Response:

@@ -14,6 +14,7 @@ import psutil
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
+from servers.lags import Lags, LoopProbe
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
 from servers.text import prose
@@ -21,6 +22,7 @@ from servers.text.hazards import hazards
 
 MAX_BODY_BYTES = 2**20
 KEEP_ALIVE_S = 75.0  # nginx's default; a connection on which nobody asks is closed after so long
+_LAG_KEYS = ("p99", "max")
 DRAIN_S = 2.0  # what runs when a server is told to stop may go on for so long
 
 
@@ -72,6 +74,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.emitter = Emitter()
+        self.lags = {"emit": self.emitter.lags, "loop": Lags()}
+        self._probe = LoopProbe(self.lags["loop"].note_beats)
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
         self.stats = Stats()
         self.stopping = asyncio.Event()
@@ -121,8 +125,13 @@ class Service:
         for work in tuple(self._answering):
             work.stop()
 
-    def stats_report(self) -> dict[str, object]:
-        """The body of `GET /stats`."""
+    def close(self) -> None:
+        """Stop the clocks: nothing is emitted any more."""
+        self.emitter.close()
+        self._probe.close()
+
+    def stats_report(self, since_ns: int = 0) -> dict[str, object]:
+        """The body of `GET /stats`; lags are those since `since_ns`."""
         stats = self.stats
         self.generations.forget_expired()
         return {
@@ -135,11 +144,18 @@ class Service:
             "redis_commands": stats.redis_commands,
             "cpu_seconds": time.process_time(),
             "rss_bytes": self._read_rss_bytes(),
-            "emit_lag_us_p99": self.emitter.lag_us_p99(),
+            **self._lags_us(since_ns),
+            "now_ns": time.monotonic_ns(),
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             **stats.extra,
+        }
+
+    def _lags_us(self, since_ns: int) -> dict[str, float]:
+        found = {name: lags.us_since(since_ns) for name, lags in self.lags.items()}
+        return {
+            f"{name}_lag_us_{key}": us for name, both in found.items() for key, us in zip(_LAG_KEYS, both, strict=True)
         }
 
     def _read_rss_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """What the proxy writes down: one JSON object a line, each with its `event`.
 
-`started` once, `not_followed` when a connection is not followed as HTTP any more, `closed` when a connection is over.
+`started` once, `not_followed` when a connection is not followed as HTTP any more, `closed` when a connection is over,
+`late` whenever the proxy itself stood still.
 """
 
 from __future__ import annotations
@@ -60,7 +61,17 @@ class ConnectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="closed", 
     struck: list[str] = []
 
 
-Event = Started | NotFollowed | ConnectionRecord
+class Late(msgspec.Struct, frozen=True, kw_only=True, tag="late", tag_field="event"):
+    """The proxy was busy with something, or stopped: what fell due waited up to `late_ms`, until `at_ns`.
+
+    at_ns: CLOCK_MONOTONIC
+    """
+
+    at_ns: int
+    late_ms: float
+
+
+Event = Started | NotFollowed | ConnectionRecord | Late
 
 
 class ConnectionLog:
@@ -105,6 +116,12 @@ def read_events(path: Path) -> list[Event]:
 def read_log(path: Path) -> list[ConnectionRecord]:
     """The connections of a log file. Raises msgspec.DecodeError for another file."""
     return [event for event in read_events(path) if isinstance(event, ConnectionRecord)]
+
+
+def latest_ms(path: Path, since_ns: int) -> float:
+    """The longest that a proxy stood still since then, in ms; 0 if never. Raises OSError, msgspec.DecodeError."""
+    late = (event for event in read_events(path) if isinstance(event, Late) and event.at_ns >= since_ns)
+    return max((event.late_ms for event in late), default=0.0)
 
 
 def behaviours_struck(paths: Iterable[Path]) -> dict[str, dict[str, int]]:

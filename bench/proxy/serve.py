@@ -10,11 +10,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from bench.proxy.log import ConnectionLog, Started
+from bench.proxy.log import ConnectionLog, Late, Started
 from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
+from servers.lags import LoopProbe
 from servers.user_errors import InputError
 
+LATE_NS = 5_000_000  # the log tells when the proxy itself was later than that
 BACKLOG = 4096  # the kernel may allow fewer; a ramp-up of thousands must not wait for SYN retries
 
 
@@ -63,6 +65,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
         self._log.write(Started(profile=self._profile, behaviours=labels(self._rules)))
+        self._probe = LoopProbe(self._note_lateness)
         self.address = self._server.sockets[0].getsockname()[:2]
         return self
 
@@ -70,6 +73,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        self._probe.close()
         for relay in list(self.relays):
             relay.note_end("proxy", monotonic(), "rst")
             relay.reset()
@@ -86,6 +90,10 @@ class Proxy:
         relay = Relay(self._accepted, self._upstream, self._rules, seed=self._seed, log=self._log, when_over=self._over)
         self.relays.add(relay)
         return relay.factory()
+
+    def _note_lateness(self, now_ns: int, lags_ns: range) -> None:
+        if lags_ns[0] > LATE_NS:
+            self._log.write(Late(at_ns=now_ns, late_ms=lags_ns[0] / 1e6))
 
     def _over(self, relay: Relay) -> None:
         if relay in self.relays:

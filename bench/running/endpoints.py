@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from bench.plan import Cell, Plan
 from bench.running.addresses import AddressError, base_path, host_and_port
-from bench.running.processes import Child, PartDied
+from bench.running.processes import NO_SECRETS, Child, PartDied
 from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
 from servers.service import KEEP_ALIVE_S, Settings
 from servers.transport import TRANSPORTS
@@ -38,6 +38,10 @@ class Counters(msgspec.Struct):
     redis_commands: int | None = None
     redis_pid: int | None = None
     emit_lag_us_p99: float | None = None
+    loop_lag_us_p99: float | None = None
+    loop_lag_us_max: float | None = None
+    redis_lag_us_max: float | None = None
+    now_ns: int | None = None
     started_ns: int | None = None
     cores: list[int] | None = None
     heartbeat_s: float | None = None
@@ -57,10 +61,16 @@ class Server:
     redis: psutil.Process | None = None
     foreign_redis: Redis | None = None
 
-    async def counters(self, http: aiohttp.ClientSession) -> Counters:
-        """The server's counters now; empty if it does not tell."""
+    @property
+    def is_ours(self) -> bool:
+        """Whether it and its Redis are processes of this run."""
+        return self.child is not None and self.foreign_redis is None
+
+    async def counters(self, http: aiohttp.ClientSession, since_ns: int = 0) -> Counters:
+        """The server's counters now, and its lags since `since_ns` of its clock; empty if it does not tell."""
         try:
-            async with http.get(f"{self.url}/stats", headers=bearer(self.token)) as response:
+            url = f"{self.url}/stats?since={since_ns}"
+            async with http.get(url, headers=bearer(self.token)) as response:
                 return msgspec.json.decode(await response.read(), type=Counters)
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
             return Counters()
@@ -81,6 +91,7 @@ class Route:
     server: Server
     url: str
     proxy: Child | None = None
+    proxy_log: Path | None = None
 
     def failure(self) -> PartDied | None:
         """What has died, if anything."""
@@ -226,26 +237,15 @@ class Fleet:
             raise PartDied(f"the {cell.transport} target cannot be behind {cell.profile_name}: {error}") from None
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", upstream]
         argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
-        argv += ["--log", str(self.logs / f"{log}.jsonl")]
+        log_file = self.logs / f"{log}.jsonl"
+        argv += ["--log", str(log_file)]
         child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
-        return Route(server, url + base_path(server.url), child)
+        return Route(server, url + base_path(server.url), child, log_file)
 
     async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
-        """Start a process that prints a JSON line with its `url` when it is ready. Raises PartDied."""
-        async with self._starting:
-            return await self._start(name, argv, log)
-
-    async def _start(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
         secrets = {"TOKENDERBY_REDIS_URL": self.redis_url} if self.redis_url else {}
-        child = await Child.start(name, argv, self.logs / f"{log}.log", self.cpus, secrets)
-        try:
-            async with asyncio.timeout(READY_S):
-                return child, await _ready_url(child)
-        except BaseException as error:
-            await child.stop()
-            if isinstance(error, TimeoutError | msgspec.MsgspecError):
-                raise PartDied(f"the {name} did not say within {READY_S:g} s where it listens") from None
-            raise
+        async with self._starting:
+            return await ready_child(name, argv, self.logs / f"{log}.log", self.cpus, secrets)
 
     def _server_argv(self, cell: Cell) -> list[str]:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
@@ -270,6 +270,21 @@ class Fleet:
             await asyncio.gather(*(child.end() for child in children if child))
             if self._foreign_redis:
                 await self._foreign_redis.aclose()
+
+
+async def ready_child(
+    name: str, argv: Sequence[str], log: Path, cpus: Sequence[int], secrets: Mapping[str, str] = NO_SECRETS
+) -> tuple[Child, str]:
+    """Start a process that prints a JSON line with its `url` when it is ready; that URL. Raises PartDied, OSError."""
+    child = await Child.start(name, argv, log, cpus, secrets)
+    try:
+        async with asyncio.timeout(READY_S):
+            return child, await _ready_url(child)
+    except BaseException as error:
+        await child.stop()
+        if isinstance(error, TimeoutError | msgspec.MsgspecError):
+            raise PartDied(f"the {name} did not say within {READY_S:g} s where it listens") from None
+        raise
 
 
 async def _stop(child: Child | None) -> None:

@@ -107,6 +107,32 @@ def cpu_steal() -> tuple[float, float]:
     return stolen, stolen + sum(spent)
 
 
+def busy_seconds(cores: Collection[int]) -> float:
+    """CPU seconds since boot in which any of `cores` (of all, if empty) did something, interrupts included.
+
+    Stolen time is not: nobody here used it. Nor is waiting for a disk: the core was free. A guest's time is in `user`.
+    In a container these are the host's counters, so what others do on the same cores is in them too.
+    """
+    times = psutil.cpu_times(percpu=True)
+    chosen = [times[core] for core in cores if core < len(times)] or times
+    parts = ("user", "nice", "system", "irq", "softirq")
+    return sum(getattr(core, part, 0.0) for core in chosen for part in parts)
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and all that it has started, with what of it has ended and was waited for."""
+    me = psutil.Process()
+    times = [_times_with_ended(process) for process in (me, *me.children(recursive=True))]
+    return sum(times)
+
+
+def _times_with_ended(process: psutil.Process) -> float:
+    try:
+        return float(sum(process.cpu_times()[:4]))  # user, system, and both of the children that have ended
+    except psutil.Error:
+        return 0.0
+
+
 def cpu_seconds(process: psutil.Process | None) -> float | None:
     """CPU seconds that `process` has used so far, None if there is none any more."""
     try:

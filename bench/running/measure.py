@@ -6,7 +6,8 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,8 +20,9 @@ import psutil
 
 from bench import tables
 from bench.plan import Cell, Plan
+from bench.proxy.log import latest_ms
 from bench.running.endpoints import Counters, Fleet, Route, Server
-from bench.running.machine import cpu_seconds, cpu_steal
+from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds
 from bench.running.processes import Child, PartDied
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.running.streams import wire_stream
@@ -29,7 +31,7 @@ from bench.running.validity import void_reasons
 from bench.store import CellRecord, RunFolder, StoreError
 from clients.core.record import Outcome
 from clients.core.tls import Trust
-from clients.job import Job, JobResult, Load
+from clients.job import LONG_ENOUGH_S, Job, JobResult, Load
 from servers.transport import TRANSPORTS
 
 _ROOM_BYTES = 1 << 14
@@ -50,18 +52,37 @@ class _Line(msgspec.Struct):
 class Reading:
     """Meters read at one moment; the difference of two readings is what was spent between them."""
 
+    at_ns: int
     counters: Counters
     redis: RedisReading
     proxy_cpu_s: float | None
+    own_s: float
+    busy_s: float  # of the cores that the run uses
     stolen_s: float
     cpu_time_s: float
 
     @classmethod
-    async def take(cls, route: Route, http: aiohttp.ClientSession) -> Reading:
-        """Read the meters of `route` and of the machine."""
+    async def take(
+        cls, route: Route, http: aiohttp.ClientSession, cores: Collection[int], earlier: Reading | None = None
+    ) -> Reading:
+        """Read the meters of `route` and of the machine's `cores`; lags are those since the `earlier` reading."""
         proxy = psutil.Process(route.proxy.process.pid) if route.proxy else None
-        counters = await route.server.counters(http)
-        return cls(counters, await _read_redis(route.server), cpu_seconds(proxy), *cpu_steal())
+        since_ns = (earlier.counters.now_ns or 0) if earlier else 0
+        counters = await route.server.counters(http, since_ns)
+        redis = await _read_redis(route.server)
+        processor = own_seconds(), busy_seconds(cores), *cpu_steal()
+        return cls(time.monotonic_ns(), counters, redis, cpu_seconds(proxy), *processor)
+
+    def foreign_ratio(self, later: Reading) -> float | None:
+        """The share of one core that other programs took of the run's cores until `later`; None if that is too soon."""
+        elapsed_s = (later.at_ns - self.at_ns) / 1e9
+        foreign_s = (later.busy_s - self.busy_s) - (later.own_s - self.own_s)
+        return max(0.0, foreign_s) / elapsed_s if elapsed_s >= LONG_ENOUGH_S else None
+
+    def steal_ratio(self, later: Reading) -> float | None:
+        """The share of the machine's processor time that its host took until `later`."""
+        elapsed_s = later.cpu_time_s - self.cpu_time_s
+        return (later.stolen_s - self.stolen_s) / elapsed_s if elapsed_s > 0 else None
 
     def changed(self, later: Reading, server: Server) -> Iterator[str]:
         """Which processes behind the two readings are not the same any more, in words."""
@@ -78,14 +99,17 @@ async def _read_redis(server: Server) -> RedisReading:
 
 
 class CellRunner:
-    """Runs cells of one run and fills in their records. `warn` takes what the report must say."""
+    """Runs cells of one run and fills in their records.
+
+    `pins` are the cores of the load and of the servers, `warn` takes what the report must say.
+    """
 
     def __init__(
         self,
         plan: Plan,
         folder: RunFolder,
         http: aiohttp.ClientSession,
-        cpus: list[int],
+        pins: Mapping[str, list[int]],
         warn: Callable[[str], object],
         *,
         trust: Trust,
@@ -93,7 +117,7 @@ class CellRunner:
         self._plan = plan
         self._folder = folder
         self._http = http
-        self._cpus = cpus
+        self._pins = pins
         self._warn = warn
         self._trust = trust
         self._last: dict[str, Reading] = {}  # of each server's URL
@@ -108,12 +132,14 @@ class CellRunner:
             result, before = await self._load(job, route, on_progress)
             await route.check_answers(self._http)  # messages that a hung server lost are not the transport's
             self._check_understood(route.server, job, result)
-            after = await Reading.take(route, self._http)
+            after = await self._read(route, before)
             self._check_same(route.server, record, before, after)
-            _note(record, result, before, after)
+            _note(record, result)
+            _note_meters(record, before, after)
+            _note_surroundings(record, route, before, after)
             if self._plan.parallel > 1:
                 _forget_shared_costs(record)
-            record.reasons = void_reasons(record, result.cpu_ratio, self._plan.validity)
+            record.reasons = void_reasons(record, self._plan.validity)
             record.status = "void" if record.reasons else "ok"
         except (PartDied, psutil.Error, StoreError) as error:
             record.status, record.reasons = "failed", [f"{error}{self._full_disk()}"]
@@ -129,8 +155,8 @@ class CellRunner:
         Raises PartDied when it, the server, the proxy or Redis dies.
         """
         log = self._folder.path / "logs" / "load.log"
-        child = await Child.start("load process", [sys.executable, "-m", "clients.load"], log, self._cpus)
-        talk = asyncio.create_task(_talk(child, job, partial(Reading.take, route, self._http), on_progress))
+        child = await Child.start("load process", [sys.executable, "-m", "clients.load"], log, self._pins["load"])
+        talk = asyncio.create_task(_talk(child, job, partial(self._read, route), on_progress))
         death = asyncio.create_task(route.died())
         limit_s = time_limit_s(job.load)
         try:
@@ -145,6 +171,10 @@ class CellRunner:
                 task.cancel()
             child.kill()
             await asyncio.gather(talk, death, child.process.wait(), return_exceptions=True)
+
+    async def _read(self, route: Route, earlier: Reading | None = None) -> Reading:
+        cores = {core for cores in self._pins.values() for core in cores}
+        return await Reading.take(route, self._http, cores, earlier)
 
     def _check_same(self, server: Server, record: CellRecord, before: Reading, after: Reading) -> None:
         """Raise PartDied if a server or Redis that is not ours was restarted in the cell; warn if it was before it.
@@ -185,24 +215,46 @@ class CellRunner:
             path.unlink(missing_ok=True)
 
 
-def _note(record: CellRecord, result: JobResult, before: Reading, after: Reading) -> None:
-    """Enter what the load process said and what the meters show."""
-    early, late = before.counters, after.counters
+def _note(record: CellRecord, result: JobResult) -> None:
+    """Enter what the load process said."""
     record.messages, record.failed_messages = result.messages, result.failed
-    record.client_cpu_s = result.cpu_s
+    record.client_cpu_s, record.client_cpu_ratio = result.cpu_s, result.cpu_ratio
+    record.delay_ms_p50 = result.delay_ms_p50
+    record.generator_lag_ms_p99 = result.generator_lag_ms_p99
+    record.loop_lag_ms_p99, record.loop_lag_ms_max = result.loop_lag_ms_p99, result.loop_lag_ms_max
+    record.request_lag_ms_p99, record.emit_lag_ms_p99 = result.request_lag_ms_p99, result.emit_lag_ms_p99
+    record.clock_offset_ns = result.clock_offset_ns
+    record.notes = result.notes
+
+
+def _note_meters(record: CellRecord, before: Reading, after: Reading) -> None:
+    """Enter what the meters show of the parts."""
+    early, late = before.counters, after.counters
     record.server_cpu_s = _spent(early.cpu_seconds, late.cpu_seconds)
     record.redis_cpu_s = _spent(before.redis.cpu_s, after.redis.cpu_s)
     record.proxy_cpu_s = _spent(before.proxy_cpu_s, after.proxy_cpu_s)
     record.redis_commands = _spent(early.redis_commands, late.redis_commands)
-    record.generator_lag_ms_p99 = result.generator_lag_ms_p99
-    record.emit_lag_ms_p99 = result.emit_lag_ms_p99
     if not TRANSPORTS[record.transport].streams:  # it sends at the end, so only the server knows its model's lateness
-        record.emit_lag_ms_p99 = None if late.emit_lag_us_p99 is None else late.emit_lag_us_p99 / 1000
-    record.loop_lag_ms_p99 = result.loop_lag_ms_p99
-    elapsed_s = after.cpu_time_s - before.cpu_time_s
-    record.steal_ratio = (after.stolen_s - before.stolen_s) / elapsed_s if elapsed_s > 0 else None
-    record.clock_offset_ns = result.clock_offset_ns
-    record.notes = result.notes
+        record.emit_lag_ms_p99 = _ms(late.emit_lag_us_p99)
+    record.server_loop_lag_ms_p99 = _ms(late.loop_lag_us_p99)
+    record.server_loop_lag_ms_max = _ms(late.loop_lag_us_max)
+    record.redis_lag_ms_max = _ms(late.redis_lag_us_max)
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None else us / 1000
+
+
+def _note_surroundings(record: CellRecord, route: Route, before: Reading, after: Reading) -> None:
+    """Enter what the machine and the intermediary did; what is another's is not known."""
+    record.steal_ratio = before.steal_ratio(after)
+    # What runs already is not told apart from other programs, and what is far away takes its time.
+    record.foreign_cpu_ratio = before.foreign_ratio(after) if route.server.is_ours else None
+    if record.profile != "direct" or not route.server.is_ours:
+        record.request_lag_ms_p99 = None
+    if route.proxy_log is not None and route.proxy_log.exists():  # the real ones write none
+        with suppress(OSError, msgspec.DecodeError):  # the end of the run says so
+            record.proxy_loop_lag_ms_max = latest_ms(route.proxy_log, before.at_ns)
 
 
 def _forget_shared_costs(record: CellRecord) -> None:

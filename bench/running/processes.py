@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_NO_SECRETS: Mapping[str, str] = {}
+NO_SECRETS: Mapping[str, str] = {}
 GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
 
 
@@ -37,7 +37,7 @@ class Child:
         argv: Sequence[str],
         log: Path,
         cpus: Sequence[int] = (),
-        secrets: Mapping[str, str] = _NO_SECRETS,
+        secrets: Mapping[str, str] = NO_SECRETS,
     ) -> Child:
         """Run `argv` on the cores `cpus` (any, if empty). `secrets` go into its environment, which others cannot read.
 

@@ -23,8 +23,8 @@ class Display(Protocol):
     def advance(self, done: int, of: int) -> None:
         """So many of the cell's messages are complete."""
 
-    def end(self, record: CellRecord) -> None:
-        """A cell ended; its status and reasons are known."""
+    def end(self, record: CellRecord, *, again: bool = False) -> None:
+        """A cell ended; its status and reasons are known. A void one may run `again` at the end of its block."""
 
     def close(self) -> None:
         """The run is over."""
@@ -41,9 +41,10 @@ class Remaining:
         self._todo = [record.cell for record in todo]
         self._seconds: dict[str, list[float]] = {}
 
-    def note(self, record: CellRecord) -> None:
-        """A cell ended after `record.seconds`."""
-        self._todo.remove(record.cell)
+    def note(self, record: CellRecord, *, again: bool = False) -> None:
+        """A cell ended after `record.seconds`, and is still to be done if it has to run `again`."""
+        if not again:
+            self._todo.remove(record.cell)
         self._seconds.setdefault(record.cell, []).append(record.seconds)
 
     def seconds(self) -> float | None:
@@ -60,14 +61,20 @@ def clock_text(seconds: float | None) -> str:
     return "-:--" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def ending_text(record: CellRecord) -> str:
+def ending_text(record: CellRecord, *, again: bool = False) -> str:
     """One line on a finished cell, e.g. "block 2  sse copy=aa: ok, 80 messages, 3.4 s"."""
+    if again:
+        return f"block {record.block}  {record.cell}: again at the end of its block: void because {_reasons(record)}"
     failed = f", {record.failed_messages} of them failed" if record.failed_messages else ""
-    reasons = f" ({'; '.join(record.reasons)})" if record.reasons else ""
+    reasons = f" ({_reasons(record)})" if record.reasons else ""
     return (
         f"block {record.block}  {record.cell}: {record.status}{reasons}, "
         f"{record.messages} messages{failed}, {record.seconds:.1f} s"
     )
+
+
+def _reasons(record: CellRecord) -> str:
+    return "; ".join(record.reasons)
 
 
 class PlainDisplay:
@@ -84,12 +91,12 @@ class PlainDisplay:
     def advance(self, done: int, of: int) -> None:
         """Nothing to print yet."""
 
-    def end(self, record: CellRecord) -> None:
+    def end(self, record: CellRecord, *, again: bool = False) -> None:
         """Print how the cell went and how long the rest will take."""
-        self._remaining.note(record)
-        self._done += 1
+        self._remaining.note(record, again=again)
+        self._done += not again
         left = clock_text(self._remaining.seconds())
-        line = f"[{self._done}/{self._total}] {ending_text(record)}, {left} left"
+        line = f"[{self._done}/{self._total}] {ending_text(record, again=again)}, {left} left"
         self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
@@ -130,13 +137,13 @@ class BarDisplay:
         seconds = self._remaining.seconds()
         return clock_text(None if seconds is None else max(0.0, seconds - (time.monotonic() - self._begun)))
 
-    def end(self, record: CellRecord) -> None:
+    def end(self, record: CellRecord, *, again: bool = False) -> None:
         """Move the bar on."""
-        self._remaining.note(record)
+        self._remaining.note(record, again=again)
         self._begun = time.monotonic()
-        self._progress.update(self._task, advance=1, left=self._left())
+        self._progress.update(self._task, advance=int(not again), left=self._left())
         if record.status != "ok":
-            self._progress.console.print(Text(ending_text(record), style=_COLOURS[record.status]))
+            self._progress.console.print(Text(ending_text(record, again=again), style=_COLOURS[record.status]))
 
     def close(self) -> None:
         """Remove the bar."""

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -21,11 +22,13 @@ from bench.proxy.log import behaviours_struck
 from bench.running import machine
 from bench.running.blocks import schedule
 from bench.running.endpoints import Fleet, Server
+from bench.running.expected import expected
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
+from bench.running.validity import worth_another
 from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
 from bench.table_checks import PlanError
 from clients.core.tls import Trust
@@ -180,13 +183,17 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, 
     (folder.path / "cells").mkdir(exist_ok=True)
     async with _http(options.trust) as http:
         pins = await _pins(options, http, run)
-        runner = CellRunner(plan, folder, http, pins["load"], run.warnings.append, trust=options.trust)
+        runner = CellRunner(plan, folder, http, pins, run.warnings.append, trust=options.trust)
+        expected_s = expected(plan, run.cells).at_best_s
 
         async def one(record: CellRecord, fleet: Fleet) -> None:
             display.begin(record)
             await runner.run(cells[record.cell], record, fleet, display.advance)
+            ended = copy(record)
+            if again := worth_another(record, run.cells, plan, expected_s):
+                record.begin_again()
             folder.save(run)
-            display.end(record)
+            display.end(ended, again=again)
 
         for _, block in groupby(remaining(run.cells), key=lambda record: record.block):
             records = list(block)
@@ -194,7 +201,9 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, 
             fleet = Fleet(plan, http, logs, cpus, options.targets, options.target_token, options.redis_url, patience)
             try:
                 await fleet.start(cells[record.cell] for record in records)
-                await _at_once(plan.parallel, [partial(one, record, fleet) for record in records])
+                while records:
+                    await _at_once(plan.parallel, [partial(one, record, fleet) for record in records])
+                    records = [record for record in records if record.status == "pending"]  # void, to be run again
             finally:
                 await fleet.stop()
 

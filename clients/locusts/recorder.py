@@ -26,7 +26,7 @@ from clients.core.clock import get_json
 from clients.core.errors import ClientFailure
 from clients.core.record import Outcome, StreamRecord
 from clients.drivers.gev import GeventClient
-from clients.lateness import emit_lags_ns, p99_ms, start_lags_ns
+from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms, start_lags_ns
 from clients.locusts.batch import Batch, Health, unpack
 from clients.locusts.options import Options
 from servers.transport import TRANSPORTS
@@ -200,10 +200,13 @@ class Recorder:
         lags_ns, busiest = self._health(part)
         streams = TRANSPORTS[cell.transport].streams
         cell.emit_lag_ms_p99 = p99_ms(emit_lags_ns(records, streams=streams))
-        cell.loop_lag_ms_p99 = p99_ms(lags_ns) if lags_ns else None
+        if lags_ns:
+            cell.loop_lag_ms_p99, cell.loop_lag_ms_max = p99_ms(lags_ns), max(lags_ns) / 1e6
+        cell.delay_ms_p50 = delay_ms_p50(records)
+        cell.client_cpu_ratio = busiest
         offsets = [worker.clock_offsets_ns.get(cell.transport, 0) for worker in self._workers.values()]
         cell.clock_offset_ns = max(offsets, key=abs, default=0)
-        cell.reasons = void_reasons(cell, busiest, Validity())
+        cell.reasons = void_reasons(cell, Validity())
         cell.status = "void" if cell.reasons else "ok"
 
     def _health(self, part: _Slice) -> tuple[list[int], float]:

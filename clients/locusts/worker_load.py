@@ -20,10 +20,10 @@ from clients.core.record import StreamRecord
 from clients.drivers.gev import GeventClient
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
+from servers.lags import BEAT_NS, KEPT, beats_missed
 from servers.stream import StreamSpec, build, message_seed
 
 _REPORT_S = 1.0
-_PROBE_S = 0.02  # how often the event loop's lag is looked at
 
 
 class WorkerLoad:
@@ -135,10 +135,12 @@ class WorkerLoad:
 
     def _probe(self) -> None:
         """How late the event loop is when it has something to do at a known moment."""
+        due_ns = time.monotonic_ns() + BEAT_NS
         while True:
-            due_ns = time.monotonic_ns() + round(_PROBE_S * 1e9)
-            gevent.sleep(_PROBE_S)
-            self._health.loop_lags_ns.append(time.monotonic_ns() - due_ns)
+            gevent.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+            lags_ns = beats_missed(time.monotonic_ns() - due_ns, BEAT_NS)
+            self._health.loop_lags_ns.extend(lags_ns[-KEPT:])
+            due_ns += len(lags_ns) * BEAT_NS
 
 
 def _clock_offset_ns(transport: str, options: Options) -> tuple[int, list[str]]:

@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 from servers import redis_server
 from servers.chat import RequestError, open_answer, unknown_stream
 from servers.http import SERVICE, STREAM_HEADERS, HttpStream, application, read_chat, stream_answer
+from servers.lags import Lags
 from servers.polling import wire
 from servers.polling.link import RedisError
 from servers.polling.token_store import StoredPart, TokenStore
@@ -43,7 +44,9 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
         if server.pid is not None:
             service.stats.extra["redis_pid"] = server.pid
         address = redis_server.Address.parse(server.url)
-        app[STORE] = store = TokenStore(address, service.emitter, service.generations, service.stats.note_commands)
+        service.lags["redis"] = lags = Lags()
+        note_commands = service.stats.note_commands
+        app[STORE] = store = TokenStore(address, service.emitter, service.generations, note_commands, lags.note)
         try:
             await store.connect()
         except RedisError as error:

@@ -11,6 +11,8 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic_ns
 from typing import Any
 
 import hiredis
@@ -19,6 +21,7 @@ from servers.redis_server import Address
 
 COMMAND_TIMEOUT_S = 5.0
 
+NoteLag = Callable[[tuple[int, int]], object]
 Command = tuple[str | bytes | int, ...]
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub says tuples of one
 
@@ -36,11 +39,21 @@ class RedisRefused(RedisError):
 
 
 class RedisConnection:
-    """Connects when first used, and again after it was lost. Counts its commands with `note_commands`."""
+    """Connects when first used, and again after it was lost.
 
-    def __init__(self, address: Address, note_commands: Callable[[int], object]) -> None:
+    Counts its commands with `note_commands`, and tells how long each batch waited for its replies, or for nothing, with
+    `note_lag` (now, ns of waiting).
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        note_commands: Callable[[int], object],
+        note_lag: NoteLag = lambda _: None,
+    ) -> None:
         self._address = address
         self._note_commands = note_commands
+        self._note_lag = note_lag
         self._wire: _RedisSocket | None = None
         self._opening: asyncio.Task[_RedisSocket] | None = None
 
@@ -87,7 +100,7 @@ class RedisConnection:
     async def _open(self) -> _RedisSocket:
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                wire = await _connected(self._address)
+                wire = await _connected(self._address, self._note_lag)
                 if self._address.greeting:
                     _checked(await wire.send(self._address.greeting))
                 return wire
@@ -102,31 +115,34 @@ def _checked(replies: list[Any]) -> list[Any]:
     return replies
 
 
-async def _connected(address: Address) -> _RedisSocket:
+async def _connected(address: Address, note_lag: NoteLag) -> _RedisSocket:
     loop = asyncio.get_running_loop()
+    made = partial(_RedisSocket, note_lag)
     if address.path:
-        _, wire = await loop.create_unix_connection(_RedisSocket, address.path)
+        _, wire = await loop.create_unix_connection(made, address.path)
     else:
         tls = ssl.create_default_context() if address.tls else None
-        _, wire = await loop.create_connection(_RedisSocket, address.host, address.port, ssl=tls)
+        _, wire = await loop.create_connection(made, address.host, address.port, ssl=tls)
     return wire
 
 
 class _Pipeline:
     """Commands that were sent together, their replies so far, and who waits for them."""
 
-    __slots__ = ("deadline_s", "future", "replies", "size")
+    __slots__ = ("deadline_s", "future", "replies", "sent_ns", "size")
 
     def __init__(self, size: int, future: asyncio.Future[list[Any]], deadline_s: float) -> None:
         self.size, self.future, self.deadline_s = size, future, deadline_s
+        self.sent_ns = monotonic_ns()
         self.replies: list[Any] = []
 
 
 class _RedisSocket(asyncio.Protocol):
     """The connection itself: bytes out, replies in. `lost` once it is of no more use."""
 
-    def __init__(self) -> None:
+    def __init__(self, note_lag: NoteLag) -> None:
         self.lost = False
+        self._note_lag = note_lag
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(replyError=RedisRefused)
         self._waiting: deque[_Pipeline] = deque()
@@ -159,6 +175,7 @@ class _RedisSocket(asyncio.Protocol):
                 batch.replies.append(reply)
                 if len(batch.replies) == batch.size:
                     waiting.popleft()
+                    self._note_waited(batch)
                     if not batch.future.done():
                         batch.future.set_result(batch.replies)
         except hiredis.ProtocolError as error:
@@ -176,9 +193,14 @@ class _RedisSocket(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
         for batch in self._waiting:
+            self._note_waited(batch)
             if not batch.future.done():
                 batch.future.set_exception(RedisAway(why))
         self._waiting.clear()
+
+    def _note_waited(self, batch: _Pipeline) -> None:
+        now_ns = monotonic_ns()
+        self._note_lag((now_ns, now_ns - batch.sent_ns))
 
     def _check(self) -> None:
         """Give Redis up when the oldest command has no reply by its deadline."""

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
-from servers.polling.link import COMMAND_TIMEOUT_S, Command, RedisAway, RedisConnection, RedisError
+from servers.polling.link import COMMAND_TIMEOUT_S, Command, NoteLag, RedisAway, RedisConnection, RedisError
 from servers.push import BATCH_BYTES
 from servers.redis_server import Address
 
@@ -56,12 +56,21 @@ class StoredPart:
 
 
 class TokenStore:
-    """Writes answers to Redis and reads them back. Counts its commands with `note_commands`."""
+    """Writes answers to Redis and reads them back.
+
+    Counts its commands with `note_commands`, and tells how long Redis took with `note_lag` (now, ns of waiting).
+    """
 
     def __init__(
-        self, address: Address, emitter: Emitter, generations: Generations, note_commands: Callable[[int], object]
+        self,
+        address: Address,
+        emitter: Emitter,
+        generations: Generations,
+        note_commands: Callable[[int], object],
+        note_lag: NoteLag = lambda _: None,
     ) -> None:
-        self._reads, self._writes = RedisConnection(address, note_commands), RedisConnection(address, note_commands)
+        self._reads = RedisConnection(address, note_commands, note_lag)
+        self._writes = RedisConnection(address, note_commands, note_lag)
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
         self._generations = generations
         self._beginning: dict[Generation, asyncio.Task[None]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.store import CellRecord, CellStatus, Run, RunFolder, StoreError, create_run, link_latest, open_run
+from bench.store import Attempt, CellRecord, CellStatus, Run, RunFolder, StoreError, create_run, link_latest, open_run
 
 
 def a_run(**changes: object) -> Run:
@@ -130,3 +131,25 @@ def test_what_is_no_run_says_why(tmp_path: Path, content: str | None, message: s
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(StoreError, match=message):
         open_run(tmp_path)
+
+
+def test_a_run_of_before_there_were_attempts_is_read(tmp_path: Path) -> None:
+    folder = create_run(tmp_path, a_run())
+    file = folder.path / "run.json"
+    old = json.loads(file.read_text())
+    old["cells"] = [{"id": "b01-sse", "block": 1, "cell": "sse", "transport": "sse", "loop_lag_ms_p99": 1.5}]
+    file.write_text(json.dumps(old))
+    (cell,) = folder.load().cells
+    assert (cell.loop_lag_ms_p99, cell.loop_lag_ms_max, cell.foreign_cpu_ratio, cell.earlier) == (1.5, None, None, [])
+
+
+def test_a_cell_begins_again_and_keeps_what_was(tmp_path: Path) -> None:
+    cell = CellRecord(id="b01-sse", block=1, cell="sse", transport="sse", variant="copy=aa", order=3)
+    fresh = msgspec.structs.replace(cell)
+    for number in (1, 2):
+        cell.status, cell.reasons, cell.messages, cell.loop_lag_ms_max = "void", [f"late {number}"], 80, 50.0
+        cell.begin_again()
+    earlier = [Attempt(status="void", reasons=[f"late {n}"], messages=80, loop_lag_ms_max=50.0) for n in (1, 2)]
+    assert cell == msgspec.structs.replace(fresh, earlier=earlier)
+    folder = create_run(tmp_path, a_run(cells=[cell]))
+    assert folder.load().cells == [cell]

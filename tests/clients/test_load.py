@@ -24,7 +24,7 @@ from clients.core.settings import ClientSettings
 from clients.job import Job, JobResult
 from clients.load import Users, main, run_cell
 from clients.timer import Timer
-from servers.stream import StreamSpec, build, message_seed
+from servers.stream import Schedule, StreamSpec, build, message_seed
 from servers.transport import TRANSPORTS
 
 STREAM = {"profile": "fast", "ttft_ms": 20, "gap_ms": 2, "tokens": 20}
@@ -196,6 +196,39 @@ async def test_the_servers_clock_is_turned_into_ours(
     records, result = await run_cell(msgspec.convert(document, Job), lambda done, of: None)
     assert (result.clock_offset_ns, result.notes) == (3600 * 10**9, ["an hour"])
     assert all(3599e9 < record.received_ns[0] - record.sent_ns[0] < 3601e9 for record in records)
+
+
+@pytest.mark.parametrize("load", [{}, {"arrivals": "closed", "concurrency": 3}], ids=["open", "closed"])
+async def test_what_can_be_made_before_the_first_message_is(
+    monkeypatch: pytest.MonkeyPatch, server: Callable[[str], RunningServer], tmp_path: Path, load: dict[str, Any]
+) -> None:
+    made: list[int] = []
+
+    def counting(spec: StreamSpec, seed: int) -> Schedule:
+        made.append(seed)
+        return build(spec, seed)
+
+    monkeypatch.setattr("clients.load.build", counting)
+    made_by: dict[int, int] = {}
+    document = job("sse", server("sse").url, tmp_path, load)
+    await run_cell(msgspec.convert(document, Job), lambda done, of: made_by.setdefault(done, len(made)))
+    assert made_by[0] == made_by[12] == len(made) == 2 + 12  # warm-up and measured messages
+
+
+@pytest.mark.parametrize("load", [{}, {"arrivals": "closed", "concurrency": 3}], ids=["open", "closed"])
+async def test_a_stall_is_late_for_as_long_as_it_lasts(
+    server: Callable[[str], RunningServer], tmp_path: Path, load: dict[str, Any]
+) -> None:
+    """In a closed loop nothing else tells: nobody asks while the process stands still."""
+
+    def stall(done: int, of: int) -> None:
+        if done == 6:
+            time.sleep(0.3)
+
+    document = job("sse", server("sse").url, tmp_path, load)
+    _, result = await run_cell(msgspec.convert(document, Job), stall)
+    assert result.loop_lag_ms_max >= 289
+    assert result.loop_lag_ms_p99 >= 200, "each beat that was missed counts"
 
 
 async def test_an_idle_user_is_used_again() -> None:

@@ -125,7 +125,7 @@ async def test_who_reads_nothing_is_given_up(transport: str, how: str, monkeypat
         with await asyncio.to_thread(_unread, url, transport, body) as connection:
             assert _is_held(connection)
             await _until(lambda: not _is_held(connection))
-    service.emitter.close()
+    service.close()
 
 
 def _unread(url: str, transport: str, body: dict[str, Any]) -> socket.socket:

@@ -23,6 +23,7 @@ from .conftest import SSE, Bench, finished
 pytestmark = pytest.mark.slow
 
 ALL = f'[[cells]]\ntransport = {json.dumps(list(TRANSPORTS))}\n[[cells]]\ntransport = "polling"\nwait = 20\n'
+NEVER_IN_TIME = ("generator_lag_ms_p99 = 5000", "generator_lag_ms_p99 = 0.00001\nattempts = 2")
 LONG = "tokens = 200"  # about 1.5 s an answer: time to do something to the cell
 POLLING = '[[cells]]\ntransport = "polling"\nwait = [0, 20]\n'
 
@@ -144,13 +145,37 @@ def test_stopped_while_it_waits_for_a_server(bench: Bench) -> None:
 
 def test_void_cells_say_why_and_are_no_error(bench: Bench) -> None:
     plan = Path(bench.plan())
-    plan.write_text(plan.read_text().replace("generator_lag_ms_p99 = 5000", "generator_lag_ms_p99 = 0.00001"))
+    plan.write_text(plan.read_text().replace(*NEVER_IN_TIME))
     done = bench.run("run", str(plan))
     assert done.returncode == 0, done.stderr
-    _, run = bench.only_run()
+    folder, run = bench.only_run()
     assert {cell.status for cell in run.cells} == {"void"}
     assert "load came late" in run.cells[0].reasons[0]
-    assert "load came late" in done.stdout
+    assert [len(cell.earlier) for cell in run.cells] == [1, 1]
+    assert done.stdout.count("again at the end of its block: void because load came late: p99 ") == 2
+    assert done.stdout.count(": void (load came late: p99 ") == 2
+    assert pq.read_metadata(folder.streams_path).num_rows == 20, "only the last attempt's messages"
+
+
+def test_a_void_cell_that_was_to_run_again_does_so_when_the_run_is_resumed(bench: Bench) -> None:
+    plan = Path(bench.plan(cells='[[cells]]\ntransport = "sse"\n', stream=LONG))
+    plan.write_text(plan.read_text().replace(*NEVER_IN_TIME))
+    running = bench.start("run", str(plan))
+    assert running.stdout is not None
+    while "again at the end of its block" not in running.stdout.readline():
+        pass
+    bench.wait_for("-m clients.load", connected=True)
+    running.send_signal(signal.SIGINT)
+    assert finished(running).returncode == 130
+    folder, run = bench.only_run()
+    (cell,) = run.cells
+    assert (run.status, cell.status, [each.status for each in cell.earlier]) == ("interrupted", "pending", ["void"])
+
+    done = bench.run("run", "--resume", str(folder.path))
+    assert done.returncode == 0, done.stderr
+    (cell,) = bench.only_run()[1].cells
+    assert (cell.status, [each.status for each in cell.earlier]) == ("void", ["void"]), "two attempts in all"
+    assert pq.read_metadata(folder.streams_path).num_rows == 10
 
 
 def test_a_full_disk_costs_the_cell_in_flight(bench: Bench) -> None:

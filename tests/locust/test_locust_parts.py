@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import socket
 import threading
+import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gevent
 import pytest
 
 from clients.core.clock import get_json
@@ -29,6 +31,7 @@ from clients.locusts.options import (
 )
 from clients.locusts.recorder import block_count
 from clients.locusts.request_events import fire_events
+from clients.locusts.worker_load import WorkerLoad
 from servers.transport import STREAMING
 
 MS = 1_000_000
@@ -329,3 +332,15 @@ class TestKnee:
         assert climb.next(12.0, points) is None
         assert climb.told["users"] == 0
         assert climb.told["p99_delay_ms"] == [{"users": 10, "sse": "inf"}]
+
+
+def test_a_worker_that_stands_still_is_late_with_every_beat_that_it_missed() -> None:
+    told: list[Batch] = []
+    load = WorkerLoad(Options.of(given(), None, ()), 0, lambda data: told.append(Batch.decode(data)))
+    gevent.sleep(0.05)
+    time.sleep(0.3)  # as a user's own code might do
+    gevent.sleep(0.05)
+    load.finish()
+    late = [lag for batch in told if batch.health for lag in batch.health.loop_lags_ns if lag > 50 * MS]
+    assert max(late) >= 270 * MS
+    assert len(late) >= 11

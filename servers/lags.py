@@ -1,0 +1,62 @@
+"""How late things were that had a known moment: the emitter's tokens, an event loop's beats, Redis's replies.
+
+Open loop: who is late by a second misses a hundred beats of 10 ms, and each counts as late as it was. Looked at only
+when it wakes, a loop that stood still for a second would be late once in a hundred times, which no p99 shows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns
+
+from servers.alarm import alarm
+
+KEPT = 8192
+BEAT_NS = 20_000_000  # of a server's loop and a proxy's; each beat is a wake-up, which costs some 10 µs
+
+
+def beats_missed(late_ns: int, every_ns: int) -> range:
+    """How late each beat is that has fallen due, where the earliest is `late_ns` late and one follows `every_ns`."""
+    return range(late_ns, -1, -every_ns)
+
+
+class Lags:
+    """The latest `KEPT` lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted."""
+
+    def __init__(self) -> None:
+        self._noted: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        self.note: Callable[[tuple[int, int]], object] = self._noted.append  # no call between: done for every token
+
+    def note_beats(self, now_ns: int, lags_ns: range) -> None:
+        """Note the beats that have fallen due by `now_ns`; of more than are kept, the latest."""
+        self._noted.extend((now_ns, lag_ns) for lag_ns in lags_ns[-KEPT:])
+
+    def us_since(self, since_ns: int = 0) -> tuple[float, float]:
+        """Of those noted since then, the 99th percentile and the largest, in microseconds; 0 where there is none."""
+        found = sorted(lag_ns for at_ns, lag_ns in self._noted if at_ns >= since_ns)
+        return (found[int(0.99 * (len(found) - 1))] / 1000, found[-1] / 1000) if found else (0.0, 0.0)
+
+
+class LoopProbe:
+    """Looks, `every_ns`, how late the running event loop is.
+
+    `on_beats` takes the moment, and how late each beat was that had fallen due by then.
+    """
+
+    def __init__(self, on_beats: Callable[[int, range], object], every_ns: int = BEAT_NS) -> None:
+        self._on_beats, self._every_ns = on_beats, every_ns
+        self._due_ns = monotonic_ns() + every_ns
+        self._alarm = alarm(self._ring)
+        self._alarm.set(self._due_ns)
+
+    def _ring(self) -> None:
+        now_ns = monotonic_ns()
+        lags_ns = beats_missed(now_ns - self._due_ns, self._every_ns)
+        self._due_ns += len(lags_ns) * self._every_ns
+        self._on_beats(now_ns, lags_ns)
+        self._alarm.set(self._due_ns)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._alarm.close()

@@ -1,0 +1,79 @@
+"""Lags are open loop: who stands still is late with everything that fell due meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+from support.processes import RunningServer
+
+from servers.lags import KEPT, Lags, LoopProbe, beats_missed
+from servers.transport import TRANSPORTS
+
+MS = 1_000_000
+
+
+def test_a_stall_counts_for_every_beat_that_it_missed() -> None:
+    assert list(beats_missed(35 * MS, 10 * MS)) == [35 * MS, 25 * MS, 15 * MS, 5 * MS]
+    assert list(beats_missed(0, 10 * MS)) == [0]
+    assert len(beats_missed(1000 * MS, 10 * MS)) == 101
+
+
+def test_one_second_in_a_minute_shows_in_the_99th_percentile() -> None:
+    lags = Lags()
+    for second in range(59):
+        lags.note_beats(second, range(0, -1, -1))
+    for _ in range(5900):
+        lags.note((60, 20_000))
+    lags.note_beats(61, beats_missed(1000 * MS, 10 * MS))
+    p99_us, most_us = lags.us_since()
+    assert p99_us > 100_000
+    assert most_us == 1_000_000
+    assert lags.us_since(62) == (0, 0)
+
+
+def test_a_stop_of_a_year_takes_no_more_room_than_is_kept() -> None:
+    lags = Lags()
+    begun = time.monotonic()
+    lags.note_beats(1, beats_missed(365 * 86_400_000 * MS, 10 * MS))
+    assert time.monotonic() - begun < 5
+    p99_us, most_us = lags.us_since()
+    assert most_us == pytest.approx((KEPT - 1) * 10_000)
+    assert p99_us < most_us
+
+
+async def test_a_probe_sees_what_stops_its_loop() -> None:
+    seen: list[int] = []
+    probe = LoopProbe(lambda _, lags_ns: seen.extend(lags_ns), every_ns=5 * MS)
+    await asyncio.sleep(0.02)
+    before = len(seen)
+    time.sleep(0.1)  # noqa: ASYNC251 - this is the stall
+    await asyncio.sleep(0.02)
+    probe.close()
+    late = [lag_ns for lag_ns in seen[before:] if lag_ns > 40 * MS]
+    assert max(late) >= 94 * MS
+    assert len(late) >= 11, "each missed beat counts"
+    assert min(seen) >= 0
+    count = len(seen)
+    await asyncio.sleep(0.02)
+    assert len(seen) == count, "closed, it looks no more"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_server_tells_its_lags_since_a_moment(server: Callable[[str], RunningServer], transport: str) -> None:
+    running = server(transport)
+    time.sleep(0.1)
+    told = running.get("/stats")
+    assert 0 < told["loop_lag_us_p99"] <= told["loop_lag_us_max"]
+    assert running.get(f"/stats?since={told['now_ns'] + 3600 * 10**9}")["loop_lag_us_max"] == 0
+    assert ("redis_lag_us_max" in told) == TRANSPORTS[transport].needs_redis
+
+
+@pytest.mark.parametrize("since", ["x", "-1", "9" * 20, "%D9%A3", ""])
+def test_a_moment_is_a_number(server: Callable[[str], RunningServer], since: str) -> None:
+    import urllib.error
+
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        server("sse").get(f"/stats?since={since}")
