@@ -43,7 +43,12 @@ coverage: $(VENV)/.dev  ## the tests that run two at a time, and how much of the
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
 	$(BIN)/python -m pytest -m compose -n 3 --dist loadfile tests/compose
 
-check: $(VENV)/.dev  ## format, lint, types, import rules and the like (.pre-commit-config.yaml)
+# What checks the browser's module: two tools, whose versions package.json pins. No npm, no check (it says so).
+NODE_TOOLS := clients/browser/node_modules/.installed
+$(NODE_TOOLS): clients/browser/package.json
+	@if command -v npm >/dev/null; then cd $(@D)/.. && npm install --silent --no-audit --no-fund --ignore-scripts && touch ../../$@; fi
+
+check: $(VENV)/.dev $(NODE_TOOLS)  ## format, lint, types, import rules and the like (.pre-commit-config.yaml)
 	$(BIN)/pre-commit run --all-files
 
 fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every transport
@@ -68,4 +73,4 @@ notebook: $(VENV)/.dev  ## open results/review.ipynb in JupyterLab
 	$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) results/review.ipynb
 
 clean:  ## remove the environment and the caches, keep results
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* build dist
+	rm -rf $(VENV) clients/browser/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* build dist

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
-from support.feeding import DUE_NS, SENT_NS, decoded, encoded, encoded_end, schedule_of, three_ways
+from support.feeding import decoded, encoded, encoded_end, schedule_of, three_ways
+from support.vectors import data_of, vectors
 
 from servers.chunked import wire
-from servers.messages import TokenMessage
 
 
-def answer(*texts: str) -> bytes:
+def answer(*texts: str, raw: bool = False) -> bytes:
     schedule = schedule_of(*texts)
-    return b"".join(map(wire.encode_token, encoded(schedule))) + wire.encode_end(encoded_end(schedule))
+    return b"".join(map(wire.encode_token, encoded(schedule, raw=raw))) + wire.encode_end(encoded_end(schedule))
 
 
-def test_an_answer_comes_out_as_it_went_in() -> None:
-    texts = ("Hello", " the", "", "\n\n", "\r", "é\u2028\x85", "[DONE]")
-    assert three_ways(wire.Decoder, answer(*texts), b'{"i": 3') == (decoded(schedule_of(*texts)), "")
+@pytest.mark.parametrize("vector", vectors("answers"))
+def test_an_answer_comes_out_as_it_went_in(vector: dict[str, Any]) -> None:
+    texts, data = vector["texts"], vector["chunked"].encode()
+    assert answer(*texts, raw=vector["raw"]) == data
+    assert three_ways(wire.Decoder, data, b'{"i": 3') == (decoded(schedule_of(*texts)), "")
 
 
-def test_heartbeats_and_crlf_mean_nothing() -> None:
-    data = wire.HEARTBEAT + answer("a", "b").replace(b"\n", b"\r\n\n\r\n")
-    assert three_ways(wire.Decoder, data) == (decoded(schedule_of("a", "b")), "")
-
-
-def test_raw_line_separators_of_other_alphabets_do_not_end_a_line() -> None:
-    raw = '{"i": 0, "t": "a\u2028b\x85c", "due": 1000, "sent": 1500}\n'.encode()
-    assert three_ways(wire.Decoder, raw)[0] == [TokenMessage(0, "a\u2028b\x85c", DUE_NS, SENT_NS)]
+@pytest.mark.parametrize("vector", vectors("lines"))
+def test_only_line_feeds_end_a_line(vector: dict[str, Any]) -> None:
+    found, error = three_ways(wire.Decoder, data_of(vector))
+    assert (msgspec.to_builtins(found), error) == (vector["messages"], "")
 
 
 def test_a_line_that_was_cut_off_is_discarded() -> None:
@@ -43,9 +44,10 @@ def test_messages_before_a_fault_are_kept(tail: bytes) -> None:
     assert error
 
 
-@pytest.mark.parametrize("data", [b"x" * 100, b"x" * 100 + b"\n", b"\n" + b"x" * 65])
-def test_a_line_beyond_the_limit_is_an_error(data: bytes) -> None:
-    assert "more than 64 bytes" in three_ways(lambda: wire.Decoder(64), data)[1]
+@pytest.mark.parametrize("vector", vectors("line_limit"))
+def test_a_line_beyond_the_limit_is_an_error(vector: dict[str, Any]) -> None:
+    error = three_ways(lambda: wire.Decoder(64), data_of(vector))[1]
+    assert ("more than 64 bytes" in error) == vector["too_large"]
 
 
 def test_a_megabyte_token_passes_byte_by_byte() -> None:

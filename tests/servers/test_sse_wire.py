@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.feeding import DUE_NS, decoded, encoded, encoded_end, feed, schedule_of, three_ways
+from support.vectors import data_of, vectors
 
 from servers.messages import TokenMessage
 from servers.sse import wire
 from servers.sse.events import Event, EventDecoder
-
-# WHATWG HTML §9.2.6 and the cases that the web platform's tests list as eventsource/format-*.
-ODD_CHARACTERS = "\u200d\U0001f4bbé\u2028\u2029\x85\x0b\x0c"
-EVENTS = [
-    ("data: x\n\n", [("message", "x", "")]),
-    ("data: x\r\n\r\n", [("message", "x", "")]),
-    ("data: x\r\r", [("message", "x", "")]),
-    ("data: x\n\r\n", [("message", "x", "")]),
-    ("data: x\r\ndata: y\rdata: z\n\n", [("message", "x\ny\nz", "")]),
-    ("data:x\n\n", [("message", "x", "")]),
-    ("data:  x \n\n", [("message", " x ", "")]),
-    ("data\n\n", [("message", "", "")]),
-    ("data:\n\n", [("message", "", "")]),
-    ("data\ndata\n\n", [("message", "\n", "")]),
-    ("data: a:b: c\n\n", [("message", "a:b: c", "")]),
-    ("\n\n\ndata: x\n\n\n\n", [("message", "x", "")]),
-    (": comment\n\n:\n\ndata: x\n: in between\n\n", [("message", "x", "")]),
-    ("event: end\ndata: x\n\ndata: y\n\n", [("end", "x", ""), ("message", "y", "")]),
-    ("event: end\n\ndata: y\n\n", [("message", "y", "")]),
-    ("event:\ndata: y\n\n", [("message", "y", "")]),
-    ("id: 7\ndata: x\n\ndata: y\n\n", [("message", "x", "7"), ("message", "y", "7")]),
-    ("id: 7\ndata: x\n\nid\ndata: y\n\n", [("message", "x", "7"), ("message", "y", "")]),
-    ("id: 7\n\ndata: x\n\n", [("message", "x", "7")]),
-    ("id: a\0b\ndata: x\n\n", [("message", "x", "")]),
-    ("data: x\0y\n\n", [("message", "x\0y", "")]),
-    ("unknown: x\nDATA: y\n data: z\ndatax\n\n", []),
-    ("\ufeffdata: x\n\n", [("message", "x", "")]),
-    ("\ufeff\ufeffdata: x\n\ndata: \ufeffy\n\n", [("message", "\ufeffy", "")]),
-    ("\n\ufeffdata: x\n\n", []),
-    (f"data: {ODD_CHARACTERS}\n\n", [("message", ODD_CHARACTERS, "")]),
-    ("data: cut", []),
-    ("data: cut\n", []),
-    ("data: x\n\ndata: cut\n", [("message", "x", "")]),
-]  # fmt: skip
 
 
 class ListDecoder(EventDecoder):
@@ -51,48 +20,36 @@ class ListDecoder(EventDecoder):
         return list(super().feed(data))
 
 
-@pytest.mark.parametrize(("text", "expected"), EVENTS, ids=[repr(text) for text, _ in EVENTS])
-def test_events_by_the_standard(text: str, expected: list[tuple[str, str, str]]) -> None:
-    found, error = three_ways(ListDecoder, text.encode(), trailing=b": more")
-    assert (found, error) == ([Event(*event) for event in expected], "")
+@pytest.mark.parametrize("vector", vectors("events"))
+def test_events_by_the_standard(vector: dict[str, Any]) -> None:
+    found, error = three_ways(ListDecoder, data_of(vector), trailing=b": more")
+    assert (found, error) == ([Event(*event) for event in vector["events"]], "")
 
 
-def test_bytes_that_are_not_utf8_become_replacement_characters() -> None:
-    assert three_ways(ListDecoder, b"data: a\xff\xc3\n\n")[0] == [Event("message", "a\ufffd\ufffd", "")]
-
-
-@pytest.mark.parametrize(
-    ("line", "retry_ms"),
-    [
-        *(("retry: 1500", 1500), ("retry:0", 0), ("retry: 1.5", None), ("retry: -1", None), ("retry", None)),
-        *(("retry: 1e3", None), ("retry: ٣", None), ("retry: " + "9" * 5000, None), ("retry: 5 ", None)),
-    ],
-)
-def test_retry_takes_digits_only(line: str, retry_ms: int | None) -> None:
+@pytest.mark.parametrize("vector", vectors("retry"))
+def test_retry_takes_digits_only(vector: dict[str, Any]) -> None:
     decoder = ListDecoder()
-    decoder.feed(line.encode() + b"\n")
-    assert decoder.retry_ms == retry_ms
+    decoder.feed(data_of(vector))
+    assert decoder.retry_ms == vector["retry_ms"]
 
 
-def test_the_id_of_an_event_that_was_cut_off_does_not_count() -> None:
+@pytest.mark.parametrize("vector", vectors("last_event_id"))
+def test_the_id_of_an_event_that_was_cut_off_does_not_count(vector: dict[str, Any]) -> None:
     decoder = ListDecoder()
-    decoder.feed(b"id: 1\ndata: x\n\nid: 2\ndata: y\n")
-    assert decoder.last_event_id == "1"
+    decoder.feed(data_of(vector))
+    assert decoder.last_event_id == vector["id"]
 
 
-@pytest.mark.parametrize("data", [b"data: " + b"x" * 100, b"data: xxxxxxxx\n" * 8, b": " + b"c" * 100, b"x" * 100])
-def test_a_line_or_an_event_beyond_the_limit_is_an_error(data: bytes) -> None:
-    assert "more than 64 bytes" in three_ways(lambda: ListDecoder(64), data)[1]
+@pytest.mark.parametrize("vector", vectors("event_limit"))
+def test_a_line_or_an_event_beyond_the_limit_is_an_error(vector: dict[str, Any]) -> None:
+    """Comments of a long silence do not add up."""
+    error = three_ways(lambda: ListDecoder(64), data_of(vector))[1]
+    assert ("more than 64 bytes" in error) == vector["too_large"]
 
 
-def test_comments_of_a_long_silence_do_not_add_up() -> None:
-    found, error = three_ways(lambda: ListDecoder(64), b": heartbeat\n" * 100 + b"data: x\n\n")
-    assert (found, error) == ([Event("message", "x", "")], "")
-
-
-def answer(*texts: str) -> bytes:
+def answer(*texts: str, raw: bool = False) -> bytes:
     schedule = schedule_of(*texts)
-    tokens = [wire.encode_token(b"s1", i, token) for i, token in enumerate(encoded(schedule))]
+    tokens = [wire.encode_token(b"s1", i, token) for i, token in enumerate(encoded(schedule, raw=raw))]
     return wire.encode_retry() + b"".join(tokens) + wire.encode_end(encoded_end(schedule))
 
 
@@ -104,9 +61,11 @@ def test_an_answer_is_written_as_the_contract_says() -> None:
     assert answer("Hi").endswith(b'"}\n\ndata: [DONE]\n\n')
 
 
-def test_an_answer_comes_out_as_it_went_in() -> None:
-    texts = ("Hello", " the", "", "\n\n", "\r", "é\u2028", "[DONE]", "data: x\n\nid: 9")
-    assert three_ways(wire.Decoder, answer(*texts), b": heartbeat\n") == (decoded(schedule_of(*texts)), "")
+@pytest.mark.parametrize("vector", vectors("answers"))
+def test_an_answer_comes_out_as_it_went_in(vector: dict[str, Any]) -> None:
+    texts, data = vector["texts"], vector["sse"].encode()
+    assert answer(*texts, raw=vector["raw"]) == data
+    assert three_ways(wire.Decoder, data, b": heartbeat\n") == (decoded(schedule_of(*texts)), "")
 
 
 def test_crlf_and_heartbeats_change_nothing() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from servers import redis_server
 
 VARIABLE = "TOKENDERBY_REQUIRE"
+NODE_VERSION = 20  # clients/browser/package.json
 
 
 def _first_of(*names: str) -> Callable[[], str | None]:
@@ -26,12 +28,22 @@ def _first_of(*names: str) -> Callable[[], str | None]:
     return find
 
 
+def _node() -> str | None:
+    """Node, if it is one that has what the browser's module needs."""
+    path = _first_of("node")()
+    if path is None:
+        return None
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    return path if int(version.lstrip("v").partition(".")[0] or 0) >= NODE_VERSION else None
+
+
 # How each is found, and Debian's package of it.
 PROGRAMS: dict[str, tuple[Callable[[], str | None], str]] = {
     "chromium": (_first_of("chromium", "chromium-browser", "google-chrome"), "chromium fonts-dejavu-core"),
     "haproxy": (_first_of("haproxy"), "haproxy"),
     "make": (_first_of("make"), "make"),
     "nginx": (_first_of("nginx"), "nginx-light"),
+    "node": (_node, f"nodejs npm, version {NODE_VERSION} or newer"),
     "openssl": (_first_of("openssl"), "openssl"),
     "redis": (redis_server.find_executable, "redis-server"),
 }

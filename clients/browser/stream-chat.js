@@ -1,0 +1,788 @@
+// @ts-check
+/**
+ * Reads a chat answer token by token, over polling, WebSocket, chunked HTTP, SSE by fetch or the browser's EventSource,
+ * and comes back by itself after a drop: no token is lost, repeated or out of order. README.md says how to use it;
+ * docs/wire-format.md what a server has to send.
+ */
+
+/** @typedef {"polling" | "websocket" | "chunked" | "sse" | "eventsource"} Transport */
+
+/**
+ * Token number `i` (from 0) and its text. Our servers add when the model made it and when it was sent (their ns).
+ * @typedef {{ i: number, t: string, due?: number, sent?: number }} Token
+ */
+
+/** @typedef {{ done: true, n: number, sha256?: string }} End */
+
+/**
+ * One try. Times are ms since `streamChat` was called; `cause` is "" where the answer came to its end, else one or two
+ * words: "network", "end", "silence", "sleep", "online", "offline", "refused", "format", "gap", "status 502", "close 1006",
+ * "stopped" (by the caller); `waitMs` is the pause behind it.
+ * @typedef {object} Attempt
+ * @property {Transport} transport
+ * @property {number} from  the first token asked for
+ * @property {number} startMs
+ * @property {number} [firstTokenMs]
+ * @property {number} [endMs]
+ * @property {number} tokens  new ones
+ * @property {string} cause
+ * @property {number} [waitMs]
+ */
+
+/**
+ * What the answer took so far. `bytes` are those of bodies and messages, unpacked. `checked` says how the whole text was
+ * compared with the end message ("count" where there is no hash, or no `crypto.subtle`, as in a page without HTTPS).
+ * @typedef {object} Report
+ * @property {Attempt[]} attempts
+ * @property {number} requests
+ * @property {number} bytes
+ * @property {number} restarts  how often the server had lost the answer and was asked for it again
+ * @property {"" | "count" | "sha256"} checked
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {string | URL | Partial<Record<Transport, string | URL>>} url  of the chat, or one for each transport
+ * @property {string} message  what the user says
+ * @property {Transport} [transport]  default "sse"
+ * @property {Transport[]} [fallback]  what to go over to when a transport fails for good, or is held back
+ * @property {AbortSignal} [signal]  stops it: the loop throws the signal's reason
+ * @property {Record<string, unknown>} [body]  more keys for the request
+ * @property {Record<string, string>} [headers]  for what goes through fetch
+ * @property {RequestCredentials} [credentials]  default "same-origin"
+ * @property {number} [attempts]  in a row without a new token, before it gives up; default 8
+ * @property {number} [backoffMs]  default 100; before attempt k it waits a random time up to this × 2^k
+ * @property {number} [backoffCapMs]  default 5000
+ * @property {number} [silenceMs]  a connection on which nothing came for so long is given up; default 30000
+ * @property {"bytes" | "tokens"} [silenceOf]  what breaks the silence; "bytes": heartbeats too. Default "bytes"
+ * @property {number} [wakeMs]  how long a connection may be mute after a sleep or a change of network; default 1500
+ * @property {number} [pollMs]  from one poll to the next; default 1000
+ * @property {number} [pollWaitS]  how long the server may hold a poll; default 0
+ * @property {(attempt: Attempt) => void} [onattempt]  called when an attempt is over
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {typeof globalThis.WebSocket} [WebSocket]
+ * @property {typeof globalThis.EventSource} [EventSource]
+ */
+
+const DEFAULTS = {
+  transport: /** @type {Transport} */ ("sse"),
+  fallback: /** @type {Transport[]} */ ([]),
+  credentials: /** @type {RequestCredentials} */ ("same-origin"),
+  attempts: 8,
+  backoffMs: 100,
+  backoffCapMs: 5000,
+  silenceMs: 30_000,
+  silenceOf: "bytes",
+  wakeMs: 1500,
+  pollMs: 1000,
+  pollWaitS: 0,
+};
+const MAX_MESSAGE_CHARS = 4 << 20; // of one line or event
+const MAX_ANSWER_CHARS = 64 << 20;
+const MAX_ERROR_CHARS = 1 << 16;
+const TICK_MS = 250;
+const JUMP_MS = 3000; // between two ticks: the device slept, or the page was frozen
+const MAX_WAIT_MS = 60_000; // a server that asks for more is an error for the user
+const OFFLINE_WAIT_MS = 5000; // offline, the next attempt waits so long or until the network is back ...
+const OFFLINE_MS = 300_000; // ... and failures do not count for so long
+const LINGER_MS = 2000; // for the rest of a response behind the end message, so that its connection can be used again
+const PASSING = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]; // statuses that another try may change
+const PASSING_CODES = ["busy", "stopping", "redis_unavailable", "internal"]; // the same over a WebSocket
+
+// What to do about a failure: try again, over another transport if there is one, over another only, as a new answer, nothing.
+const RETRY = 0, SWITCH = 1, FINAL = 2, LOST = 3, FATAL = 4; // prettier-ignore
+
+/** Why an answer, or an attempt at it, failed. */
+export class StreamChatError extends Error {
+  name = "StreamChatError";
+  /** The server's wish before the next attempt. */
+  retryAfterMs = 0;
+  /** The HTTP status, or 0. */
+  status = 0;
+
+  /**
+   * @param {string} reason  one or two words, as in `Attempt.cause`; "changed" or "altered": what came is another text
+   * @param {string} [message]  for people
+   * @param {number} [then]
+   */
+  constructor(reason, message = reason, then = RETRY) {
+    super(message);
+    this.reason = reason;
+    this.then = then;
+  }
+}
+
+/**
+ * The tokens of one answer, to be read with `for await`; the question is sent when that begins. Leaving the loop closes
+ * the connection. Throws StreamChatError, or the signal's reason.
+ * @param {Options} options
+ * @returns {AsyncGenerator<Token, void, void> & { report: Report }}
+ */
+export function streamChat(options) {
+  /** @type {Report} */
+  const report = { attempts: [], requests: 0, bytes: 0, restarts: 0, checked: "" };
+  const link = new Link(options, report);
+  return Object.assign(answer(link), { report });
+}
+
+/** @param {Link} link */
+async function* answer(link) {
+  link.listen();
+  try {
+    for (;;) {
+      const attempt = link.begin();
+      try {
+        for await (const messages of TRANSPORTS[attempt.transport](link)) {
+          for (const message of messages) {
+            if ("done" in message) {
+              await link.check(message);
+              attempt.cause = "";
+              return;
+            }
+            if (!link.accept(message, attempt)) continue;
+            link.waits = true;
+            yield message;
+            link.waits = false;
+            link.options.signal?.throwIfAborted();
+          }
+        }
+        throw new StreamChatError("end", "the response is complete, but the answer is not");
+      } catch (error) {
+        link.options.signal?.throwIfAborted();
+        link.decide(error, attempt);
+      } finally {
+        link.end(attempt);
+      }
+      await link.pause(attempt.waitMs ?? 0, link.options.signal);
+    }
+  } finally {
+    link.over.abort();
+  }
+}
+
+/** One answer on its way: what has come, what the next attempt asks for, and whether this one is still alive. */
+class Link {
+  /** Ends with the whole answer. */
+  over = new AbortController();
+  /** Ends with the attempt; its signal's reason says why. */
+  attempt = new AbortController();
+  /** @type {string[]} */
+  texts = [];
+  chars = 0;
+  /** The index that the server's stream is at; below texts.length while a new stream repeats what had come. */
+  first = 0;
+  streamId = newId();
+  lastEventId = "";
+  retryMs = 0;
+  poll = "";
+  /** The caller holds a token, or the next poll is not due yet: then silence is nobody's fault. */
+  waits = false;
+  isComplete = false;
+  failures = 0; // in a row without a new token
+  failuresHere = 0; // ... over this transport
+  beganMs = performance.now();
+  heardMs = 0;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  timer = undefined;
+  progressMs = this.beganMs;
+  suspectMs = Infinity;
+  suspicion = "";
+  wake = () => {};
+
+  /**
+   * @param {Options} options
+   * @param {Report} report
+   */
+  constructor(options, report) {
+    this.options = { ...DEFAULTS, ...options };
+    this.report = report;
+    this.transports = [this.options.transport, ...this.options.fallback];
+    for (const transport of this.transports) {
+      if (!(transport in TRANSPORTS)) throw new TypeError(`no transport ${transport}`);
+    }
+  }
+
+  /** Watch for what tells that a connection may be dead although nobody closed it. */
+  listen() {
+    const until = { signal: this.over.signal };
+    let hiddenAt = Infinity;
+    for (const change of ["online", "offline"]) {
+      globalThis.addEventListener?.(change, () => this.suspect(change), until);
+    }
+    const page = globalThis.document;
+    page?.addEventListener(
+      "visibilitychange",
+      () => {
+        if (!page.hidden && Date.now() - hiddenAt > JUMP_MS) this.suspect("sleep");
+        hiddenAt = page.hidden ? Date.now() : Infinity;
+      },
+      until,
+    );
+    const { signal } = this.options;
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", () => this.attempt.abort(signal.reason), until);
+  }
+
+  /** @returns {Attempt} */
+  begin() {
+    this.attempt = new AbortController();
+    this.heardMs = performance.now();
+    this.suspectMs = Infinity;
+    this.waits = false;
+    let clock = Date.now();
+    this.timer = setInterval(() => {
+      const jumped = Date.now() - clock > JUMP_MS;
+      clock = Date.now();
+      if (jumped && !globalThis.document?.hidden) this.suspect("sleep"); // a hidden page's timers are slow anyway
+      this.tick(performance.now(), jumped);
+    }, TICK_MS);
+    const startMs = performance.now() - this.beganMs;
+    const attempt = { transport: this.transports[0], from: this.first, startMs, tokens: 0, cause: "stopped" };
+    this.report.attempts.push(attempt);
+    return attempt;
+  }
+
+  /**
+   * @param {number} nowMs
+   * @param {boolean} excused
+   */
+  tick(nowMs, excused) {
+    const { silenceMs } = this.options;
+    if (this.waits || excused) this.heardMs = nowMs;
+    if (!this.waits && nowMs > this.suspectMs) this.attempt.abort(new StreamChatError(this.suspicion));
+    if (nowMs - this.heardMs > silenceMs) {
+      this.attempt.abort(new StreamChatError("silence", `nothing came for ${silenceMs} ms`, SWITCH));
+    }
+  }
+
+  /** @param {string} why  the connection may be dead: something has to come soon */
+  suspect(why) {
+    this.suspicion = why;
+    this.suspectMs = performance.now() + this.options.wakeMs;
+    this.wake();
+  }
+
+  /** @param {number} bytes  that have just come */
+  hear(bytes) {
+    this.report.bytes += bytes;
+    this.suspectMs = Infinity;
+    if (this.options.silenceOf === "bytes" || this.transports[0] === "polling") this.heardMs = performance.now();
+  }
+
+  /**
+   * Whether it is the next token; one that had come before has to be the same.
+   * @param {Token} token
+   * @param {Attempt} attempt
+   */
+  accept({ i, t }, attempt) {
+    if (i > this.first) throw new StreamChatError("gap", `token ${i} came where ${this.first} was due`);
+    this.first = Math.max(this.first, i + 1);
+    this.heardMs = performance.now();
+    if (i < this.texts.length) {
+      if (this.texts[i] !== t) throw new StreamChatError("changed", `another token ${i} than before`, FATAL);
+      return false;
+    }
+    this.texts.push(t);
+    if ((this.chars += t.length) > MAX_ANSWER_CHARS) throw new StreamChatError("format", "too long", FATAL);
+    this.progressMs = this.heardMs;
+    attempt.firstTokenMs ??= this.heardMs - this.beganMs;
+    attempt.tokens++;
+    return true;
+  }
+
+  /** @param {End} end  has to fit what has come */
+  async check({ n, sha256 }) {
+    if (this.first < n) throw new StreamChatError("gap", `${this.first} of ${n} tokens came`);
+    const { subtle } = globalThis.crypto;
+    let fits = n === this.texts.length;
+    if (fits && sha256 && subtle) {
+      const digest = await subtle.digest("SHA-256", new TextEncoder().encode(this.texts.join("")));
+      fits = hex(new Uint8Array(digest)) === sha256;
+    }
+    if (!fits) throw new StreamChatError("altered", "the text is not the one that the server sent", FATAL);
+    this.report.checked = sha256 && subtle ? "sha256" : "count";
+    this.isComplete = true;
+  }
+
+  /**
+   * What comes after a failure: sets the attempt's `waitMs`, or throws.
+   * @param {unknown} error
+   * @param {Attempt} attempt
+   */
+  decide(error, attempt) {
+    if (!(error instanceof StreamChatError)) throw error;
+    const { options, transports } = this;
+    const { then } = error;
+    attempt.cause = error.reason;
+    if (attempt.tokens) this.failures = this.failuresHere = 0;
+    const isOffline = globalThis.navigator?.onLine === false;
+    if (!isOffline || performance.now() - this.progressMs > OFFLINE_MS) this.failures += +!attempt.tokens;
+    this.failuresHere += +!attempt.tokens;
+    const askedMs = Math.max(error.retryAfterMs, this.retryMs, isOffline ? OFFLINE_WAIT_MS : 0);
+    const isLast = then === FINAL && transports.length === 1;
+    if (then === FATAL || isLast || this.failures >= options.attempts || askedMs > MAX_WAIT_MS) throw error;
+    if (then === LOST) this.startAgain();
+    if (then === SWITCH || then === FINAL || this.failuresHere > 1) this.goOver(then === FINAL);
+    const backoffMs = Math.random() * Math.min(options.backoffCapMs, options.backoffMs * 2 ** this.failures);
+    attempt.waitMs = Math.max(askedMs, backoffMs);
+  }
+
+  /** The server has lost the answer: ask for it anew, and pass over what had come. */
+  startAgain() {
+    this.report.restarts++;
+    this.first = 0;
+    this.streamId = newId();
+    this.lastEventId = this.poll = "";
+  }
+
+  /** @param {boolean} forGood  this transport is not tried again */
+  goOver(forGood) {
+    if (this.transports.length === 1) return;
+    const [failed] = this.transports.splice(0, 1);
+    if (!forGood) this.transports.push(failed);
+    this.failuresHere = this.retryMs = 0;
+    this.lastEventId = this.poll = "";
+  }
+
+  /** @param {Attempt} attempt */
+  end(attempt) {
+    attempt.endMs = performance.now() - this.beganMs;
+    clearInterval(this.timer);
+    const { attempt: controller } = this;
+    const stop = () => controller.abort(new StreamChatError("stopped"));
+    if (this.isComplete) unref(setTimeout(stop, LINGER_MS));
+    else stop();
+    this.options.onattempt?.(attempt);
+  }
+
+  /**
+   * Wait, but not longer than until the network or the page is back.
+   * @param {number} ms
+   * @param {AbortSignal} [signal]
+   */
+  async pause(ms, signal) {
+    const over = new AbortController();
+    await new Promise((resolve, reject) => {
+      const timer = setTimeout(resolve, ms);
+      const until = { signal: over.signal };
+      over.signal.addEventListener("abort", () => clearTimeout(timer));
+      signal?.addEventListener("abort", () => reject(signal.reason), until);
+      this.wake = () => resolve(undefined);
+      if (signal?.aborted) reject(signal.reason);
+    }).finally(() => over.abort());
+  }
+
+  get url() {
+    const { url } = this.options;
+    const address = typeof url === "string" || url instanceof URL ? url : url[this.transports[0]];
+    return new URL(address ?? "", globalThis.location?.href);
+  }
+
+  /** The chat request. */
+  get question() {
+    const { body, message } = this.options;
+    return { ...body, message, stream_id: this.streamId, ...(this.first ? { from: this.first } : {}) };
+  }
+
+  /** Ask by POST. */
+  post(headers = {}) {
+    headers = { "Content-Type": "application/json", ...headers };
+    return this.ask(this.url, { method: "POST", headers, body: JSON.stringify(this.question) });
+  }
+
+  /**
+   * The response to a request, if it is a good one.
+   * @param {URL} url
+   * @param {{ method?: string, headers?: Record<string, string>, body?: string }} [init]
+   */
+  async ask(url, init = {}) {
+    const { fetch = globalThis.fetch, credentials } = this.options;
+    const { signal } = this.attempt;
+    const headers = { ...init.headers, ...this.options.headers };
+    this.report.requests++;
+    const response = await fetch(url, { ...init, headers, credentials, signal, cache: "no-store" }).catch(this.failed);
+    this.hear(0);
+    if (!response.ok) throw await this.refusal(response);
+    return response;
+  }
+
+  /** @param {Response} response */
+  async refusal(response) {
+    const { status } = response;
+    const text = await readAll(this, response, MAX_ERROR_CHARS).catch(() => "");
+    const isUnknown = (status === 404 || status === 410) && (this.first > 0 || this.poll !== "");
+    const then = isUnknown ? LOST : PASSING.includes(status) ? RETRY : FINAL;
+    const error = new StreamChatError(`status ${status}`, errorIn(text)?.message || `status ${status}`, then);
+    const after = response.headers.get("Retry-After") ?? "";
+    error.status = status;
+    error.retryAfterMs = Math.max(0, /^\d+$/.test(after) ? +after * 1000 : Date.parse(after) - Date.now() || 0);
+    return error;
+  }
+
+  /**
+   * A connection is lost, or was given up: the reason that we gave counts.
+   * @param {unknown} error
+   * @returns {never}
+   */
+  failed = (error) => {
+    const { signal } = this.attempt;
+    throw signal.aborted ? signal.reason : new StreamChatError("network", String(error));
+  };
+}
+
+/** @type {Record<Transport, (link: Link) => AsyncGenerator<(Token | End)[], void, void>>} */
+const TRANSPORTS = {
+  async *chunked(link) {
+    const decoder = new LineDecoder();
+    for await (const bytes of read(link, ofType(await link.post(), "ndjson"))) {
+      yield decoder.feed(bytes).map(decode);
+    }
+  },
+
+  async *sse(link) {
+    const decoder = new EventDecoder();
+    const { lastEventId } = link;
+    const asked = link.post({ Accept: "text/event-stream", ...(lastEventId && { "Last-Event-ID": lastEventId }) });
+    for await (const bytes of read(link, ofType(await asked, "text/event-stream"))) {
+      const messages = decoder.feed(bytes).flatMap(decodeEvent);
+      link.lastEventId = decoder.lastEventId || link.lastEventId;
+      link.retryMs = Math.min(decoder.retryMs ?? link.retryMs, MAX_WAIT_MS);
+      yield messages;
+    }
+  },
+
+  async *eventsource(link) {
+    const { EventSource = globalThis.EventSource, credentials } = link.options;
+    const url = link.url;
+    for (const [key, value] of Object.entries(link.question)) {
+      url.searchParams.set(key, typeof value === "string" ? value : JSON.stringify(value));
+    }
+    link.report.requests++;
+    const source = new EventSource(url, { withCredentials: credentials === "include" });
+    const inbox = new Inbox(link);
+    for (const type of ["message", "end"]) {
+      source.addEventListener(type, ({ data }) => inbox.put({ type, data }));
+    }
+    source.onerror = () => inbox.fail(new StreamChatError(source.readyState === source.CLOSED ? "refused" : "network"));
+    try {
+      for await (const events of inbox.read()) yield events.flatMap(decodeEvent);
+    } catch (error) {
+      // An EventSource does not say what it was refused with; asking once more does.
+      if (error instanceof StreamChatError && error.reason === "refused") await link.ask(url);
+      throw error;
+    } finally {
+      source.close(); // it would come back by itself, at a constant pace and for ever
+    }
+  },
+
+  async *websocket(link) {
+    const { WebSocket = globalThis.WebSocket } = link.options;
+    const url = link.url;
+    url.protocol = url.protocol.replace("http", "ws");
+    link.report.requests++;
+    const socket = new WebSocket(url);
+    const inbox = new Inbox(link);
+    let isOpen = false;
+    socket.onopen = () => {
+      isOpen = true;
+      link.hear(0);
+      socket.send(JSON.stringify(link.question));
+    };
+    socket.onmessage = ({ data }) => inbox.put(data);
+    socket.onclose = ({ code }) =>
+      inbox.fail(isOpen ? new StreamChatError(`close ${code}`) : new StreamChatError("refused", "no upgrade", SWITCH));
+    try {
+      for await (const frames of inbox.read()) yield frames.map((frame) => decodeFrame(link, frame));
+    } finally {
+      socket.close();
+    }
+  },
+
+  async *polling(link) {
+    if (!link.poll) {
+      const { poll } = parse(await readAll(link, await link.post())) ?? {};
+      const url = new URL(String(poll), link.url);
+      // Our headers go there: no other host may get them.
+      if (!poll || url.origin !== link.url.origin) throw new StreamChatError("format", "no path to poll", SWITCH);
+      link.poll = url.href;
+    }
+    const { pollMs, pollWaitS } = link.options;
+    for (;;) {
+      const askedMs = performance.now();
+      const url = new URL(link.poll);
+      url.searchParams.set("from", `${link.first}`);
+      if (pollWaitS) url.searchParams.set("wait", `${pollWaitS}`);
+      const { tokens, done, n, sha256 } = parse(await readAll(link, await link.ask(url))) ?? {};
+      if (!Array.isArray(tokens)) throw new StreamChatError("format", "not a page of tokens", SWITCH);
+      yield [...tokens, ...(done ? [{ done, n, sha256 }] : [])].map(asMessage);
+      const tookMs = performance.now() - askedMs;
+      // A poll that the server held, or answered with something, is followed at once; others would be a busy loop.
+      const isDue = pollWaitS > 0 && (tokens.length > 0 || tookMs >= 900 * pollWaitS);
+      link.waits = true;
+      if (!isDue) await link.pause(pollMs - tookMs, link.attempt.signal);
+      link.waits = false;
+      link.heardMs = performance.now();
+    }
+  },
+};
+
+/** What came from a socket that calls back, in order, and then what it failed with. */
+class Inbox {
+  /** @type {any[]} */
+  items = [];
+  chars = 0;
+  /** @type {unknown} */
+  failure = undefined;
+  wake = () => {};
+
+  /** @param {Link} link */
+  constructor(link) {
+    const { signal } = link.attempt;
+    this.link = link;
+    signal.addEventListener("abort", () => this.fail(signal.reason));
+    if (signal.aborted) this.fail(signal.reason);
+  }
+
+  /** @param {any} item  a frame, or an event with data */
+  put(item) {
+    const { length = 0 } = item.data ?? item;
+    this.link.hear(length);
+    this.items.push(item);
+    if ((this.chars += length) > MAX_ANSWER_CHARS) this.fail(new StreamChatError("format", "too long", FATAL));
+    this.wake();
+  }
+
+  /** @param {unknown} error */
+  fail(error) {
+    this.failure ??= error;
+    this.wake();
+  }
+
+  /** All that has come since, each time there is something. */
+  async *read() {
+    for (;;) {
+      if (this.items.length) yield this.items.splice(0);
+      else if (this.failure) throw this.failure;
+      else await new Promise((resolve) => (this.wake = () => resolve(undefined)));
+    }
+  }
+}
+
+/**
+ * The bytes of a body as they come.
+ * @param {Link} link
+ * @param {Response} response
+ */
+async function* read(link, response) {
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch(link.failed);
+      if (done) return;
+      link.hear(value.length);
+      yield value;
+    }
+  } finally {
+    if (link.isComplete) void readOn(reader);
+    else reader.cancel().catch(() => {});
+  }
+}
+
+/** @param {ReadableStreamDefaultReader<Uint8Array>} reader */
+async function readOn(reader) {
+  try {
+    while (!(await reader.read()).done);
+  } catch {
+    // given up after LINGER_MS; the answer is complete all the same
+  }
+}
+
+/**
+ * @param {Link} link
+ * @param {Response} response
+ */
+async function readAll(link, response, limitChars = MAX_ANSWER_CHARS) {
+  const utf8 = new TextDecoder();
+  let text = "";
+  for await (const bytes of read(link, response)) {
+    text += utf8.decode(bytes, { stream: true });
+    if (text.length > limitChars) throw new StreamChatError("format", "too long", SWITCH);
+  }
+  return text + utf8.decode();
+}
+
+/**
+ * @param {Response} response
+ * @param {string} type
+ */
+function ofType(response, type) {
+  const given = response.headers.get("Content-Type") ?? "";
+  if (given.includes(type)) return response;
+  response.body?.cancel().catch(() => {});
+  throw new StreamChatError("format", `${given || "no type"} where ${type} was due`, SWITCH);
+}
+
+/** Bytes in, whole lines out; what follows the last line's end is kept, and nobody knows what it would have been. */
+class Lines {
+  rest = "";
+  afterCr = false;
+  utf8 = new TextDecoder(); // it drops one byte-order mark in front, and puts split characters together
+
+  /**
+   * @param {boolean} crEnds  whether CR ends a line too, alone or before LF
+   * @param {number} limitChars
+   */
+  constructor(crEnds, limitChars) {
+    this.crEnds = crEnds;
+    this.limitChars = limitChars;
+  }
+
+  /** @param {Uint8Array} bytes */
+  feed(bytes) {
+    let text = this.utf8.decode(bytes, { stream: true });
+    if (!text) return [];
+    if (this.afterCr && text[0] === "\n") text = text.slice(1);
+    this.afterCr = this.crEnds && text.endsWith("\r");
+    const lines = text.split(this.crEnds ? /\r\n|\r|\n/ : "\n");
+    lines[0] = this.rest + lines[0];
+    this.rest = lines[lines.length - 1];
+    for (const line of lines) checkSize(line.length, this.limitChars);
+    return lines.slice(0, -1);
+  }
+}
+
+/** Decodes JSON lines: bytes in, lines that are not blank out. Only LF ends a line. */
+export class LineDecoder {
+  constructor(limitChars = MAX_MESSAGE_CHARS) {
+    this.lines = new Lines(false, limitChars);
+  }
+
+  /** @param {Uint8Array} bytes */
+  feed(bytes) {
+    return this.lines.feed(bytes).filter((line) => line && line !== "\r");
+  }
+}
+
+/** Decodes an event stream by the standard (WHATWG HTML 9.2.6): bytes in, events out. */
+export class EventDecoder {
+  /** What to resume behind: the id at the last dispatch. */
+  lastEventId = "";
+  /** @type {number | undefined} how long the server wants a client to wait before it comes back */
+  retryMs = undefined;
+  nextId = "";
+  type = "";
+  /** @type {string[]} */
+  data = [];
+  dataChars = 0;
+
+  constructor(limitChars = MAX_MESSAGE_CHARS) {
+    this.limitChars = limitChars;
+    this.lines = new Lines(true, limitChars);
+  }
+
+  /** @param {Uint8Array} bytes */
+  feed(bytes) {
+    return this.lines.feed(bytes).flatMap((line) => (line ? this.field(line) : this.dispatch()));
+  }
+
+  /**
+   * @param {string} line
+   * @returns {never[]}
+   */
+  field(line) {
+    const [, name, value = ""] = /** @type {RegExpExecArray} */ (/^([^:]*)(?:: ?(.*))?$/s.exec(line));
+    if (name === "data") {
+      this.data.push(value);
+      checkSize((this.dataChars += value.length + 1), this.limitChars);
+    } else if (name === "event") this.type = value;
+    else if (name === "id" && !value.includes("\0")) this.nextId = value;
+    else if (name === "retry" && /^\d{1,15}$/.test(value)) this.retryMs = +value;
+    return [];
+  }
+
+  dispatch() {
+    this.lastEventId = this.nextId;
+    const { type, data } = this;
+    this.type = "";
+    this.data = [];
+    this.dataChars = 0;
+    return data.length ? [{ type: type || "message", data: data.join("\n"), id: this.lastEventId }] : [];
+  }
+}
+
+/**
+ * @param {number} chars
+ * @param {number} limitChars
+ */
+function checkSize(chars, limitChars) {
+  if (chars > limitChars) throw new StreamChatError("format", `a line or an event of more than ${limitChars}`, SWITCH);
+}
+
+/**
+ * @param {{ type: string, data: string }} event  of another type, or OpenAI's sentinel: passed over
+ * @returns {(Token | End)[]}
+ */
+function decodeEvent({ type, data }) {
+  return (type === "message" && data !== "[DONE]") || type === "end" ? [decode(data)] : [];
+}
+
+/**
+ * @param {Link} link
+ * @param {unknown} frame
+ */
+function decodeFrame(link, frame) {
+  const error = errorIn(frame);
+  if (!error) return decode(frame);
+  const { code, message } = error;
+  const isLost = code === "unknown_stream" && link.first > 0;
+  const then = isLost ? LOST : PASSING_CODES.includes(code) ? RETRY : FINAL;
+  throw new StreamChatError(`error ${code}`, String(message), then);
+}
+
+/** @param {unknown} text  a message as JSON */
+function decode(text) {
+  return asMessage(parse(text));
+}
+
+/**
+ * @param {any} value
+ * @returns {Token | End}
+ */
+function asMessage(value) {
+  const isIndex = (/** @type {unknown} */ number) => Number.isSafeInteger(number) && Number(number) >= 0;
+  if (isIndex(value?.i) && typeof value.t === "string") return value;
+  if (value?.done === true && isIndex(value.n)) return value;
+  throw new StreamChatError("format", "neither a token nor an end message", SWITCH);
+}
+
+/** @param {unknown} text  an error as our servers send it */
+function errorIn(text) {
+  return parse(text)?.error;
+}
+
+/**
+ * @param {unknown} text
+ * @returns {any}
+ */
+function parse(text) {
+  try {
+    return JSON.parse(String(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** A random id, in pages without HTTPS too, where there is no randomUUID. */
+function newId() {
+  return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
+
+/** @param {Uint8Array} bytes */
+function hex(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {any} timer  of Node, where it would keep the process alive; a number in browsers */
+function unref(timer) {
+  timer.unref?.();
+}
