@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 from bench.analysis import intervals
-from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, control_pairs, judged, noise_of
+from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, control_pairs, judged, noise_of
 from bench.analysis.estimators import Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Contrast
@@ -68,6 +68,7 @@ class Pair:
     contrast: Contrast
     adjusted_p: float
     claimed: bool
+    obstacle: Obstacle | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,13 @@ def verdicts(measured: Measurements) -> list[Verdict]:
     return [*(_answer(test.judged(findings)) for test in tests), _completeness(measured)]
 
 
+def judged_pairs(measured: Measurements, columns: Sequence[str]) -> list[Pair]:
+    """All pairs at these numbers, in every group, as one family."""
+    raced = [(race, race.pairs(column), race.noise(column)) for _, race in _races(measured) for column in columns]
+    findings = iter(judged([(pair.contrast, noise) for _, pairs, noise in raced for pair in pairs]))
+    return [_with(pair, next(findings)) for _, pairs, _ in raced for pair in pairs]
+
+
 def _races(measured: Measurements) -> list[tuple[str, _Race]]:
     """The groups with a race in them, the plain one first, then by size; titles say what is set, if anything is."""
     groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
@@ -187,10 +195,11 @@ def _races(measured: Measurements) -> list[tuple[str, _Race]]:
         (a for a, race in races.items() if len(race.contestants) > 1),
         key=lambda a: (a != ("direct", "none"), -len(races[a].contestants)),
     )
-    return [(_group_title(group), races[group]) for group in order[:MAX_GROUPS]]
+    return [(group_title(group), races[group]) for group in order[:MAX_GROUPS]]
 
 
-def _group_title(group: tuple[str, ...]) -> str:
+def group_title(group: tuple[str, ...]) -> str:
+    """What is set for a group, for people; empty for the plain one."""
     profile, recovery, *words = group
     return " · ".join(
         filter(None, (profile if profile != "direct" else "", recovery if recovery != "none" else "", *words))
@@ -198,7 +207,7 @@ def _group_title(group: tuple[str, ...]) -> str:
 
 
 def _with(pair: Pair, finding: JudgedContrast) -> Pair:
-    return replace(pair, adjusted_p=finding.adjusted_p, claimed=finding.claimed)
+    return replace(pair, adjusted_p=finding.adjusted_p, claimed=finding.claimed, obstacle=finding.obstacle)
 
 
 def _answer(test: _Test) -> Verdict:

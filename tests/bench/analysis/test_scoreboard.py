@@ -1,0 +1,73 @@
+"""The scoreboard: every contestant stands somewhere, and nobody stands unresolved without a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.analysis.groups import Measurements, measure
+from bench.analysis.scoreboard import TOPICS, Question, headline, resolution, scoreboard
+from bench.analysis.synthetic import Caricature, synthetic_run
+
+FIELD = (
+    Caricature("polling", "", "pull", 1000, cpu_us=25),
+    Caricature("websocket", "", "push", 0.5, cpu_us=10),
+    Caricature("sse", "", "push", 0.5, cpu_us=20),
+    Caricature("sse", "copy=aa", "push", 0.5, cpu_us=20),
+)
+
+
+def made(folder: Path, blocks: int = 6) -> Measurements:
+    return measure(synthetic_run(folder, blocks=blocks, messages=20, tokens=20, field=FIELD))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurements:
+    return made(tmp_path_factory.mktemp("run"))
+
+
+def row(measured: Measurements, id: str) -> Question:
+    return next(question for question in scoreboard(measured) if question.id == id)
+
+
+def test_a_row_for_each_question_and_a_square_for_each_contestant(measured: Measurements) -> None:
+    rows = scoreboard(measured)
+    assert [question.id for question in rows] == [topic.id for topic in TOPICS]
+    for question in rows:
+        assert sorted(square.key.title for square in question.squares) == ["Polling", "SSE", "WebSocket"]
+        assert [square.standing for square in question.squares].count("best") == 1
+
+
+def test_who_is_behind_is_so_by_a_ratio_with_its_interval(measured: Measurements) -> None:
+    standing = {square.key.title: square for square in row(measured, "cpu").squares}
+    assert standing["WebSocket"].standing == "best"
+    behind = standing["SSE"]
+    assert behind.standing == "behind"
+    assert behind.ratio is not None
+    assert 1.8 < behind.ratio.lo < behind.ratio.hi < 2.2
+    assert row(measured, "cpu").sentence.startswith("CPU: WebSocket takes the least processor time")
+
+
+def test_equal_ones_are_level(measured: Measurements) -> None:
+    assert [s.standing for s in row(measured, "survival").squares] == ["best", "level", "level"]
+    assert row(measured, "survival").sentence.endswith("are equal, 1 share.")
+    first = {square.key.title: square for square in row(measured, "first_token").squares}
+    assert {first["SSE"].standing, first["WebSocket"].standing} == {"best", "level"}
+    assert first["Polling"].standing == "behind"
+
+
+def test_too_few_blocks_are_a_reason(tmp_path: Path) -> None:
+    squares = row(made(tmp_path, blocks=3), "cpu").squares
+    assert {(s.standing, s.reason) for s in squares} == {("not judged", "too few blocks (3 of 5)")}
+
+
+def test_the_headline_names_who_leads_at_what(measured: Measurements) -> None:
+    assert "WebSocket leads at " in headline(measured)
+    assert "cpu" in headline(measured)
+
+
+def test_the_resolution_is_a_ratio_above_one_for_each_column(measured: Measurements) -> None:
+    found = resolution(measured)
+    assert found["cpu_us_per_token"] >= 1
+    assert "completed_ratio" not in found
