@@ -63,7 +63,9 @@ def checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
         to_struct(given[MESSAGE], MessageLimits, f"{where[:-1]}.{MESSAGE}]")
     to_struct(given, Slo, where)
     if given.get("goodput_ratio") is not None and not given.get(MESSAGE):
-        raise PlanError(f"{where} goodput_ratio: takes a table {where[:-1]}.{MESSAGE}] that says which messages are good")
+        raise PlanError(
+            f"{where} goodput_ratio: takes a table {where[:-1]}.{MESSAGE}] that says which messages are good"
+        )
     return given
 
 
