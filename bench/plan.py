@@ -265,6 +265,8 @@ def _cells(value: object, folder: Path) -> list[Cell]:
 def _choices(value: object, where: str) -> dict[str, list[Any]]:
     """The values of each key of a table of cells."""
     table = _table(msgspec.to_builtins(value) if isinstance(value, Cell) else value, where)
+    if empty := next((key for key, each in table.items() if each == []), None):
+        raise PlanError(f"{where} {empty}: takes a value, or a list of at least one")
     return {key: each if isinstance(each, list) else [each] for key, each in table.items()}
 
 

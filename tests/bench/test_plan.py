@@ -127,6 +127,7 @@ def test_named_load_inherits_and_named_stream_does_not() -> None:
         ({"cells": [{}]}, ["[[cells]] 1", "transport"]),
         ({"cells": [{"transport": "ssse"}]}, ["[[cells]] 1 transport", "'sse'", "polling"]),
         ({"cells": [SSE | {"intervall": 1}]}, ["[[cells]] 1", "intervall", "interval"]),
+        ({"cells": [SSE, {"transport": []}]}, ["[[cells]] 2 transport: takes a value, or a list of at least one"]),
         ({"cells": [SSE | {"interval": 1}]}, []),
         ({"cells": [SSE | {"interval": 2}]}, ["[[cells]] 1 interval", "means nothing to sse", "polling"]),
         ({"cells": [{"transport": "polling", "interval": 0}]}, ["[[cells]] 1 interval", "from 0.001"]),

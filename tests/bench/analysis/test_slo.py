@@ -33,7 +33,7 @@ def measured_run(
     builder = RunBuilder(folder, {"plan": {"cells": [SSE], **plan}, **changes})
     for block, messages in enumerate(per_block, 1):
         void = statuses[block - 1 : block] == "v"
-        facts = {"status": "void", "reasons": ["the load came late"]} if void else {}
+        facts: dict[str, Any] = {"status": "void", "reasons": ["the load came late"]} if void else {}
         builder.cell("sse", block, messages, **facts)
     return measure(builder.write())
 
