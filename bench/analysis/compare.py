@@ -12,28 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from bench.analysis import intervals
 from bench.analysis.claims import JudgedContrast, judged
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Contrast
+from bench.analysis.likeness import differences
 from bench.analysis.metrics import METRICS, estimator
 from bench.analysis.noise import noise as noise_of
-from bench.analysis.wording import listed, times, with_unit
+from bench.analysis.wording import listed
+from bench.slo import LARGER_IS_BETTER
 from bench.store import Run, RunFolder
 from clients import columns
 from servers.user_errors import InputError
 
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
-LARGER_IS_BETTER = frozenset({"completed_ratio"})
-SAME_MACHINE = ("cpu", "cores", "cores_usable", "memory_bytes", "system", "architecture")
-SAME_WORK = ("stream", "streams", "load", "loads")
-"""The parts of a plan that make two runs the same work; blocks may differ, and only cells of both are compared."""
-
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 
 
@@ -74,9 +66,9 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     Raises ComparisonError if machine or work differ, unless `force`: then these are warnings. Raises StoreError.
     """
     a, b = run_a.load(), run_b.load()
-    differences = _differences(a, b)
-    if differences and not force:
-        raise ComparisonError(f"the runs cannot be compared: {'; '.join(differences)}")
+    forbidding = differences(a, b)
+    if forbidding and not force:
+        raise ComparisonError(f"the runs cannot be compared: {'; '.join(forbidding)}; --force does it all the same")
     before, after = measure(run_a), measure(run_b)
     common = _common(before, after)
     if not common:
@@ -93,20 +85,7 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
         Change(key, column, contrast, finding.adjusted_p, noise[column], _judgement(column, contrast, finding))
         for ((key, column), contrast), finding in zip(known.items(), findings, strict=True)
     ]
-    return Comparison(a, b, changes, [*differences, *_warnings(before, after, common)])
-
-
-def _differences(a: Run, b: Run) -> list[str]:
-    """What forbids a comparison: another machine, other work, another time scale."""
-    found = [_other("machine", a.machine, b.machine, SAME_MACHINE), _other("plan", a.plan, b.plan, SAME_WORK)]
-    if a.time_scale != b.time_scale:
-        found.append(f"time scale {a.time_scale:g} and {b.time_scale:g}")
-    return [text for text in found if text]
-
-
-def _other(what: str, a: Mapping[str, object], b: Mapping[str, object], names: Sequence[str]) -> str:
-    differing = [f"{name} ({a.get(name)} and {b.get(name)})" for name in names if a.get(name) != b.get(name)]
-    return f"another {what}: {listed(differing)}" if differing else ""
+    return Comparison(a, b, changes, [*forbidding, *_warnings(before, after, common)])
 
 
 def _common(before: Measurements, after: Measurements) -> dict[Key, tuple[MeasuredCell, MeasuredCell]]:
@@ -135,20 +114,3 @@ def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, ob
         if measured.excluded:
             found.append(f"{len(measured.excluded)} void or failed cells of run {name} are left out")
     return found
-
-
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """The changes that count as a table, then how many do not."""
-    for warning in comparison.warnings:
-        console.print(Text(f"warning: {warning}", style="bold red"))
-    counting = [c for c in comparison.changes if c.judgement in ("regression", "improvement")]
-    table = Table("cell", "number", "A", "B", "B/A (95 %)", "", box=SIMPLE_HEAD)
-    for change in counting:
-        metric, contrast = METRICS[change.column], change.contrast
-        values = (with_unit(contrast.b, metric.unit), with_unit(contrast.a, metric.unit), times(contrast.ratio))
-        style = "red" if change.judgement == "regression" else "green"
-        table.add_row(*(Text(t) for t in (change.key.title, metric.title, *values, change.judgement)), style=style)
-    if counting:
-        console.print(table)
-    rest = len(comparison.changes) - len(counting)
-    console.print(f"{len(counting)} changes beyond noise; {rest} numbers equal or not resolved")

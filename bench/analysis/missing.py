@@ -12,7 +12,7 @@ from bench.analysis.wording import counted
 from clients.minima import MESSAGES_NEEDED
 
 BLOCKS_FOR_INTERVAL = 2
-_INFINITE = "infinite: a failed message counts as infinitely late"
+INFINITE = "infinite: a failed message counts as infinitely late"
 
 
 def why_no_value(cell: MeasuredCell, column: str) -> str:
@@ -49,8 +49,8 @@ def why_not_finite(cell: MeasuredCell, column: str) -> str:
         return ""
     found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
     if reason := why_no_value(cell, column) or why_no_interval(cell, found):
-        return reason if math.isfinite(found.value) or math.isnan(found.value) else f"{_INFINITE}; {reason}"
+        return reason if math.isfinite(found.value) or math.isnan(found.value) else f"{INFINITE}; {reason}"
     if math.isinf(found.value):
-        return _INFINITE
+        return INFINITE
     open_ends = [name for name, bound in (("lo", found.lo), ("hi", found.hi)) if not math.isfinite(bound)]
-    return f"{' and '.join(open_ends)} {_INFINITE}, and some resamples have too many" if open_ends else ""
+    return f"{' and '.join(open_ends)} {INFINITE}, and some resamples have too many" if open_ends else ""

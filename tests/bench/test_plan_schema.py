@@ -39,7 +39,7 @@ def test_every_shipped_plan_is_valid(name: str) -> None:
         {"cells": [{"transport": ["sse", "polling"], "heartbeat": 0, "recovery": ["none", "resume"]}]},
         {"cells": [SSE | {"profile": "aws-alb"}, SSE | {"load": "", "reuse": [True, False]}]},
         {"stream": {"profile": "article", "tokens": 5, "text": "hazards"}, "streams": {"x": {}}},
-        {"slo": {column: 1 for column in LIMITED} | {"message": {"ttft_ms": 800, "e2e_ms": 1e4}}},
+        {"slo": dict.fromkeys(LIMITED, 1) | {"message": {"ttft_ms": 800, "e2e_ms": 1e4}}},
         {"slos": {"x": {"drops": 0}}, "cells": [SSE | {"slo": "x"}]},
     ],
 )

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from support.runs import Message, RunBuilder
 
+from bench.analysis.demands import good_messages, message_limits_of
 from bench.analysis.groups import Measurements, measure
-from bench.analysis.slo import Gate, gates, good_messages, message_limits_of, not_met, passed
+from bench.analysis.slo import Gate, gates, not_met, passed
 from bench.slo import MessageLimits
 from bench.store import StoreError
 
