@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from bench import option_types
+from bench.elsewhere import Elsewhere
+from bench.export.targets import Exports, export_options
 from servers.arguments import HELP
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ Examples:
   tokenderby run my.toml --out /data/runs    a plan of your own
   tokenderby run quick --transports sse --target sse=http://10.0.0.7:8001
   tokenderby run --resume results/latest     go on with the newest run that did not finish
+  tokenderby run --slo ttft_ms_p95=800 --junit slo.xml --markdown summary.md    a gate for a pipeline
 
 Our servers take a bearer token from TOKENDERBY_AUTH_TOKEN; --target-token is for servers that run already.
-Exit code: 0 done, 1 a cell failed, 2 the words or the plan are wrong, 130 interrupted.
+Exit code: 0 done, 1 a cell failed or a limit of the plan's [slo] is not met, 2 the words or the plan
+are wrong, 130 interrupted.
 """
 
 
@@ -67,6 +70,13 @@ def cli(context: click.Context) -> None:
 
 
 _out = option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")
+_limit = option(
+    "--slo",
+    multiple=True,
+    callback=option_types.limits,
+    metavar="KEY=VALUE",
+    help="A limit, as [slo] of a plan has it.",
+)
 
 
 @cli.command(help=_RUN_HELP)
@@ -110,8 +120,10 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
     metavar="URL",
     help="Redis for polling; without it one is found or started.",
 )
+@_limit
 @_out
 @option("--resume", metavar="RUN", help="Go on with a run that did not finish, by its own plan.")
+@export_options()
 def run(  # noqa: PLR0917 - click passes them by name
     plan: str | None,
     targets: dict[str, str],
@@ -122,12 +134,12 @@ def run(  # noqa: PLR0917 - click passes them by name
     redis_url: str | None,
     out: str,
     resume: str | None,
+    exports: Exports,
     **changes: object,
 ) -> int:
     """Run a plan (the help text is `_RUN_HELP`)."""
     import asyncio
 
-    from bench.console import Console
     from bench.running import runner
 
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
@@ -136,10 +148,10 @@ def run(  # noqa: PLR0917 - click passes them by name
     options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
     asyncio.run(runner.check_targets(options, target_wait))
     if resume:
-        return _resume(resume, out, options, Console())
+        return _resume(resume, out, options, exports)
     chosen, folder = _begun(plan or "quick", changes, out)
     with folder.lock():
-        return _carry_out(chosen, folder, options, Console())
+        return _carry_out(chosen, folder, options, exports)
 
 
 def _trust(cafile: str | None, insecure: bool) -> Trust:
@@ -150,7 +162,7 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
     return trust
 
 
-def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> int:
+def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
     import asyncio
 
@@ -159,6 +171,7 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Co
     from bench.running.expected import expected
     from bench.running.progress import display
 
+    console = exports.console()
     todo = runner.remaining(folder.load().cells)
     takes = f", {expected(chosen, todo).text()}" if todo else ""
     try:
@@ -168,7 +181,7 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Co
         _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-    return _conclude(folder, ended, console)
+    return _conclude(folder, ended, console, exports)
 
 
 def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
@@ -184,7 +197,7 @@ def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFo
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
 
-def _resume(path: str, out: str, options: RunOptions, console: Console) -> int:
+def _resume(path: str, out: str, options: RunOptions, exports: Exports) -> int:
     """Go on with a run; the exit code."""
     from pathlib import Path
 
@@ -194,27 +207,31 @@ def _resume(path: str, out: str, options: RunOptions, console: Console) -> int:
     try:
         folder = open_unfinished(path, Path(out))
         with folder.lock():
-            return _carry_out(reopen_run(folder), folder, options, console)
+            return _carry_out(reopen_run(folder), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None
 
 
-def _conclude(folder: RunFolder, run: Run, console: Console) -> int:
+def _conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) -> int:
     """Report what is finished; the exit code."""
-    unreported = _unreported(folder, run, console)
-    failed = [cell for cell in run.cells if cell.status == "failed"]
-    for cell in failed:
-        _say(f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}")
-    if unreported:
-        _say(unreported)
+    faults = _reported_faults(folder, run, console, exports)
+    faults += [
+        f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
+        for cell in run.cells
+        if cell.status == "failed"
+    ]
+    for fault in faults:
+        _say(fault)
     if run.status == "interrupted":
         _say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
         return INTERRUPTED
-    return FAILED if failed or unreported else DONE
+    return FAILED if faults else DONE
 
 
-def _unreported(folder: RunFolder, run: Run, console: Console) -> str:
-    """Write and print the report; why that was not possible, or nothing."""
+def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
+    """Write and print the report; why that was not possible, or the limits that are not met."""
+    from bench.analysis.groups import measure
+    from bench.analysis.slo import gates
     from bench.store import StoreError, link_latest
 
     try:
@@ -222,12 +239,13 @@ def _unreported(folder: RunFolder, run: Run, console: Console) -> str:
             link_latest(folder)  # before the report: whatever becomes of that, the run is complete
         if any(cell.messages for cell in run.cells):
             folder.merge()
-            _report(folder, console)
-        else:
-            console.print("No cell finished, so there is nothing to report.")
+            return _report(folder, console, exports)
+        console.print("No cell finished, so there is nothing to report.")
+        measured = measure(folder)
+        exports.write_run(measured, gates(measured), folder.path)
+        return []
     except (OSError, StoreError) as error:
-        return _no_report(folder, error)
-    return ""
+        return [_no_report(folder, error)]
 
 
 def _no_report(folder: RunFolder, error: Exception) -> str:
@@ -235,58 +253,31 @@ def _no_report(folder: RunFolder, error: Exception) -> str:
     return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
 
 
-def _report(folder: RunFolder, console: Console) -> None:
+def _report(
+    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, float] | None = None
+) -> list[str]:
+    """Write and print the report; a line for each limit of the plan that is not met."""
     from bench.analysis.report import print_summary, write_report
     from bench.analysis.story import claims_in, print_claims
+    from bench.export.outcome import judge
 
     summary = write_report(folder)
     print_summary(summary, console)
     if summary.run.plan.get("story"):
         print_claims(claims_in(summary.measured), console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
+    return judge(summary.measured, folder, console, exports, more_limits)
 
 
-def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
-    """Add a command that lives in another part, which is imported only when it is called."""
-
-    def call(arguments: tuple[str, ...]) -> object:
-        command: click.Command = getattr(import_module(module), attribute)
-        settings: dict[str, Any] = _SETTINGS | {"auto_envvar_prefix": f"{ENVIRONMENT}_{name.upper()}"}
-        for parameter in command.params:
-            if isinstance(parameter, click.Option):
-                parameter.show_envvar = True
-        return command.main(list(arguments), prog_name=f"tokenderby {name}", standalone_mode=False, **settings)
-
-    rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
-    settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-    cli.add_command(
-        click.Command(
-            name, params=[rest], callback=call, help=summary, add_help_option=False, context_settings=settings
-        )
-    )
+def _elsewhere(name: str, place: str, summary: str) -> None:
+    cli.add_command(Elsewhere(name, place, summary, ENVIRONMENT, _SETTINGS))
 
 
-_elsewhere("serve", "servers.__main__", "main", "Serve the simulated stream over one transport.")
-_elsewhere("proxy", "bench.proxy.commands", "proxy", "Put an intermediary in front of a server.")
-_elsewhere("profiles", "bench.proxy.commands", "profiles", "List the intermediaries that a proxy can be.")
-
-
-@cli.command()
-def plans() -> None:
-    """List the plans that come with the project, and how long each will take here.
-
-    \b
-    Example:
-      tokenderby plans
-    """
-    from bench.plan import plan_names, read_plan, with_control
-    from bench.running.blocks import schedule
-    from bench.running.expected import expected
-
-    for name in plan_names():
-        plan = with_control(read_plan(name))
-        takes = expected(plan, schedule(plan)).text()
-        click.echo(f"{name:<14} {plan.description} ({plan.blocks} x {len(plan.cells)} cells, {takes})")
+_elsewhere("serve", "servers.__main__:main", "Serve the simulated stream over one transport.")
+_elsewhere("proxy", "bench.proxy.commands:proxy", "Put an intermediary in front of a server.")
+_elsewhere("profiles", "bench.proxy.commands:profiles", "List the intermediaries that a proxy can be.")
+_elsewhere("plans", "bench.plans_command:plans", "List the plans that come along, or print a plan's schema.")
+_elsewhere("compare", "bench.compare_command:compare", "Say what became better or worse between two runs.")
 
 
 @cli.command()
@@ -320,15 +311,15 @@ def calibrate(out: str) -> int:
     """
     from bench.analysis.groups import measure
     from bench.analysis.noise import print_noise
-    from bench.console import Console
     from bench.running.runner import RunOptions
     from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
-    console = Console()
+    exports = Exports()
     plan, folder = _begun("calibrate", {}, out)
     with folder.lock():
-        code = _carry_out(plan, folder, RunOptions(), console)
+        code = _carry_out(plan, folder, RunOptions(), exports)
     if code == DONE:
+        console = exports.console()
         console.print("The noise floor", style="bold")
         print_noise(measure(folder), console)
         floor = Floor()
@@ -339,17 +330,20 @@ def calibrate(out: str) -> int:
 
 @cli.command()
 @click.argument("run", default="results/latest")
-def report(run: str) -> None:
+@_limit
+@export_options()
+def report(run: str, slo: dict[str, float] | None, exports: Exports) -> int:
     """Write and print the report of RUN (default: results/latest) again.
 
-    What a killed run or a damaged disk has left is put right first, as far as it can be.
+    What a killed run or a damaged disk has left is put right first, as far as it can be. Exit code 1 if a limit of the
+    plan, or of --slo, is not met.
 
     \b
     Examples:
       tokenderby report
       tokenderby report results/20261125T120000Z-quick
+      tokenderby report --slo ttft_ms_p95=800 --slo completed_ratio=0.99 --json -
     """
-    from bench.console import Console
     from bench.store import link_latest, open_run
 
     try:
@@ -358,30 +352,12 @@ def report(run: str) -> None:
             if folder.mend() and folder.load().status == "complete":
                 link_latest(folder)
             folder.merge()
-            _report(folder, Console())
+            faults = _report(folder, exports.console(), exports, slo)
     except OSError as error:
         _fail(FAILED, _no_report(folder, error))
-
-
-@cli.command()
-@click.argument("run_a")
-@click.argument("run_b")
-@option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
-def compare(run_a: str, run_b: str, force: bool) -> int:
-    """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression.
-
-    \b
-    Example:
-      tokenderby compare results/reference results/latest
-    """
-    from bench.analysis.compare import compare as compared
-    from bench.analysis.compare import print_comparison
-    from bench.console import Console
-    from bench.store import open_run
-
-    comparison = compared(open_run(run_a), open_run(run_b), force=force)
-    print_comparison(comparison, Console())
-    return FAILED if comparison.regressed else DONE
+    for fault in faults:
+        _say(fault)
+    return FAILED if faults else DONE
 
 
 def _fail(code: int, message: str) -> NoReturn:

@@ -56,3 +56,16 @@ def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...
             form = "takes TRANSPORT=URL, as sse=http://127.0.0.1:8001"
             raise click.BadParameter(f"{value[:200]!r} {form}: {error}", param=parameter) from None
     return found
+
+
+def limits(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float] | None:
+    """Click callback: KEY=VALUE pairs as a table, None without any; the keys are checked with the plan's."""
+    found = {}
+    for value in values:
+        key, _equals, number = value.partition("=")
+        try:
+            found[key.strip()] = float(number)
+        except ValueError:
+            form = "takes KEY=VALUE with a number, as ttft_ms_p95=800"
+            raise click.BadParameter(f"{value[:200]!r} {form}", param=parameter) from None
+    return found or None

@@ -3,7 +3,8 @@
 A plan names the simulated stream, the load, when a cell is void, and the cells. A value of `[[cells]]` may be a list:
 that table then stands for one cell per value (`transport = ["sse", "websocket"]`, `interval = [1.0, 0.1]`). A cell
 may name another load or stream, `load = "bursty"` and `stream = "long"`, described in `[loads.bursty]` (what it does
-not set is as in `[load]`) and `[streams.long]` (stands for itself).
+not set is as in `[load]`) and `[streams.long]` (stands for itself). What the numbers must keep is `[slo]`, or what
+`[slos.NAME]` says for cells with `slo = "NAME"` (bench.slo).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from bench import slo as slo_checks
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
@@ -34,7 +36,7 @@ MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
 MAX_CELL_RUNS = 20_000  # cells times blocks
 MAX_SPAN_S = 86_400.0  # from a cell's first message to its last
-MAX_TABLES = 32  # of [loads] and of [streams]
+MAX_TABLES = 32  # of [loads], of [streams] and of [slos]
 
 Recovery = Literal["none", "restart", "resume"]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
@@ -87,6 +89,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     load: NameOrNone = ""  # one of [loads]
     method: Literal["post", "get"] = "post"  # "get": as a browser's EventSource asks
     reuse: bool = True  # keep connections for later requests
+    slo: NameOrNone = ""  # one of [slos]; changes nothing of what is measured, and stands in no variant
     stream: NameOrNone = ""  # one of [streams]
     wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
     profile: str = "direct"  # what stands between client and server: a proxy profile's name, or one's own file
@@ -133,6 +136,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     load: Load = msgspec.field(default_factory=Load)
     loads: dict[Name, Load] = {}
     validity: Validity = msgspec.field(default_factory=Validity)
+    slo: dict[str, Any] = {}
+    slos: dict[Name, dict[str, Any]] = {}
     cells: tuple[Cell, ...] = ()
 
     def load_of(self, cell: Cell) -> Load:
@@ -199,6 +204,8 @@ def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
         "stream": _stream(table.get("stream", {"profile": "hosted"}), "[stream]", folder),
         "streams": _tables(table, "streams", lambda t, w: _stream(t, w, folder)),
         "validity": to_struct(table.get("validity", {}), Validity, "[validity]"),
+        "slo": slo_checks.checked(_table(table.get("slo", {}), "[slo]"), "[slo]"),
+        "slos": _tables(table, "slos", slo_checks.checked),
         "cells": _cells(table.get("cells"), folder),
     }
     plan = to_struct(parsed, Plan, "plan")
@@ -265,6 +272,8 @@ def _cells(value: object, folder: Path) -> list[Cell]:
 def _choices(value: object, where: str) -> dict[str, list[Any]]:
     """The values of each key of a table of cells."""
     table = _table(msgspec.to_builtins(value) if isinstance(value, Cell) else value, where)
+    if empty := next((key for key, each in table.items() if each == []), None):
+        raise PlanError(f"{where} {empty}: takes a value, or a list of at least one")
     return {key: each if isinstance(each, list) else [each] for key, each in table.items()}
 
 
@@ -315,13 +324,16 @@ def changed(
     blocks: int | None = None,
     seed: int | None = None,
     time_scale: float | None = None,
+    slo: Mapping[str, float] | None = None,
 ) -> Plan:
     """`plan` as command-line options change it, checked like a file. Raises PlanError.
 
     `transports` keeps their cells, and adds a plain one for a transport that had none; `profiles` and `recoveries`
-    run every cell once behind or with each; `streams` sets the messages per cell and block of every load.
+    run every cell once behind or with each; `streams` sets the messages per cell and block of every load; `slo` are
+    limits as if they stood in `[slo]`.
     """
     table = msgspec.to_builtins(plan)
+    table["slo"] = slo_checks.with_limits(plan.slo, slo or {})
     numbers = {"blocks": blocks, "seed": seed, "time_scale": time_scale}
     table |= {key: value for key, value in numbers.items() if value is not None}
     if streams is not None:
@@ -360,7 +372,7 @@ def _check_references(plan: Plan) -> None:
     if plan.control not in (*TRANSPORTS, "none"):
         raise unknown("plan control", plan.control, [*TRANSPORTS, "none"])
     for cell in plan.cells:
-        for word, named in (("load", plan.loads), ("stream", plan.streams)):
+        for word, named in (("load", plan.loads), ("stream", plan.streams), ("slo", plan.slos)):
             name = getattr(cell, word)
             if name and name not in named:
                 raise unknown(f"[[cells]] {cell.key} {word}", name, list(named) or [f"a [{word}s.NAME] table"])

@@ -84,8 +84,7 @@ class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         raise StreamError("stream: takes a profile's name or a table of parameters")
 
 
-# What each number takes: lowest and highest value.
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "ttft_ms": (0, 600_000),
     "ttft_sigma": (0, 3),
     "gap_ms": (0, 600_000),
@@ -100,6 +99,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "stall_probability": (0, 1),
     "stall_ms": (0, 600_000),
 }
+"""What each number of a StreamSpec takes: lowest and highest value."""
 
 
 def _profile(name: object) -> StreamSpec:
@@ -125,8 +125,8 @@ def _check(key: object, value: object) -> None:
     if key not in StreamSpec.__struct_fields__:
         takes = suggestion(key, ("profile", *StreamSpec.__struct_fields__))
         raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {takes}")
-    if key in _RANGES:
-        number(f"stream.{key}", value, *_RANGES[str(key)], StreamError)
+    if key in RANGES:
+        number(f"stream.{key}", value, *RANGES[str(key)], StreamError)
     for name, choices in (("flush", get_args(Flush)), ("text", get_args(Text))):
         if key == name:
             choice(f"stream.{key}", value, choices, StreamError)

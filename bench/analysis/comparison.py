@@ -20,18 +20,16 @@ from bench.analysis.contrasts import PRIOR_DF, Contrast, contrast, divided, log_
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Estimate
+from bench.analysis.likeness import differences
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import listed
+from bench.slo import LARGER_IS_BETTER
 from bench.store import Run, RunFolder
 from clients import columns
 from servers.user_errors import InputError
 
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
-LARGER_IS_BETTER = frozenset({"completed_ratio"})
-SAME_MACHINE = ("cpu", "cores", "cores_usable", "memory_bytes", "system", "architecture")
-SAME_WORK = ("stream", "streams", "load", "loads")
-"""The parts of a plan that make two runs the same work; blocks may differ, and only cells of both are compared."""
 
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 Pair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B
@@ -74,14 +72,14 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     Raises ComparisonError if machine or work differ, unless `force`: then these are warnings. Raises StoreError.
     """
     a, b = run_a.load(), run_b.load()
-    differences = _differences(a, b)
-    if differences and not force:
-        raise ComparisonError(f"the runs cannot be compared: {'; '.join(differences)}")
+    forbidding = differences(a, b)
+    if forbidding and not force:
+        raise ComparisonError(f"the runs cannot be compared: {'; '.join(forbidding)}; --force does it all the same")
     before, after = measure(run_a), measure(run_b)
     common = _common(before, after)
     if not common:
         raise ComparisonError("the runs have no valid cell in common")
-    return Comparison(a, b, changes(common), [*differences, *_warnings(before, after, common)])
+    return Comparison(a, b, changes(common), [*forbidding, *_warnings(before, after, common)])
 
 
 def changes(common: Mapping[Key, Pair]) -> list[Change]:
@@ -138,19 +136,6 @@ def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[floa
         variance = max((PRIOR_DF * pooled + square) / (PRIOR_DF + df), pooled)
         found.append((math.sqrt(variance * (1 / len(old) + 1 / len(new))), float(df)))
     return found
-
-
-def _differences(a: Run, b: Run) -> list[str]:
-    """What forbids a comparison: another machine, other work, another time scale."""
-    found = [_other("machine", a.machine, b.machine, SAME_MACHINE), _other("plan", a.plan, b.plan, SAME_WORK)]
-    if a.time_scale != b.time_scale:
-        found.append(f"time scale {a.time_scale:g} and {b.time_scale:g}")
-    return [text for text in found if text]
-
-
-def _other(what: str, a: Mapping[str, object], b: Mapping[str, object], names: Sequence[str]) -> str:
-    differing = [f"{name} ({a.get(name)} and {b.get(name)})" for name in names if a.get(name) != b.get(name)]
-    return f"another {what}: {listed(differing)}" if differing else ""
 
 
 def _common(before: Measurements, after: Measurements) -> dict[Key, Pair]:

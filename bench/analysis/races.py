@@ -32,9 +32,7 @@ class Race:
     @property
     def title(self) -> str:
         """What is set for this group, for people; empty for the plain one."""
-        profile, recovery, *words = self.group
-        plain = (profile if profile != "direct" else "", recovery if recovery != "none" else "")
-        return " · ".join(filter(None, (*plain, *words)))
+        return group_title(self.group)
 
     def contestants(self, column: str) -> list[MeasuredCell]:
         """Those that can be judged by this number, best first."""
@@ -85,6 +83,13 @@ class Race:
             if able and not any(math.isnan(estimate(cell, column).value) for cell in able):
                 return column
         return ""
+
+
+def group_title(group: tuple[str, ...]) -> str:
+    """What is set for a group, for people; empty for the plain one."""
+    profile, recovery, *words = group
+    plain = (profile if profile != "direct" else "", recovery if recovery != "none" else "")
+    return " · ".join(filter(None, (*plain, *words)))
 
 
 def races(measured: Measurements) -> list[Race]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.analysis.compare import ComparisonError, compare, print_comparison
+from bench.analysis.comparison import ComparisonError, compare
 from bench.analysis.synthetic import Caricature, synthetic_run
+from bench.export.changes import print_comparison
 from bench.store import RunFolder
 
 SSE = Caricature("sse", delay_ms=0.5)
@@ -45,7 +46,7 @@ def test_a_run_against_itself_shows_nothing(tmp_path: Path) -> None:
 def test_noise_is_no_regression(tmp_path: Path) -> None:
     found = compare(run_in(tmp_path, 1), run_in(tmp_path, 2))
     assert not found.regressed
-    assert "0 changes beyond noise" in text_of(found)
+    assert "No regression and no improvement: none of" in text_of(found)
 
 
 def test_a_slower_run_is_a_regression_and_the_way_back_an_improvement(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""`tokenderby compare`."""
+
+from __future__ import annotations
+
+import click
+
+from bench.export.targets import COMPARISON_FORMATS, Exports, export_options
+from servers.arguments import Command
+
+
+@click.command(cls=Command)
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
+@click.option("--all", "every", is_flag=True, help="Show every number, not only those that changed.")
+@export_options(*COMPARISON_FORMATS)
+def compare(run_a: str, run_b: str, force: bool, every: bool, exports: Exports) -> int:
+    """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression.
+
+    Runs compare if they did the same work on the same machine; how many blocks they have, and which cells, may differ.
+
+    \b
+    Examples:
+      tokenderby compare results/reference results/latest
+      tokenderby compare main-run latest --markdown comment.md --junit comparison.xml
+    """
+    from bench.analysis.comparison import compare as compared
+    from bench.export.changes import print_comparison
+    from bench.store import open_run
+
+    before, after = open_run(run_a), open_run(run_b)
+    comparison = compared(before, after, force=force)
+    print_comparison(comparison, exports.console(), every=every)
+    exports.write_comparison(comparison, (before.path.name, after.path.name))
+    return int(comparison.regressed)

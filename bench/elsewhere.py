@@ -1,0 +1,50 @@
+"""Commands that live in other parts of the house, which are imported only when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class Elsewhere(click.Command):
+    """Stands for the command at `place`, "module:attribute", under a `name` of tokenderby's, and hands its words on.
+
+    `settings` are those of click's context; an option's variable is then `<environment>_<name>_<option>`.
+    """
+
+    def __init__(self, name: str, place: str, summary: str, environment: str, settings: Mapping[str, Any]) -> None:
+        own = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+        rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+        super().__init__(
+            name, params=[rest], callback=self._call, help=summary, add_help_option=False, context_settings=own
+        )
+        self._place = place
+        self._settings = {**settings, "auto_envvar_prefix": f"{environment}_{name.upper()}"}
+
+    def real(self) -> click.Command:
+        """The command itself, its help naming the variables."""
+        module, _, attribute = self._place.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                parameter.show_envvar = True
+        return command
+
+    def _call(self, arguments: tuple[str, ...]) -> object:
+        return self.real().main(
+            list(arguments), prog_name=f"tokenderby {self.name}", standalone_mode=False, **self._settings
+        )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What a shell may complete: the options of the command itself, and what its first argument takes."""
+        command = self.real()
+        context = click.Context(command, info_name=self.name, parent=ctx.parent, **self._settings)
+        found = command.shell_complete(context, incomplete)
+        argument = next((each for each in command.params if isinstance(each, click.Argument)), None)
+        if argument and not incomplete.startswith("-"):
+            found += argument.shell_complete(context, incomplete)
+        return found

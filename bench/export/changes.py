@@ -1,0 +1,56 @@
+"""What a comparison of two runs comes to: the changes that count, both values side by side, and one sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.comparison import Change, Comparison, Judgement
+from bench.analysis.likeness import notes
+from bench.analysis.metrics import METRICS
+from bench.analysis.quantities import quantity
+from bench.analysis.wording import counted, listed, times
+
+HEADINGS = ("cell", "number", "A", "B", "B/A (95 %)", "")
+_STYLES: dict[Judgement, str] = {"regression": "red", "improvement": "green"}
+
+
+def counting(comparison: Comparison) -> list[Change]:
+    """The changes beyond noise, regressions first."""
+    found = [change for change in comparison.changes if change.judgement in _STYLES]
+    return sorted(found, key=lambda change: change.judgement != "regression")
+
+
+def sentence(comparison: Comparison) -> str:
+    """How many numbers became worse and better, of how many."""
+    counts = Counter(change.judgement for change in counting(comparison))
+    total = f"of {counted(len(comparison.changes), 'number')} compared"
+    if not counts:
+        return f"No regression and no improvement: none {total} changed by more than noise."
+    parts = [counted(counts[judgement], judgement) for judgement in _STYLES if counts[judgement]]
+    return f"{listed(parts)} {total}; the others are equal, or may be."
+
+
+def texts(change: Change) -> tuple[str, ...]:
+    """A change as the row of a table under HEADINGS."""
+    contrast = change.contrast
+    values = (quantity(contrast.b, change.column), quantity(contrast.a, change.column), times(contrast.ratio))
+    return (change.key.title, METRICS[change.column].title, *values, change.judgement)
+
+
+def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
+    """Warnings, then the changes that count (`every`: all numbers) as a table, then what they come to."""
+    for warning in comparison.warnings:
+        console.print(Text(f"warning: {warning}", style="bold red"))
+    for note in notes(comparison.a, comparison.b):
+        console.print(Text(f"note: {note}", style="dim"))
+    table = Table(*HEADINGS, box=SIMPLE_HEAD)
+    for change in comparison.changes if every else counting(comparison):
+        table.add_row(*map(Text, texts(change)), style=_STYLES.get(change.judgement, ""))
+    if table.row_count:
+        console.print(table)
+    console.print(Text(sentence(comparison)))

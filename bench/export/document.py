@@ -1,0 +1,169 @@
+"""A run's outcome, or a comparison's, as one JSON document."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from bench.analysis import scoreboard
+from bench.analysis.comparison import Change, Comparison
+from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.intervals import Estimate
+from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.missing import INFINITE, why_not_finite
+from bench.analysis.run_warnings import run_warnings
+from bench.analysis.slo import Gate, passed
+from bench.export import changes, shape
+from bench.slo import LIMITED
+from bench.store import Run
+
+
+def run_document(measured: Measurements, judged: Sequence[Gate], folder: str) -> shape.RunDocument:
+    """The document of the run in `folder`, whether or not anything of it was measured; `judged` are its limits."""
+    return shape.RunDocument(
+        run=_facts(measured.run, folder, [warning.text for warning in run_warnings(measured)]),
+        verdict=shape.Verdict(passed=run_passed(measured.run, judged), sentence=answer(measured)),
+        questions=[_question(row, measured) for row in scoreboard.scoreboard(measured)],
+        slo=[_limit(gate, measured) for gate in judged],
+        rows=[_row(cell) for cell in measured.cells],
+    )
+
+
+def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> shape.ComparisonDocument:
+    """The document of a comparison of the runs in two folders, the earlier one first."""
+    baseline, run = folders
+    return shape.ComparisonDocument(
+        run=_facts(comparison.b, run, comparison.warnings),
+        baseline=_facts(comparison.a, baseline, []),
+        verdict=shape.Verdict(passed=not comparison.regressed, sentence=changes.sentence(comparison)),
+        questions=[],
+        slo=[],
+        rows=[_change(change) for change in comparison.changes],
+    )
+
+
+def answer(measured: Measurements) -> str:
+    """One sentence that answers the plan's question, or says why there is no answer."""
+    if not any(cell.blocks for cell in measured.cells):
+        return "No cell gave a valid number."
+    if not scoreboard.scoreboard(measured):
+        return "No two cells of this run race against each other."
+    return scoreboard.headline(measured)
+
+
+def encoded(document: shape.Document) -> bytes:
+    """The document as JSON text."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def run_passed(run: Run, judged: Iterable[Gate]) -> bool:
+    """Whether a run is complete, no cell of it failed, and every limit is met."""
+    return run.status == "complete" and all(cell.status != "failed" for cell in run.cells) and passed(judged)
+
+
+def _facts(run: Run, folder: str, warnings: Sequence[str]) -> shape.RunFacts:
+    return shape.RunFacts(
+        folder=folder,
+        plan=run.name,
+        status=run.status,
+        started=run.started,
+        ended=run.ended,
+        seed=run.seed,
+        schedule_sha256=run.schedule_sha256,
+        time_scale=run.time_scale,
+        git_commit=run.git_commit,
+        machine=run.machine,
+        versions=run.versions,
+        cells=dict(Counter(cell.status for cell in run.cells)),
+        warnings=list(warnings),
+    )
+
+
+def _named(key: Key) -> dict[str, Any]:
+    return {**key._asdict(), "title": key.title}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _number(found: Estimate, unit: str, reason: str = "") -> shape.Number:
+    """`reason` is why one of its values is missing, or infinite; without one it says no more than that."""
+    values = [_finite(value) for value in (found.value, found.lo, found.hi)]
+    reason = reason or ("infinite, or without an interval" if None in values else "")
+    return shape.Number(value=values[0], lo=values[1], hi=values[2], unit=unit, reason=reason if None in values else "")
+
+
+def _estimate(cell: MeasuredCell, column: str) -> shape.Number:
+    found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
+    return _number(found, METRICS[column].unit, why_not_finite(cell, column))
+
+
+def _question(row: scoreboard.Question, measured: Measurements) -> shape.Question:
+    cells = {cell.key: cell for cell in measured.cells}
+    squares = [
+        shape.Square(
+            **_named(square.key),
+            standing=square.standing,
+            found=_number(square.estimate, row.unit, why_not_finite(cells[square.key], square.column)),
+            ratio=None
+            if square.ratio is None
+            else _number(square.ratio, "×", "the two have no ratio with an interval"),
+            why=square.reason,
+        )
+        for square in row.squares
+    ]
+    words = {name: getattr(row, name) for name in ("id", "title", "group", "column", "unit", "status", "sentence")}
+    return shape.Question(**words, squares=squares)
+
+
+def _limit(gate: Gate, measured: Measurements) -> shape.Limit:
+    cell = next(cell for cell in measured.cells if cell.key == gate.key)
+    exact = gate.is_exact and not gate.reason
+    found = Estimate(gate.found.value, gate.found.value, gate.found.value) if exact else gate.found
+    return shape.Limit(
+        **_named(gate.key),
+        column=gate.column,
+        limit=gate.limit,
+        outcome=gate.outcome,
+        found=_number(
+            found,
+            METRICS[gate.column].unit if gate.column in METRICS else "",
+            gate.reason or why_not_finite(cell, gate.column),
+        ),
+        sentence=gate.sentence,
+    )
+
+
+def _row(cell: MeasuredCell) -> shape.Row:
+    lost, duplicated, drops = (int(cell.messages[name].sum()) for name in ("tokens_lost", "tokens_duplicated", "drops"))
+    return shape.Row(
+        **_named(cell.key),
+        valid=cell.is_valid,
+        blocks=list(cell.blocks),
+        reasons=sorted({reason for record in cell.records for reason in record.reasons}),
+        streams=len(cell.messages),
+        tokens_lost=lost,
+        tokens_duplicated=duplicated,
+        drops=drops,
+        numbers={column: _estimate(cell, column) for column in LIMITED if column in METRICS},
+    )
+
+
+def _change(change: Change) -> shape.ChangeRow:
+    contrast = change.contrast
+    infinite = not (math.isfinite(contrast.a) and math.isfinite(contrast.b))
+    return shape.ChangeRow(
+        **_named(change.key),
+        column=change.column,
+        unit=METRICS[change.column].unit,
+        baseline=_finite(contrast.b),
+        run=_finite(contrast.a),
+        ratio=_number(contrast.ratio, "×", "the two have no ratio with an interval"),
+        judgement=change.judgement,
+        reason=INFINITE if infinite else "",
+    )

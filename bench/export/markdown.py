@@ -1,0 +1,136 @@
+"""A run's outcome, or a comparison's, as Markdown: short enough for a comment on a pull request, or a job's summary."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from bench.analysis import scoreboard
+from bench.analysis.comparison import Comparison
+from bench.analysis.groups import MeasuredCell, Measurements
+from bench.analysis.likeness import notes
+from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.quantities import as_shown, quantity, unit_of
+from bench.analysis.run_warnings import run_warnings
+from bench.analysis.slo import Gate, not_met
+from bench.analysis.wording import counted, shown, times
+from bench.export.changes import HEADINGS, counting, sentence, texts
+from bench.export.document import answer
+from bench.store import Run
+
+MAX_ROWS = 30  # of each table; a comment on GitHub holds 65,536 characters
+MAX_WARNINGS = 8
+MAX_TEXT = 300  # characters of one square
+_COLUMNS = (
+    *("ttft_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),
+    *("bytes_per_token", "client_cpu_us_per_token", "server_cpu_us_per_token"),
+)
+_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line of a table too."""
+    line = " ".join(text.split())
+    line = line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…"
+    return _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table of texts that are escaped here; the first MAX_ROWS of its rows, then how many more there are."""
+    rows = list(rows)
+    lines = [_line(headings), "|" + " --- |" * len(headings), *(_line(row) for row in rows[:MAX_ROWS])]
+    more = len(rows) - MAX_ROWS
+    return [*lines, "", *([f"… and {more} more.", ""] if more > 0 else [])]
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "".join(f"| {escaped(text)} " for text in texts) + "|"
+
+
+def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) -> str:
+    """The verdict, the limits that are not met, the scoreboard, and folded away the numbers of every cell."""
+    run = measured.run
+    lines = [f"### Tokenderby: {escaped(_state(run, judged))}", "", escaped(answer(measured)), ""]
+    lines += _limits(judged)
+    lines += _scoreboard(measured)
+    lines += _warnings([w.text for w in run_warnings(measured) if w.severity == "warning"])
+    lines += _folded(f"Numbers of {counted(len(measured.cells), 'cell')}", _numbers(measured.cells))
+    return "\n".join([*lines, _footing(run, folder), ""])
+
+
+def comparison_markdown(comparison: Comparison, folders: tuple[str, str]) -> str:
+    """What changed, both values side by side; what limits the comparison."""
+    lines = [f"### Tokenderby: {escaped(sentence(comparison))}", ""]
+    found = counting(comparison)
+    if found:
+        lines += table(HEADINGS, map(texts, found))
+    lines += _warnings([*comparison.warnings, *notes(comparison.a, comparison.b)])
+    for name, run, folder in (("A", comparison.a, folders[0]), ("B", comparison.b, folders[1])):
+        lines += [f"{name}: {_footing(run, folder)}", ""]
+    return "\n".join(lines)
+
+
+def _state(run: Run, judged: Sequence[Gate]) -> str:
+    failed = sum(cell.status == "failed" for cell in run.cells)
+    parts = [f"plan {run.name}"]
+    parts += [f"the run is {run.status}"] if run.status != "complete" else []
+    parts += [f"{counted(failed, 'cell')} failed"] if failed else []
+    missed = len(not_met(judged))
+    parts += [f"{missed} of {counted(len(judged), 'limit')} not met" if missed else "every limit met"] if judged else []
+    return ", ".join(parts)
+
+
+def _limits(judged: Sequence[Gate]) -> list[str]:
+    rows = [(gate.outcome, gate.key.title, gate.demand, gate.finding) for gate in not_met(judged)]
+    return table(("", "cell", "limit", "finding"), rows) if rows else []
+
+
+def _scoreboard(measured: Measurements) -> list[str]:
+    rows = [_question(row) for row in scoreboard.scoreboard(measured)]
+    return table(("question", "best", "as good", "behind", "not judged"), rows) if rows else []
+
+
+def _question(row: scoreboard.Question) -> tuple[str, ...]:
+    title = f"{row.title} ({row.group})" if row.group else row.title
+    by = {s: [_square(square) for square in row.squares if square.standing == s] for s in _STANDINGS}
+    return (title, *("; ".join(by[standing]) for standing in _STANDINGS))
+
+
+_STANDINGS: tuple[scoreboard.Standing, ...] = ("best", "level", "behind", "not judged")
+
+
+def _square(square: scoreboard.Square) -> str:
+    said = f"{square.key.title} {quantity(square.estimate.value, square.column)}"
+    return f"{said}, {times(square.ratio)}" if square.standing == "behind" and square.ratio else said
+
+
+def _warnings(warnings: Sequence[str]) -> list[str]:
+    lines = [f"- {escaped(text)}" for text in warnings[:MAX_WARNINGS]]
+    more = len(warnings) - MAX_WARNINGS
+    return [*lines, *([f"- … and {more} more"] if more > 0 else []), *([""] if lines else [])]
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{escaped(title)}</summary>", "", *lines, "</details>", ""]
+
+
+def _numbers(cells: Sequence[MeasuredCell]) -> list[str]:
+    headings = [f"{METRICS[column].title}, {unit_of(column)}".removesuffix(", ") for column in _COLUMNS]
+    return table(["cell", "complete", *headings], map(_row, cells))
+
+
+def _row(cell: MeasuredCell) -> list[str]:
+    title = cell.key.title if cell.is_valid else f"{cell.key.title} (void)"
+    complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
+    found = (as_shown(estimate(cell, column), column) for column in _COLUMNS)
+    return [title, complete, *map(shown, found)]
+
+
+def _footing(run: Run, folder: str) -> str:
+    cells = Counter(cell.status for cell in run.cells)
+    ended = ", ".join(f"{count} {status}" for status, count in cells.items())
+    commit = (run.git_commit or "no commit known").replace("-dirty", " (changed)")
+    machine = f"{run.machine.get('cpu', 'unknown processor')}, {run.machine.get('cores', '?')} cores"
+    return f"<sub>{escaped(f'{folder} · cells: {ended} · seed {run.seed} · {commit[:7]} · {machine}')}</sub>"

@@ -1,0 +1,41 @@
+"""The end of a run or a report: the limits of its plan judged, and what other programs are to have of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+
+from bench.analysis.groups import Measurements
+from bench.analysis.slo import gates, not_met
+from bench.analysis.wording import counted
+from bench.console import Console
+from bench.export.targets import Exports
+from bench.slo import with_limits
+from bench.store import RunFolder
+
+MAX_LINES = 12  # of limits that are not met; the documents have all
+
+
+def judge(
+    measured: Measurements,
+    folder: RunFolder,
+    console: Console,
+    exports: Exports,
+    more_limits: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Write the exports; a line for each limit that is not met. `more_limits` stand as if the plan's `[slo]` had them.
+
+    Raises StoreError, PlanError, OSError, OutputLost.
+    """
+    if more_limits:
+        measured.run.plan["slo"] = with_limits(dict(measured.run.plan.get("slo") or {}), more_limits)  # type: ignore[call-overload]
+    judged = gates(measured)
+    missed = not_met(judged)
+    if judged:
+        text = f"{len(judged) - len(missed)} of {counted(len(judged), 'limit')} met"
+        console.print(Text(f"SLO: {text}", style="bold red" if missed else "bold green"))
+    exports.write_run(measured, judged, folder.path)
+    lines = [f"slo {gate.sentence}" for gate in missed[:MAX_LINES]]
+    more = len(missed) - MAX_LINES
+    return [*lines, f"slo: and {counted(more, 'limit')} more not met"] if more > 0 else lines

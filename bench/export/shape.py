@@ -1,0 +1,151 @@
+"""The shape of the documents that other programs read: a run's outcome, and a comparison's (docs/machine-readable.md).
+
+History of `schema`: 1, the first version. Keys may be added to a version; one that goes or changes its meaning makes
+the next.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from bench.analysis.comparison import Judgement
+from bench.analysis.scoreboard import Standing, Status
+from bench.analysis.slo import Outcome
+from bench.store import CellStatus, RunStatus
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Number(msgspec.Struct, kw_only=True):
+    """A number with its 95 % interval; what is null has its reason, which is empty where nothing is."""
+
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+    unit: str
+    reason: str = ""
+
+
+class Cell(msgspec.Struct, kw_only=True):
+    """What a number is about, as in summary.csv; `title` is its name for people."""
+
+    transport: str
+    variant: str
+    profile: str
+    recovery: str
+    title: str
+
+
+class Square(Cell, kw_only=True):
+    """One contestant at one question. `ratio` is against the best, null for the best itself."""
+
+    standing: Standing
+    found: Number
+    ratio: Number | None
+    why: str  # why no more can be said; empty for best and behind
+
+
+class Question(msgspec.Struct, kw_only=True):
+    """A row of the scoreboard: one question under one load and intermediary (`group`, empty for the plain one)."""
+
+    id: str
+    title: str
+    group: str
+    column: str
+    unit: str
+    status: Status
+    sentence: str
+    squares: list[Square]
+
+
+class Limit(Cell, kw_only=True):
+    """A limit of the plan's SLO on one number of one cell. Only "met" passes."""
+
+    column: str
+    limit: float
+    outcome: Outcome
+    found: Number
+    sentence: str
+
+
+class Row(Cell, kw_only=True):
+    """A row of summary.csv: `numbers` are its estimates, by their columns."""
+
+    valid: bool
+    blocks: list[int]  # the valid ones
+    reasons: list[str]  # why others are void, or failed
+    streams: int
+    tokens_lost: int
+    tokens_duplicated: int
+    drops: int
+    numbers: dict[str, Number]
+
+
+class ChangeRow(Cell, kw_only=True):
+    """One number of one cell in both runs; `ratio` is run ÷ baseline."""
+
+    column: str
+    unit: str
+    baseline: float | None
+    run: float | None
+    ratio: Number
+    judgement: Judgement
+    reason: str  # why one of both is null
+
+
+class RunFacts(msgspec.Struct, kw_only=True):
+    """Which run it was, and how far it came; `cells` counts its cells by status."""
+
+    folder: str
+    plan: str
+    status: RunStatus
+    started: str
+    ended: str | None
+    seed: int
+    schedule_sha256: str
+    time_scale: float
+    git_commit: str | None
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    cells: dict[CellStatus, int]
+    warnings: list[str]
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """`passed` is what the exit code 0 says; `sentence` answers the plan's question, or says what changed."""
+
+    passed: bool
+    sentence: str
+
+
+class RunDocument(msgspec.Struct, kw_only=True, tag_field="kind", tag="run"):
+    """What `run` and `report` write."""
+
+    schema: Literal[1] = 1
+    run: RunFacts
+    verdict: Verdict
+    questions: list[Question]
+    slo: list[Limit]
+    rows: list[Row]
+
+
+class ComparisonDocument(msgspec.Struct, kw_only=True, tag_field="kind", tag="comparison"):
+    """What `compare` writes: `run` is the second of the two, `baseline` the first."""
+
+    schema: Literal[1] = 1
+    run: RunFacts
+    baseline: RunFacts
+    verdict: Verdict
+    questions: list[Question]
+    slo: list[Limit]
+    rows: list[ChangeRow]
+
+
+Document = RunDocument | ComparisonDocument
+
+
+def document_schema() -> dict[str, Any]:
+    """The JSON Schema of both documents."""
+    return {"$schema": DIALECT, "title": "An outcome of Tokenderby", **msgspec.json.schema(Document)}

@@ -1,0 +1,136 @@
+"""The files that a command is asked to leave for other programs: the options, and writing them.
+
+"-" is standard output, for one of them; what people read then goes to standard error. Imports wait until something is
+written, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from bench.analysis.comparison import Comparison
+    from bench.analysis.groups import Measurements
+    from bench.analysis.slo import Gate
+    from bench.console import Console
+
+STANDARD_OUTPUT = "-"
+Command = Callable[..., Any]  # what click makes a command of
+_FORMATS = {
+    "json": 'The outcome as one JSON document ("-": to standard output; so may the others).',
+    "markdown": "The outcome for a comment on a pull request, or a job's summary.",
+    "junit": "The outcome as JUnit XML, which CI systems read.",
+    "benchmark_json": "The numbers for github-action-benchmark (customSmallerIsBetter).",
+}
+COMPARISON_FORMATS = ("json", "markdown", "junit")
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Where each format goes, None where it is not wanted."""
+
+    json: str | None = None
+    markdown: str | None = None
+    junit: str | None = None
+    benchmark_json: str | None = None
+
+    def console(self) -> Console:
+        """Where people are told how it goes."""
+        from bench.console import Console
+
+        return Console(stderr=STANDARD_OUTPUT in vars(self).values())
+
+    def write_run(self, measured: Measurements, judged: Sequence[Gate], folder: Path) -> None:
+        """Write what is wanted of a run. Raises OSError, OutputLost."""
+        from bench.export import benchmark_action, document, junit, markdown
+
+        self._write(
+            json=lambda: document.encoded(document.run_document(measured, judged, folder.name)),
+            markdown=lambda: markdown.run_markdown(measured, judged, folder.name).encode(),
+            junit=lambda: junit.run_junit(measured, judged),
+            benchmark_json=lambda: benchmark_action.benchmark_json(measured),
+        )
+
+    def write_comparison(self, comparison: Comparison, folders: tuple[str, str]) -> None:
+        """Write what is wanted of a comparison of two folders, the earlier first. Raises OSError, OutputLost."""
+        from bench.export import document, junit, markdown
+
+        self._write(
+            json=lambda: document.encoded(document.comparison_document(comparison, folders)),
+            markdown=lambda: markdown.comparison_markdown(comparison, folders).encode(),
+            junit=lambda: junit.comparison_junit(comparison),
+        )
+
+    def _write(self, **made: Callable[[], bytes]) -> None:
+        for name, make in made.items():
+            target: str | None = getattr(self, name)
+            if target is not None:
+                _put(target, make())
+
+
+def _put(target: str, data: bytes) -> None:
+    """Write a file whole or not at all; into what is no file (a pipe, a device) as it comes."""
+    from bench.store import replace_file
+
+    path = Path(target)
+    if target == STANDARD_OUTPUT:
+        _to_standard_output(data)
+    elif path.exists() and not path.is_file():
+        path.write_bytes(data)
+    else:
+        replace_file(path.resolve(), data)  # a link stays one
+
+
+def _to_standard_output(data: bytes) -> None:
+    from bench.output import OutputLost
+
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise OutputLost(error) from error
+
+
+def export_options(*formats: str) -> Callable[[Command], Command]:
+    """A decorator: options for these formats (none named: for all), which the command gets as one `exports`."""
+    chosen = formats or tuple(_FORMATS)
+
+    def decorate(command: Command) -> Command:
+        made: Command = functools.wraps(command)(functools.partial(_call, command, chosen))
+        for name in reversed(chosen):
+            made = _option(name)(made)
+        return made
+
+    return decorate
+
+
+def _call(command: Command, chosen: Sequence[str], **options: Any) -> Any:
+    exports = Exports(**{name: options.pop(name) for name in chosen})
+    if list(vars(exports).values()).count(STANDARD_OUTPUT) > 1:
+        raise click.UsageError('only one of the formats can go to standard output, "-"')
+    return command(exports=exports, **options)
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    flag = f"--{name.replace('_', '-')}"
+    kind = click.Path(allow_dash=True, dir_okay=False)
+    return click.option(flag, name, type=kind, metavar="FILE", callback=_checked, show_envvar=True, help=_FORMATS[name])
+
+
+def _checked(_: click.Context, parameter: click.Parameter, target: str | None) -> str | None:
+    """Click callback: say before the work begins that a file cannot be written."""
+    if target is None or target == STANDARD_OUTPUT:
+        return target
+    folder = Path(target).resolve().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        what = "takes a file in a folder that is there and can be written to"
+        raise click.BadParameter(f"{what}, not {target[:200]!r}", param=parameter)
+    return target

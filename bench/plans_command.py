@@ -1,0 +1,38 @@
+"""`tokenderby plans`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from servers.arguments import Command
+
+
+@click.command(cls=Command)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of a plan instead, for editors.")
+def plans(schema: bool) -> None:
+    """List the plans that come with the project, and how long each will take here.
+
+    \b
+    Examples:
+      tokenderby plans
+      tokenderby plans --schema > plan.schema.json    # editors complete from it: docs/machine-readable.md
+    """
+    from bench.plan_schema import plan_schema
+
+    click.echo(json.dumps(plan_schema(), indent=1) if schema else "\n".join(_lines()))
+
+
+def _lines() -> list[str]:
+    """A line per plan: what it does, and how long it takes on this machine."""
+    from bench.plan import plan_names, read_plan, with_control
+    from bench.running.blocks import schedule
+    from bench.running.expected import expected
+
+    lines = []
+    for name in plan_names():
+        plan = with_control(read_plan(name))
+        takes = expected(plan, schedule(plan)).text()
+        lines.append(f"{name:<14} {plan.description} ({plan.blocks} x {len(plan.cells)} cells, {takes})")
+    return lines

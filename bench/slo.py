@@ -1,0 +1,102 @@
+"""What a plan demands of its numbers: the keys of `[slo]`, what they take, and which way is better (pure).
+
+    [slo]                    # every cell, but for the A/A controls
+    ttft_ms_p95 = 800        # any estimate or count of summary.csv
+    completed_ratio = 0.99
+    [slo.message]            # what a single message must keep to be a good one (goodput)
+    ttft_ms = 800
+    [slos.patient]           # for cells that say `slo = "patient"`; stands for itself, as a stream does
+    ttft_ms_p95 = 3000
+
+How a limit is judged: bench.analysis.slo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from bench.table_checks import PlanError, to_struct
+from clients import columns
+
+MESSAGE = "message"
+"""The table of limits for single messages, inside an SLO."""
+
+LARGER_IS_BETTER = frozenset({"completed_ratio", "goodput_ratio"})
+"""Columns whose limit is a least value; of all others it is a most."""
+
+_FACTS = frozenset({"transport", "variant", "profile", "recovery", "streams", "valid"})
+LIMITED = tuple(column for column in columns.SUMMARY if column not in _FACTS)
+"""The columns of summary.csv that a limit can be set to."""
+
+Limit = Annotated[float, Meta(ge=0, le=1e9)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class MessageLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a message must keep to be a good one: complete, and within each of these. Times are real ones."""
+
+    ttft_ms: Limit | None = None  # first token, from the intended start
+    tpot_ms: Limit | None = None  # mean time per output token behind the first
+    e2e_ms: Limit | None = None  # the whole answer, from the intended start
+
+
+Slo = msgspec.defstruct(
+    "Slo",
+    [
+        *((column, (Share if column in LARGER_IS_BETTER else Limit) | None, None) for column in LIMITED),
+        (MESSAGE, MessageLimits | None, None),
+    ],
+    namespace={"__doc__": "Limits on the numbers of a cell, by their names in summary.csv. Times are real ones."},
+    frozen=True,
+    kw_only=True,
+)
+
+
+def checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`table` as an SLO: its limits as they were given. Raises PlanError, which names the key and what it takes."""
+    given = dict(table)
+    if given.get(MESSAGE) is not None:
+        to_struct(given[MESSAGE], MessageLimits, f"{where[:-1]}.{MESSAGE}]")
+    to_struct(given, Slo, where)
+    if given.get("goodput_ratio") is not None and not given.get(MESSAGE):
+        raise PlanError(
+            f"{where} goodput_ratio: takes a table {where[:-1]}.{MESSAGE}] that says which messages are good"
+        )
+    return given
+
+
+def limits(table: Mapping[str, Any]) -> dict[str, float]:
+    """The limits on a cell's numbers in a checked SLO, without those on single messages."""
+    return {column: float(limit) for column, limit in table.items() if column != MESSAGE and limit is not None}
+
+
+def message_limits(table: Mapping[str, Any]) -> MessageLimits | None:
+    """The limits on single messages in a checked SLO, None where it has none."""
+    found = table.get(MESSAGE)
+    return msgspec.convert(found, MessageLimits) if found else None
+
+
+def is_time(name: str) -> bool:
+    """Whether a limit of that name is a time of the plan, so that the time scale divides it: its unit says so."""
+    return not {"ms", "s"}.isdisjoint(name.split("_"))
+
+
+def scaled(name: str, limit: float, time_scale: float) -> float:
+    """A plan's limit as the clock of a run with `time_scale` has it."""
+    return limit / time_scale if is_time(name) else limit
+
+
+def with_limits(table: Mapping[str, Any], given: Mapping[str, float]) -> dict[str, Any]:
+    """An SLO with limits of a command line in it; `message.ttft_ms` is one on single messages. Raises PlanError."""
+    merged = dict(table)
+    for name, limit in given.items():
+        inside = name.removeprefix(f"{MESSAGE}.")
+        if inside == name:
+            merged[name] = limit
+        else:
+            merged[MESSAGE] = {**(merged.get(MESSAGE) or {}), inside: limit}
+    return checked(merged, "[slo]")

@@ -1,0 +1,147 @@
+"""Limits of a plan against numbers that can be worked out on paper: only what is shown to be kept passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support.runs import Message, RunBuilder
+
+from bench.analysis.demands import good_messages, message_limits_of
+from bench.analysis.groups import Measurements, measure
+from bench.analysis.slo import Gate, gates, not_met, passed
+from bench.slo import MessageLimits
+from bench.store import StoreError
+
+SSE = {"transport": "sse"}
+
+
+def message(ttft_ms: float, tokens: int = 2, gap_ms: float = 10, **facts: Any) -> Message:
+    """Made without delay from `ttft_ms` on; the client has each token at once."""
+    moments = [ttft_ms + gap_ms * i for i in range(tokens)]
+    return Message([(moment, moment) for moment in moments], **facts)
+
+
+FAILED: dict[str, Any] = {"outcome": "truncated", "expected": 3}
+
+
+def measured_run(
+    folder: Path, plan: dict[str, Any], per_block: list[list[Message]], statuses: str = "", **changes: Any
+) -> Measurements:
+    """A run of one SSE cell; a character of `statuses` per block, `v` for a void one."""
+    builder = RunBuilder(folder, {"plan": {"cells": [SSE], **plan}, **changes})
+    for block, messages in enumerate(per_block, 1):
+        void = statuses[block - 1 : block] == "v"
+        facts: dict[str, Any] = {"status": "void", "reasons": ["the load came late"]} if void else {}
+        builder.cell("sse", block, messages, **facts)
+    return measure(builder.write())
+
+
+def only(measured: Measurements) -> Gate:
+    (gate,) = gates(measured)
+    return gate
+
+
+FIVE = [[message(ttft) for ttft in range(base, base + 16)] for base in (100, 102, 104, 106, 108)]  # 80 messages
+
+
+@pytest.mark.parametrize(
+    ("limits", "outcome", "words"),
+    [
+        ({"ttft_ms_p50": 200}, "met", ["met: SSE, ttft_ms_p50 at most 200 ms: it is 111 ms"]),
+        ({"ttft_ms_p50": 50}, "unmet", ["it is 111 ms (95 % interval", "61 ms (122 %) above the limit"]),
+        ({"ttft_ms_p50": 111}, "not shown", ["it is 111 ms", "both sides of the limit; more blocks"]),
+        ({"ttft_ms_p95": 200}, "met", []),
+        ({"ttft_ms_p99": 200}, "unknown", ["a p99 takes 368 messages, this cell has 80"]),
+        ({"recovery_ms_p50": 200}, "unknown", ["no message of this cell has it"]),
+        ({"client_cpu_us_per_token": 200}, "unknown", ["not measured in this run"]),
+        ({"completed_ratio": 0.9}, "met", ["completed_ratio at least 90 %: it is 100 % (95 % interval 95.4–100)"]),
+        ({"completed_ratio": 0.999}, "not shown", []),  # 80 of 80 show no more than 95.4 %
+        ({"completed_ratio": 1}, "met", []),  # a count: all of this run's
+        ({"drops": 0}, "met", ["drops at most 0: it is 0"]),
+    ],
+)
+def test_one_limit(tmp_path: Path, limits: dict[str, float], outcome: str, words: list[str]) -> None:
+    gate = only(measured_run(tmp_path, {"slo": limits}, FIVE))
+    assert gate.outcome == outcome, gate
+    assert passed([gate]) is (outcome == "met")
+    for word in words:
+        assert word in gate.sentence
+
+
+def test_shares_and_counts_that_are_not_kept(tmp_path: Path) -> None:
+    blocks = [[*block, message(100, facts={"drops": 2}, **FAILED), *[message(100, **FAILED)] * 7] for block in FIVE]
+    slo = {"completed_ratio": 0.95, "drops": 3, "ttft_ms_p50": 50, "ttft_ms_p95": 1000}
+    found = {gate.column: gate for gate in gates(measured_run(tmp_path, {"slo": slo}, blocks))}
+    assert [gate.outcome for gate in found.values()] == ["unmet"] * 4
+    assert "it is 10, 7 (233 %) above the limit" in found["drops"].sentence
+    assert (
+        "it is 66.7 % (95 % interval 57.8–74.5), 28.3 percentage points below the limit"
+        in found["completed_ratio"].sentence
+    )
+    assert "it is ∞ ms (95 % interval ∞–∞), ∞ ms above the limit" in found["ttft_ms_p95"].sentence
+
+
+@pytest.mark.parametrize(
+    ("blocks", "statuses", "reason"),
+    [
+        (FIVE[:1], "", "1 valid block and so no interval; it takes 2"),
+        (FIVE, "vvvvv", "no valid block: the load came late"),
+        (FIVE, "vvv", "only 2 of its 5 blocks are valid"),
+    ],
+)
+def test_what_nobody_can_know_does_not_pass(
+    tmp_path: Path, blocks: list[list[Message]], statuses: str, reason: str
+) -> None:
+    gate = only(measured_run(tmp_path, {"slo": {"ttft_ms_p50": 1000}}, blocks, statuses))
+    assert (gate.outcome, gate.reason) == ("unknown", reason)
+    assert not passed([gate])
+
+
+def test_each_cell_has_its_own_limits_and_a_control_none(tmp_path: Path) -> None:
+    cells = [SSE, {"transport": "polling", "slo": "patient"}, {"transport": "blocking", "slo": "free"}]
+    cells.append(SSE | {"copy": "aa"})
+    slos = {"patient": {"ttft_ms_p50": 3000}, "free": {}}
+    builder = RunBuilder(tmp_path, {"plan": {"cells": cells, "slo": {"ttft_ms_p50": 50}, "slos": slos}})
+    for block, messages in enumerate(FIVE, 1):
+        for transport in ("sse", "polling", "blocking"):
+            builder.cell(transport, block, messages)
+        builder.cell("sse", block, messages, variant={"copy": "aa"})
+    found = gates(measure(builder.write()))
+    assert {(gate.key.transport, gate.limit, gate.outcome) for gate in found} == {
+        ("sse", 50, "unmet"),
+        ("polling", 3000, "met"),
+    }
+    assert [gate.key.transport for gate in not_met(found)] == ["sse"]
+    assert not any(gate.key.is_control for gate in found)
+
+
+def test_a_limit_that_is_a_time_is_divided_by_the_time_scale(tmp_path: Path) -> None:
+    slo = {"ttft_ms_p50": 1000, "requests_per_message": 5}
+    found = gates(measured_run(tmp_path, {"slo": slo}, FIVE, time_scale=20.0))
+    assert [(gate.limit, gate.outcome) for gate in found] == [(50, "unmet"), (5, "met")]
+
+
+def test_a_run_without_limits_passes_and_a_damaged_plan_says_so(tmp_path: Path) -> None:
+    assert gates(measured_run(tmp_path, {"cells": "unreadable"}, FIVE)) == []
+    with pytest.raises(StoreError, match=r"plan: \[slo\]: no key 'x'"):
+        gates(measured_run(tmp_path, {"slo": {"x": 1}}, FIVE))
+
+
+def test_messages_within_limits(tmp_path: Path) -> None:
+    block = [message(100), message(300), message(100, tokens=3, gap_ms=40), message(100, **FAILED)]
+    plan = {"slo": {"message": {"ttft_ms": 200, "tpot_ms": 20}}}
+    measured = measured_run(tmp_path, plan, [block])
+    rows = measured.cells[0].messages
+    assert message_limits_of(measured.run) == {"sse": MessageLimits(ttft_ms=200, tpot_ms=20)}
+
+    def good(time_scale: float = 1.0, **given: float) -> list[bool]:
+        return pd.Series(good_messages(rows, MessageLimits(**given), time_scale)).tolist()
+
+    assert good() == [True, True, True, False]
+    assert good(ttft_ms=200) == [True, False, True, False]
+    assert good(tpot_ms=20) == [True, True, False, False]
+    assert good(e2e_ms=179) == [True, False, False, False]
+    assert good(ttft_ms=400, time_scale=2.0) == [True, False, True, False]
