@@ -42,6 +42,7 @@ class MessageLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     ttft_ms: Limit | None = None  # first token, from the intended start
     tpot_ms: Limit | None = None  # mean time per output token behind the first
     e2e_ms: Limit | None = None  # the whole answer, from the intended start
+    wait_s: Limit | None = None  # how much longer than the model's own time its reader waited
 
 
 Slo = msgspec.defstruct(

@@ -29,7 +29,11 @@ from bench.store import Run, RunFolder
 from clients import columns
 from servers.user_errors import InputError
 
-COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
+# Mostly the model's own time (delay, overhead and waiting have the transport's share alone), or no ratio: around 0.
+_NOT_COMPARED = frozenset(
+    {"itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "cpu_us_per_token_over_baseline"}
+)
+COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS and column not in _NOT_COMPARED)
 
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 Pair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B

@@ -5,6 +5,7 @@ It knows nothing of how numbers are made, so that they may be made with it (good
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -37,20 +38,25 @@ def demands(run: Run) -> dict[str, dict[str, Any]]:
     return {cell.key: slos.get(cell.slo, {}) if cell.slo else slo for cell in plan.cells}
 
 
+def within_slo(messages: pd.DataFrame, run: Run) -> pd.Series[float]:
+    """1 for each message that is good by its cell's `[slo.message]`, else 0; NaN where the cell has none.
+
+    `messages` are rows of streams.parquet with the columns of bench.analysis.per_message. Raises StoreError.
+    """
+    found = pd.Series(math.nan, messages.index, float)
+    for cell, given in message_limits_of(run).items():
+        of_cell = messages["cell"] == cell
+        found[of_cell] = good_messages(messages[of_cell], given, run.time_scale).astype(float)
+    return found
+
+
 def good_messages(messages: pd.DataFrame, given: MessageLimits, time_scale: float = 1.0) -> pd.Series[bool]:
-    """Which rows of `MeasuredCell.messages` are complete and within the limits of `[slo.message]`, for goodput."""
+    """Which messages are complete and within every limit; a single token has no time per output token to exceed."""
     good = messages["completed"].astype(bool)
     for name, limit in msgspec.structs.asdict(given).items():
         if limit is not None:
-            good &= _MESSAGE_TIMES[name](messages) <= scaled(name, limit, time_scale)
+            good &= ~(messages[name] > scaled(name, limit, time_scale))
     return good
-
-
-_MESSAGE_TIMES = {
-    "ttft_ms": lambda messages: messages["ttft_ms"],
-    "tpot_ms": lambda messages: messages["client_span_ms"] / (messages["tokens_expected"] - 1).clip(lower=1),
-    "e2e_ms": lambda messages: (messages["end_ns"] - messages["intended_start_ns"]) / 1e6,
-}
 
 
 def message_limits_of(run: Run) -> dict[str, MessageLimits]:
