@@ -41,7 +41,8 @@ Examples:
   tokenderby run --resume results/latest     go on with the newest run that did not finish
 
 Our servers take a bearer token from TOKENDERBY_AUTH_TOKEN; --target-token is for servers that run already.
-Exit code: 0 done, 1 a cell failed, 2 the words or the plan are wrong, 130 interrupted.
+Exit code: 0 done, 1 a cell failed, or got nothing through with nothing in between, 2 the words or
+the plan are wrong, 130 interrupted.
 """
 
 
@@ -201,20 +202,22 @@ def _resume(path: str, out: str, options: RunOptions, console: Console) -> int:
 
 def _conclude(folder: RunFolder, run: Run, console: Console) -> int:
     """Report what is finished; the exit code."""
-    unreported = _unreported(folder, run, console)
-    failed = [cell for cell in run.cells if cell.status == "failed"]
-    for cell in failed:
-        _say(f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}")
-    if unreported:
-        _say(unreported)
+    found = _reported_faults(folder, run, console)
+    found += [
+        f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
+        for cell in run.cells
+        if cell.status == "failed"
+    ]
+    for fault in found:
+        _say(fault)
     if run.status == "interrupted":
         _say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
         return INTERRUPTED
-    return FAILED if failed or unreported else DONE
+    return FAILED if found else DONE
 
 
-def _unreported(folder: RunFolder, run: Run, console: Console) -> str:
-    """Write and print the report; why that was not possible, or nothing."""
+def _reported_faults(folder: RunFolder, run: Run, console: Console) -> list[str]:
+    """Write and print the report; why that was not possible, and the cells that got nothing through."""
     from bench.store import StoreError, link_latest
 
     try:
@@ -222,12 +225,11 @@ def _unreported(folder: RunFolder, run: Run, console: Console) -> str:
             link_latest(folder)  # before the report: whatever becomes of that, the run is complete
         if any(cell.messages for cell in run.cells):
             folder.merge()
-            _report(folder, console)
-        else:
-            console.print("No cell finished, so there is nothing to report.")
+            return _report(folder, console)
+        console.print("No cell finished, so there is nothing to report.")
     except (OSError, StoreError) as error:
-        return _no_report(folder, error)
-    return ""
+        return [_no_report(folder, error)]
+    return []
 
 
 def _no_report(folder: RunFolder, error: Exception) -> str:
@@ -235,7 +237,9 @@ def _no_report(folder: RunFolder, error: Exception) -> str:
     return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
 
 
-def _report(folder: RunFolder, console: Console) -> None:
+def _report(folder: RunFolder, console: Console) -> list[str]:
+    """Write and print the report; a line for each cell that got nothing through, though nothing stood in between."""
+    from bench.analysis.failures import faults
     from bench.analysis.report import print_summary, write_report
     from bench.analysis.story import claims_in, print_claims
 
@@ -244,6 +248,7 @@ def _report(folder: RunFolder, console: Console) -> None:
     if summary.run.plan.get("story"):
         print_claims(claims_in(summary.measured), console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
+    return faults(summary.measured)
 
 
 def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:

@@ -20,13 +20,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis import intervals
-from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
+from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS, Obstacle, judged, smallest_claim
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Contrast, Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.noise import noise
-from bench.analysis.page import Table, excluded_lines, tables
+from bench.analysis.number_tables import Table, tables
+from bench.analysis.page import excluded_lines
+from bench.analysis.shown_cells import charted
+from bench.analysis.theme import STYLE, TEXT, WIDTH_INCHES, colour, label, log_ms
 from bench.analysis.wording import count, counted, listed, number, percent, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
@@ -81,7 +84,7 @@ def numbers(measured: Measurements) -> dict[str, pd.DataFrame]:
 def _frame(table: Table) -> pd.DataFrame:
     columns = [f"{name} [{unit}]" if unit else name for name, unit in table.headings]
     rows = [[f"{value} ({sure})" if sure else value for value, sure in row.cells] for row in table.rows]
-    titles = [row.title if row.valid else f"{row.title} (not valid)" for row in table.rows]
+    titles = [f"{row.title} ({row.standing})" if row.standing else row.title for row in table.rows]
     return pd.DataFrame(rows, columns=columns, index=titles).T
 
 
@@ -110,7 +113,7 @@ def stages_figure(measured: Measurements) -> Figure | None:
     if not cells or measured.cells_at_once > 1:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 1.2 + 0.4 * len(cells)), layout="constrained")
+        figure = Figure(figsize=(1.4 * WIDTH_INCHES, 1.2 + 0.4 * len(cells)), layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 2, sharex=True, sharey=True), STAGES.items(), strict=True):
             axes.set(title=title, xlabel="median [ms], logarithmic", ylim=(len(cells) - 0.3, -0.8))
             axes.set_yticks(range(len(cells)), [label(cell.key) for cell in cells])
@@ -223,11 +226,11 @@ def message_figure(asked: Message) -> Figure | None:
     if tokens.empty:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        figure = Figure(figsize=(1.4 * WIDTH_INCHES, 3.4), layout="constrained")
         axes = figure.subplots()
-        axes.hlines(tokens["token"], tokens["due [ms]"], tokens["sent [ms]"], color="black", alpha=0.4)
+        axes.hlines(tokens["token"], tokens["due [ms]"], tokens["sent [ms]"], color=TEXT, alpha=0.4)
         axes.hlines(tokens["token"], tokens["sent [ms]"], tokens["received [ms]"], color=colour(asked.key), alpha=0.5)
-        axes.plot(tokens["due [ms]"], tokens["token"], "k.", markersize=3, label="due")
+        axes.plot(tokens["due [ms]"], tokens["token"], ".", color=TEXT, markersize=3, label="due")
         axes.plot(
             tokens["received [ms]"], tokens["token"], ".", color=colour(asked.key), markersize=6, label="received"
         )

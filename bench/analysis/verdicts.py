@@ -251,7 +251,9 @@ def _completeness(measured: Measurements) -> Verdict:
     if not total:
         sentence = "No valid cell, nothing is known of times."
     elif broken:
-        sentence = "; ".join(_breakage(g) for g in broken) + ". All other messages arrived whole."
+        whole = sum(int(g.messages["completed"].sum()) for g in measured.cells)
+        rest = f" The other {counted(whole, 'message')} arrived whole." if whole else ""
+        sentence = "; ".join(_breakage(g) for g in broken) + f".{rest}"
     else:
         sentence = f"Yes: all {count(total)} messages arrived whole, no token lost, repeated, out of order or altered."
     sentence += _completeness_of_excluded(measured)
