@@ -30,7 +30,7 @@ from bench.analysis.knee import knee_curve, knee_data
 from bench.analysis.number_tables import Table
 from bench.analysis.theme import STYLE
 
-_COMPLETE_ONLY = "Only those that brought every message are here: what is lost costs nothing."
+_COMPLETE_ONLY = "Whoever lost messages is not here: what is lost costs nothing."
 
 
 def no_data(_: Measurements) -> list[Table]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.analysis import intervals
+from bench.analysis.contrasts import paired
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.survival import how_noticed
@@ -99,12 +99,16 @@ def _numbers(measured: Measurements, numbers: Numbers, *, alone: bool) -> Table:
     rows = []
     for cell in measured.cells:
         if cell.blocks or cell.key not in voids:
-            rows.append(_row(cell, numbers.events, columns, "" if cell.is_valid else "not valid"))
+            rows.append(_row(cell, numbers.events, columns, _standing(cell)))
         if cell.key in voids:
             void = voids[cell.key]
             rows.append(_row(void, numbers.events, columns, f"void, {counted(len(void.blocks), 'block')}"))
     counts = [("messages", ""), *((event.replace("_", " "), "") for event in numbers.events)]
     return Table(numbers.title, [*counts, *headings(columns)], rows)
+
+
+def _standing(cell: MeasuredCell) -> str:
+    return "" if cell.is_valid else cell.apart or "not valid"
 
 
 def _row(cell: MeasuredCell, events: Sequence[str], columns: Sequence[str], standing: str) -> Row:
@@ -130,10 +134,10 @@ def stage_table(cells: Sequence[MeasuredCell]) -> Table:
     rows = []
     for cell in cells:
         bare = direct.get(cell.key._replace(profile="direct"))
-        added = intervals.paired(estimator(cell, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
+        added = paired(estimator(cell, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
         through = number(added.a - added.b) if added and cell.key.profile != "direct" else DASH
         shown = [*values(cell, _STAGES.columns), (through, "")]
-        rows.append(Row(cell.key.title, colour(cell.key), shown, "" if cell.is_valid else "not valid"))
+        rows.append(Row(cell.key.title, colour(cell.key), shown, _standing(cell)))
     return Table(_STAGES.title, [*headings(_STAGES.columns), ("of that, the proxy p50", "ms")], rows)
 
 
@@ -144,6 +148,6 @@ def drops_table(cells: Sequence[MeasuredCell]) -> Table:
         if (cell.messages["drops"] > 0).any():
             means = [(number(float(cell.messages[column].mean())), "") for column in _DROP_MEANS]
             shown = [(how_noticed(cell.messages), ""), *means, *values(cell, _DROP)]
-            rows.append(Row(cell.key.title, colour(cell.key), shown, "" if cell.is_valid else "not valid"))
+            rows.append(Row(cell.key.title, colour(cell.key), shown, _standing(cell)))
     means_of = ((f"{column.replace('_', ' ')} per message", "") for column in _DROP_MEANS)
     return Table("Drops, and coming back", [("noticed by", ""), *means_of, *headings(_DROP)], rows)

@@ -52,7 +52,7 @@ def test_who_is_not_complete_is_in_no_chart_of_cost(tmp_path: Path) -> None:
     assert [cell.key.transport for cell in costed(summary.measured)] == ["sse"]
     assert "WebSocket" not in (folder.charts_path / "requests_bytes.svg").read_text()
     html = folder.report_path.read_text()
-    assert "In no chart of cost, as not every message arrived: WebSocket · nginx (0 of 80 messages)." in html
+    assert "In no chart of cost, as too many messages did not arrive: WebSocket · nginx (0 of 80 messages)." in html
 
 
 def test_nothing_else_arrived_where_there_is_nothing_else(tmp_path: Path) -> None:
