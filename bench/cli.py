@@ -43,8 +43,8 @@ Examples:
   tokenderby run --slo ttft_ms_p95=800 --junit slo.xml --markdown summary.md    a gate for a pipeline
 
 Our servers take a bearer token from TOKENDERBY_AUTH_TOKEN; --target-token is for servers that run already.
-Exit code: 0 done, 1 a cell failed or a limit of the plan's [slo] is not met, 2 the words or the plan
-are wrong, 130 interrupted.
+Exit code: 0 done, 1 a cell failed, or got nothing through with nothing in between, or a limit of the
+plan's [slo] is not met, 2 the words or the plan are wrong, 130 interrupted.
 """
 
 
@@ -214,22 +214,22 @@ def _resume(path: str, out: str, options: RunOptions, exports: Exports) -> int:
 
 def _conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) -> int:
     """Report what is finished; the exit code."""
-    faults = _reported_faults(folder, run, console, exports)
-    faults += [
+    found = _reported_faults(folder, run, console, exports)
+    found += [
         f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
         for cell in run.cells
         if cell.status == "failed"
     ]
-    for fault in faults:
+    for fault in found:
         _say(fault)
     if run.status == "interrupted":
         _say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
         return INTERRUPTED
-    return FAILED if faults else DONE
+    return FAILED if found else DONE
 
 
 def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
-    """Write and print the report; why that was not possible, or the limits that are not met."""
+    """Write and print the report; why that was not possible, what got nothing through, which limits are not met."""
     from bench.analysis.groups import measure
     from bench.analysis.slo import gates
     from bench.store import StoreError, link_latest
@@ -256,7 +256,8 @@ def _no_report(folder: RunFolder, error: Exception) -> str:
 def _report(
     folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, float] | None = None
 ) -> list[str]:
-    """Write and print the report; a line for each limit of the plan that is not met."""
+    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
+    from bench.analysis.failures import faults
     from bench.analysis.report import print_summary, write_report
     from bench.analysis.story import claims_in, print_claims
     from bench.export.outcome import judge
@@ -266,7 +267,7 @@ def _report(
     if summary.run.plan.get("story"):
         print_claims(claims_in(summary.measured), console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return judge(summary.measured, folder, console, exports, more_limits)
+    return [*faults(summary.measured), *judge(summary.measured, folder, console, exports, more_limits)]
 
 
 def _elsewhere(name: str, place: str, summary: str) -> None:

@@ -1,7 +1,7 @@
-"""The pictures in the README, taken again: `python scripts/screenshots.py [locust] [notebook]`.
+"""The pictures in the README, taken again: `python scripts/screenshots.py [locust] [notebook] [report] [survival]`.
 
 Starts what is to be seen, looks at it with Chromium (Debian: `apt-get install chromium fonts-dejavu-core`) and writes
-docs/images/*.png.
+docs/images/*.png. `--run` says whose report is to be seen: for `report` a race, for `survival` a run of `timeouts`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ ARGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 _READY_S = 30.0
+SCREENS = (
+    ("report", 1280, 800, "light"),
+    ("report-phone", 390, 844, "light"),
+    ("report-dark", 1280, 800, "dark"),
+)
+"""The pictures of a report: name, width and height in CSS pixels, colour scheme."""
 
 
 @contextmanager
@@ -67,7 +73,7 @@ def wait_for(url: str) -> None:
     sys.exit(f"nobody answers at {url} after {_READY_S:g} s")
 
 
-def locust_tab(page: Page) -> None:
+def locust_tab(page: Page, _run: Path) -> None:
     """Locust's web UI with our tab, 24 users over all transports that have some, after half a minute."""
     with ExitStack() as stack:
         urls = {f"TOKENDERBY_{t.upper()}_URL": stack.enter_context(server(t)) for t in STREAMING}
@@ -88,7 +94,7 @@ def locust_tab(page: Page) -> None:
         page.get_by_role("button", name="Stop").click()
 
 
-def notebook(page: Page) -> None:
+def notebook(page: Page, _run: Path) -> None:
     """The review notebook in JupyterLab, as it is committed: from the verdicts to the first chart."""
     with ExitStack() as stack:
         results = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -112,14 +118,40 @@ def notebook(page: Page) -> None:
         page.screenshot(path=IMAGES / "notebook.png", clip=clip)  # type: ignore[arg-type]
 
 
-PICTURES: dict[str, Callable[[Page], None]] = {"locust": locust_tab, "notebook": notebook}
+def report(page: Page, run: Path) -> None:
+    """The first screen of a run's report, on a desk, on a phone, and by night."""
+    assert page.context.browser is not None
+    for name, width, height, scheme in SCREENS:
+        viewport = {"width": width, "height": height}
+        screen = page.context.browser.new_page(viewport=viewport, color_scheme=scheme, device_scale_factor=2)  # type: ignore[arg-type]
+        screen.goto((run / "report.html").resolve().as_uri())
+        screen.screenshot(path=IMAGES / f"{name}.png")
+        screen.close()
+
+
+def survival(_page: Page, run: Path) -> None:
+    """The survival map of a run, as its report's picture has it. Raises SystemExit."""
+    picture = run / "charts" / "survival.png"
+    if not picture.exists():
+        sys.exit(f"{run} has no survival map; give --run a run of `timeouts`")
+    shutil.copy(picture, IMAGES / picture.name)
+
+
+PICTURES: dict[str, Callable[[Page, Path], None]] = {
+    "locust": locust_tab,
+    "notebook": notebook,
+    "report": report,
+    "survival": survival,
+}
 
 
 def main() -> None:
-    """Take the pictures that are named, or all."""
+    """Take the pictures that are named, or all of one run: a survival map takes another than a race."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=f"of {', '.join(PICTURES)} (default: all)")
-    wanted = parser.parse_args().pictures or list(PICTURES)
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=f"of {', '.join(PICTURES)}")
+    parser.add_argument("--run", type=Path, default=PROJECT / "results" / "reference", help="of `report`, `survival`")
+    arguments = parser.parse_args()
+    wanted = arguments.pictures or [name for name in PICTURES if name != "survival"]
     if unknown := [name for name in wanted if name not in PICTURES]:
         parser.error(f"no picture {unknown[0]!r}; there are {', '.join(PICTURES)}")
     if not Path(CHROMIUM).exists():
@@ -128,7 +160,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
         for name in wanted:
-            PICTURES[name](browser.new_page(viewport={"width": 1280, "height": 760}))
+            PICTURES[name](browser.new_page(viewport={"width": 1280, "height": 760}), arguments.run)
             print(IMAGES / f"{name}.png")
         browser.close()
 

@@ -36,11 +36,12 @@ class HeldBack:
     @property
     def sentence(self) -> str:
         """What happened, for people."""
-        looks = "looks no worse" if self.gap_client_ms <= self.gap_model_ms else "is longer"
+        gaps = f"{number(self.gap_client_ms)} ms, the model's {number(self.gap_model_ms)} ms"
+        tells = "hides this" if self.gap_client_ms <= self.gap_model_ms else "is longer"
         return (
-            f"{self.key.title}: {count(self.held)} of {count(self.answers)} answers were held back. The model sent "
-            f"them in {number(self.emissions)} pieces, they came in {number(self.reads)} (medians). The mean gap "
-            f"between tokens {looks}: {number(self.gap_client_ms)} ms, the model's {number(self.gap_model_ms)} ms."
+            f"{self.key.title}: buffered in {count(self.held)} of {count(self.answers)} answers: "
+            f"{number(self.emissions)} chunks sent, {number(self.reads)} received (medians); the mean inter-token gap "
+            f"{tells} ({gaps})."
         )
 
 

@@ -27,6 +27,11 @@ BASELINE = "blocking"  # the transport that does not stream
 _SHARED_WORDS = ("load=", "stream=")  # of a variant: what all that race against each other have alike
 
 
+def transport_title(transport: str) -> str:
+    """A transport's name for people, its own if it is not in the registry."""
+    return TRANSPORTS[transport].title if transport in TRANSPORTS else transport
+
+
 class Key(NamedTuple):
     """What a row of the summary is about."""
 
@@ -63,7 +68,7 @@ class Key(NamedTuple):
     @property
     def title(self) -> str:
         """The name for people, e.g. "Polling interval=0.1 · aws-alb · resume"."""
-        transport = TRANSPORTS[self.transport].title if self.transport in TRANSPORTS else self.transport
+        transport = transport_title(self.transport)
         variant = self.variant.replace(CONTROL, "(A/A copy)")
         profile = self.profile if self.profile != "direct" else ""
         recovery = self.recovery if self.recovery != "none" else ""
@@ -87,6 +92,7 @@ class MeasuredCell:
     lags: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     transits: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     gaps: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    is_void: bool = False  # these are the void blocks, which count in nothing
     apart: str = ""  # why it takes no part in its group's race; then its blocks are not those of its rivals
     estimators: dict[str, Estimator] = field(default_factory=dict, repr=False)  # what bench.analysis.metrics has made
     estimates: dict[str, Estimate] = field(default_factory=dict, repr=False)
@@ -101,7 +107,7 @@ class MeasuredCell:
         """Whether at least half of the cells that ended are valid, and its blocks are those of its rivals."""
         ended = [c for c in self.records if c.status != "pending"]
         valid = [c for c in ended if c.status == "ok"]
-        return bool(self.blocks) and not self.apart and 2 * len(valid) >= len(ended)
+        return bool(self.blocks) and not self.apart and not self.is_void and 2 * len(valid) >= len(ended)
 
     def on(self, blocks: tuple[int, ...]) -> MeasuredCell:
         """The same from some of its blocks only."""
@@ -135,6 +141,7 @@ class Measurements:
     samples: dict[Key, MessageTokens]
     ledger_errors: int  # messages whose token rows do not add up to what the load process said
     early_tokens: int  # tokens that came before they were due
+    void_cells: list[MeasuredCell] = field(default_factory=list)  # the same of void blocks: to be shown, never counted
 
     def cell(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> MeasuredCell:
         """One cell. Raises KeyError if the run has none of that kind."""
@@ -174,7 +181,7 @@ def measure(folder: RunFolder) -> Measurements:
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
     per_message.add(messages, counts, run)
-    valid = messages[_in_valid_cells(run, messages)]
+    valid, void = messages[_in_cells(run, messages, "ok")], messages[_in_cells(run, messages, "void")]
     # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
@@ -186,6 +193,7 @@ def measure(folder: RunFolder) -> Measurements:
         samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
+        void_cells=[cell for key in keys if (cell := _measured(key, run, void, counts, "void")).blocks],
     )
 
 
@@ -203,8 +211,8 @@ def on_common_blocks(cells: list[MeasuredCell]) -> list[MeasuredCell]:
     return found
 
 
-def _in_valid_cells(run: Run, messages: pd.DataFrame) -> NDArray[np.bool_]:
-    valid = np.array([cell.status == "ok" for cell in run.cells])
+def _in_cells(run: Run, messages: pd.DataFrame, status: str) -> NDArray[np.bool_]:
+    valid = np.array([cell.status == status for cell in run.cells])
     chosen: NDArray[np.bool_] = valid[messages["cell_index"].to_numpy()]
     return chosen
 
@@ -219,10 +227,10 @@ def _display_order(key: Key) -> tuple[object, ...]:
     return (key.profile != "direct", key.profile, place, key.transport, key.variant, key.recovery)
 
 
-def _measured(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> MeasuredCell:
+def _measured(key: Key, run: Run, chosen: pd.DataFrame, counts: TokenCounts, status: str = "ok") -> MeasuredCell:
     positions = [p for p, cell in enumerate(run.cells) if _key(cell) == key]
-    messages = valid[valid["cell_index"].isin(positions)]
-    usable = [p for p in positions if run.cells[p].status == "ok"]
+    messages = chosen[chosen["cell_index"].isin(positions)]
+    usable = [p for p in positions if run.cells[p].status == status]
     rows = [_totals(run.cells[p], messages[messages["cell_index"] == p], counts, p) for p in usable]
     totals = pd.DataFrame(rows, columns=list(_TOTALS)).set_index("block").sort_index()
     return MeasuredCell(
@@ -234,6 +242,7 @@ def _measured(key: Key, run: Run, valid: pd.DataFrame, counts: TokenCounts) -> M
         lags={run.cells[p].block: counts.lags[p] for p in usable},
         transits={run.cells[p].block: counts.transits[p] for p in usable},
         gaps={run.cells[p].block: counts.gaps[p] for p in usable},
+        is_void=status == "void",
     )
 
 
@@ -320,7 +329,7 @@ def _one_message_each(run: Run, messages: pd.DataFrame) -> dict[Key, int]:
     Of the block where most cells are valid, the message with the median number of tokens among those that most
     cells have got whole.
     """
-    usable = messages[messages["completed"] & _in_valid_cells(run, messages)]
+    usable = messages[messages["completed"] & _in_cells(run, messages, "ok")]
     if usable.empty:
         return {}
     block = usable.groupby("block")["cell_index"].nunique().idxmax()

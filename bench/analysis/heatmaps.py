@@ -1,4 +1,4 @@
-"""The survival map and the map of what coming back cost, as pictures."""
+"""The survival map and the map of what coming back cost: tables of coloured squares for the page, and pictures."""
 
 from __future__ import annotations
 
@@ -10,50 +10,123 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Measurements
 from bench.analysis.metrics import estimate
 from bench.analysis.survival import Spot, SurvivalMap, Way, extra_requests, survival_maps
-from bench.analysis.wording import number
+from bench.analysis.wording import number, whole_percent
 
 _ROW_INCHES = 0.36
 _LABEL_INCHES = 2.6
 _LABEL_LETTERS = 26
-_DARK = 0.45  # of a colour's brightness: below it, letters on it are white
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB's linear red, green and blue (WCAG 2.2)
+_EQUAL_CONTRAST = 0.179  # of the luminance at which black and white letters are read equally well
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """What a square shows: its value, the text in it, and the colours."""
+    """What a square shows: its value, the text in it, what else is known of it, and the colours."""
 
     title: str
     value: Callable[[SurvivalMap, Spot], float]
     text: Callable[[SurvivalMap, Spot], str]
     colours: str
     norm: Normalize
+    more: Callable[[SurvivalMap, Spot], str] = lambda _map, _spot: ""
+
+
+@dataclass(frozen=True)
+class HeatSquare:
+    """One square: its text, what is known beyond it, and its colours; `fill` is empty where there is no value."""
+
+    text: str
+    more: str
+    fill: str
+    ink: str
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One map: columns and rows by name, and the squares row by row; None where nothing was measured."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[HeatSquare | None]]]
+
+    @property
+    def listing(self) -> list[tuple[str, str, str, str]]:
+        """Every measured square in words: row, column, text, and what else is known of it."""
+        return [
+            (row, column, square.text, square.more)
+            for row, squares in self.rows
+            for column, square in zip(self.columns, squares, strict=True)
+            if square
+        ]
+
+
+def survival_heat(measured: Measurements) -> list[HeatMap]:
+    """The share of messages that arrived complete, for each situation: a way to carry tokens against a profile."""
+    return [
+        _heat(each, [way for way in each.ways if _measured_at(each, way)], _SHARE, each.situation.title)
+        for each in _shown(survival_maps(measured))
+    ]
+
+
+def recovery_heat(measured: Measurements) -> list[HeatMap]:
+    """What the ways that recover paid for it, in time, tokens and requests, situation by situation."""
+    return [
+        _heat(each, ways, cost, f"{cost.title}: {each.situation.title}")
+        for each in _recovering(measured)
+        if (ways := [way for way in each.ways if way.recovery != "none" and _measured_at(each, way)])
+        for cost in _COSTS
+    ]
+
+
+def _measured_at(each: SurvivalMap, way: Way) -> bool:
+    return any(each.spot(way, profile) for profile in each.profiles)
+
+
+def _heat(each: SurvivalMap, ways: Sequence[Way], scale: _Scale, title: str) -> HeatMap:
+    rows = [(way.title, [_square(each, each.spot(way, profile), scale) for profile in each.profiles]) for way in ways]
+    return HeatMap(title, each.profiles, rows)
+
+
+def _square(each: SurvivalMap, spot: Spot | None, scale: _Scale) -> HeatSquare | None:
+    if spot is None:
+        return None
+    value = scale.value(each, spot)
+    texts = scale.text(each, spot), scale.more(each, spot)
+    if math.isnan(value):
+        return HeatSquare(*texts, "", "")
+    fill = to_hex(mpl.colormaps[scale.colours](scale.norm(value) if math.isfinite(value) else 1.0))
+    return HeatSquare(*texts, fill, _ink_on(fill))
+
+
+def _ink_on(fill: str) -> str:
+    """Black or white, whichever is read better on a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(fill)]
+    return "#000000" if np.dot(linear, _LUMINANCE) > _EQUAL_CONTRAST else "#ffffff"
 
 
 def survival(measured: Measurements) -> Figure | None:
-    """The share of messages that arrived complete: transport, settings and recovery against profile."""
+    """The survival map as a picture, its situations side by side."""
     maps = _shown(survival_maps(measured))
     if not maps:
         return None
-    share = _Scale("", lambda _, spot: spot.share.value, lambda _, spot: _share_text(spot), "RdYlBu", Normalize(0, 1))
     ways = _ways(maps, lambda _: True)
     figure = _figure(maps, [len(ways)])
     for axes, each in zip(np.atleast_1d(figure.subplots(1, len(maps), width_ratios=_widths(maps))), maps, strict=True):
-        _draw(axes, each, ways, share)
+        _draw(axes, _heat(each, ways, _SHARE, ""), named=axes is figure.axes[0])
         axes.set_title(_fit(each.situation.title, len(maps)), fontsize=9)
         _name_columns(axes, each)
-        _name_rows(axes, ways, named=axes is figure.axes[0])
     return figure
 
 
 def recovery_cost(measured: Measurements) -> Figure | None:
-    """What the ways that recover paid for it, in time, tokens and requests."""
-    maps = [each for each in _shown(survival_maps(measured)) if any(w.recovery != "none" for w in each.ways)]
+    """What the ways that recover paid for it, as a picture."""
+    maps = _recovering(measured)
     ways = _ways(maps, lambda way: way.recovery != "none")
     if not ways:
         return None
@@ -61,9 +134,8 @@ def recovery_cost(measured: Measurements) -> Figure | None:
     grid = figure.subplots(len(_COSTS), len(maps), width_ratios=_widths(maps), squeeze=False)
     for row, cost in zip(grid, _COSTS, strict=True):
         for axes, each in zip(row, maps, strict=True):
-            _draw(axes, each, ways, cost)
+            _draw(axes, _heat(each, ways, cost, ""), named=axes is row[0])
             axes.set_title(cost.title, fontsize=9)
-            _name_rows(axes, ways, named=axes is row[0])
             axes.set_xticks([])
     for axes, each in zip(grid[-1], maps, strict=True):
         _name_columns(axes, each)
@@ -71,6 +143,10 @@ def recovery_cost(measured: Measurements) -> Figure | None:
         title = _fit(each.situation.title, len(maps))
         axes.set_title(f"{title}\n\n{_COSTS[0].title}", fontsize=9)
     return figure
+
+
+def _recovering(measured: Measurements) -> list[SurvivalMap]:
+    return [each for each in _shown(survival_maps(measured)) if any(w.recovery != "none" for w in each.ways)]
 
 
 def _shown(maps: Sequence[SurvivalMap]) -> list[SurvivalMap]:
@@ -93,25 +169,22 @@ def _figure(maps: Sequence[SurvivalMap], rows: Sequence[int]) -> Figure:
     return Figure(figsize=(width, 1.9 + _ROW_INCHES * sum(rows) + 0.5 * (len(rows) - 1)), layout="constrained")
 
 
-def _draw(axes: Axes, each: SurvivalMap, ways: Sequence[Way], scale: _Scale) -> None:
+def _draw(axes: Axes, heat: HeatMap, *, named: bool) -> None:
     """One panel: a coloured square with its text for each cell that was measured."""
-    colours = mpl.colormaps[scale.colours]
-    image = np.ones((len(ways), len(each.profiles), 4))
-    for y, way in enumerate(ways):
-        for x, profile in enumerate(each.profiles):
-            spot = each.spot(way, profile)
-            if spot is None:
+    image = np.ones((len(heat.rows), len(heat.columns), 3))
+    for y, (_, squares) in enumerate(heat.rows):
+        for x, square in enumerate(squares):
+            if square is None:
                 continue
-            value = scale.value(each, spot)
-            if not math.isnan(value):
-                image[y, x] = colours(scale.norm(value) if math.isfinite(value) else 1.0)
-            dark = image[y, x, :3] @ (0.299, 0.587, 0.114) < _DARK
-            axes.text(
-                x, y, scale.text(each, spot), ha="center", va="center", fontsize=7, color="white" if dark else "black"
-            )
+            if square.fill:
+                image[y, x] = to_rgb(square.fill)
+            text = "\n".join(filter(None, (square.text, square.more)))
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, color=square.ink or "#000000")
     axes.imshow(image, aspect="auto", interpolation="nearest")
-    axes.set_xticks(np.arange(len(each.profiles) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(ways) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(len(heat.columns) + 1) - 0.5, minor=True)
+    names = [textwrap.fill(name, 34) for name, _ in heat.rows] if named else []
+    axes.set_yticks(range(len(heat.rows)), names, fontsize=8)
+    axes.set_yticks(np.arange(len(heat.rows) + 1) - 0.5, minor=True)
     axes.grid(visible=False, which="major")
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
@@ -138,29 +211,24 @@ def _name_columns(axes: Axes, each: SurvivalMap) -> None:
     )
 
 
-def _name_rows(axes: Axes, ways: Sequence[Way], *, named: bool) -> None:
-    axes.set_yticks(range(len(ways)), [textwrap.fill(way.title, 34) for way in ways] if named else [], fontsize=8)
-
-
-def _share_text(spot: Spot) -> str:
-    share = spot.share
-    return f"{100 * share.value:.0f} %\n{100 * share.lo:.0f}–{100 * share.hi:.0f}"
-
-
 def _lost_s(_: SurvivalMap, spot: Spot) -> float:
     """Until noticed, and from there to the next token not seen before."""
     return estimate(spot.cell, "time_lost_ms_p50").value / 1e3
 
 
-def _dash(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3g}" if math.isfinite(value) else "∞"
-
-
+_SHARE = _Scale(
+    "Messages complete",
+    lambda _, spot: spot.share.value,
+    lambda _, spot: whole_percent(spot.complete, spot.messages),
+    "RdYlBu",
+    Normalize(0, 1),
+    more=lambda _, spot: f"{100 * spot.share.lo:.0f}–{100 * spot.share.hi:.0f}",
+)
 _COSTS = (
     _Scale(
         "Time lost by drops, median of the messages that dropped [s]",
         _lost_s,
-        lambda m, s: _dash(_lost_s(m, s)),
+        lambda m, s: number(_lost_s(m, s)),
         "YlOrBr",
         LogNorm(0.1, 100),
     ),
@@ -174,7 +242,7 @@ _COSTS = (
     _Scale(
         "Extra requests, per message",
         extra_requests,
-        lambda m, s: _dash(extra_requests(m, s)),
+        lambda m, s: number(extra_requests(m, s)),
         "YlOrBr",
         LogNorm(0.1, 30, clip=True),
     ),

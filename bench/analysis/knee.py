@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from bench.analysis.groups import Measurements
+from bench.analysis.groups import Key, Measurements, transport_title
+from bench.analysis.number_tables import Row, Table
+from bench.analysis.theme import FAINT, WIDTH_INCHES, colour
 from bench.analysis.wording import number
 from bench.store import Run
 from servers.transport import TRANSPORTS
 
 _USERS = "users"
-_OTHER_COLOUR = "#000000"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,6 @@ class Knee:
         seen = {name for step in self.steps for name in step.p99_delay_ms}
         return sorted(seen, key=lambda name: (name not in TRANSPORTS, [*TRANSPORTS, name].index(name)))
 
-    @property
-    def table(self) -> list[list[str]]:
-        """A heading and a row per step, as text."""
-        rows = [[str(s.users), *(number(s.p99_delay_ms.get(t, math.nan)) for t in self.transports)] for s in self.steps]
-        return [[_USERS, *(_title(transport) for transport in self.transports)], *rows]
-
 
 def knee_of(run: Run) -> Knee | None:
     """The search that a run was, if it was one; what is not understood of it is left out."""
@@ -77,22 +72,35 @@ def knee_curve(measured: Measurements) -> Figure | None:
     knee = knee_of(measured.run)
     if knee is None or not knee.transports:
         return None
-    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=_USERS, ylabel="token delay, p99 [ms], logarithmic", yscale="log")
     finite = [ms for step in knee.steps for ms in step.p99_delay_ms.values() if math.isfinite(ms) and ms > 0]
     never_ms = 3 * max([*finite, knee.limit_ms or 0.0, 1.0])
     for transport in knee.transports:
         points = [(step.users, _drawn(step.p99_delay_ms.get(transport, math.nan), never_ms)) for step in knee.steps]
-        axes.plot(*zip(*points, strict=True), "o-", color=_colour(transport), label=_title(transport))
+        axes.plot(*zip(*points, strict=True), "o-", color=colour(Key(transport)), label=transport_title(transport))
     if any(math.isinf(ms) for step in knee.steps for ms in step.p99_delay_ms.values()):
-        axes.axhline(never_ms, color="#888888", linestyle=":", label="never")
+        axes.axhline(never_ms, color=FAINT, linestyle=":", label="never")
     if knee.limit_ms is not None:
-        axes.axhline(knee.limit_ms, color="#888888", linestyle="--", label=f"limit, {number(knee.limit_ms)} ms")
+        axes.axhline(knee.limit_ms, color=FAINT, linestyle="--", label=f"limit, {number(knee.limit_ms)} ms")
     if knee.users:
-        axes.axvline(knee.users, color="#888888", linewidth=1, label=f"knee, {knee.users} users")
+        axes.axvline(knee.users, color=FAINT, linewidth=1, label=f"knee, {knee.users} users")
     axes.legend(loc="upper left")
     return figure
+
+
+def knee_data(measured: Measurements) -> list[Table]:
+    """A row per step, a column per transport."""
+    knee = knee_of(measured.run)
+    if knee is None or not knee.transports:
+        return []
+    rows = [
+        Row(str(step.users), "", [(number(step.p99_delay_ms.get(name, math.nan)), "") for name in knee.transports])
+        for step in knee.steps
+    ]
+    headings = [(transport_title(name), "ms") for name in knee.transports]
+    return [Table("Token delay, p99, at the end of each step", headings, rows, first=_USERS)]
 
 
 def _drawn(delay_ms: float, never_ms: float) -> float:
@@ -113,11 +121,3 @@ def _delay_ms(value: object) -> float:
     if value == "inf":
         return math.inf
     return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _title(transport: str) -> str:
-    return TRANSPORTS[transport].title if transport in TRANSPORTS else transport
-
-
-def _colour(transport: str) -> str:
-    return TRANSPORTS[transport].colour if transport in TRANSPORTS else _OTHER_COLOUR

@@ -26,9 +26,9 @@ from bench.store import CellRecord
 WANTED_RATIO = 1.1  # how many blocks it takes to find this, calibrate says as well
 
 _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
-    ("messages started late", lambda cell: cell.generator_lag_ms_p99),
-    ("the model emitted late", lambda cell: cell.emit_lag_ms_p99),
-    ("the clients' event loop was late", lambda cell: cell.loop_lag_ms_p99),
+    ("start", lambda cell: cell.generator_lag_ms_p99),
+    ("emit", lambda cell: cell.emit_lag_ms_p99),
+    ("client loop", lambda cell: cell.loop_lag_ms_p99),
 )
 
 
@@ -76,7 +76,7 @@ def print_noise(measured: Measurements, console: Console) -> None:
             table.add_row(*map(Text, row))
     console.print(table if table.row_count else "No two equal cells are valid, so nothing is known of the noise.")
     for what, late_ms in lateness_ms(measured).items():
-        console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
+        console.print(f"measurement error, {what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")
     valid = min((len(g.blocks) for g in measured.cells), default=0)
     if valid < MIN_BLOCKS:
         few = f"Only {counted(valid, 'valid block')}"

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from bench.analysis.buffering import held_back
-from bench.analysis.charts import Chart, charted, colour
+from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS
-from bench.analysis.contrasts import paired
+from bench.analysis.failures import CellFailures, failures, incomplete_names, total_failures
 from bench.analysis.groups import MeasuredCell, Measurements
+from bench.analysis.heatmaps import recovery_heat, survival_heat
 from bench.analysis.histogram import RELATIVE_WIDTH
+from bench.analysis.inline_svg import inline
 from bench.analysis.intervals import RESAMPLES
 from bench.analysis.knee import knee_of
-from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.metrics import estimate
+from bench.analysis.number_tables import Table, tables, without_dashes
 from bench.analysis.run_warnings import RunWarning
-from bench.analysis.story import Claim
-from bench.analysis.survival import advice, how_noticed, survival_maps, twins
+from bench.analysis.score_view import STANDINGS, boards, resolution_sentence
+from bench.analysis.scoreboard import headline
+from bench.analysis.shown_cells import charted
+from bench.analysis.story import Claim, answer_of
+from bench.analysis.survival import advice, answer, how_noticed, survival_maps, twins
+from bench.analysis.theme import PALETTE
 from bench.analysis.verdicts import Verdict
-from bench.analysis.wording import count, interval, number
+from bench.analysis.wording import count, counted, listed, number
 from bench.store import CellRecord, Run
 from clients.minima import MESSAGES_NEEDED
 
@@ -34,40 +40,8 @@ LOOPBACK = (
     "Clients and servers ran on one machine over the loopback device: no round-trip time, no loss, no TLS, and both "
     "ends share the processor. Thresholds (100 ms for a stall, what makes a cell void) are choices made before the run."
 )
-
-_SPEED = (
-    *("ttft_ms_p50", "ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p50", "ttft_overhead_ms_p99"),
-    *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "burst_emitted_mean"),
-    "stalls_per_1k_tokens",
-)
-_TRANSIT = "transit_ms_p50"
-_STAGES = ("lag_ms_p50", "lag_ms_p99", _TRANSIT, "transit_ms_p99")
-_COST = (
-    *("completed_ratio", "requests_per_message", "connections_per_message", "bytes_per_token"),
-    *("client_cpu_us_per_token", "server_cpu_us_per_token", "recovery_ms_p50"),
-)
-_EVENTS = ("tokens_lost", "tokens_duplicated", "drops")
-_DROP = ("detection_ms_p50", "recovery_ms_p50", "catch_up_ms_p50")
-_DROP_MEANS = ("drops", "requests", "connections", "tokens_discarded", "tokens_wasted")  # per message
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: the swatch's colour, and per column the value and its interval as text."""
-
-    title: str
-    colour: str
-    valid: bool
-    cells: list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report; headings are a name and a unit each."""
-
-    title: str
-    headings: list[tuple[str, str]]
-    rows: list[Row]
+OPEN_FAILURES = 8  # a longer table of failures is folded
+WIDE_MAP = 8  # a survival map of more columns than this scrolls on a phone
 
 
 class Excluded(NamedTuple):
@@ -77,6 +51,14 @@ class Excluded(NamedTuple):
     status: str
     blocks: str
     why: str
+
+
+class Picture(NamedTuple):
+    """A chart in the page: its drawing as an element, and the tables behind it."""
+
+    chart: Chart
+    drawing: Markup
+    data: list[Table]
 
 
 def render(
@@ -94,78 +76,77 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    run = measured.run
-    shown = len(charted(measured))
     return environment.get_template("report.html.j2").render(
-        run=run,
-        facts=_facts(measured),
+        palette=PALETTE,
+        contents=[],  # the template fills it while it sets the headings
+        run=measured.run,
         warnings=warnings,
-        questions=_by_question(verdicts),
         claims=claims,
-        knee=knee_of(run),
-        needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
-        tables=tables(measured),
-        advice=[found.sentence for found in advice(survival_maps(measured))],
-        alarms=[alarm.sentence for alarm in held_back(measured)],
-        twins=_twin_lines(measured),
-        charts=[_picture(chart, path) for chart, path in pictures],
-        shown=shown,
-        hidden=len(measured.cells) - shown,
-        excluded=excluded_lines(measured.excluded),
-        bin_width=f"{100 * RELATIVE_WIDTH:g} %",
-        resamples=count(RESAMPLES),
-        tested=sum(len(v.pairs) for v in verdicts),
+        claims_rows=[(claim.text, claim.verdict, claim.measured) for claim in claims],
+        charts=[_picture(measured, chart, path) for chart, path in pictures],
         min_blocks=MIN_BLOCKS,
         limits=LOOPBACK,
-        particulars=_particulars(run),
-        plan=json.dumps(run.plan, indent=1, ensure_ascii=False, default=str),
+        wide_map=WIDE_MAP,
+        open_failures=OPEN_FAILURES,
+        standings=STANDINGS,
+        needed=", ".join(f"p{100 * p:g} needs {n} messages" for p, n in MESSAGES_NEEDED.items() if n > 1),
+        bin_width=f"{100 * RELATIVE_WIDTH:g} %",
+        resamples=count(RESAMPLES),
+        **_answers(measured, claims),
+        **_findings(measured, verdicts),
+        **_provenance(measured),
     )
 
 
-def speed_table(cells: Sequence[MeasuredCell]) -> Table:
-    """How soon and how smoothly."""
-    rows = [_row(g, [(count(len(g.messages)), "")], _SPEED) for g in cells]
-    return Table("Speed", [("messages", ""), *_headings(_SPEED)], rows)
+def headline_of(measured: Measurements, claims: Sequence[Claim]) -> str:
+    """The sentence that answers what the run was made for: the story, what survives, or which transport."""
+    if claims:
+        return answer_of(claims)
+    side_by_side = measured.cells_at_once > 1
+    return (answer(survival_maps(measured)) if side_by_side else "") or headline(measured)
 
 
-def cost_table(cells: Sequence[MeasuredCell], columns: Sequence[str] = _COST) -> Table:
-    """What it cost, and what went missing."""
-    rows = [_row(g, [(count(int(g.messages[e].sum())), "") for e in _EVENTS], columns) for g in cells]
-    return Table("Cost and completeness", [*((e.replace("_", " "), "") for e in _EVENTS), *_headings(columns)], rows)
+def _answers(measured: Measurements, claims: Sequence[Claim]) -> dict[str, object]:
+    """What the first screen shows."""
+    raced = measured.cells_at_once == 1
+    return {
+        "failed": [each.sentence for each in total_failures(measured)],
+        "headline": headline_of(measured, claims),
+        "boards": boards(measured) if raced else [],
+        "resolution": resolution_sentence(measured) if raced else "",
+        "survival": survival_heat(measured),
+        "recovery": recovery_heat(measured),
+        "knee": knee_of(measured.run),
+    }
 
 
-def tables(measured: Measurements) -> list[Table]:
-    """Those that have something to say: speed and CPU only where cells had the machine to themselves."""
-    cells = measured.cells
-    if measured.cells_at_once == 1:
-        found = [speed_table(cells), stage_table(cells), cost_table(cells), drops_table(cells)]
-    else:
-        found = [cost_table(cells, [c for c in _COST if "cpu" not in c]), drops_table(cells)]
-    return [table for table in found if table.rows]
+def _findings(measured: Measurements, verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """What stands below: sentences, tables, what to know before believing them."""
+    shown = charted(measured)
+    return {
+        "questions": _by_question(verdicts),
+        "tested": sum(len(v.pairs) for v in verdicts),
+        "tables": tables(measured),
+        "advice": advice(survival_maps(measured)),
+        "alarms": [alarm.sentence for alarm in held_back(measured)],
+        "twins": _twin_lines(measured),
+        "failures": failures(measured.cells),
+        "failure_rows": [_failure_row(each) for each in failures(measured.cells)],
+        "shown": len(shown),
+        "hidden": len(measured.cells) - len(shown) if measured.cells_at_once == 1 else 0,
+        "incomplete": incomplete_names(shown) if measured.cells_at_once == 1 else [],
+        "excluded": excluded_lines(measured.excluded),
+    }
 
 
-def stage_table(cells: Sequence[MeasuredCell]) -> Table:
-    """Where a token's delay comes from, stage by stage; the proxy's is what it adds to the same cell without it."""
-    direct = {g.key: g for g in cells if g.key.profile == "direct" and g.blocks}
-    rows = []
-    for cell in cells:
-        bare = direct.get(cell.key._replace(profile="direct"))
-        added = paired(estimator(cell, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
-        through = number(added.a - added.b) if added and cell.key.profile != "direct" else "–"
-        rows.append(_row(cell, [], _STAGES, last=[(through, "")]))
-    headings = [*_headings(_STAGES), ("of that, the proxy p50", "ms")]
-    return Table("Where the delay comes from", headings, rows)
-
-
-def drops_table(cells: Sequence[MeasuredCell]) -> Table:
-    """Of the cells that had drops: how they were noticed, what they cost. Means are per message of the cell."""
-    rows = []
-    for cell in cells:
-        if (cell.messages["drops"] > 0).any():
-            means = [(number(float(cell.messages[column].mean())), "") for column in _DROP_MEANS]
-            rows.append(_row(cell, [(how_noticed(cell.messages), ""), *means], _DROP))
-    headings = [("noticed by", ""), *((f"{column.replace('_', ' ')} per message", "") for column in _DROP_MEANS)]
-    return Table("Drops, and coming back", [*headings, *_headings(_DROP)], rows)
+def _provenance(measured: Measurements) -> dict[str, object]:
+    """What was run, and on what."""
+    run = measured.run
+    return {
+        "facts": _facts(measured),
+        "particulars": _particulars(run),
+        "plan": json.dumps(run.plan, indent=1, ensure_ascii=False, default=str),
+    }
 
 
 class TwinLine(NamedTuple):
@@ -205,20 +186,6 @@ def _twin_lines(measured: Measurements) -> list[TwinLine]:
     return lines
 
 
-def _headings(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and units; a unit such as "requests/message" would only repeat the name."""
-    units = {c: METRICS[c].unit for c in columns}
-    return [(METRICS[c].title, "" if "/" in unit else unit) for c, unit in units.items()]
-
-
-def _row(
-    cell: MeasuredCell, first: list[tuple[str, str]], columns: Sequence[str], last: Sequence[tuple[str, str]] = ()
-) -> Row:
-    found = [estimate(cell, column) for column in columns]
-    cells = [*first, *((number(e.value), "" if e.lo == e.hi else interval(e)) for e in found), *last]
-    return Row(cell.key.title, colour(cell.key), cell.is_valid, cells)
-
-
 def excluded_lines(cells: Sequence[CellRecord]) -> list[Excluded]:
     """Void and failed cells for people: all blocks of a cell in one line, each kind of reason once."""
 
@@ -246,19 +213,24 @@ def _by_question(verdicts: Sequence[Verdict]) -> list[tuple[str, str, list[Verdi
     return [(group, question, list(answers)) for (group, question), answers in found]
 
 
-def _picture(chart: Chart, path: Path) -> dict[str, str]:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    texts = {"title": chart.title, "reading": chart.reading, "definition": chart.definition}
-    return {**texts, "source": f"data:image/svg+xml;base64,{data}"}
+def _failure_row(found: CellFailures) -> tuple[str, ...]:
+    whole = f"{found.messages - found.failed} of {found.messages}"
+    causes = listed([cause.counted for cause in found.causes])
+    return found.key.title, whole, causes, found.causes[0].example, found.hint or "–"
+
+
+def _picture(measured: Measurements, chart: Chart, path: Path) -> Picture:
+    """Its drawing is of our own making, and whatever a run has put into it is text there."""
+    drawing = inline(path.read_text("utf-8"), chart.name, chart.title, chart.reading)
+    return Picture(chart, Markup(drawing), [without_dashes(table) for table in chart.data(measured)])  # noqa: S704
 
 
 def _facts(measured: Measurements) -> str:
     run = measured.run
     blocks = len({cell.block for cell in run.cells})
     messages = sum(len(g.messages) for g in measured.cells)
-    scaled = f" · time-scaled: times of the plan divided by {run.time_scale:g}" if run.time_scale != 1 else ""
-    size = f"{len(measured.cells)} cells × {blocks} blocks, {count(messages)} valid messages"
-    return f"{run.started or 'start unknown'} · {run.status} · {size}{scaled}"
+    size = f"{counted(len(measured.cells), 'cell')} × {counted(blocks, 'block')}, {count(messages)} valid messages"
+    return f"{run.started or 'start unknown'} · {run.status} · {size}"
 
 
 def _particulars(run: Run) -> list[tuple[str, str]]:

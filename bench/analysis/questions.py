@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis import intervals
-from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
+from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS, judged, scale
 from bench.analysis.contrasts import Contrast, paired
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
-from bench.analysis.page import Table, excluded_lines, tables
+from bench.analysis.number_tables import Table, tables
+from bench.analysis.page import excluded_lines
+from bench.analysis.report import Summary, summarize
+from bench.analysis.score_view import STANDINGS, ScoreSquare, boards
+from bench.analysis.shown_cells import charted
+from bench.analysis.theme import STYLE, TEXT, WIDTH_INCHES, colour, label, log_ms
 from bench.analysis.wording import count, listed, number, shown, times, with_unit
-from bench.store import LATEST, RunFolder, StoreError
+from bench.store import LATEST, RunFolder, StoreError, open_run
 
 DPI = 96
 MEASURES = {"token delay": "delay_ms", "first token": "ttft_ms", "first token over the model's own": "ttft_overhead_ms"}
@@ -45,6 +51,41 @@ def runs(results_dir: Path) -> list[str]:
     link = results_dir / LATEST
     latest = link.read_text("utf-8").strip() if link.is_file() else link.resolve().name
     return sorted(newest_first, key=lambda name: name != latest)
+
+
+def latest(results_dir: Path = Path()) -> Summary:
+    """The latest complete run of a folder (a notebook's own is `results/`). Raises StoreError if there is none."""
+    return summarize(open_run(next(iter(runs(results_dir)), LATEST), results_dir))
+
+
+def answer(summary: Summary) -> str:
+    """What failed altogether, and the sentence that answers what the run was made for, as Markdown."""
+    return "\n\n".join([*(found.sentence for found in summary.failed), f"**{summary.headline}**"])
+
+
+def board(measured: Measurements) -> pd.DataFrame:
+    """The scoreboard of the first group: a row per contestant, a number with its interval and where it stands."""
+    first = next(iter(boards(measured)), None) if measured.cells_at_once == 1 else None
+    if first is None:
+        return pd.DataFrame()
+    columns = [f"{title} [{unit}]" for title, unit in first.headings]
+    rows = {row.title: [_square(square, first.notes) for square in row.squares] for row in first.rows}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _square(square: ScoreSquare, notes: Sequence[str]) -> str:
+    sure = f" ({square.interval})" if square.interval else ""
+    ratio = f" {square.ratio}" if square.ratio else ""
+    why = f": {notes[square.note - 1]}" if square.note else ""
+    return f"{square.value}{sure}, {STANDINGS[square.standing]}{ratio}{why}"
+
+
+def verdicts(summary: Summary) -> str:
+    """A sentence per question, as Markdown."""
+    if not summary.verdicts:
+        return "*The cells of this run ran side by side, so it is no race.*"
+    asked = ((f"{v.question} ({v.group})" if v.group else v.question, v) for v in summary.verdicts)
+    return "\n\n".join(f"**{question}** *{v.status}*  \n{v.sentence}" for question, v in asked)
 
 
 def facts(measured: Measurements) -> pd.DataFrame:
@@ -81,7 +122,7 @@ def numbers(measured: Measurements) -> dict[str, pd.DataFrame]:
 def _frame(table: Table) -> pd.DataFrame:
     columns = [f"{name} [{unit}]" if unit else name for name, unit in table.headings]
     rows = [[f"{value} ({sure})" if sure else value for value, sure in row.cells] for row in table.rows]
-    titles = [row.title if row.valid else f"{row.title} (not valid)" for row in table.rows]
+    titles = [f"{row.title} ({row.standing})" if row.standing else row.title for row in table.rows]
     return pd.DataFrame(rows, columns=columns, index=titles).T
 
 
@@ -110,7 +151,7 @@ def stages_figure(measured: Measurements) -> Figure | None:
     if not cells or measured.cells_at_once > 1:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 1.2 + 0.4 * len(cells)), layout="constrained")
+        figure = Figure(figsize=(1.4 * WIDTH_INCHES, 1.2 + 0.4 * len(cells)), layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 2, sharex=True, sharey=True), STAGES.items(), strict=True):
             axes.set(title=title, xlabel="median [ms], logarithmic", ylim=(len(cells) - 0.3, -0.8))
             axes.set_yticks(range(len(cells)), [label(cell.key) for cell in cells])
@@ -219,11 +260,11 @@ def message_figure(asked: Message) -> Figure | None:
     if tokens.empty:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        figure = Figure(figsize=(1.4 * WIDTH_INCHES, 3.4), layout="constrained")
         axes = figure.subplots()
-        axes.hlines(tokens["token"], tokens["due [ms]"], tokens["sent [ms]"], color="black", alpha=0.4)
+        axes.hlines(tokens["token"], tokens["due [ms]"], tokens["sent [ms]"], color=TEXT, alpha=0.4)
         axes.hlines(tokens["token"], tokens["sent [ms]"], tokens["received [ms]"], color=colour(asked.key), alpha=0.5)
-        axes.plot(tokens["due [ms]"], tokens["token"], "k.", markersize=3, label="due")
+        axes.plot(tokens["due [ms]"], tokens["token"], ".", color=TEXT, markersize=3, label="due")
         axes.plot(
             tokens["received [ms]"], tokens["token"], ".", color=colour(asked.key), markersize=6, label="received"
         )

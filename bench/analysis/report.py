@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -19,16 +18,19 @@ from rich.text import Text
 
 from bench.analysis import charts, page
 from bench.analysis.buffering import held_back
+from bench.analysis.failures import TotalFailure, total_failures
 from bench.analysis.groups import MeasuredCell, Measurements, measure
 from bench.analysis.knee import knee_of
 from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.run_warnings import RunWarning, run_warnings
+from bench.analysis.score_view import STANDINGS, Board, ScoreSquare, boards
 from bench.analysis.story import Claim, claims_in
 from bench.analysis.survival import Spot, SurvivalMap, advice, survival_maps
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
-from bench.analysis.wording import number
+from bench.analysis.wording import number, whole_percent
 from bench.store import Run, RunFolder, replace_file
 
+_NAME_WIDTH = 19  # of the terminal's tables: the longest word of a cell's name
 _WAY_WIDTH, _SQUARE_WIDTH = 32, 11  # of the survival map in the terminal
 MAX_LINES = 12  # of void cells in the terminal; the page has all
 
@@ -43,6 +45,16 @@ class Summary:
     warnings: Sequence[RunWarning]
     measured: Measurements
     report: Path
+
+    @property
+    def headline(self) -> str:
+        """The sentence that answers what the run was made for."""
+        return page.headline_of(self.measured, _claims(self.measured))
+
+    @property
+    def failed(self) -> list[TotalFailure]:
+        """What failed altogether, to be said before anything else."""
+        return total_failures(self.measured)
 
 
 def summarize(folder: RunFolder) -> Summary:
@@ -71,13 +83,23 @@ def _claims(measured: Measurements) -> list[Claim]:
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """Table, verdicts, survival map, warnings and void cells; fits 100 columns. The caller says where the report is."""
+    """Failures, the answer, scoreboard, numbers, survival map, warnings; fits 80 columns."""
+    for found in summary.failed:
+        console.print(Text(found.sentence, style="bold red"))
+    console.print(Text(summary.headline, style="bold"))
     if summary.measured.cells_at_once == 1:
-        console.print(_table(summary.measured.cells))
-        _print_verdicts(summary.verdicts, console)
+        _print_boards(boards(summary.measured), console)
+        console.print(_table([*summary.measured.cells, *summary.measured.void_cells]))
+    for verdict in (verdict for verdict in summary.verdicts if verdict.question == COMPLETENESS):
+        console.print(Text(f"{verdict.question} {verdict.sentence}"))
     _print_survival(summary.measured, console)
     if knee := knee_of(summary.run):
         console.print(Text(knee.sentence, style="bold"))
+    _print_doubts(summary, console)
+
+
+def _print_doubts(summary: Summary, console: Console) -> None:
+    """What makes the numbers weak, and which cells are in none of them."""
     for warning in summary.warnings:
         style = "bold red" if warning.severity == "warning" else "dim"
         console.print(Text(f"{warning.severity}: {warning.text}", style=style))
@@ -86,6 +108,35 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
     if len(lines) > MAX_LINES:
         console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
+
+
+def _print_boards(found: Sequence[Board], console: Console) -> None:
+    """The first group's scoreboard and its notes; the page has the others too."""
+    for board in found[:1]:
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column(board.group or "transport", max_width=_NAME_WIDTH)
+        for title, unit in board.headings:
+            table.add_column(f"{title}\n{unit}", justify="right")
+        for row in board.rows:
+            table.add_row(Text(row.title), *(_standing(square) for square in row.squares))
+        console.print(table)
+        for number_of, note in enumerate(board.notes, 1):
+            console.print(Text(f"[{number_of}] {note}", style="dim"))
+    if len(found) > 1:
+        console.print(Text(f"{len(found) - 1} more scoreboards, of other loads or profiles, are in the report."))
+
+
+_SHORT = STANDINGS | {"level": "as good", "behind": "", "equal": "equal"}
+_COLOURS = {"best": "bold green", "level": "green", "behind": "red"}
+
+
+def _standing(square: ScoreSquare) -> Text:
+    """A number, and below it where it stands."""
+    note = f" [{square.note}]" if square.note else ""
+    return Text.assemble(
+        f"{square.value}\n",
+        (f"{_SHORT[square.standing] or square.ratio or 'behind'}{note}", _COLOURS.get(square.standing, "dim")),
+    )
 
 
 def _print_survival(measured: Measurements, console: Console) -> None:
@@ -104,7 +155,8 @@ def _survival_table(each: SurvivalMap, profiles: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", min_width=_WAY_WIDTH - 2)
     for profile in profiles:
-        table.add_column(Text(profile), justify="right", overflow="fold", max_width=_SQUARE_WIDTH - 1)
+        hyphenated = profile.replace("-", "-\n") if len(profile) >= _SQUARE_WIDTH else profile
+        table.add_column(Text(hyphenated), justify="right", overflow="fold", max_width=_SQUARE_WIDTH - 1)
     for way in each.ways:
         table.add_row(Text(way.title), *(_square(each.spot(way, profile)) for profile in profiles))
     return table
@@ -114,41 +166,32 @@ def _square(spot: Spot | None) -> Text:
     if spot is None:
         return Text("")
     style = "green" if spot.survives else "red" if not spot.complete else "yellow"
-    return Text(f"{100 * spot.share.value:.0f} %", style=style)
-
-
-def _print_verdicts(found: Sequence[Verdict], console: Console) -> None:
-    """The first race's answers and whether everything arrived; the page has the other races too."""
-    shown = [v for v in found if v.group == found[0].group or v.question == COMPLETENESS]
-    for question, answers in groupby(shown, key=lambda v: f"{v.question} ({v.group})" if v.group else v.question):
-        console.print(Text(question, style="bold"))
-        for verdict in answers:
-            style = "green" if verdict.status == "resolved" else "yellow"
-            console.print(Padding(Text(verdict.sentence, style=style), (0, 0, 0, 2)))
-    if len(shown) < len(found):
-        console.print(Text(f"{len(found) - len(shown)} answers about other loads or profiles are in the report."))
+    return Text(whole_percent(spot.complete, spot.messages), style=style)
 
 
 _COLUMNS = (
-    # heading, metrics whose values are joined by " / "
-    ("first token\noverhead ms\np50 / p99", ("ttft_overhead_ms_p50", "ttft_overhead_ms_p99")),
-    ("token delay\nms\np50 / p99", ("delay_ms_p50", "delay_ms_p99")),
-    ("tokens\n/read", ("burst_tokens_mean",)),
-    ("requests\n/message", ("requests_per_message",)),
-    ("B\n/token", ("bytes_per_token",)),
-    ("CPU µs/token\nclient / server", ("client_cpu_us_per_token", "server_cpu_us_per_token")),
+    # heading of at most 8 letters a line, metric
+    ("first\ntoken\np50 ms", "ttft_overhead_ms_p50"),
+    ("\n\np99", "ttft_overhead_ms_p99"),
+    ("token\ndelay\np50 ms", "delay_ms_p50"),
+    ("\n\np99", "delay_ms_p99"),
+    ("requests\n/message", "requests_per_message"),
+    ("bytes\n/token", "bytes_per_token"),
+    ("CPU µs\n/token", "cpu_us_per_token"),
 )
+"""First tokens are over the model's own time."""
 
 
 def _table(cells: Sequence[MeasuredCell]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("cell", overflow="fold")
+    """The numbers, a row per cell; those of void blocks are dimmed, and count in nothing."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("cell", overflow="fold", max_width=_NAME_WIDTH)
     table.add_column("complete", justify="right")
     for heading, _ in _COLUMNS:
         table.add_column(heading, justify="right", overflow="fold")
     for cell in cells:
-        values = [" / ".join(number(estimate(cell, c).value) for c in columns) for _, columns in _COLUMNS]
+        texts = [number(estimate(cell, column).value) for _, column in _COLUMNS]
         complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
-        texts = [Text(text) for text in (cell.key.title, complete, *values)]
-        table.add_row(*texts, style="" if cell.is_valid else "dim")
+        title = cell.key.title + (" (void)" if cell.is_void else "")
+        table.add_row(*map(Text, (title, complete, *texts)), style="" if cell.is_valid else "dim")
     return table

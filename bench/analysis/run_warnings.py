@@ -176,8 +176,8 @@ def _scaled(measured: Measurements) -> Iterator[RunWarning]:
     scale = measured.run.time_scale
     if scale != 1:
         text = (
-            f"Time-scaled run: every time of the plan and of the proxies was divided by {scale:g}. "
-            "Durations are shown as they were measured."
+            f"Time-scaled run: every time of the plan and of the intermediaries was divided by {scale:g}. They "
+            f"are named by their real lengths; durations are as measured, so {scale:g} times as long in reality."
         )
         yield RunWarning("time scale", "warning", text)
 
@@ -242,9 +242,9 @@ def _silences(cell: MeasuredCell) -> int:
 
 def _harness(measured: Measurements) -> Iterator[RunWarning]:
     """The harness's own floor, shown with every run."""
-    late = [f"{what} by {number(late_ms)} ms" for what, late_ms in lateness_ms(measured).items()]
+    late = [f"{what} {number(late_ms)} ms" for what, late_ms in lateness_ms(measured).items()]
     if late:
-        text = f"The harness's own floor: {listed(late)} (p99, median of the valid cells)."
+        text = f"Measurement error (p99, median of the valid cells): {', '.join(late)}."
         yield RunWarning("floor", "note", text)
 
 

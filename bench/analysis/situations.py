@@ -31,14 +31,12 @@ Words = tuple[str, ...]
 class Situation:
     """What was asked, apart from how: `words` of the variant, a `title`, and `when` for the middle of a sentence.
 
-    Times in them are what the run's stand for; `scale` is what they were divided by. `when` is empty if nothing is
-    known.
+    Times in them are real ones, whatever the run divided them by. `when` is empty if nothing is known.
     """
 
     words: Words
     title: str
     when: str
-    scale: float = 1.0
 
 
 def real_plan(run: Run) -> Mapping[str, Any]:
@@ -70,11 +68,11 @@ def situation_words(key: Key) -> Words:
     return tuple(word for word in key.words if word.startswith(("load=", "stream=")))
 
 
-def described(every: Collection[Words], plan: Mapping[str, Any], scale: float) -> dict[Words, Situation]:
+def described(every: Collection[Words], plan: Mapping[str, Any]) -> dict[Words, Situation]:
     """All situations of a run, no two in the same words."""
-    found = {words: _situation(words, plan, scale) for words in every}
-    whens = _told_apart({words: each.when for words, each in found.items()}, plan, scale)
-    titles = _told_apart({words: each.title for words, each in found.items()}, plan, scale)
+    found = {words: _situation(words, plan) for words in every}
+    whens = _told_apart({words: each.when for words, each in found.items()}, plan)
+    titles = _told_apart({words: each.title for words, each in found.items()}, plan)
     return {
         words: replace(
             each,
@@ -91,28 +89,28 @@ def _sentence_part(when: str, clauses: Sequence[str]) -> str:
     return f"{when} and {more}" if when and more else when or (f"when {more}" if more else "")
 
 
-def scaled_s(real_s: float, scale: float) -> str:
-    """Real seconds, and what the run has divided them by: "70 s ÷ 20"."""
-    return f"{real_s:.3g}\u00a0s" + (f"\u00a0÷\u00a0{scale:g}" if scale != 1 else "")
+def seconds(real_s: float) -> str:
+    """Real seconds for a sentence: "70 s"."""
+    return f"{real_s:.3g}\u00a0s"
 
 
-def _situation(words: Words, plan: Mapping[str, Any], scale: float) -> Situation:
+def _situation(words: Words, plan: Mapping[str, Any]) -> Situation:
     """Describe a load and a stream by what an intermediary sees of them: pauses between messages, and silences."""
     load, stream = _parts(words, plan)
     lasts_s, silent_s = _rhythm(stream)
     parts, when = [], ""
     if lasts_s:
-        parts.append(f"answers of {scaled_s(lasts_s, scale)}, silent for up to {scaled_s(silent_s, scale)}")
-        when = f"when the model is silent for up to {scaled_s(silent_s, scale)}"
+        parts.append(f"answers of {seconds(lasts_s)}, silent for up to {seconds(silent_s)}")
+        when = f"when the model is silent for up to {seconds(silent_s)}"
     if load.get("turns", 1) > 1:
-        pause = scaled_s(load.get("think_s", 0.0), scale)
+        pause = seconds(load.get("think_s", 0.0))
         parts.insert(0, f"{load['turns']} messages, {pause} apart")
         when = f"with {pause} between messages"
     if load.get("silence_s"):
-        patience = scaled_s(load["silence_s"], scale)
+        patience = seconds(load["silence_s"])
         parts.append(f"clients give up after {patience} without a byte")
         when += f" and clients wait no longer than {patience}" if load["silence_s"] < silent_s else ""
-    return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words), scale)
+    return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words))
 
 
 def _parts(words: Words, plan: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -152,27 +150,27 @@ def _with_recording(stream: Mapping[str, Any]) -> dict[str, Any]:
     return dict(stream) | {"recording": found.id}
 
 
-def _told_apart(texts: Mapping[Words, str], plan: Mapping[str, Any], scale: float) -> dict[Words, list[str]]:
+def _told_apart(texts: Mapping[Words, str], plan: Mapping[str, Any]) -> dict[Words, list[str]]:
     """What to add to each text so that no two are equal: nothing, or clauses about what differs."""
     alike: dict[str, list[Words]] = {}
     for words, text in texts.items():
         alike.setdefault(text, []).append(words)
     added: dict[Words, list[str]] = {}
     for same in alike.values():
-        clauses = {words: _differing(words, same, plan, scale) for words in same}
+        clauses = {words: _differing(words, same, plan) for words in same}
         if len({tuple(found) for found in clauses.values()}) < len(same):  # equal, or equal when rounded
             clauses = {words: [" ".join(words) or "load and stream are the plan's own"] for words in same}
         added |= clauses if len(same) > 1 else {same[0]: []}
     return added
 
 
-def _differing(words: Words, same: Collection[Words], plan: Mapping[str, Any], scale: float) -> list[str]:
+def _differing(words: Words, same: Collection[Words], plan: Mapping[str, Any]) -> list[str]:
     """The settings of one situation that others of the same text have otherwise, each as a clause."""
     own = _settings(words, plan)
     others = [_settings(each, plan) for each in same]
     names = [name for name in own if any(other.get(name) != own[name] for other in others)]
     telling = [name for name in names if name not in _MINOR] or names
-    return [_clause(name, own[name], scale) for name in telling]
+    return [_clause(name, own[name]) for name in telling]
 
 
 def _settings(words: Words, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,11 +183,11 @@ def _settings(words: Words, plan: Mapping[str, Any]) -> dict[str, Any]:
     return {**msgspec.to_builtins(Load()), **load, **model}
 
 
-def _clause(name: str, value: object, scale: float) -> str:
+def _clause(name: str, value: object) -> str:
     if name == "silence_s" and not value:
         return "clients wait for ever"
     if name == "silence_s" and isinstance(value, int | float):
-        return f"clients wait no longer than {scaled_s(value, scale)}"
+        return f"clients wait no longer than {seconds(value)}"
     if name == "attempts":
         return f"clients give up after {value} attempts in a row"
     return f"{name} is {value}"

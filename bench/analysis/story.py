@@ -1,14 +1,14 @@
 """The claims of the story that this project began with, each beside what a run measured.
 
 The story: a user waits half a minute for a model's answer. Polling was tried, then WebSocket, then chunked HTTP, and
-Server-Sent Events stayed. `claims` says for each step what the run's messages show; a claim that the run has no cells
-or too few messages for is "not resolved".
+Server-Sent Events stayed. `claims` asks for each step what the run's messages show, as a question, so that no text says
+what its verdict denies; what the run has no cells or too few messages for is "not judged".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +17,10 @@ from rich.table import Table
 
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import estimate
+from bench.analysis.wording import counted, listed, number
 from clients.minima import MESSAGES_NEEDED
 
-Verdict = Literal["holds", "does not hold", "not resolved"]
+Verdict = Literal["yes", "no", "not judged"]
 
 _NEEDED = MESSAGES_NEEDED[0.95]
 # "Smooth": every message complete, at most one stall in 1,000 tokens (a gap over 100 ms longer than the model's,
@@ -32,7 +33,7 @@ FRAME_MS = 1000 / 60  # a difference that a screen does not show
 
 @dataclass(frozen=True)
 class Claim:
-    """What the story says, what was measured, and whether the one bears the other out."""
+    """What the story says as a question, what was measured, and whether that bears it out."""
 
     text: str
     measured: str
@@ -78,19 +79,19 @@ def seen(cell: MeasuredCell) -> Seen:
 def claims(cells: Mapping[str, Seen], interval_s: float = 1.0) -> list[Claim]:
     """The five claims over what the cells showed; `cells` is keyed as in `run.json`, valid cells only."""
     return [
-        _claim(cells, ("blocking", "sse"), "1. Without streaming, the user stares at nothing", _nothing_to_see),
+        _claim(cells, ("blocking", "sse"), "1. Without streaming, does the user stare at nothing?", _nothing_to_see),
         _claim(
             cells,
             ("polling",),
-            f"2. Polling costs a request every {interval_s:g} s, and tokens come in bursts",
+            f"2. Does polling cost a request every {interval_s:g} s, and do its tokens come in bursts?",
             lambda polling: _bursts(polling, interval_s),
         ),
-        _claim(cells, ("websocket",), "3. WebSocket streams smoothly while nothing cuts it", _smooth),
-        _claim(cells, ("chunked",), "4. Chunked HTTP streams smoothly while nothing cuts it", _smooth),
+        _claim(cells, ("websocket",), "3. Does WebSocket stream smoothly while nothing cuts it?", _smooth),
+        _claim(cells, ("chunked",), "4. Does chunked HTTP stream smoothly while nothing cuts it?", _smooth),
         _claim(
             cells,
             ("sse", "sse method=get"),
-            "5. SSE is smooth over one request, and a POST works as well as EventSource",
+            "5. Is SSE smooth over one request, by POST as well as by EventSource?",
             _one_request,
         ),
     ]
@@ -101,13 +102,13 @@ def _claim(
 ) -> Claim:
     missing = [key for key in keys if key not in cells]
     if missing:
-        return Claim(text, f"no valid cell: {', '.join(missing)}", "not resolved")
+        return Claim(text, f"no valid cell: {', '.join(missing)}", "not judged")
     few = [key for key in keys if cells[key].messages < _NEEDED or math.isnan(cells[key].delay_ms_p95)]
     measured, holds = judge(*(cells[key] for key in keys))
     if few:
-        needed = f"fewer than {_NEEDED} messages: {', '.join(few)}"
-        return Claim(text, f"{measured}; {needed}", "not resolved")
-    return Claim(text, measured, "holds" if holds else "does not hold")
+        lacking = listed([f"{key} has {counted(cells[key].messages, 'message')}" for key in few])
+        return Claim(text, f"{measured}; {lacking}, {_NEEDED} needed", "not judged")
+    return Claim(text, measured, "yes" if holds else "no")
 
 
 def _nothing_to_see(blocking: Seen, sse: Seen) -> tuple[str, bool]:
@@ -142,7 +143,7 @@ def _one_request(post: Seen, get: Seen) -> tuple[str, bool]:
     difference_ms = abs(post.delay_ms_p95 - get.delay_ms_p95)
     measured = (
         f"{post.requests:.1f} requests a message; POST: {_smoothness(post)}; EventSource: {_smoothness(get)}; "
-        f"a difference below {FRAME_MS:.1f} ms does not show on a screen"
+        f"their p95 differ by {number(difference_ms)} ms; a screen shows a frame every {FRAME_MS:.1f} ms"
     )
     return measured, post.smooth and get.smooth and post.requests == 1 and difference_ms <= FRAME_MS
 
@@ -153,12 +154,27 @@ def claims_in(measured: Measurements) -> list[Claim]:
     return claims({f"{g.key.transport} {g.key.variant}".strip(): seen(g) for g in plain})
 
 
+def answer_of(found: Sequence[Claim]) -> str:
+    """All in one sentence."""
+    points: dict[Verdict, list[str]] = {"yes": [], "no": [], "not judged": []}
+    for claim in found:
+        points[claim.verdict].append(claim.text.partition(".")[0])
+    said = f"This run bears the story out in {len(points['yes'])} of its {len(found)} points."
+    denied = f" It denies {_points(points['no'])}." if points["no"] else ""
+    open_points = f" Not judged: {_points(points['not judged'])}." if points["not judged"] else ""
+    return said + denied + open_points
+
+
+def _points(numbers: Sequence[str]) -> str:
+    return f"point{'s' * (len(numbers) > 1)} {listed(numbers)}"
+
+
 def print_claims(found: list[Claim], console: Console) -> None:
     """The claims as a table."""
     table = Table(title="The story, claim by claim", show_lines=True)
-    for title in ("claim", "measured", "verdict"):
+    for title in ("question", "measured", "answer"):
         table.add_column(title)
-    colours = {"holds": "green", "does not hold": "red", "not resolved": "yellow"}
+    colours = {"yes": "green", "no": "red", "not judged": "yellow"}
     for claim in found:
         table.add_row(claim.text, claim.measured, f"[{colours[claim.verdict]}]{claim.verdict}[/]")
     console.print(table)

@@ -17,11 +17,11 @@ import pandas as pd
 
 from bench.analysis import intervals
 from bench.analysis.buffering import held_back_of
-from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.groups import Key, MeasuredCell, Measurements, transport_title
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
-from bench.analysis.situations import Situation, described, real_plan, scaled_s, situation_words
-from bench.analysis.wording import listed
+from bench.analysis.situations import Situation, described, real_plan, seconds, situation_words
+from bench.analysis.wording import counted, listed
 from bench.proxy import profile as proxy_profiles
 from clients.core.record import Outcome
 from servers.transport import TRANSPORTS
@@ -121,8 +121,12 @@ class Advice:
     @property
     def sentence(self) -> str:
         """All in one sentence."""
-        lead = "Directly" if self.profile == _DIRECT else f"Behind {self.name}"
-        return f"{lead}: {'; '.join(self.clauses)}."
+        return f"{self.lead}: {'; '.join(self.clauses)}."
+
+    @property
+    def lead(self) -> str:
+        """Where: "Behind nginx (…)"."""
+        return "Directly" if self.profile == _DIRECT else f"Behind {self.name}"
 
 
 def survival_maps(measured: Measurements) -> list[SurvivalMap]:
@@ -136,7 +140,7 @@ def survival_maps(measured: Measurements) -> list[SurvivalMap]:
         for words, cells in sorted(by_situation.items())  # the plan's own load first
         if any((g.key.profile, g.key.recovery) != (_DIRECT, "none") for g in cells)
     }
-    found = described(telling, real_plan(measured.run), measured.run.time_scale)
+    found = described(telling, real_plan(measured.run))
     return [_map(found[words], cells) for words, cells in telling.items()]
 
 
@@ -193,8 +197,7 @@ def _clause(each: SurvivalMap, profile: str) -> str:
     """What is to be said of each transport in one situation, those with the same fate together."""
     fates: dict[str, list[str]] = {}
     for transport, spots in _by_transport(each, profile).items():
-        title = TRANSPORTS[transport].title if transport in TRANSPORTS else transport
-        fates.setdefault(_fate(each, spots), []).append(title)
+        fates.setdefault(_fate(spots), []).append(transport_title(transport))
     said = listed([f"{listed(names)} {fate}" for fate, names in fates.items()])
     return f"{each.situation.when}, {said}" if each.situation.when and said else said
 
@@ -215,7 +218,7 @@ def _troubled(each: SurvivalMap, profile: str) -> bool:
     return any(not next(iter(spots.values())).survives for spots in _by_transport(each, profile).values())
 
 
-def _fate(each: SurvivalMap, spots: dict[Way, Spot]) -> str:
+def _fate(spots: dict[Way, Spot]) -> str:
     """What became of one transport's messages, and what would help."""
     simplest, plain = next(iter(spots.items()))
     known = "" if simplest == Way(simplest.transport) else f"with {' '.join(_settings(simplest))} "
@@ -225,17 +228,17 @@ def _fate(each: SurvivalMap, spots: dict[Way, Spot]) -> str:
     if all(spot.never_opened for spot in spots.values()):
         return f"{known}got nothing through ({_commonest(plain.cell.messages['detail'])})"
     remedies = {way: spot for way, spot in spots.items() if _is_simple(way) and way != simplest}
-    said = _remedies(remedies, each.situation.scale)
+    said = _remedies(remedies)
     return f"{known}{plain.harm} ({said})" if said else f"{known}{plain.harm}"
 
 
-def _remedies(spots: Mapping[Way, Spot], scale: float) -> str:
+def _remedies(spots: Mapping[Way, Spot]) -> str:
     """Which remedies saved all, which did not, and which brought every token but not as it should."""
-    named = {_remedy(way, scale): spot for way, spot in spots.items()}
+    named = {_remedy(way): spot for way, spot in spots.items()}
     helps = [remedy for remedy, spot in named.items() if spot.survives]
     fails = [remedy for remedy, spot in named.items() if set(spot.harms) == {_LOST}]
-    said = [f"saved by {listed(helps, 'or')}"] if helps else []
-    said += [f"not by {listed(fails, 'or')}"] if fails else []
+    said = [f"fixed by {', or by '.join(helps)}"] if helps else []
+    said += [f"not by {', or by '.join(fails)}"] if fails else []
     said += [f"{remedy} {spot.harm}" for remedy, spot in named.items() if remedy not in (*helps, *fails)]
     return ", ".join(said)
 
@@ -245,12 +248,12 @@ def _is_simple(way: Way) -> bool:
     return len(way.words) + (way.recovery != "none") == 1
 
 
-def _remedy(way: Way, scale: float) -> str:
+def _remedy(way: Way) -> str:
     if way.recovery != "none":
         return {"resume": "resuming", "restart": "starting again"}.get(way.recovery, way.recovery)
     name, _, value = way.words[0].partition("=")
     if name == "heartbeat" and value.replace(".", "", 1).isdecimal():
-        return f"a heartbeat every {scaled_s(float(value), scale)}"
+        return f"a heartbeat every {seconds(float(value))}"
     return way.words[0]
 
 
@@ -262,6 +265,47 @@ def _settings(way: Way) -> tuple[str, ...]:
 def _commonest(details: pd.Series[str]) -> str:
     (text, _count), *_ = Counter(detail.partition(":")[0] for detail in details).most_common(1)
     return text
+
+
+def answer(maps: Sequence[SurvivalMap]) -> str:
+    """What gets through everything that was measured, in a sentence; empty if nothing stood in between."""
+    between = [each for each in maps if len(each.profiles) > 1]
+    ways = dict.fromkeys(way for each in between for way in each.ways)
+    if not ways:
+        return ""
+    everywhere = [way for way in ways if _survives_all(between, way)]
+    simple = [
+        way
+        for way in everywhere
+        if not any(set(_settings(o)) < set(_settings(way)) for o in _siblings(everywhere, way))
+    ]
+    profiles = counted(
+        len({p for each in between for p in each.profiles} - {_DIRECT}), "intermediary", "intermediaries"
+    )
+    if not simple:
+        return f"No transport brought every message through all {profiles}."
+    others = dict.fromkeys(
+        transport_title(way.transport) for way in ways if way.transport not in {w.transport for w in simple}
+    )
+    lead = f"Brought every message through all {profiles}: {listed([_named(way) for way in simple])}."
+    return f"{lead} Not so {listed(list(others))}, however it was set." if others else lead
+
+
+def _survives_all(maps: Sequence[SurvivalMap], way: Way) -> bool:
+    """Whether a way brought every message wherever it was measured, and it was measured behind every profile."""
+    spots = [each.spot(way, profile) for each in maps if way in each.ways for profile in each.profiles]
+    return all(spot is not None and spot.survives for spot in spots)
+
+
+def _siblings(ways: Sequence[Way], way: Way) -> list[Way]:
+    return [other for other in ways if other.transport == way.transport]
+
+
+def _named(way: Way) -> str:
+    """For a sentence: "SSE with resuming"."""
+    by = [*(_remedy(Way(way.transport, (word,))) for word in way.words)]
+    by += [_remedy(Way(way.transport, recovery=way.recovery))] if way.recovery != "none" else []
+    return f"{transport_title(way.transport)} with {listed(by)}" if by else transport_title(way.transport)
 
 
 def how_noticed(messages: pd.DataFrame) -> str:

@@ -27,9 +27,9 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def counted(value: int, noun: str) -> str:
-    """A count of things, as "1 valid block" and "1,200 messages"."""
-    return f"{count(value)} {noun}{'s' * (value != 1)}"
+def counted(value: int, noun: str, plural: str = "") -> str:
+    """A count of things, as "1 valid block" and "1,200 messages"; `plural` where it is not the noun with an s."""
+    return f"{count(value)} {noun if value == 1 else plural or noun + 's'}"
 
 
 def with_unit(value: float, unit: str) -> str:
@@ -57,6 +57,12 @@ def times(ratio: Estimate) -> str:
 def percent(log_ratio: float) -> str:
     """A difference on the logarithmic scale as a percentage: 0.0488 is "5 %"."""
     return "∞" if math.isinf(log_ratio) else f"{number(100 * math.expm1(log_ratio))} %"
+
+
+def whole_percent(part: int, whole: int) -> str:
+    """A share of a count that says 100 % only of all, and 0 % only of none: "99 %" of 999 in 1,000."""
+    floor = 100 * part // whole
+    return f"{floor} %" if floor or not part else "<1 %"
 
 
 def listed(parts: Sequence[str], last: str = "and") -> str:

@@ -40,7 +40,7 @@ def verdicts(**changes: Seen) -> list[str]:
 
 
 def test_all_hold() -> None:
-    assert verdicts() == ["holds"] * 5
+    assert verdicts() == ["yes"] * 5
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_all_hold() -> None:
 def test_each_can_fail(claim: int, cell: str, changes: dict[str, float]) -> None:
     original = CELLS[cell.replace("_method_", " method=")]
     found = verdicts(**{cell: replace(original, **changes)})  # type: ignore[arg-type]
-    assert [number for number, verdict in enumerate(found, 1) if verdict == "does not hold"] == [claim]
+    assert [number for number, verdict in enumerate(found, 1) if verdict == "no"] == [claim]
 
 
-def test_not_resolved_without_cells_or_with_few_messages() -> None:
-    assert [claim.verdict for claim in claims({})] == ["not resolved"] * 5
-    assert verdicts(chunked=replace(SMOOTH, messages=71, complete=71))[3] == "not resolved"
+def test_not_judged_without_cells_or_with_few_messages() -> None:
+    assert [claim.verdict for claim in claims({})] == ["not judged"] * 5
+    assert verdicts(chunked=replace(SMOOTH, messages=71, complete=71))[3] == "not judged"
 
 
 def test_seen_from_two_messages(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     assert found.stalls_per_1k == pytest.approx(400)
     assert found.ttft_s == pytest.approx(0.101)  # of 0.101 s and never
     assert math.isnan(found.delay_ms_p95)
-    assert [claim.verdict for claim in claims_in(measure(folder))] == ["not resolved"] * 5
+    assert [claim.verdict for claim in claims_in(measure(folder))] == ["not judged"] * 5
 
 
 def test_table_prints() -> None:

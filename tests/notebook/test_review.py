@@ -116,6 +116,13 @@ class TestAsCommitted:
         assert not any(WIDGET in output.get("data", {}) for _, output in outputs(committed))
         assert not any(output.get("name") == "stderr" for _, output in outputs(committed))
 
+    def test_the_verdicts_come_before_everything(self, committed: NotebookNode) -> None:
+        code = [cell.id for cell in committed.cells if cell.cell_type == "code"]
+        assert code[0] == "verdicts"
+        assert code.index("charts") < code.index("machine"), "machine tables come late"
+        first = next(cell for cell in committed.cells if cell.id == "verdicts")
+        assert "lead" in "".join(output.data.get("text/markdown", "") for output in first.outputs)
+
     def test_nothing_of_the_machine_it_was_made_on(self, committed: NotebookNode) -> None:
         shown = str([*(cell.source for cell in committed.cells), *texts(committed), *texts(committed, "text/plain")])
         shown += str([output.text for _, output in outputs(committed) if output.output_type == "stream"])

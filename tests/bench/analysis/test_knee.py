@@ -12,7 +12,7 @@ from rich.console import Console
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
-from bench.analysis.knee import knee_curve, knee_of
+from bench.analysis.knee import knee_curve, knee_data, knee_of
 from bench.analysis.report import print_summary, write_report
 from bench.store import RunFolder
 
@@ -32,8 +32,13 @@ def test_the_knee_its_table_and_its_curve_are_in_the_report(tmp_path: Path) -> N
     summary = write_report(folder)
     html = folder.report_path.read_text()
     assert f"The knee is at 40 users ({WHY.replace('>', '&gt;')})." in html
-    assert "<tr><td>40</td><td>12.5</td><td>–</td></tr>" in html
-    assert "<tr><td>60</td><td>∞</td><td>–</td></tr>" in html
+    table = knee_data(summary.measured)[0]
+    assert [(row.title, row.cells) for row in table.rows] == [
+        ("20", [("3.50", ""), ("–", "")]),
+        ("40", [("12.5", ""), ("–", "")]),
+        ("60", [("∞", ""), ("–", "")]),
+    ]
+    assert "Token delay, p99, at the end of each step" in html
     assert "<b>" not in html
     assert (folder.charts_path / "knee.svg").exists()
     console = Console(width=200, record=True, file=io.StringIO())

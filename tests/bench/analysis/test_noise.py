@@ -55,6 +55,6 @@ def test_without_a_control_nothing_checks_the_method(tmp_path: Path) -> None:
 
 def test_the_harness_s_own_lateness_is_told(tmp_path: Path) -> None:
     measured = pair(tmp_path, 1.0)
-    assert lateness_ms(measured) == {"messages started late": 3.5, "the model emitted late": 0.5}
+    assert lateness_ms(measured) == {"start": 3.5, "emit": 0.5}
     (floor,) = [warning for warning in run_warnings(measured) if warning.code == "floor"]
-    assert "messages started late by 3.50 ms and the model emitted late by 0.5" in floor.text
+    assert "start 3.50 ms, emit 0.5" in floor.text

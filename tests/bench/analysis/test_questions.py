@@ -10,6 +10,7 @@ from support.runs import Message, RunBuilder
 from bench.analysis import questions
 from bench.analysis.charts import CHARTS
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.report import summarize
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.store import RunFolder, StoreError, link_latest
 
@@ -30,6 +31,15 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Measureme
         Caricature("polling", "", "pull", 1000),
     )
     return asked(synthetic_run(tmp_path_factory.mktemp("race"), blocks=6, messages=24, tokens=30, field=field))
+
+
+def test_the_first_answer_has_who_stands_where_and_why(race: tuple[RunFolder, Measurements]) -> None:
+    summary = summarize(race[0])
+    assert questions.answer(summary) == f"**{summary.headline}**"
+    board = questions.board(summary.measured)
+    assert "behind" in str(board.loc["Polling", "First token [ms]"])
+    assert str(board.loc["SSE", "Survival [%]"]).endswith("all equal")
+    assert "**Did everything arrive?** *resolved*" in questions.verdicts(summary)
 
 
 class TestRuns:

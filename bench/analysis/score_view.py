@@ -1,0 +1,164 @@
+"""The scoreboard as people read it: contestants down, questions across, the reasons as notes below.
+
+The judging is bench.analysis.scoreboard's; here are only words, and the numbers as text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.scoreboard import Question, Square, resolution, scoreboard
+from bench.analysis.theme import colour
+from bench.analysis.wording import interval, listed, number
+
+_UNITS = {"share": "%", "requests/message": "per message"}
+_ANY, _NONE = 1.01, 100.0  # ratios that are as good as 1, and as good as never found
+_ABOUT = {
+    "ttft_overhead_ms_p50": "time to first token beyond the model's own, median",
+    "wait_s_per_answer": "waiting per answer beyond the model's own",
+    "delay_ms_p99": "delay of tokens, 99th percentile",
+    "delay_ms_p95": "delay of tokens, 95th percentile",
+    "delay_ms_p50": "delay of tokens, median",
+    "completed_ratio": "messages that arrived whole",
+    "requests_per_message": "requests for each message",
+    "bytes_per_token": "payload bytes for each token, both ways",
+    "wire_bytes_per_token": "bytes on the wire for each token, both ways",
+    "cpu_us_per_token": "processor time of client, server and Redis for each token",
+}
+STANDINGS = {
+    "equal": "all equal",
+    "best": "best",
+    "level": "as good as the best",
+    "behind": "behind",
+    "not judged": "not judged",
+}
+
+
+@dataclass(frozen=True)
+class ScoreSquare:
+    """A number and its interval as text, where it stands (a key of STANDINGS), by how much, and the note's number."""
+
+    value: str
+    interval: str
+    standing: str
+    ratio: str
+    ratio_interval: str
+    note: int  # 0: none
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One contestant's squares, in the order of the board's headings."""
+
+    title: str
+    colour: str
+    squares: list[ScoreSquare]
+
+
+@dataclass(frozen=True)
+class Board:
+    """The contestants of one group. Headings are a title and a unit; `about` says what each number is."""
+
+    group: str
+    headings: list[tuple[str, str]]
+    about: list[tuple[str, str]]
+    rows: list[ScoreRow]
+    notes: list[str]
+
+
+def boards(measured: Measurements) -> list[Board]:
+    """A board for each group of contestants, the plain one first."""
+    voids = {cell.key: cell for cell in measured.void_cells}
+    found = groupby(scoreboard(measured), key=lambda question: question.group)
+    return [_board(group, list(questions), voids) for group, questions in found]
+
+
+def _board(group: str, questions: Sequence[Question], voids: Mapping[Key, MeasuredCell]) -> Board:
+    notes: list[str] = []
+    squares = {
+        (square.key, question.id): _square(square, question, voids.get(square.key), notes)
+        for question in questions
+        for square in question.squares
+    }
+    order = [square.key for square in questions[0].squares]  # by the first question, the best first
+    rows = [
+        ScoreRow(_contestant(key), colour(key), [squares[key, question.id] for question in questions]) for key in order
+    ]
+    headings = [(question.title, _UNITS.get(question.unit, question.unit)) for question in questions]
+    about = [(question.title, _ABOUT.get(question.column, METRICS[question.column].title)) for question in questions]
+    return Board(group, headings, about, rows, notes)
+
+
+def _contestant(key: Key) -> str:
+    """A contestant's name without what the whole group has."""
+    own = " ".join(word for word in key.words if word not in key.group)
+    return Key(key.transport, own).title
+
+
+def _smallest(ratio: float) -> str:
+    """A ratio that can be found, in words."""
+    if ratio < _ANY:
+        return "any"
+    return f"{number(ratio)}× or more" if ratio < _NONE else "none"
+
+
+def _lower(title: str) -> str:
+    return title if title.isupper() else title.lower()
+
+
+def _square(square: Square, question: Question, void: MeasuredCell | None, notes: list[str]) -> ScoreSquare:
+    """As text; a contestant without a valid number shows that of its void blocks, which is not judged."""
+    found = square.estimate
+    if math.isnan(found.value) and void is not None:
+        found = estimate(void, question.column)
+    if question.unit == "share":
+        found = found.times(100)
+    sure = interval(found) if found.lo != found.hi else ""
+    behind = square.ratio if square.standing == "behind" and question.unit != "share" else None
+    return ScoreSquare(
+        value=number(found.value),
+        interval=sure,
+        standing=_standing(square, question),
+        ratio=f"{number(behind.value)}×" if behind else "",
+        ratio_interval=interval(behind) if behind else "",
+        note=_noted(square.reason, notes),
+    )
+
+
+def _standing(square: Square, question: Question) -> str:
+    """Who has the very same number as the best is best too; where all have it, nobody is better than others."""
+    tied = [each.standing == "best" or (each.standing == "level" and not each.reason) for each in question.squares]
+    if all(tied) and len(tied) > 1:
+        return "equal"
+    return "best" if square.standing == "level" and not square.reason else square.standing
+
+
+def _noted(reason: str, notes: list[str]) -> int:
+    """The number of the note that gives this reason, which is added if it is new; 0 without a reason."""
+    if not reason:
+        return 0
+    if reason not in notes:
+        notes.append(reason)
+    return notes.index(reason) + 1
+
+
+def resolution_sentence(measured: Measurements) -> str:
+    """What this run could have found, in the terms of the first board; empty without a scoreboard."""
+    questions = scoreboard(measured)
+    smallest = resolution(measured)
+    found: dict[str, list[str]] = {}
+    for question in questions:
+        if question.group == questions[0].group and question.column in smallest:
+            found.setdefault(_smallest(smallest[question.column]), []).append(_lower(question.title))
+    if not found:
+        return ""
+    none = found.pop("none", [])
+    parts = "; ".join(f"{said} in {listed(names)}" for said, names in found.items())
+    lead = f"Differences that a run like this finds 4 times in 5: {parts}." if parts else ""
+    lack = f"It could find none in {listed(none)}." if none else ""
+    return " ".join(filter(None, (lead, lack)))
