@@ -58,8 +58,11 @@ def read_json(data: bytes | str, what: str) -> Any:
         raise RequestError(400, "bad_json", f"{what} is not JSON: {error}") from None
 
 
-def open_answer(generations: Generations, chat: ChatRequest) -> Generation:
-    """The answer to `chat`: the one that its `stream_id` names, or a new one. Raises RequestError."""
+def open_answer(generations: Generations, chat: ChatRequest, most_tokens: int | None = None) -> Generation:
+    """The answer to `chat`: the one that its `stream_id` names, or a new one, ended after `most_tokens`.
+
+    Raises RequestError.
+    """
     known = generations.get(chat.stream_id) if chat.stream_id is not None else None
     if known is not None:
         if chat.first > known.schedule.n:
@@ -68,7 +71,7 @@ def open_answer(generations: Generations, chat: ChatRequest) -> Generation:
     if chat.first > 0:
         raise unknown_stream(chat.stream_id)
     try:
-        schedule = build(StreamSpec.parse(chat.stream), chat.seed)
+        schedule = build(StreamSpec.parse(chat.stream), chat.seed).first(most_tokens)
         return generations.start(schedule, chat.stream_id)
     except StreamError as error:
         raise RequestError(400, "bad_stream", str(error)) from None

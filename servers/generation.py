@@ -104,6 +104,10 @@ class Generation:
         """The encoded token message `i`, handed to its transport at `sent_ns`."""
         return TOKEN_FORMAT % (i, self._json_texts[self._texts[i]], self.due_ns[i], sent_ns)
 
+    def json_text(self, i: int) -> bytes:
+        """The text of token `i` as a JSON string, quotes included."""
+        return self._json_texts[self._texts[i]]
+
     def end(self) -> bytes:
         """The encoded end message."""
         return encode_end(self.n, self.schedule.sha256)

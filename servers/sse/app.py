@@ -8,7 +8,7 @@ from servers.chat import ChatRequest, RequestError, open_answer, read_json, unkn
 from servers.generation import Generation
 from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
 from servers.service import Service
-from servers.sse import wire
+from servers.sse import openai_routes, wire
 
 
 def create(service: Service) -> web.Application:
@@ -16,6 +16,7 @@ def create(service: Service) -> web.Application:
     app = application(service)
     app.router.add_post("/chat", _post)
     app.router.add_get("/chat", _get, allow_head=False)
+    openai_routes.add(app)
     return app
 
 
