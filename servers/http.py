@@ -201,11 +201,13 @@ async def stream_answer(
 
 
 async def until_ended(service: Service, generation: Generation) -> None:
-    """Return when the answer's last token has been produced. Raises RequestError if the server stops before."""
+    """Return when the answer is complete. Raises RequestError if it fails, or if the server stops before."""
     end = _End(generation)
     with service.answering(end):
         if not await end.wait():
             raise RequestError(503, "stopping", "the server is stopping; ask again", 1)
+    if generation.failure is not None:
+        raise RequestError(*generation.failure)
 
 
 class _End:
@@ -225,7 +227,7 @@ class _End:
         self._over.set()
 
     async def wait(self) -> bool:
-        """Whether the answer is complete."""
+        """Whether the answer has ended."""
         self._generation.subscribe(self)
         try:
             self.wake()

@@ -12,10 +12,12 @@ from typing import Protocol
 
 import psutil
 
+from servers import source
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
+from servers.source import SILENCE_S, LiveSource
 from servers.text import prose
 from servers.text.hazards import hazards
 
@@ -38,6 +40,8 @@ class Settings:
     keep_s: float = 120.0
     keep_alive_s: float = KEEP_ALIVE_S
     raw_text: bool = False
+    source: str | None = None
+    source_timeout_s: float = SILENCE_S
 
 
 @dataclass
@@ -75,6 +79,7 @@ class Service:
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
         self.stats = Stats()
         self.stopping = asyncio.Event()
+        self.generations.source = self.source = self._named_source()
         self._answering: set[Stoppable] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -82,6 +87,12 @@ class Service:
         self._process = psutil.Process(os.getpid())
         self._rss_bytes = 0
         self._started_ns = time.monotonic_ns()
+
+    def _named_source(self) -> LiveSource | None:
+        name = self.settings.source
+        if name is None:
+            return None
+        return LiveSource(name, source.load(name), self.generations, self.settings.source_timeout_s)
 
     async def push(self, generation: Generation, first: int, connection: MessageWriter) -> bool:
         """Push an answer from index `first` down `connection`; False if the server stopped before its end.
@@ -91,7 +102,7 @@ class Service:
         push = Push(generation, first, connection, self.stats)
         with self.answering(push):
             completed = await push.run(self.settings.heartbeat_s)
-        if completed:
+        if completed and generation.failure is None:
             self.note_delivered(generation)
         return completed
 
@@ -120,6 +131,8 @@ class Service:
                 await self._idle.wait()
         for work in tuple(self._answering):
             work.stop()
+        if self.source is not None:
+            await self.source.stop()
 
     def stats_report(self) -> dict[str, object]:
         """The body of `GET /stats`."""
@@ -138,6 +151,7 @@ class Service:
             "emit_lag_us_p99": self.emitter.lag_us_p99(),
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
+            "source": self.generations.source.name if self.generations.source else None,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             **stats.extra,
         }

@@ -47,33 +47,39 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-async def _models(_: web.Request) -> web.Response:
-    return json_response(openai_wire.models(tuple(PROFILES)))
+def _names(request: web.Request) -> tuple[str, ...]:
+    """The models there are: the profiles, or the one source."""
+    source = request.app[SERVICE].generations.source
+    return tuple(PROFILES) if source is None else (source.name,)
+
+
+async def _models(request: web.Request) -> web.Response:
+    return json_response(openai_wire.models(_names(request)))
 
 
 async def _model(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    _check_model(name)
+    _check_model(request, name)
     return json_response(openai_wire.model(name))
 
 
-def _check_model(name: str) -> None:
-    if name not in PROFILES:
-        known = ", ".join(PROFILES)
-        raise RequestError(404, "model_not_found", f"model: there is no {name[:64]!r}, but {known}")
+def _check_model(request: web.Request, name: str) -> None:
+    known = _names(request)
+    if name not in known:
+        raise RequestError(404, "model_not_found", f"model: there is no {name[:64]!r}, but {', '.join(known)}")
 
 
 async def _complete(request: web.Request) -> web.StreamResponse:
     service = request.app[SERVICE]
     asked = _parsed(await read_body(request))
-    _check_model(asked.model)
+    _check_model(request, asked.model)
     chat = ChatRequest(asked.text, asked.seed_of_answer(), asked.stream_table())
     generation = open_answer(service.generations, chat, asked.limit)
     completion = Completion(
         generation.stream_id,
         int(time.time()),
         asked.model,
-        openai_wire.fingerprint(PROFILES[asked.model]),
+        openai_wire.fingerprint(PROFILES.get(asked.model, asked.model)),
         len(asked.text.split()),
         asked.limit,
         asked.wants_usage,
@@ -97,7 +103,8 @@ async def _stream(request: web.Request, generation: Generation, completion: Comp
         if first == 0:
             chunks.insert(0, completion.role())
         if end is not None:
-            chunks.append(completion.end(generation.n))
+            failure = generation.failure
+            chunks.append(completion.end(generation.n) if failure is None else openai_wire.encode_failure(*failure[:3]))
         return b"".join(chunks)
 
     return await _pushed(request, generation, wire.CONTENT_TYPE, encode, wire.HEARTBEAT)

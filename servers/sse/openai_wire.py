@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from servers.stream import PROFILES, StreamSpec
+from servers.stream import StreamSpec
 
 CONTENT_TYPE = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
@@ -122,8 +122,8 @@ def _complaint(text: str) -> str:
     return f"{where or 'the request'}: {what}"
 
 
-def fingerprint(spec: StreamSpec) -> str:
-    """`system_fingerprint`: the same as long as the simulated model has the same parameters."""
+def fingerprint(spec: StreamSpec | str) -> str:
+    """`system_fingerprint`: the same as long as the model's parameters, or the source's name, are the same."""
     return f"fp_{hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:10]}"
 
 
@@ -196,6 +196,11 @@ def error_kind(status: int) -> str:
     return "server_error" if status >= 500 else "invalid_request_error"
 
 
+def encode_failure(status: int, code: str, message: str) -> bytes:
+    """The event of an answer that failed in mid-stream; no sentinel follows."""
+    return b"data: %b\n\n" % encode_error(status, code, message)
+
+
 def encode_error(status: int, code: str, message: str) -> bytes:
     """An error in OpenAI's form. `param` is what the message names in front."""
     named = _PARAMETER.match(message)
@@ -208,6 +213,6 @@ def model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": OWNER}
 
 
-def models(names: Sequence[str] = tuple(PROFILES)) -> dict[str, Any]:
+def models(names: Sequence[str]) -> dict[str, Any]:
     """The body of `GET /v1/models`."""
     return {"object": "list", "data": [model(name) for name in names]}
