@@ -17,8 +17,8 @@ from servers import logs, recording
 from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
 from servers.process import run
-from servers.service import KEEP_ALIVE_S, Service, Settings
-from servers.source import SILENCE_S, load
+from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
+from servers.source import SILENCE_S
 from servers.transport import TRANSPORTS
 from servers.user_errors import StreamError, UserError
 
@@ -78,8 +78,8 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 )
 @_option(
     "--source",
-    metavar="MODULE:FUNCTION",
-    help="Answer by a function of yours in place of the simulated model (docs/sources.md).",
+    metavar="MODULE:FUNCTION|openai",
+    help="Answer by a function of yours, or an OpenAI-compatible endpoint, in place of the simulated model.",
 )
 @_option(
     "--source-timeout",
@@ -130,7 +130,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     )
     _register(recordings)
     if source is not None:
-        load(source)  # while a wrong one can still be named
+        source_function(source)  # while a wrong one can still be named
     if settings.auth_token is None and not is_loopback(host):
         click.echo(
             f"{transport}: warning: {host} is open to other machines, and without --auth-token to anybody", err=True

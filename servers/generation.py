@@ -24,6 +24,7 @@ MAX_ACTIVE = 10_000
 MAX_KEPT = 50_000
 MAX_LIVE_S = 900.0  # what has not ended by then ends incomplete
 MAX_LIVE_BYTES = 8 << 20  # of one answer's text
+MAX_LIVE_SIGNS = 500_000  # of life, in one answer: empty texts
 _UNKNOWN_N = MAX_TOKENS + 1
 
 
@@ -154,7 +155,7 @@ class LiveGeneration(Generation):
     `n` is not known before the end; `heard_ns` is when something came last.
     """
 
-    __slots__ = ("_bytes", "_digest", "_emitter", "_items", "_waits", "closed", "heard_ns")
+    __slots__ = ("_bytes", "_digest", "_emitter", "_signs", "_waits", "closed", "heard_ns")
 
     def __init__(
         self,
@@ -171,7 +172,7 @@ class LiveGeneration(Generation):
         self._texts: list[str] = []
         self._emitter = emitter
         self._digest = hashlib.sha256()
-        self._items = self._bytes = 0
+        self._signs = self._bytes = 0
         self._waits = False  # for its turn in the emitter
 
     @property
@@ -189,10 +190,10 @@ class LiveGeneration(Generation):
         if self.closed:
             return
         encoded = _checked(text)
-        self._items += 1
+        self._signs += not encoded
         self._bytes += len(encoded)
-        if self._items > MAX_TOKENS or self._bytes > MAX_LIVE_BYTES:
-            raise NotAToken(f"it gave more than {MAX_TOKENS} pieces or {MAX_LIVE_BYTES} bytes")
+        if len(self._texts) == MAX_TOKENS or self._bytes > MAX_LIVE_BYTES or self._signs > MAX_LIVE_SIGNS:
+            raise NotAToken(f"it gave more than {MAX_TOKENS} tokens or {MAX_LIVE_BYTES} bytes, or hardly any but empty")
         self.heard_ns = now_ns = time.monotonic_ns()
         if encoded:
             self._digest.update(encoded)

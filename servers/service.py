@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +15,7 @@ import psutil
 from servers import source
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
+from servers.openai_source import Endpoint
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
 from servers.source import SILENCE_S, LiveSource
@@ -70,6 +71,14 @@ class Stoppable(Protocol):
         """End early: the server is stopping."""
 
 
+def source_function(name: str) -> tuple[source.Function, Callable[[], Awaitable[None]] | None]:
+    """The function that `--source` names, and what frees what it holds. Raises servers.user_errors.InputError."""
+    if name == source.OPENAI:
+        endpoint = Endpoint.of(os.environ)
+        return endpoint.tokens, endpoint.close
+    return source.load(name), None
+
+
 class Service:
     """What the transports share inside one server process: settings, clock, answers, counters."""
 
@@ -92,7 +101,8 @@ class Service:
         name = self.settings.source
         if name is None:
             return None
-        return LiveSource(name, source.load(name), self.generations, self.settings.source_timeout_s)
+        function, close = source_function(name)
+        return LiveSource(name, function, self.generations, self.settings.source_timeout_s, close)
 
     async def push(self, generation: Generation, first: int, connection: MessageWriter) -> bool:
         """Push an answer from index `first` down `connection`; False if the server stopped before its end.

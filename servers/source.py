@@ -14,7 +14,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
@@ -47,9 +47,17 @@ def failed(why: str) -> SourceError:
 class LiveSource:
     """Answers by a function (servers.generation.Source). One that gives nothing for `silence_s` is given up."""
 
-    def __init__(self, name: str, function: Function, generations: Generations, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Function,
+        generations: Generations,
+        silence_s: float = SILENCE_S,
+        on_stop: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.name = name
         self._function = function
+        self._on_stop = on_stop
         self._generations = generations
         self._silence_s = silence_s
         self._running: set[asyncio.Task[None]] = set()
@@ -75,6 +83,8 @@ class LiveSource:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=_STOP_S)
+        if self._on_stop is not None:
+            await self._on_stop()
 
     def _watch(self, generation: LiveGeneration, task: asyncio.Task[None]) -> None:
         """End an answer whose source has fallen silent, or never ends; it may not obey, but nobody waits for it."""
