@@ -32,6 +32,7 @@ def add(app: web.Application) -> None:
     app.middlewares.insert(0, _errors)
     app.router.add_post("/v1/chat/completions", _complete)
     app.router.add_get("/v1/models", _models)
+    app.router.add_get("/health", _health)
     app.router.add_get("/v1/models/{name}", _model)
 
 
@@ -55,6 +56,11 @@ def _names(request: web.Request) -> tuple[str, ...]:
 
 async def _models(request: web.Request) -> web.Response:
     return json_response(openai_wire.models(_names(request)))
+
+
+async def _health(_: web.Request) -> web.Response:
+    """As vLLM has it: guidellm asks for it before all else."""
+    return json_response({})
 
 
 async def _model(request: web.Request) -> web.Response:

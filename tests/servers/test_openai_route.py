@@ -155,6 +155,10 @@ def test_the_models_are_the_profiles(sdk: openai.OpenAI) -> None:
         sdk.models.retrieve("gpt")
 
 
+def test_it_is_healthy_as_benchmarks_ask(server: Servers) -> None:
+    assert server("sse").get("/health") == {}
+
+
 BAD: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "an unknown model": ({"model": "gpt-9"}, 404, "model_not_found", "model"),
     "a model that is a number": ({"model": 5}, 400, "invalid_value", "model"),
