@@ -25,8 +25,8 @@ from bench import slo as slo_checks
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
-from clients.arrivals import TraceError, read_trace
 from clients.job import Load
+from clients.traces import TraceError, read_trace
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec

@@ -48,7 +48,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     backoff_s: Annotated[float, Meta(gt=0, le=3600)] = 0.1
     backoff_cap_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8  # in a row without a new token, and the client gives up
-    trace: str | None = None  # a file in Azure's format: TIMESTAMP,ContextTokens,GeneratedTokens
+    trace: str | None = None  # a file as Azure, BurstGPT or Mooncake publish theirs (clients.traces)
     trace_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0  # how many seconds of the trace to take
     speed_up: Positive = 1.0  # trace time passes so much faster
 

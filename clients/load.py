@@ -24,7 +24,7 @@ import msgspec
 
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
-from clients.core.clock import clock_offset_ns
+from clients.core.clock import clock_offset_ns, source_of
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
@@ -75,8 +75,18 @@ class Phase:
     All that can be made before the first message is made at once: it is no part of what the load costs.
     """
 
-    def __init__(self, job: Job, users: Users, timer: Timer, prefix: str, messages: Sequence[PlannedMessage]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        users: Users,
+        timer: Timer,
+        prefix: str,
+        messages: Sequence[PlannedMessage],
+        *,
+        is_told: bool = False,
+    ) -> None:
         self._load = job.load
+        self._is_told = is_told
         self._think_ns = round(job.load.think_s * 1e9)
         self._users, self._timer, self._prefix = users, timer, prefix
         self.records: list[StreamRecord] = []
@@ -108,6 +118,7 @@ class Phase:
                 timeout_s=self._load.timeout_s,
                 conversation=message.conversation,
                 turn=message.turn,
+                is_told=self._is_told,
             )
 
         return {message.k: question(message) for message in messages}
@@ -150,10 +161,10 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     timer = Timer()
     users = Users(job.transport, settings)
     try:
-        offset_ns, notes = await _clock_offset_ns(job.transport, settings)
+        source, offset_ns, notes = await _asked_before(job.transport, settings)
         planned = plan_warmup(job.load, job.stream, job.seed, job.block)
-        await Phase(job, users, timer, f"{_prefix(job)}-w", planned).run(lambda done: None)
-        phase = Phase(job, users, timer, _prefix(job), messages)
+        await Phase(job, users, timer, f"{_prefix(job)}-w", planned, is_told=bool(source)).run(lambda done: None)
+        phase = Phase(job, users, timer, _prefix(job), messages, is_told=bool(source))
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -172,12 +183,17 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     return records, result
 
 
-async def _clock_offset_ns(transport: str, settings: ClientSettings) -> tuple[int, list[str]]:
+async def _asked_before(transport: str, settings: ClientSettings) -> tuple[str, int, list[str]]:
+    """The server's source ("" for the simulated model), its clock minus ours, and notes on both."""
     client = AioClient(transport, settings)
     try:
-        return await client.run(clock_offset_ns(client.session))
+        source: str = await client.run(source_of(client.session))
+        offset_ns, notes = await client.run(clock_offset_ns(client.session))
     finally:
         await client.close()
+    if source:
+        notes = [*notes, f"answers are from {source[:100]}: their end messages alone say what they should be"]
+    return source, offset_ns, notes
 
 
 def _prefix(job: Job) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import json
+import os
 import signal
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,7 +17,8 @@ from servers import logs, recording
 from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
 from servers.process import run
-from servers.service import KEEP_ALIVE_S, Service, Settings
+from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
+from servers.source import SILENCE_S
 from servers.transport import TRANSPORTS
 from servers.user_errors import StreamError, UserError
 
@@ -74,6 +76,18 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 @_option(
     "--recording", "recordings", multiple=True, metavar="FILE", help="Recorded answers that requests may name by id."
 )
+@_option(
+    "--source",
+    metavar="MODULE:FUNCTION|openai",
+    help="Answer by a function of yours, or an OpenAI-compatible endpoint, in place of the simulated model.",
+)
+@_option(
+    "--source-timeout",
+    type=Seconds(min=0.001, max=86_400),
+    default=SILENCE_S,
+    metavar="SECONDS",
+    help="Give a source up that has given nothing for so long.",
+)
 @_option("--raw-text", is_flag=True, help="Send text as UTF-8 instead of JSON escapes (\\u2028).")
 def main(  # noqa: PLR0917 - click passes them by name
     transport: str,
@@ -86,6 +100,8 @@ def main(  # noqa: PLR0917 - click passes them by name
     keep: float,
     keep_alive: float,
     recordings: tuple[str, ...],
+    source: str | None,
+    source_timeout: float,
     raw_text: bool,
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
@@ -109,8 +125,12 @@ def main(  # noqa: PLR0917 - click passes them by name
         keep,
         keep_alive,
         raw_text,
+        source,
+        source_timeout,
     )
     _register(recordings)
+    if source is not None:
+        source_function(source)  # while a wrong one can still be named
     if settings.auth_token is None and not is_loopback(host):
         click.echo(
             f"{transport}: warning: {host} is open to other machines, and without --auth-token to anybody", err=True
@@ -145,6 +165,8 @@ async def _serve(settings: Settings) -> None:
         await stop.wait()
         await service.stop()
     service.close()
+    if service.source is not None and service.source.is_running:
+        os._exit(0)  # all is closed but for a source that does not obey, which asyncio would wait for
 
 
 if __name__ == "__main__":

@@ -58,22 +58,34 @@ def read_json(data: bytes | str, what: str) -> Any:
         raise RequestError(400, "bad_json", f"{what} is not JSON: {error}") from None
 
 
-def open_answer(generations: Generations, chat: ChatRequest) -> Generation:
-    """The answer to `chat`: the one that its `stream_id` names, or a new one. Raises RequestError."""
+def open_answer(generations: Generations, chat: ChatRequest, most_tokens: int | None = None) -> Generation:
+    """The answer to `chat`: the one that its `stream_id` names, or a new one, ended after `most_tokens`.
+
+    Raises RequestError.
+    """
     known = generations.get(chat.stream_id) if chat.stream_id is not None else None
     if known is not None:
-        if chat.first > known.schedule.n:
-            raise RequestError(400, "bad_request", f"from: this answer has {known.schedule.n} tokens")
+        if chat.first > known.last_first:
+            raise RequestError(400, "bad_request", f"from: this answer has {known.last_first} tokens")
+        refuse_if_over(known, chat.first)
         return known
     if chat.first > 0:
         raise unknown_stream(chat.stream_id)
     try:
-        schedule = build(StreamSpec.parse(chat.stream), chat.seed)
+        if generations.source is not None:
+            return generations.source.start(chat.message, chat.stream_id)
+        schedule = build(StreamSpec.parse(chat.stream), chat.seed).first(most_tokens)
         return generations.start(schedule, chat.stream_id)
     except StreamError as error:
         raise RequestError(400, "bad_stream", str(error)) from None
     except Busy:
         raise RequestError(503, "busy", "too many answers are being produced; try again soon", 1) from None
+
+
+def refuse_if_over(generation: Generation, first: int) -> None:
+    """Raise RequestError where nothing is left of an answer from `first` on but that it failed."""
+    if generation.failure is not None and generation.ended and first >= generation.n:
+        raise RequestError(*generation.failure)
 
 
 def unknown_stream(stream_id: str | None) -> RequestError:

@@ -15,10 +15,12 @@ from servers import access
 from servers.body import unpacked
 from servers.chat import ChatRequest, RequestError
 from servers.connection import ServerConnection, error_response
+from servers.generation import Generation
 from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 
 BODY_TIMEOUT_S = 30.0
+CHAT_PATHS = ("/chat", "/v1/chat")  # whose requests are counted
 SERVICE = web.AppKey("service", Service)
 CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
@@ -26,6 +28,8 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _NS_DIGITS = 19
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Encode = Callable[[int, list[bytes], bytes | None], bytes]
+"""What a body has for token messages from an index on, and for the end message if there is one."""
 
 
 def application(service: Service) -> web.Application:
@@ -71,7 +75,7 @@ async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamRe
             writes = request.method not in ("GET", "HEAD")
             settings = service.settings
             access.check(request.headers, settings.auth_token, settings.allow_origins, writes=writes)
-        if request.path.startswith("/chat"):
+        if request.path.startswith(CHAT_PATHS):
             service.stats.requests += 1
         response = await handler(request)
     except RequestError as error:
@@ -111,6 +115,11 @@ def _preflight(request: web.Request) -> web.Response:
 
 async def read_chat(request: web.Request) -> ChatRequest:
     """The chat request in the body. Raises RequestError; too large a body raises aiohttp's 413."""
+    return ChatRequest.parse(await read_body(request))
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The body, unpacked. Raises RequestError; too large a body raises aiohttp's 413."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
     connection = request.protocol
@@ -121,7 +130,7 @@ async def read_chat(request: web.Request) -> ChatRequest:
                 body = await request.read()
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    return ChatRequest.parse(unpacked(body, request.headers.get("Content-Encoding", "")))
+    return unpacked(body, request.headers.get("Content-Encoding", ""))
 
 
 class HttpStream:
@@ -135,7 +144,7 @@ class HttpStream:
         self,
         request: web.Request,
         writer: AbstractStreamWriter,
-        encode: Callable[[int, list[bytes], bytes | None], bytes],
+        encode: Encode,
         heartbeat: bytes,
     ) -> None:
         transport = request.transport
@@ -197,6 +206,43 @@ async def stream_answer(
     else:
         await response.write_eof()
     return response
+
+
+async def until_ended(service: Service, generation: Generation) -> None:
+    """Return when the answer is complete. Raises RequestError if it fails, or if the server stops before."""
+    end = _End(generation)
+    with service.answering(end):
+        if not await end.wait():
+            raise RequestError(503, "stopping", "the server is stopping; ask again", 1)
+    if generation.failure is not None:
+        raise RequestError(*generation.failure)
+
+
+class _End:
+    """Waits for an answer's last token (servers.generation.Reader), or for the server's stop."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._over = asyncio.Event()
+
+    def wake(self) -> None:
+        """Notice the last token."""
+        if self._generation.ended:
+            self._over.set()
+
+    def stop(self) -> None:
+        """Wait no longer (servers.service.Stoppable)."""
+        self._over.set()
+
+    async def wait(self) -> bool:
+        """Whether the answer has ended."""
+        self._generation.subscribe(self)
+        try:
+            self.wake()
+            await self._over.wait()
+        finally:
+            self._generation.unsubscribe(self)
+        return self._generation.ended
 
 
 def _cut(request: web.Request) -> None:

@@ -30,6 +30,14 @@ class ProtocolError(ValueError):
     messages: Sequence[TokenMessage | EndMessage] = ()
 
 
+class AnswerFailed(ProtocolError):
+    """In place of the end message came an error: the server has given the answer up."""
+
+    def __init__(self, error: ErrorMessage) -> None:
+        super().__init__(f"{error.code}: {error.message}")
+        self.error = error
+
+
 class TokenMessage(msgspec.Struct, frozen=True, gc=False):
     """Token `i`: its text, when the model produced it and when the server sent it (CLOCK_MONOTONIC ns)."""
 
@@ -105,13 +113,15 @@ def encode_error(code: str, message: str) -> bytes:
 
 
 def decode(data: bytes | str) -> TokenMessage | EndMessage:
-    """Read a token or an end message. Raises ProtocolError for anything else."""
+    """Read a token or an end message. Raises ProtocolError for anything else, AnswerFailed for an error."""
     try:
         return decode_token(data)
     except (ValueError, RecursionError) as not_a_token:
         try:
             end = _decode_end(data)
         except (ValueError, RecursionError):
+            if (error := decode_error(data)) is not None:
+                raise AnswerFailed(error) from None
             raise ProtocolError(f"neither a token nor an end message: {not_a_token}") from None
     if not end.done:
         raise ProtocolError("an end message that is not done")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import psutil
 
+from servers import source
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.lags import Lags, LoopProbe
+from servers.openai_source import Endpoint
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
+from servers.source import SILENCE_S, LiveSource
 from servers.text import prose
 from servers.text.hazards import hazards
 
@@ -40,6 +43,8 @@ class Settings:
     keep_s: float = 120.0
     keep_alive_s: float = KEEP_ALIVE_S
     raw_text: bool = False
+    source: str | None = None
+    source_timeout_s: float = SILENCE_S
 
 
 @dataclass
@@ -68,6 +73,14 @@ class Stoppable(Protocol):
         """End early: the server is stopping."""
 
 
+def source_function(name: str) -> tuple[source.Function, Callable[[], Awaitable[None]] | None]:
+    """The function that `--source` names, and what frees what it holds. Raises servers.user_errors.InputError."""
+    if name == source.OPENAI:
+        endpoint = Endpoint.of(os.environ)
+        return endpoint.tokens, endpoint.close
+    return source.load(name), None
+
+
 class Service:
     """What the transports share inside one server process: settings, clock, answers, counters."""
 
@@ -79,6 +92,7 @@ class Service:
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
         self.stats = Stats()
         self.stopping = asyncio.Event()
+        self.generations.source = self.source = self._named_source()
         self._answering: set[Stoppable] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -86,6 +100,13 @@ class Service:
         self._process = psutil.Process(os.getpid())
         self._rss_bytes = 0
         self._started_ns = time.monotonic_ns()
+
+    def _named_source(self) -> LiveSource | None:
+        name = self.settings.source
+        if name is None:
+            return None
+        function, close = source_function(name)
+        return LiveSource(name, function, self.generations, self.settings.source_timeout_s, close)
 
     async def push(self, generation: Generation, first: int, connection: MessageWriter) -> bool:
         """Push an answer from index `first` down `connection`; False if the server stopped before its end.
@@ -95,7 +116,7 @@ class Service:
         push = Push(generation, first, connection, self.stats)
         with self.answering(push):
             completed = await push.run(self.settings.heartbeat_s)
-        if completed:
+        if completed and generation.failure is None:
             self.note_delivered(generation)
         return completed
 
@@ -124,6 +145,8 @@ class Service:
                 await self._idle.wait()
         for work in tuple(self._answering):
             work.stop()
+        if self.source is not None:
+            await self.source.stop()
 
     def close(self) -> None:
         """Stop the clocks: nothing is emitted any more."""
@@ -148,6 +171,7 @@ class Service:
             "now_ns": time.monotonic_ns(),
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
+            "source": self.generations.source.name if self.generations.source else None,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             **stats.extra,
         }

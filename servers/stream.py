@@ -168,6 +168,12 @@ class Schedule:
         """Hex hash of the whole text as UTF-8: what the end message carries."""
         return hashlib.sha256("".join(self.texts).encode("utf-8")).hexdigest()
 
+    def first(self, tokens: int | None) -> Schedule:
+        """The same answer, ended after so many tokens at most."""
+        if tokens is None or tokens >= self.n:
+            return self
+        return Schedule(self.texts[:tokens], self.due_ns[:tokens])
+
     def update_digest(self, digest: hashlib._Hash) -> None:
         """Add texts and due times to `digest`, for the hash of a whole run's schedule."""
         digest.update(msgspec.json.encode([self.texts, list(self.due_ns)]))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from support import sources
 from support.processes import RunningServer, running_server
 from support.programs import program, required
 
@@ -30,12 +31,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Callable[[str], RunningServer]]:
     """`server("sse")`: that server with default options, started when first asked for. Do not stop it."""
+    with _servers() as get:
+        yield get
+
+
+@pytest.fixture(scope="session")
+def sourced() -> Iterator[Callable[[str], RunningServer]]:
+    """The same, but the message's first word says which function of support.sources answers."""
+    with _servers("--source", sources.NAME, "--source-timeout", str(sources.SILENCE_S)) as get:
+        yield get
+
+
+@contextmanager
+def _servers(*options: str) -> Iterator[Callable[[str], RunningServer]]:
     with ExitStack() as stack:
         started: dict[str, RunningServer] = {}
 
         def get(transport: str) -> RunningServer:
             if transport not in started:
-                started[transport] = stack.enter_context(running_server(transport))
+                started[transport] = stack.enter_context(running_server(transport, *options))
             return started[transport]
 
         yield get

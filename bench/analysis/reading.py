@@ -128,7 +128,9 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     messages["completed"] = (messages["outcome"] == "ok") & (messages["first_token_ns"] > 0)
     ttft_ms = (messages["first_token_ns"] - messages["intended_start_ns"]) / 1e6
     messages["ttft_ms"] = ttft_ms.where(messages["completed"], np.inf)
-    messages["ttft_overhead_ms"] = messages["ttft_ms"] - messages["ttft_scheduled_ns"] / 1e6
+    scheduled_ns = messages["ttft_scheduled_ns"]
+    known_ns = scheduled_ns.where(scheduled_ns >= 0)  # nobody knows when a source meant to begin (clients.core.record)
+    messages["ttft_overhead_ms"] = messages["ttft_ms"] - known_ns / 1e6
     messages["delivered"] = messages["tokens_expected"] - messages["tokens_lost"]
     return messages
 

@@ -1,4 +1,4 @@
-"""How the server's monotonic clock relates to ours (pure; the questions are a script)."""
+"""What a server says of itself: its source, and how its monotonic clock relates to ours (pure scripts)."""
 
 from __future__ import annotations
 
@@ -50,6 +50,15 @@ def clock_offset_ns(session: Session) -> Script[tuple[int, list[str]]]:
     offset_ns = offset_of(readings)
     ahead = f"the clock at {session.endpoint.authority} is {offset_ns / 1e6:.3f} ms ahead of ours"
     return offset_ns, [ahead] if offset_ns else []
+
+
+def source_of(session: Session) -> Script[str]:
+    """What answers in place of the simulated model, as the server's `/stats` says; "" where it says nothing."""
+    try:
+        source = (yield from get_json(session, "/stats")).get("source")
+    except (ClientFailure, ValueError):
+        return ""
+    return source if isinstance(source, str) else ""
 
 
 def get_json(session: Session, path: str) -> Script[dict[str, object]]:

@@ -27,8 +27,15 @@ from clients.core.record import Outcome
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
 # a server that it does not reach, or that is silent for too long).
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-# A WebSocket's error message has a word for what HTTP has a status for.
-_STATUS_OF_CODE = {"busy": 503, "unknown_stream": 404}
+# An error message over a WebSocket or in mid-stream has a word for what HTTP has a status for.
+_STATUS_OF_CODE = {
+    "busy": 503,
+    "unknown_stream": 404,
+    "source_busy": 429,
+    "source_failed": 502,
+    "source_timeout": 504,
+    "stopping": 503,
+}
 
 
 class ClientFailure(Exception):
@@ -156,7 +163,7 @@ class OwnFault(ClientFailure):
 
 
 def refused(code: str, message: str) -> RequestRefused:
-    """The failure for a WebSocket's error message: recovered from exactly if HTTP's status would be."""
+    """The failure for an error message that is no HTTP response: recovered from exactly if HTTP's status would be."""
     return RequestRefused(message, f"error {code}", _STATUS_OF_CODE.get(code, 0), by_server=True)
 
 

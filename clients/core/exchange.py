@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from clients.core.errors import ClientFailure, NoConnection, RequestRefused
 from clients.core.ledger import Ledger
-from clients.core.record import Outcome, StreamRecord
+from clients.core.record import UNKNOWN_NS, Outcome, StreamRecord
 from clients.core.recovery import Policy
+from servers.messages import MAX_TOKENS
 from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"
@@ -28,7 +29,10 @@ _AT_ONCE_NS = 200_000_000
 
 @dataclass(frozen=True)
 class Question:
-    """One message to send, and the answer that the schedule promises. Times are CLOCK_MONOTONIC ns."""
+    """One message to send, and the answer that the schedule promises. Times are CLOCK_MONOTONIC ns.
+
+    `is_told`: the server answers by a source of its own, so that only its end message tells what the answer is.
+    """
 
     stream_id: str
     seed: int
@@ -39,6 +43,7 @@ class Question:
     conversation: int = 0
     turn: int = 0
     text: str = GREETING
+    is_told: bool = False
 
 
 @dataclass
@@ -70,7 +75,7 @@ class Exchange:
         schedule = question.schedule
         record = StreamRecord(question.stream_id, question.intended_start_ns, schedule.n, start_ns=now_ns)
         record.conversation, record.turn = question.conversation, question.turn
-        record.ttft_scheduled_ns = schedule.ttft_ns
+        record.ttft_scheduled_ns = UNKNOWN_NS if question.is_told else schedule.ttft_ns
         return cls(question, policy, record)
 
     def fields(self) -> dict[str, object]:
@@ -88,7 +93,7 @@ class Exchange:
         """An attempt begins."""
         self._begun_ns, self._held, self._requests = now_ns, self.ledger.distinct(), self.record.requests
         self._asked = False
-        self.ledger.make_room(self.question.schedule.n)
+        self.ledger.make_room(MAX_TOKENS if self.question.is_told else self.question.schedule.n)
 
     def note_request(self, *, upgrade: bool = False) -> None:
         """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""
@@ -127,17 +132,18 @@ class Exchange:
         if self.policy.mode != "restart" and not self._stream_lost:
             self.first = self.ledger.next_index()
             return
+        self._count_wasted(self.ledger.distinct() if self.question.is_told else self.question.schedule.n)
         self.ledger.restart()
         self.restarts += 1
         self.first, self.poll_path, self.last_event_id = 0, "", ""
-        self._count_wasted(self.question.schedule.n)
         self._reached = False
 
     def settle(self, failure: ClientFailure | None) -> StreamRecord:
         """The message is over: its record, complete but for what only its client knows."""
         record = self.record
         record.response_ms = self.response_ms
-        self.ledger.settle(record, self.question.schedule, failure)
+        schedule = self.ledger.told() if self.question.is_told else self.question.schedule
+        self.ledger.settle(record, schedule, failure)
         if record.outcome is not Outcome.OK:
             # A refusal has been judged by `end_attempt`, which knew when it came.
             self._reached = self._reached or (self._asked and failure is not None and leaves_at_work(failure, 0))

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, seconds
+from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused, seconds
 from clients.core.exchange import Exchange
 from clients.core.http1 import MAX_BODY_BYTES, HttpConnection, Request, Response
 from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
-from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
+from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
 
 LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up
 _SWITCHING = 101  # where nobody asked for it, what follows is no body
@@ -163,7 +163,8 @@ class _Inflow:
                 self._add(self._feed(data), self._session.now_ns)
         except ProtocolError as error:
             self._add(error.messages, self._session.now_ns)
-            self.failure = NotTheFormat(str(error))
+            told = error.error if isinstance(error, AnswerFailed) else None
+            self.failure = refused(told.code, told.message) if told else NotTheFormat(str(error))
         except NotTheFormat as error:
             self.failure = error
         response = self._response

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from clients.core.errors import ClientFailure, NotTheFormat
 from clients.core.record import Outcome, StreamRecord
-from servers.messages import EndMessage, TokenMessage
+from servers.messages import MAX_TOKENS, EndMessage, TokenMessage
 from servers.stream import Schedule
 
 STALL_NS = 100_000_000  # a token so much later than the model's pace is a stall (docs/metrics.md)
@@ -101,6 +101,21 @@ class Ledger:
             record.recovery_ms = sum(outage.lasted_ns for outage in outages) / 1e6
             record.catch_up_ms = _catch_up_ms(record, schedule, [outage.ended_by for outage in outages])
 
+    def told(self) -> Schedule:
+        """The answer by its own account, where nobody knew it before: what came, and what its end message says."""
+        tokens = self.tokens[self._valid_from :]
+        came = {token.i: token for token in reversed(tokens) if token.i < MAX_TOKENS}
+        n = self.end.n if self.end is not None and self.end.n <= MAX_TOKENS else max(came, default=-1) + 1
+        begin_ns = tokens[0].due if tokens else 0
+        due_ns = array("q", [came[i].due - begin_ns if i in came else 0 for i in range(n)])
+        texts = [came[i].t if i in came else "" for i in range(n)]
+        return _Told(texts, due_ns, self.end.sha256 if self.end is not None else "")
+
+    def came(self) -> Schedule:
+        """What came, as if that were all."""
+        told = self.told()
+        return Schedule(told.texts, told.due_ns)
+
     def _first_arrivals(self, n: int) -> list[int]:
         """Positions in `tokens` where an index of the schedule appears for the first time."""
         if [token.i for token in self.tokens] == list(range(len(self.tokens))):  # nearly always
@@ -140,6 +155,18 @@ class Ledger:
             began.setdefault(bisect_left(firsts, held), drop_ns)
         ends_ns = [*received_ns, self.end_ns]
         return [_Outage(k, ends_ns[k] - began_ns) for k, began_ns in began.items() if ends_ns[k] > began_ns]
+
+
+@dataclass(frozen=True)
+class _Told(Schedule):
+    """A schedule whose hash the server told."""
+
+    told_sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Hex hash of the whole text, as the end message has it."""
+        return self.told_sha256
 
 
 @dataclass(frozen=True)

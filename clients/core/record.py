@@ -6,6 +6,8 @@ from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+UNKNOWN_NS = -1
+
 
 class Outcome(StrEnum):
     """How a message ended. Anything but `OK` is a failure and counts as infinitely late.
@@ -77,7 +79,7 @@ class StreamRecord:
     tcp_ms: float = 0.0
     tls_ms: float = 0.0
     response_ms: list[float] = field(default_factory=list)
-    ttft_scheduled_ns: int = 0  # the simulated model's own time to first token
+    ttft_scheduled_ns: int = 0  # the simulated model's own time to first token; UNKNOWN_NS of a source
     conversation: int = 0
     turn: int = 0
     i: array[int] = field(default_factory=lambda: array("q"))

@@ -14,6 +14,7 @@ from servers import redis_server
 from servers.chat import RequestError, open_answer, unknown_stream
 from servers.http import SERVICE, STREAM_HEADERS, HttpStream, application, read_chat, stream_answer
 from servers.lags import Lags
+from servers.messages import decode_error
 from servers.polling import wire
 from servers.polling.link import RedisError
 from servers.polling.token_store import StoredPart, TokenStore
@@ -75,6 +76,8 @@ async def _poll(request: web.Request) -> web.StreamResponse:
     first = int(_number(request, "from", int, 2**31))
     wait_s = _number(request, "wait", float, MAX_WAIT_S)
     page = await _page(request, stream_id, first, wait_s)
+    if page.failure is not None and not page.tokens:  # tokens that came before it are told first
+        raise _failed(request.app[SERVICE], stream_id, page.failure)
     if page.more:
         return await _send_in_parts(request, stream_id, first, page)
     _note_sent(request.app[SERVICE], stream_id, page)
@@ -138,7 +141,7 @@ async def _page(request: web.Request, stream_id: str, first: int, wait_s: float)
                 raise RequestError(
                     503, "redis_unavailable", "Redis has lost the stream, which is being written anew", 1
                 )
-            if page is not None and (page.tokens or page.end or left_s <= 0 or service.stopping.is_set()):
+            if page is not None and (page.tells or left_s <= 0 or service.stopping.is_set()):
                 return page
             ours = service.generations.get(stream_id) is not None
             await asyncio.wait([next_write], timeout=min(left_s, STOP_CHECK_S if ours else FOREIGN_CHECK_S))
@@ -164,6 +167,14 @@ def _number(request: web.Request, name: str, kind: type[int] | type[float], high
     if not (math.isfinite(value) and 0 <= value <= highest):
         raise RequestError(400, "bad_request", f"{name}: takes a number from 0 to {highest:g}")
     return value
+
+
+def _failed(service: Service, stream_id: str, failure: bytes) -> RequestError:
+    generation = service.generations.get(stream_id)
+    if generation is not None and generation.failure is not None:
+        return RequestError(*generation.failure)
+    error = decode_error(failure)  # of a stream that another process has written
+    return RequestError(502, error.code, error.message) if error else unknown_stream(stream_id)
 
 
 def _redis_failed(error: RedisError) -> RequestError:

@@ -34,6 +34,7 @@ FOREIGN_PAGE = 64  # tokens of a stream that another process writes, whose sizes
 REMOVED_AT_ONCE = 1000
 _MARK = b""
 _END_PREFIX = b'{"done"'
+_ERROR_PREFIX = b'{"error"'
 _log = logging.getLogger(__name__)
 
 
@@ -44,15 +45,23 @@ def _key(stream_id: str) -> bytes:
 class StoredPart:
     """What Redis holds of a stream from some index on: about `BATCH_BYTES`, and `more` if that is not all.
 
-    `end` is the end message, once it is reached.
+    `end` is the end message, once it is reached, and `failure` the error in its place.
     """
 
     def __init__(self, messages: list[bytes], asked: int, last: bytes) -> None:
         self.more = len(messages) == asked and messages[-1] != last
+        self.failure = last if last.startswith(_ERROR_PREFIX) and not self.more else None
+        if messages and messages[-1] == self.failure:
+            messages.pop()
         self.end = messages.pop() if messages and messages[-1].startswith(_END_PREFIX) else None
         if not messages and last.startswith(_END_PREFIX):  # the index asked for lies beyond the end
             self.end = last
         self.tokens = messages
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is anything new in it."""
+        return bool(self.tokens or self.end or self.failure)
 
 
 class TokenStore:
@@ -316,8 +325,7 @@ class StreamWriter:
     def _time_to_live_s(self) -> float:
         """Until `keep_s` after the answer's end, which may be still to come."""
         generation = self.generation
-        end_ns = generation.ended_ns or generation.start_ns + generation.schedule.duration_ns
-        return (end_ns - time.monotonic_ns()) / 1e9 + self._keep_s
+        return (generation.latest_end_ns - time.monotonic_ns()) / 1e9 + self._keep_s
 
     def _expiry_s(self) -> int:
         return max(1, ceil(self._time_to_live_s()))

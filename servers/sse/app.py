@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from servers.chat import ChatRequest, RequestError, open_answer, read_json, unknown_stream
+from servers.chat import ChatRequest, RequestError, open_answer, read_json, refuse_if_over, unknown_stream
 from servers.generation import Generation
 from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
 from servers.service import Service
-from servers.sse import wire
+from servers.sse import openai_routes, wire
 
 
 def create(service: Service) -> web.Application:
@@ -16,6 +16,7 @@ def create(service: Service) -> web.Application:
     app = application(service)
     app.router.add_post("/chat", _post)
     app.router.add_get("/chat", _get, allow_head=False)
+    openai_routes.add(app)
     return app
 
 
@@ -35,7 +36,7 @@ async def _get(request: web.Request) -> web.StreamResponse:
     if seen is None:
         return await _answer(request, open_answer(request.app[SERVICE].generations, chat), chat.first)
     generation, first = _resumed(request, *seen)
-    if generation.ended and first == generation.schedule.n:
+    if generation.ended and first == generation.n:
         # The only way to tell an EventSource that there is nothing to connect again for.
         return web.Response(status=204, headers={"Stream-Id": generation.stream_id})
     return await _answer(request, generation, first)
@@ -64,8 +65,9 @@ def _resumed(request: web.Request, stream_id: str, last_seen: int) -> tuple[Gene
     if generation is None:
         raise unknown_stream(stream_id)
     first = last_seen + 1
-    if first > generation.schedule.n:
-        raise RequestError(400, "bad_request", f"Last-Event-ID: this answer has {generation.schedule.n} tokens")
+    if first > generation.last_first:
+        raise RequestError(400, "bad_request", f"Last-Event-ID: this answer has {generation.last_first} tokens")
+    refuse_if_over(generation, first)
     return generation, first
 
 
@@ -80,7 +82,7 @@ async def _answer(request: web.Request, generation: Generation, first: int) -> w
         if index == first:
             events.insert(0, wire.encode_retry())
         if end is not None:
-            events.append(wire.encode_end(end))
+            events.append(wire.encode_end(end) if generation.failure is None else wire.encode_failure(end))
         return b"".join(events)
 
     return await stream_answer(

@@ -44,6 +44,11 @@ def encode_end(message: bytes) -> bytes:
     return b"event: end\ndata: %b\n\ndata: [DONE]\n\n" % message
 
 
+def encode_failure(message: bytes) -> bytes:
+    """The event of an answer that failed, in the place of its end; `message` is the encoded error."""
+    return b"event: error\ndata: %b\n\n" % message
+
+
 def parse_event_id(value: str) -> tuple[str, int]:
     """The stream id and the index in an event id or a `Last-Event-ID`. Raises ValueError."""
     match = _EVENT_ID.fullmatch(value)
@@ -104,7 +109,7 @@ class Decoder:
         found: list[TokenMessage | EndMessage] = []
         try:
             for event in self._exact.feed(data):
-                if event.type in ("message", "end") and event.data != "[DONE]":
+                if event.type in ("message", "end", "error") and event.data != "[DONE]":
                     found.append(messages.decode(event.data))
         except ProtocolError as error:
             error.messages = found

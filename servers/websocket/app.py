@@ -126,5 +126,7 @@ async def _answer(service: Service, websocket: WebSocket, received: Received) ->
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if push.done() and not push.result():
             websocket.close(GOING_AWAY, "the server is stopping")
+        elif push.done() and generation.failure is not None:
+            websocket.close(INTERNAL_ERROR, generation.failure.code)
     finally:
         push.cancel()

@@ -1,20 +1,18 @@
-"""Arrivals: known answers, so that a change in any Python version shows; shapes; traces."""
+"""Arrivals: known answers, so that a change in any Python version shows; shapes."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from statistics import mean, stdev
 
 import pytest
 
-from clients.arrivals import TraceError, gamma_variate, plan_messages, plan_warmup, read_trace
+from clients.arrivals import gamma_variate, plan_messages, plan_warmup
 from clients.job import Arrivals, Load
 from servers.stream import message_seed
 
 STREAM: dict[str, object] = {"profile": "fast"}
-HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
 
 def offsets_ns(load: Load, seed: int = 1, block: int = 0) -> list[int]:
@@ -84,79 +82,3 @@ def test_warm_up_messages_are_short_and_others() -> None:
     assert [m.stream["tokens"] for m in warmup] == [16, 16, 16]
     assert {m.seed for m in warmup}.isdisjoint(m.seed for m in measured)
     assert plan_warmup(Load(warmup_streams=0), STREAM, 1, 0) == []
-
-
-def trace(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "trace.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_a_trace_gives_arrivals_and_lengths(tmp_path: Path) -> None:
-    rows = ["2023-11-16 18:15:46.6805900,374,44", "2023-11-16 18:15:47.0000000,1,0"]
-    rows += ["2023-11-16 18:15:50.9951690,396,109", "2023-11-16 18:20:50,1,99999"]
-    path = trace(tmp_path, "\ufeff" + HEADER + "\r\n".join(rows) + "\r\n")
-    assert read_trace(path, 300) == ((0.0, 44), (0.31941, 1), (4.314579, 109))
-    assert read_trace(path, 1e9)[-1] == (303.31941, 20_000)
-    messages = plan_messages(Load(arrivals="trace", trace=str(path), speed_up=2), STREAM, 1, 0)
-    assert [(m.offset_ns, m.stream) for m in messages][1:] == [
-        (159_705_000, {"profile": "fast", "tokens": 1}),
-        (2_157_290_000, {"profile": "fast", "tokens": 109}),
-    ]
-
-
-def test_a_trace_in_seconds(tmp_path: Path) -> None:
-    path = trace(tmp_path, HEADER + "0,1,5\n0.25,1,6\n1e1,1,7\n99,1,8\n")
-    assert read_trace(path, 60) == ((0.0, 5), (0.25, 6), (10.0, 7))
-    path.write_text(HEADER + "1700000000.5,1,5\n1700000001.75,1,6\n")  # seconds since 1970; changed, so read anew
-    assert read_trace(path, 60) == ((0.0, 5), (1.25, 6))
-
-
-def test_no_more_of_a_trace_is_read_than_is_in_use(tmp_path: Path) -> None:
-    path = trace(tmp_path, HEADER + "0,1,5\n1,1,6\n500,1,7\n" + "not a row\n" * 3)
-    assert len(read_trace(path, 300)) == 2
-    with pytest.raises(TraceError, match="line 5"):
-        read_trace(path, 3600)
-
-
-def test_a_trace_is_read_once(tmp_path: Path) -> None:
-    path = trace(tmp_path, HEADER + "0,1,5\n")
-    assert read_trace(path, 300) is read_trace(path, 300)
-
-
-def test_more_of_a_trace_than_a_cell_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.arrivals.MAX_TRACE_ROWS", 2)
-    path = trace(tmp_path, HEADER + "0,1,5\n1,1,5\n2,1,5\n")
-    assert len(read_trace(path, 2)) == 2
-    with pytest.raises(TraceError, match="more than 2 requests within 300 s; lower trace_s"):
-        read_trace(path, 300)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("", "line 1: no column TIMESTAMP, ContextTokens, GeneratedTokens"),
-        ("TIMESTAMP,ContextTokens\n", "line 1: no column GeneratedTokens"),
-        (HEADER, "no requests in it"),
-        (HEADER + "yesterday,1,2\n", "line 2: Invalid isoformat string"),
-        (HEADER + "2023-11-16 18:15:46,1,2\n2023-11-16 18:15:47,1,many\n", "line 3: invalid literal"),
-        (HEADER + "2023-11-16 18:15:46,1,-2\n", "line 2: GeneratedTokens is negative"),
-        (HEADER + "2023-11-16 18:15:46\n", "line 2: "),
-        (HEADER + "2023-11-16 18:15:47,1,2\n2023-11-16 18:15:46,1,2\n", "line 3: earlier than the row before it"),
-        (HEADER + "nan,1,2\n", "line 2: TIMESTAMP takes a date and time or seconds, not 'nan'"),
-        (HEADER + f"{10**18},1,2\n", "line 2: TIMESTAMP takes"),
-        (HEADER + f"1,1,{'9' * 5000}\n", "line 2: longer than 4096 characters"),
-        (HEADER + f"1,1,{'9' * 50}\n", "line 2: GeneratedTokens takes a number of tokens"),
-    ],
-)
-def test_a_trace_that_cannot_be_read_names_file_and_line(tmp_path: Path, text: str, complaint: str) -> None:
-    path = trace(tmp_path, text)
-    with pytest.raises(TraceError) as error:
-        read_trace(path, 300)
-    assert str(path) in str(error.value)
-    assert complaint in str(error.value)
-
-
-def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"load\.trace: .*nowhere\.csv: No such file"):
-        read_trace(tmp_path / "nowhere.csv", 300)

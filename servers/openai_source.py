@@ -1,0 +1,132 @@
+"""`--source openai`: the answers of an OpenAI-compatible endpoint, which the environment names.
+
+OPENAI_BASE_URL (default OpenAI's own), OPENAI_API_KEY, OPENAI_MODEL, and TOKENDERBY_OPENAI_API: `chat` (default) or
+`responses`. The key goes to that address alone: redirects are not followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import cast, get_args
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from servers.generation import Failure
+from servers.messages import ProtocolError
+from servers.openai_events import AnswerReader, Api, EndpointError, word_of_error
+from servers.source import SourceError
+from servers.user_errors import InputError
+
+DEFAULT_URL = "https://api.openai.com/v1"
+CONNECT_S = 30.0
+_MOST_ERROR_BYTES = 65_536
+_MOST_RETRY_S = 86_400
+_BUSY = (429, 503)
+_PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
+
+
+@dataclass
+class Endpoint:
+    """An endpoint that answers; its connections are kept and used again."""
+
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    api: Api = "chat"
+    _http: aiohttp.ClientSession | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Endpoint:
+        """The one that the environment names. Raises InputError, which never repeats the key."""
+        url = (environment.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise InputError("--source openai: OPENAI_BASE_URL takes an address such as http://127.0.0.1:8000/v1")
+        model = environment.get("OPENAI_MODEL")
+        if not model:
+            raise InputError("--source openai: OPENAI_MODEL has to name the endpoint's model")
+        key = environment.get("OPENAI_API_KEY") or None
+        if key and not (key.isascii() and key.isprintable()):
+            raise InputError("--source openai: OPENAI_API_KEY takes printable ASCII")
+        api = environment.get("TOKENDERBY_OPENAI_API") or "chat"
+        if api not in get_args(Api):
+            raise InputError(f"--source openai: TOKENDERBY_OPENAI_API takes {' or '.join(get_args(Api))}")
+        return cls(url, model, key, cast(Api, api))
+
+    async def tokens(self, message: str) -> AsyncGenerator[str, None]:
+        """The texts of an answer, as they come; an empty one shows that something came. Raises SourceError."""
+        reader = AnswerReader(self.api)
+        try:
+            async with self._session().post(
+                self.url + _PATHS[self.api], json=self._body(message), allow_redirects=False
+            ) as response:
+                await _check(response)
+                async for data in response.content.iter_any():
+                    yield ""
+                    for text in reader.feed(data):
+                        yield text
+                    if reader.is_over:
+                        return
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _failed(f"the connection failed ({type(error).__name__})") from error
+        except (EndpointError, ProtocolError) as error:
+            raise _failed(str(error)) from error
+        if not reader.is_over:
+            raise _failed("its stream ended before its answer did")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            headers = {"Accept": "text/event-stream"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+            self._http = aiohttp.ClientSession(
+                headers=headers,
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            )
+        return self._http
+
+    def _body(self, message: str) -> dict[str, object]:
+        if self.api == "responses":
+            return {"model": self.model, "input": message, "stream": True}
+        return {"model": self.model, "messages": [{"role": "user", "content": message}], "stream": True}
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    """Raise SourceError for what is no stream."""
+    if response.status == 200 and response.content_type != "application/json":
+        return
+    try:
+        body = await response.content.read(_MOST_ERROR_BYTES)
+    except aiohttp.ClientError:
+        body = b""  # it is cut off, and the status says what matters
+    word = word_of_error(_object(body))
+    if response.status in _BUSY:
+        why = f"the endpoint answers {response.status}{word}"
+        raise SourceError(Failure(response.status, "source_busy", why, _seconds(response.headers.get("Retry-After"))))
+    if response.status == 200:
+        raise _failed(f"it answers with JSON{word} where a stream belongs")
+    raise _failed(f"it answers {response.status}{word}")
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seconds(header: str | None) -> int | None:
+    """`Retry-After` in whole seconds; None if it is absent or a date."""
+    given = header or ""
+    return min(int(given), _MOST_RETRY_S) if given.isascii() and given.isdigit() and len(given) < 10 else None
+
+
+def _failed(why: str) -> SourceError:
+    return SourceError(Failure(502, "source_failed", f"the endpoint failed: {why}"))
