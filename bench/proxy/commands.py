@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
     try:
         with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as address:
             _say_ready(name, address)
-            signal.pause()
+            while True:
+                time.sleep(0.5)  # signal.pause() would miss a signal that comes just before it
     except KeyboardInterrupt:
         return
     except OSError as error:
