@@ -21,8 +21,8 @@ from clients.locusts.options import add_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "results/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-FILES = [p for p in ROOT.rglob("*") if not {".venv", ".git", "__pycache__"} & set(p.relative_to(ROOT).parts)]
-NAMES = {path.name for path in FILES}
+FOLDERS = (".", "bench", "clients", "servers", "tests", "results/reference")
+NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).glob("*" if folder == "." else "**/*")}
 PLACEHOLDERS = {
     "COMMAND": "run",
     "HOST:PORT": "127.0.0.1:8000",
