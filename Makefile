@@ -29,7 +29,7 @@ bench: setup  ## run the quick plan: prints the table and the path of the report
 	$(BIN)/tokenderby run quick
 
 # Two at a time, by file, since most of a test's time is waiting; then those that set two programs' clocks side by side.
-test: $(VENV)/.dev  ## every test
+test: $(VENV)/.dev  ## every test (under 10 minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not compose and not alone'
 	$(BIN)/python -m pytest -m alone
 

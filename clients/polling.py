@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 from clients.core.errors import NotTheFormat
 from clients.core.exchange import Exchange
 from clients.core.http1 import Request
-from clients.core.http_scripts import respond, whole_body
+from clients.core.http_scripts import ask_for
 from clients.core.session import Script, Session
-from servers.messages import EndMessage, ProtocolError, TokenMessage
+from servers.messages import EndMessage, TokenMessage
 from servers.polling import wire
 
 
@@ -30,12 +30,8 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
 
 
 def _post(session: Session, exchange: Exchange) -> Script[str]:
-    asked = yield from respond(session, exchange, Request("POST", "/chat", body=exchange.body()), (202,))
-    body = yield from whole_body(session, asked)
-    try:
-        path = wire.decode_accepted(body).poll
-    except ProtocolError as error:
-        raise NotTheFormat(str(error)) from error
+    request = Request("POST", "/chat", body=exchange.body())
+    path = (yield from ask_for(session, exchange, request, 202, wire.decode_accepted)).poll
     # It goes into a request line: no other host, no space, nothing that ends the line.
     if not path.startswith("/") or path.startswith("//") or not path.isprintable() or not path.isascii() or " " in path:
         raise NotTheFormat(f"no path to poll: {path[:80]!r}")
@@ -46,12 +42,8 @@ def _poll(session: Session, exchange: Exchange) -> Script[wire.Page]:
     query = {"from": str(exchange.first)}
     if session.settings.wait_s > 0:
         query["wait"] = f"{session.settings.wait_s:g}"
-    asked = yield from respond(session, exchange, Request("GET", f"{exchange.poll_path}?{urlencode(query)}"), (200,))
-    body = yield from whole_body(session, asked)
-    try:
-        page = wire.decode_page(body)
-    except ProtocolError as error:
-        raise NotTheFormat(str(error)) from error
+    request = Request("GET", f"{exchange.poll_path}?{urlencode(query)}")
+    page = yield from ask_for(session, exchange, request, 200, wire.decode_page)
     found: list[TokenMessage | EndMessage] = [*page.tokens]
     exchange.ledger.add(found if page.end is None else [*found, page.end], session.now_ns)
     return page

@@ -29,7 +29,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     yield from session.wait_for_news()
     inflow = _FrameInflow(session, exchange.ledger, connection)
     if session.is_read:  # and not the connection's end
-        exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
+        exchange.record.response_ms.append((session.now_ns - asked_ns) / 1e6)
         inflow()
     session.on_read = inflow
     try:

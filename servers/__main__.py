@@ -106,10 +106,12 @@ def main(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
 
-    When ready, prints one line: {"transport": "sse", "url": "http://127.0.0.1:43121"}. Try it:
+    When ready, prints one line: {"transport": "sse", "url": "http://127.0.0.1:43121"}.
 
     \b
-      curl -N URL/chat -d '{"message": "hello", "stream": "fast"}'
+    Try it:
+      tokenderby serve sse --port 8001
+      curl -N http://127.0.0.1:8001/chat -d '{"message": "hello", "stream": "fast"}'
 
     A WebSocket takes the same JSON as a text frame on ws://…/chat.
     """

@@ -12,17 +12,22 @@ from reprlib import Repr
 from servers.user_errors import InputError
 
 _MOST_SHOWN = 80  # characters of a wrong value that an error repeats
-_repr = Repr()
+_MOST_DIGITS = 4_000  # Python writes no integer of more than 4,300, and what it says instead differs by version
+
+
+class _Repr(Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if abs(x) < 10**_MOST_DIGITS else f"a number of over {_MOST_DIGITS:,} digits"
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = _MOST_SHOWN
 _repr.fillvalue = "…"
 
 
 def shown(value: object) -> str:
     """A wrong value as an error repeats it: one line, cut short; never an error itself."""
-    try:
-        text = _repr.repr(value)
-    except (ValueError, RecursionError):  # Python writes no integer of 4,300 digits
-        return f"so large a value ({type(value).__name__})"
+    text = _repr.repr(value)
     return text if len(text) <= 2 * _MOST_SHOWN else f"{text[: 2 * _MOST_SHOWN]}…"
 
 

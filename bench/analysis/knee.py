@@ -17,6 +17,7 @@ from bench.analysis.number_tables import Row, Table
 from bench.analysis.theme import FAINT, WIDTH_INCHES, colour
 from bench.analysis.wording import number
 from bench.store import Run
+from clients.locusts.knee_climb import sentence_of
 from servers.transport import TRANSPORTS
 
 _USERS = "users"
@@ -42,9 +43,8 @@ class Knee:
     @property
     def sentence(self) -> str:
         """For people."""
-        if self.users is None:
-            return "The knee was not found: the search was ended before a step broke."
-        return f"The knee is at {self.users} users ({self.why})."
+        text = sentence_of(self.users, self.why)
+        return f"{text[0].upper()}{text[1:]}."
 
     @property
     def transports(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class _Upstream(_Address):
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--upstream", type=_Upstream(), required=True, help="The server behind the proxy.")
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
-@click.option("--profile", "name", default="none", show_default=True, help="A profile's name, or your own TOML file.")
+@click.option("--profile", default="none", show_default=True, help="A profile's name, or your own TOML file.")
 @click.option(
     "--time-scale",
     type=Number(min=1e-3, max=1e6),
@@ -79,22 +80,27 @@ class _Upstream(_Address):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in the profile.")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line per connection that ended.")
 def proxy(  # noqa: PLR0917 (click passes them by name)
-    upstream: tuple[str, int], listen: tuple[str, int], name: str, time_scale: float, seed: int, log: Path | None
+    upstream: tuple[str, int], listen: tuple[str, int], profile: str, time_scale: float, seed: int, log: Path | None
 ) -> None:
     """Put an intermediary in front of a server: its timeouts, its buffering, its ways to end a connection.
 
     Prints one JSON line when ready and serves until SIGTERM. The profiles real:nginx, real:nginx-http11,
     real:nginx-unbuffered, real:haproxy and real:haproxy-no-delay start the real thing with the same timeouts (and
     write no log).
+
+    \b
+    Examples:
+      tokenderby proxy --upstream 127.0.0.1:8001 --profile aws-alb
+      tokenderby proxy --upstream 127.0.0.1:8001 --profile my.toml --time-scale 20 --log proxy.jsonl
     """
-    if name.startswith(PREFIX):
-        _serve_real(name, upstream, listen, time_scale)
+    if profile.startswith(PREFIX):
+        _serve_real(profile, upstream, listen, time_scale)
         return
-    profile = load(name)
-    rules = profile.scaled(time_scale).rules
-    server = Proxy(upstream, rules, listen=listen, seed=seed, log=log, profile=profile.name)
+    loaded = load(profile)
+    rules = loaded.scaled(time_scale).rules
+    server = Proxy(upstream, rules, listen=listen, seed=seed, log=log, profile=loaded.name)
     try:
-        run(serve(server, partial(_say_ready, profile.name)))
+        run(serve(server, partial(_say_ready, loaded.name)))
     except OSError as error:
         raise _cannot_serve(listen, error) from error
 
@@ -113,7 +119,8 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
     try:
         with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as address:
             _say_ready(name, address)
-            signal.pause()
+            while True:
+                time.sleep(0.5)  # signal.pause() would miss a signal that comes just before it
     except KeyboardInterrupt:
         return
     except OSError as error:
@@ -124,7 +131,13 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
 @click.argument("names", nargs=-1)
 @click.option("--markdown", is_flag=True, help="As the table in docs/proxy.md.")
 def profiles(names: tuple[str, ...], markdown: bool) -> None:
-    """List the profiles: what each intermediary does, where its numbers come from, which are unsure."""
+    """List the profiles: what each intermediary does, where its numbers come from, which are unsure.
+
+    \b
+    Examples:
+      tokenderby profiles
+      tokenderby profiles aws-alb nginx
+    """
     loaded = [load(name) for name in names or names_of_all()]
     if markdown:
         click.echo(profile_markdown(loaded))

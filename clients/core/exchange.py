@@ -56,7 +56,6 @@ class Exchange:
     ledger: Ledger = field(default_factory=Ledger)
     first: int = 0
     restarts: int = 0
-    response_ms: list[float] = field(default_factory=list)  # of each request, until the first byte that answered it
     poll_path: str = ""  # polling: the answer to the POST
     last_event_id: str = ""  # SSE
     retry_s: float = 0.0  # SSE: the server's standing wish before a reconnection
@@ -141,7 +140,6 @@ class Exchange:
     def settle(self, failure: ClientFailure | None) -> StreamRecord:
         """The message is over: its record, complete but for what only its client knows."""
         record = self.record
-        record.response_ms = self.response_ms
         schedule = self.ledger.told() if self.question.is_told else self.question.schedule
         self.ledger.settle(record, schedule, failure)
         if record.outcome is not Outcome.OK:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused, seconds
 from clients.core.exchange import Exchange
@@ -18,6 +18,8 @@ _SWITCHING = 101  # where nobody asked for it, what follows is no body
 _MAX_ERROR_BYTES = 65_536
 # Browsers accept compressed answers; an intermediary that compresses must not be told apart by its client.
 _ALWAYS = {"User-Agent": "tokenderby", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+
+A = TypeVar("A")
 
 
 class Decoder(Protocol):
@@ -45,7 +47,7 @@ def respond(session: Session, exchange: Exchange, request: Request, statuses: tu
     asked = yield from send(session, request)
     asked_ns = session.now_ns  # a connection that had to be opened first has times of its own
     yield from _until(session, asked.response, lambda: asked.response.has_begun)
-    exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
+    exchange.record.response_ms.append((session.now_ns - asked_ns) / 1e6)
     yield from _until(session, asked.response, lambda: asked.response.has_head)
     if exchange.record.head_ms is None:
         exchange.record.head_ms = (session.now_ns - asked_ns) / 1e6
@@ -89,6 +91,18 @@ def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES
         parts.append(response.take())
     done_with(session, asked)
     return b"".join(parts)
+
+
+def ask_for(
+    session: Session, exchange: Exchange, request: Request, status: int, decode: Callable[[bytes], A]
+) -> Script[A]:
+    """Send a request whose answer has this status; its whole body, decoded. Raises ClientFailure."""
+    asked = yield from respond(session, exchange, request, (status,))
+    body = yield from whole_body(session, asked)
+    try:
+        return decode(body)
+    except ProtocolError as error:
+        raise NotTheFormat(str(error)) from error
 
 
 def done_with(session: Session, asked: Asked) -> None:

@@ -8,6 +8,17 @@ from dataclasses import dataclass, field
 
 from clients.locusts.live import WINDOW_S, Point
 
+_NO_LIMIT = "no limit was reached, there may be room above"
+
+
+def sentence_of(knee: int | None, why: str) -> str:
+    """What a search has found, for people: the most users that were borne (None: it was ended before), and why."""
+    if knee is None:
+        return f"the knee was not found: {why or 'the search was ended before a step broke'}"
+    if why == _NO_LIMIT:
+        return f"no knee up to {knee} users: {why}"
+    return f"the knee is at {knee} users ({why})" if knee else f"the knee is below the first step ({why})"
+
 
 @dataclass
 class Climb:
@@ -33,9 +44,7 @@ class Climb:
     @property
     def sentence(self) -> str:
         """What is known so far, for people."""
-        if self.knee is None:
-            return f"the knee was not found: the search was ended at {self.users} users"
-        return f"the knee is at {self.knee} users ({self.why})"
+        return sentence_of(self.knee, self.why or f"the search was ended at {self.users} users")
 
     @property
     def told(self) -> dict[str, object]:
@@ -59,7 +68,7 @@ class Climb:
             self._end(self._held, why)
             return None
         if self.users >= self.most:
-            self._end(self.users, "no limit was reached: there may be room above")
+            self._end(self.users, _NO_LIMIT)
             return None
         self._go_to(min(self.users + self.step, self.most), now_s)
         return self.users

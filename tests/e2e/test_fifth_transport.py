@@ -147,7 +147,11 @@ class Copy:
     def python(self, *words: str) -> str:
         """Run this Python there; what it says. It has to end with 0."""
         done = self.start(*words)
-        said, _ = done.communicate(timeout=60)
+        try:
+            said, _ = done.communicate(timeout=240)  # a busy machine's; a quiet one needs a tenth
+        finally:
+            done.kill()
+            done.wait()
         assert done.returncode == 0, said
         return said
 

@@ -302,7 +302,9 @@ class TestKnee:
         assert [step["sse"] for step in climb.seen] == [1.0, 1.0, 1.0, 25.0]
 
     def test_even_the_first_step_broke(self) -> None:
-        assert climb_through(Climb(20.0, 10, 100, 12.0), {10: 25.0}) == 0
+        climb = Climb(20.0, 10, 100, 12.0)
+        assert climb_through(climb, {10: 25.0}) == 0
+        assert climb.sentence == "the knee is below the first step (sse: p99 delay 25.0 ms > 20 ms at 10 users)"
 
     def test_a_last_step_that_is_smaller(self) -> None:
         assert climb_through(Climb(20.0, 10, 25, 12.0), {25: 25.0}) == 20
@@ -310,6 +312,7 @@ class TestKnee:
     def test_no_limit_was_reached(self) -> None:
         climb = Climb(20.0, 10, 25, 12.0)
         assert climb_through(climb, {}) == 25
+        assert climb.sentence.startswith("no knee up to 25 users: no limit was reached")
         assert [step["users"] for step in climb.seen] == [10, 20, 25]
 
     def test_one_slow_second_is_no_knee(self) -> None:

@@ -149,7 +149,7 @@ def test_the_knee_search_ends_at_its_last_step(tmp_path: Path, server: Callable[
     steps = ("--knee-step", "3", "--knee-most", "3", "--knee-hold", "1", "--knee-delay-ms", "5000")
     code, output = headless(tmp_path, "-f", shape, "SSEUser", *steps, *SHORT, "--skip-report", sse=server("sse").url)
     assert code == 0, output
-    said = "Tokenderby: the knee is at 3 users (no limit was reached: there may be room above)"
+    said = "Tokenderby: no knee up to 3 users: no limit was reached, there may be room above"
     assert output.splitlines()[-1] == said, "not somewhere among a thousand lines"
     knee = open_run(tmp_path / "latest").load().plan["knee"]
     assert isinstance(knee, dict)

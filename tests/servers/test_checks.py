@@ -21,7 +21,8 @@ from servers.user_errors import InputError
         ("nan", {"text": True}, 0, 1, "a number from 0 to 1, not 'nan'"),
         (1.5, {"whole": True}, 0, 9, "a whole number from 0 to 9, not 1.5"),
         (None, {"text": True}, 0, 9, "a number from 0 to 9, not None"),
-        pytest.param(10**5000, {}, 0, 9, "a number from 0 to 9, not so large a value (int)", id="huge"),
+        pytest.param(10**5000, {}, 0, 9, "a number from 0 to 9, not a number of over 4,000 digits", id="huge"),
+        pytest.param([10**5000], {}, 0, 9, "a number from 0 to 9, not [a number of over 4,000 digits]", id="in a list"),
     ],
 )
 def test_a_number_that_is_none(value: object, options: dict[str, Any], least: float, most: float, takes: str) -> None:

@@ -143,8 +143,8 @@ def test_one_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     own = tmp_path / "valkey-server"
     own.write_text("#!/bin/sh\nexit 1\n")
     own.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert redis_server.find_executable() in (str(own), *Path("/usr/bin").glob("redis-server"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # a machine may have one of its own
+    assert redis_server.find_executable() == str(own)
     with pytest.raises(redis_server.RedisUnavailable, match="did not start"):
         redis_server._start(str(own), str(tmp_path))
 

@@ -112,7 +112,8 @@ def test_a_farewell_after_sigterm_can_be_read_and_is_not_cut_short(
         "    signal.signal(number, signal.SIG_DFL)  # another one would be deadly\n"
         "    print('{\"bye\": 1}', flush=True); time.sleep(0.3); pathlib.Path(sys.argv[1]).touch(); sys.exit()\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        "print('{}', flush=True); signal.pause()"
+        "print('{}', flush=True)\n"
+        "while True: time.sleep(0.1)"  # a signal just before signal.pause() would not end it
     )
     last_deed = tmp_path / "done"
     with running(name, str(last_deed)) as child:
