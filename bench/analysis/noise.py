@@ -24,8 +24,10 @@ from bench.store import CellRecord
 
 _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
     ("messages started late", lambda cell: cell.generator_lag_ms_p99),
+    ("requests were late at the server", lambda cell: cell.request_lag_ms_p99),
     ("the model emitted late", lambda cell: cell.emit_lag_ms_p99),
     ("the clients' event loop was late", lambda cell: cell.loop_lag_ms_p99),
+    ("the servers' event loop was late", lambda cell: cell.server_loop_lag_ms_p99),
 )
 
 
