@@ -13,7 +13,8 @@ from time import monotonic_ns
 from servers.alarm import alarm
 
 KEPT = 8192
-BEAT_NS = 20_000_000  # of a server's loop and a proxy's; each beat is a wake-up, which costs some 10 µs
+BEAT_NS = 20_000_000  # of a server's loop and a proxy's; each beat is a wake-up, which costs some 10 to 80 µs
+IDLE_BEATS = 10  # so many of them pass between two looks while there is nothing to do
 
 
 def beats_missed(late_ns: int, every_ns: int) -> range:
@@ -39,13 +40,18 @@ class Lags:
 
 
 class LoopProbe:
-    """Looks, `every_ns`, how late the running event loop is.
+    """Looks, `every_ns`, how late the running event loop is; more seldom while it is not `is_busy`.
 
     `on_beats` takes the moment, and how late each beat was that had fallen due by then.
     """
 
-    def __init__(self, on_beats: Callable[[int, range], object], every_ns: int = BEAT_NS) -> None:
-        self._on_beats, self._every_ns = on_beats, every_ns
+    def __init__(
+        self,
+        on_beats: Callable[[int, range], object],
+        every_ns: int = BEAT_NS,
+        is_busy: Callable[[], object] = lambda: True,
+    ) -> None:
+        self._on_beats, self._every_ns, self._is_busy = on_beats, every_ns, is_busy
         self._due_ns = monotonic_ns() + every_ns
         self._alarm = alarm(self._ring)
         self._alarm.set(self._due_ns)
@@ -53,7 +59,7 @@ class LoopProbe:
     def _ring(self) -> None:
         now_ns = monotonic_ns()
         lags_ns = beats_missed(now_ns - self._due_ns, self._every_ns)
-        self._due_ns += len(lags_ns) * self._every_ns
+        self._due_ns += (len(lags_ns) if self._is_busy() else len(lags_ns) - 1 + IDLE_BEATS) * self._every_ns
         self._on_beats(now_ns, lags_ns)
         self._alarm.set(self._due_ns)
 

@@ -75,8 +75,8 @@ class Service:
         self.settings = settings
         self.emitter = Emitter()
         self.lags = {"emit": self.emitter.lags, "loop": Lags()}
-        self._probe = LoopProbe(self.lags["loop"].note_beats)
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
+        self._probe = LoopProbe(self.lags["loop"].note_beats, is_busy=lambda: self.generations.active)
         self.stats = Stats()
         self.stopping = asyncio.Event()
         self._answering: set[Stoppable] = set()

@@ -71,5 +71,5 @@ async def test_a_server_s_lags_are_those_of_the_cell_alone() -> None:
         async with aiohttp.ClientSession() as http:
             before = await Reading.take(route, http, usable_cores())
             after = await Reading.take(route, http, usable_cores(), before)
-    assert (before.counters.loop_lag_us_max or 0) > 1_100_000, "of all that was"
-    assert (after.counters.loop_lag_us_max or 0) < 1_100_000, "since then"
+    assert (before.counters.loop_lag_us_max or 0) > 900_000, "of all that was"
+    assert (after.counters.loop_lag_us_max or 0) < 900_000, "since then"

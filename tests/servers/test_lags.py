@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from support.processes import RunningServer
 
-from servers.lags import KEPT, Lags, LoopProbe, beats_missed
+from servers.lags import IDLE_BEATS, KEPT, Lags, LoopProbe, beats_missed
 from servers.transport import TRANSPORTS
 
 MS = 1_000_000
@@ -23,8 +23,6 @@ def test_a_stall_counts_for_every_beat_that_it_missed() -> None:
 
 def test_one_second_in_a_minute_shows_in_the_99th_percentile() -> None:
     lags = Lags()
-    for second in range(59):
-        lags.note_beats(second, range(0, -1, -1))
     for _ in range(5900):
         lags.note((60, 20_000))
     lags.note_beats(61, beats_missed(1000 * MS, 10 * MS))
@@ -61,10 +59,23 @@ async def test_a_probe_sees_what_stops_its_loop() -> None:
     assert len(seen) == count, "closed, it looks no more"
 
 
+async def test_an_idle_loop_is_looked_at_seldom_and_its_stalls_count_as_much() -> None:
+    looks: list[range] = []
+    probe = LoopProbe(lambda _, lags_ns: looks.append(lags_ns), every_ns=2 * MS, is_busy=lambda: False)
+    begun_ns = time.monotonic_ns()
+    await asyncio.sleep(0.1)
+    assert 1 <= len(looks) <= (time.monotonic_ns() - begun_ns) / (2 * MS * IDLE_BEATS) + 1
+    time.sleep(0.1)  # noqa: ASYNC251 - this is the stall
+    await asyncio.sleep(0.01)
+    probe.close()
+    assert max(lags_ns[0] for lags_ns in looks) >= 79 * MS
+    assert max(map(len, looks)) >= 39
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_server_tells_its_lags_since_a_moment(server: Callable[[str], RunningServer], transport: str) -> None:
     running = server(transport)
-    time.sleep(0.1)
+    time.sleep(0.3)
     told = running.get("/stats")
     assert 0 < told["loop_lag_us_p99"] <= told["loop_lag_us_max"]
     assert running.get(f"/stats?since={told['now_ns'] + 3600 * 10**9}")["loop_lag_us_max"] == 0
