@@ -23,20 +23,35 @@ def beats_missed(late_ns: int, every_ns: int) -> range:
 
 
 class Lags:
-    """The latest `KEPT` lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted."""
+    """Lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted: the latest, and the largest."""
 
     def __init__(self) -> None:
-        self._noted: deque[tuple[int, int]] = deque(maxlen=KEPT)
-        self.note: Callable[[tuple[int, int]], object] = self._noted.append  # no call between: done for every token
+        self._latest: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        # Each is larger than all that came after it, so the first of any time's is the largest: a stall is remembered,
+        # however much comes after it.
+        self._largest: deque[tuple[int, int]] = deque(maxlen=KEPT)
+
+    def note(self, now_ns: int, lag_ns: int) -> None:
+        """Note one."""
+        noted = now_ns, lag_ns
+        self._latest.append(noted)
+        largest = self._largest
+        while largest and largest[-1][1] <= lag_ns:
+            largest.pop()
+        largest.append(noted)
 
     def note_beats(self, now_ns: int, lags_ns: range) -> None:
-        """Note the beats that have fallen due by `now_ns`; of more than are kept, the latest."""
-        self._noted.extend((now_ns, lag_ns) for lag_ns in lags_ns[-KEPT:])
+        """Note the beats that have fallen due by `now_ns`, the most late first; of more than are kept, the latest."""
+        self.note(now_ns, lags_ns[0])
+        self._latest.extend((now_ns, lag_ns) for lag_ns in lags_ns[1:][-KEPT:])
 
     def us_since(self, since_ns: int = 0) -> tuple[float, float]:
-        """Of those noted since then, the 99th percentile and the largest, in microseconds; 0 where there is none."""
-        found = sorted(lag_ns for at_ns, lag_ns in self._noted if at_ns >= since_ns)
-        return (found[int(0.99 * (len(found) - 1))] / 1000, found[-1] / 1000) if found else (0.0, 0.0)
+        """The 99th percentile of the latest `KEPT` noted since then and the largest of all, in µs; 0 of none."""
+        found = sorted(lag_ns for at_ns, lag_ns in self._latest if at_ns >= since_ns)
+        if not found:
+            return 0.0, 0.0
+        largest_ns = next(lag_ns for at_ns, lag_ns in self._largest if at_ns >= since_ns)
+        return found[int(0.99 * (len(found) - 1))] / 1000, largest_ns / 1000
 
 
 class LoopProbe:
