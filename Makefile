@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup dev bench test coverage compose-test check fix perf soak notebook requirements clean
+.PHONY: help setup dev bench test coverage compose-test check fix perf soak injuries notebook requirements clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ perf: setup  ## what the house itself costs, beside the floor of this machine (a
 
 soak: setup  ## load and faults on every server and the proxy, on loopback only (about 11 minutes; ARGS=--quick: under 2)
 	$(BIN)/python -m bench.soak $(ARGS)
+
+injuries: setup  ## disturb runs on purpose, and see each disturbance caught (about 4 minutes; ARGS="--times 20")
+	$(BIN)/python -m bench.injuries $(ARGS)
 
 requirements:  ## pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev -o requirements/dev.txt

@@ -79,7 +79,7 @@ class Emitter:
                 forgotten.discard(emits)
                 heappop(heap)
                 continue
-            note_lag((now_ns, now_ns - due_ns))
+            note_lag(now_ns, now_ns - due_ns)
             try:
                 next_ns = emits.emit(now_ns)
             except Exception:  # one answer's fault must not stop the clock of all others

@@ -13,7 +13,8 @@ from time import monotonic_ns
 from servers.alarm import alarm
 
 KEPT = 8192
-BEAT_NS = 20_000_000  # of a server's loop and a proxy's; each beat is a wake-up, which costs some 10 µs
+BEAT_NS = 20_000_000  # of a server's loop and a proxy's; each beat is a wake-up, which costs some 10 to 80 µs
+IDLE_BEATS = 10  # so many of them pass between two looks while there is nothing to do
 
 
 def beats_missed(late_ns: int, every_ns: int) -> range:
@@ -22,30 +23,50 @@ def beats_missed(late_ns: int, every_ns: int) -> range:
 
 
 class Lags:
-    """The latest `KEPT` lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted."""
+    """Lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted: the latest, and the largest."""
 
     def __init__(self) -> None:
-        self._noted: deque[tuple[int, int]] = deque(maxlen=KEPT)
-        self.note: Callable[[tuple[int, int]], object] = self._noted.append  # no call between: done for every token
+        self._latest: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        # Each is larger than all that came after it, so the first of any time's is the largest: a stall is remembered,
+        # however much comes after it.
+        self._largest: deque[tuple[int, int]] = deque(maxlen=KEPT)
+
+    def note(self, now_ns: int, lag_ns: int) -> None:
+        """Note one."""
+        noted = now_ns, lag_ns
+        self._latest.append(noted)
+        largest = self._largest
+        while largest and largest[-1][1] <= lag_ns:
+            largest.pop()
+        largest.append(noted)
 
     def note_beats(self, now_ns: int, lags_ns: range) -> None:
-        """Note the beats that have fallen due by `now_ns`; of more than are kept, the latest."""
-        self._noted.extend((now_ns, lag_ns) for lag_ns in lags_ns[-KEPT:])
+        """Note the beats that have fallen due by `now_ns`, the most late first; of more than are kept, the latest."""
+        self.note(now_ns, lags_ns[0])
+        self._latest.extend((now_ns, lag_ns) for lag_ns in lags_ns[1:][-KEPT:])
 
     def us_since(self, since_ns: int = 0) -> tuple[float, float]:
-        """Of those noted since then, the 99th percentile and the largest, in microseconds; 0 where there is none."""
-        found = sorted(lag_ns for at_ns, lag_ns in self._noted if at_ns >= since_ns)
-        return (found[int(0.99 * (len(found) - 1))] / 1000, found[-1] / 1000) if found else (0.0, 0.0)
+        """The 99th percentile of the latest `KEPT` noted since then and the largest of all, in µs; 0 of none."""
+        found = sorted(lag_ns for at_ns, lag_ns in self._latest if at_ns >= since_ns)
+        if not found:
+            return 0.0, 0.0
+        largest_ns = next(lag_ns for at_ns, lag_ns in self._largest if at_ns >= since_ns)
+        return found[int(0.99 * (len(found) - 1))] / 1000, largest_ns / 1000
 
 
 class LoopProbe:
-    """Looks, `every_ns`, how late the running event loop is.
+    """Looks, `every_ns`, how late the running event loop is; more seldom while it is not `is_busy`.
 
     `on_beats` takes the moment, and how late each beat was that had fallen due by then.
     """
 
-    def __init__(self, on_beats: Callable[[int, range], object], every_ns: int = BEAT_NS) -> None:
-        self._on_beats, self._every_ns = on_beats, every_ns
+    def __init__(
+        self,
+        on_beats: Callable[[int, range], object],
+        every_ns: int = BEAT_NS,
+        is_busy: Callable[[], object] = lambda: True,
+    ) -> None:
+        self._on_beats, self._every_ns, self._is_busy = on_beats, every_ns, is_busy
         self._due_ns = monotonic_ns() + every_ns
         self._alarm = alarm(self._ring)
         self._alarm.set(self._due_ns)
@@ -53,7 +74,7 @@ class LoopProbe:
     def _ring(self) -> None:
         now_ns = monotonic_ns()
         lags_ns = beats_missed(now_ns - self._due_ns, self._every_ns)
-        self._due_ns += len(lags_ns) * self._every_ns
+        self._due_ns += (len(lags_ns) if self._is_busy() else len(lags_ns) - 1 + IDLE_BEATS) * self._every_ns
         self._on_beats(now_ns, lags_ns)
         self._alarm.set(self._due_ns)
 

@@ -25,7 +25,6 @@ from servers.text.hazards import hazards
 
 MAX_BODY_BYTES = 2**20
 KEEP_ALIVE_S = 75.0  # nginx's default; a connection on which nobody asks is closed after so long
-_LAG_KEYS = ("p99", "max")
 DRAIN_S = 2.0  # what runs when a server is told to stop may go on for so long
 
 
@@ -88,8 +87,8 @@ class Service:
         self.settings = settings
         self.emitter = Emitter()
         self.lags = {"emit": self.emitter.lags, "loop": Lags()}
-        self._probe = LoopProbe(self.lags["loop"].note_beats)
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
+        self._probe = LoopProbe(self.lags["loop"].note_beats, is_busy=lambda: self.generations.active)
         self.stats = Stats()
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()
@@ -177,10 +176,10 @@ class Service:
         }
 
     def _lags_us(self, since_ns: int) -> dict[str, float]:
-        found = {name: lags.us_since(since_ns) for name, lags in self.lags.items()}
-        return {
-            f"{name}_lag_us_{key}": us for name, both in found.items() for key, us in zip(_LAG_KEYS, both, strict=True)
-        }
+        found: dict[str, float] = {}
+        for name, lags in self.lags.items():
+            found[f"{name}_lag_us_p99"], found[f"{name}_lag_us_max"] = lags.us_since(since_ns)
+        return found
 
     def _read_rss_bytes(self) -> int:
         """The memory in use; the last known value where the system lets nothing be opened to look."""

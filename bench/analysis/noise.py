@@ -27,8 +27,10 @@ WANTED_RATIO = 1.1  # how many blocks it takes to find this, calibrate says as w
 
 _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
     ("start", lambda cell: cell.generator_lag_ms_p99),
+    ("request", lambda cell: cell.request_lag_ms_p99),
     ("emit", lambda cell: cell.emit_lag_ms_p99),
     ("client loop", lambda cell: cell.loop_lag_ms_p99),
+    ("server loop", lambda cell: cell.server_loop_lag_ms_p99),
 )
 
 

@@ -248,11 +248,28 @@ def _harness(measured: Measurements) -> Iterator[RunWarning]:
         yield RunWarning("floor", "note", text)
 
 
+def _run_again(measured: Measurements) -> Iterator[RunWarning]:
+    """Cells that were void first: their numbers stand in run.json, and are in no other."""
+    repeated = [cell for cell in measured.run.cells if cell.earlier]
+    if repeated:
+        valid = sum(cell.status == "ok" for cell in repeated)
+        text = f"{counted(len(repeated), 'cell')} ran again, the first attempt being void; {valid} of them valid now."
+        yield RunWarning("run again", "note", text)
+
+
+def _foreign(measured: Measurements) -> Iterator[RunWarning]:
+    ratios = [c.foreign_cpu_ratio for c in measured.run.cells if c.status == "ok" and c.foreign_cpu_ratio is not None]
+    if ratios:
+        text = f"Other programs took up to {100 * max(ratios):.0f} % of a core while valid cells ran."
+        yield RunWarning("other programs", "note", text)
+
+
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
-    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness),
+    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _side_by_side, _excluded, _clocks, _books, _never_struck, _false_alarms, _harness),
+    *(_foreign, _run_again),
 )
 """Of a run whose cells shared the machine."""

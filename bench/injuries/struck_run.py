@@ -65,6 +65,7 @@ class _Striking:
 
     def __init__(self, injury: Injury) -> None:
         self._injury = injury
+        self._before = psutil.Process().children(recursive=True)  # whoever made us may have servers of its own
         self._strike: asyncio.Task[None] | None = None
 
     def begin(self, record: CellRecord) -> None:
@@ -73,7 +74,7 @@ class _Striking:
     def advance(self, done: int, of: int) -> None:
         """Strike, if it is time."""
         if self._injury.stop and self._strike is None and done >= self._injury.at * of:
-            self._strike = asyncio.create_task(_stand_still(self._injury.stop, self._injury.stop_s))
+            self._strike = asyncio.create_task(self._stand_still(self._injury.stop))
 
     def end(self, record: CellRecord, *, again: bool = False) -> None:
         """Nothing to show."""
@@ -86,23 +87,21 @@ class _Striking:
         if self._strike is not None:
             await self._strike
 
+    async def _stand_still(self, part: Part) -> None:
+        process = self._process(words_of(part))
+        process.suspend()
+        try:
+            await asyncio.sleep(self._injury.stop_s)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
-async def _stand_still(part: Part, seconds: float) -> None:
-    process = _process(words_of(part))
-    process.suspend()
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            process.resume()
-
-
-def _process(words: str) -> psutil.Process:
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if words in " ".join(process.cmdline()):
-                return process
-    raise LookupError(f"nothing of this run has {words} in its command line")
+    def _process(self, words: str) -> psutil.Process:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if process not in self._before and words in " ".join(process.cmdline()):
+                    return process
+        raise LookupError(f"nothing of this run has {words} in its command line")
 
 
 def is_caught(injury: Injury, record: CellRecord) -> bool:

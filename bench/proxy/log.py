@@ -118,7 +118,7 @@ def read_log(path: Path) -> list[ConnectionRecord]:
     return [event for event in read_events(path) if isinstance(event, ConnectionRecord)]
 
 
-def latest_ms(path: Path, since_ns: int) -> float:
+def longest_stall_ms(path: Path, since_ns: int) -> float:
     """The longest that a proxy stood still since then, in ms; 0 if never. Raises OSError, msgspec.DecodeError."""
     late = (event for event in read_events(path) if isinstance(event, Late) and event.at_ns >= since_ns)
     return max((event.late_ms for event in late), default=0.0)

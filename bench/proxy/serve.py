@@ -65,7 +65,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
         self._log.write(Started(profile=self._profile, behaviours=labels(self._rules)))
-        self._probe = LoopProbe(self._note_lateness)
+        self._probe = LoopProbe(self._note_lateness, is_busy=lambda: self.relays)
         self.address = self._server.sockets[0].getsockname()[:2]
         return self
 

@@ -20,7 +20,7 @@ import psutil
 
 from bench import tables
 from bench.plan import Cell, Plan
-from bench.proxy.log import latest_ms
+from bench.proxy.log import longest_stall_ms
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds
 from bench.running.processes import Child, PartDied
@@ -254,7 +254,7 @@ def _note_surroundings(record: CellRecord, route: Route, before: Reading, after:
         record.request_lag_ms_p99 = None
     if route.proxy_log is not None and route.proxy_log.exists():  # the real ones write none
         with suppress(OSError, msgspec.DecodeError):  # the end of the run says so
-            record.proxy_loop_lag_ms_max = latest_ms(route.proxy_log, before.at_ns)
+            record.proxy_loop_lag_ms_max = longest_stall_ms(route.proxy_log, before.at_ns)
 
 
 def _forget_shared_costs(record: CellRecord) -> None:

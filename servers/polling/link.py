@@ -21,7 +21,7 @@ from servers.redis_server import Address
 
 COMMAND_TIMEOUT_S = 5.0
 
-NoteLag = Callable[[tuple[int, int]], object]
+NoteLag = Callable[[int, int], object]
 Command = tuple[str | bytes | int, ...]
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub says tuples of one
 
@@ -49,7 +49,7 @@ class RedisConnection:
         self,
         address: Address,
         note_commands: Callable[[int], object],
-        note_lag: NoteLag = lambda _: None,
+        note_lag: NoteLag = lambda _, __: None,
     ) -> None:
         self._address = address
         self._note_commands = note_commands
@@ -200,7 +200,7 @@ class _RedisSocket(asyncio.Protocol):
 
     def _note_waited(self, batch: _Pipeline) -> None:
         now_ns = monotonic_ns()
-        self._note_lag((now_ns, now_ns - batch.sent_ns))
+        self._note_lag(now_ns, now_ns - batch.sent_ns)
 
     def _check(self) -> None:
         """Give Redis up when the oldest command has no reply by its deadline."""

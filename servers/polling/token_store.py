@@ -76,7 +76,7 @@ class TokenStore:
         emitter: Emitter,
         generations: Generations,
         note_commands: Callable[[int], object],
-        note_lag: NoteLag = lambda _: None,
+        note_lag: NoteLag = lambda _, __: None,
     ) -> None:
         self._reads = RedisConnection(address, note_commands, note_lag)
         self._writes = RedisConnection(address, note_commands, note_lag)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
 
+import aiohttp
+import psutil
 import pytest
+from support.processes import running_server
 
-from bench.running.endpoints import Counters
+from bench.running.endpoints import Counters, Route, Server
 from bench.running.machine import busy_seconds, own_seconds
 from bench.running.measure import Reading
 from bench.running.targets import RedisReading
@@ -40,14 +44,32 @@ def test_too_short_a_time_says_nothing() -> None:
     assert reading(10, own_s=0, busy_s=0).foreign_ratio(reading(10.9, own_s=0, busy_s=0.9)) is None
 
 
+def children_s() -> float:
+    return own_seconds() - time.process_time()
+
+
 def test_our_time_is_that_of_our_children_too_also_when_they_have_ended() -> None:
-    before_s, busy_s = own_seconds(), busy_seconds(usable_cores())
+    before_s, busy_s = children_s(), busy_seconds(usable_cores())
     child = subprocess.Popen([sys.executable, "-c", f"{SPIN}\ninput()"], stdin=subprocess.PIPE)
     deadline = time.monotonic() + 30
-    while (alive_s := own_seconds()) < before_s + 0.28:  # the kernel counts in steps of 10 ms
+    while (alive_s := children_s()) < before_s + 0.28:  # the kernel counts in steps of 10 ms
         assert time.monotonic() < deadline
         time.sleep(0.02)
     child.communicate(b"\n")
-    assert own_seconds() >= alive_s - 0.02
+    assert children_s() >= alive_s - 0.05
     assert busy_seconds(usable_cores()) - busy_s >= 0.2
     assert busy_seconds([]) >= busy_seconds(usable_cores()[:1])
+
+
+async def test_a_server_s_lags_are_those_of_the_cell_alone() -> None:
+    with running_server("sse") as own:
+        route = Route(Server("sse", own.url), own.url)
+        process = psutil.Process(own.process.pid)
+        process.suspend()
+        await asyncio.sleep(1.2)
+        process.resume()
+        async with aiohttp.ClientSession() as http:
+            before = await Reading.take(route, http, usable_cores())
+            after = await Reading.take(route, http, usable_cores(), before)
+    assert (before.counters.loop_lag_us_max or 0) > 900_000, "of all that was"
+    assert (after.counters.loop_lag_us_max or 0) < 900_000, "since then"
