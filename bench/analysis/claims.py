@@ -15,9 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from bench.analysis import intervals
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis import intervals, student
 from bench.analysis.contrasts import Contrast
+from bench.analysis.estimators import Floats
 from bench.analysis.wording import counted, times
+
+Bools = NDArray[np.bool_]
 
 MIN_BLOCKS = 5
 MAX_P = 1 - intervals.LEVEL
@@ -78,13 +84,23 @@ def scale(column: str, unit: str) -> Scale:
 def judged(family: Sequence[tuple[Contrast, Scale]]) -> list[JudgedContrast]:
     """Judge comparisons that belong together. Ties and pairs without blocks enough are not tested, and cost nothing."""
     tested = [place for place, (contrast, _) in enumerate(family) if _is_tested(contrast)]
-    adjusted = dict(zip(tested, intervals.holm([family[place][0].p for place in tested]), strict=True))
+    adjusted = dict(zip(tested, intervals.holm([family[place][0].p for place in tested]).tolist(), strict=True))
     found = []
     for place, (contrast, unit) in enumerate(family):
         p = adjusted.get(place, 1.0)
         obstacle = _obstacle(contrast, p, unit)
         found.append(JudgedContrast(contrast, p, obstacle, _reason(obstacle, contrast, unit, len(tested))))
     return found
+
+
+def claimed_at_once(differences: Floats, errors: Floats, df: Floats) -> Bools:
+    """The same for many made-up runs in one go (bench.analysis.simulation), which have no ties and no floors.
+
+    Differences of ln, their standard errors and degrees of freedom have shape (runs, …); each run is a family.
+    """
+    p = student.two_sided_ps(differences / errors, df)
+    adjusted = intervals.holm(p.reshape(len(p), -1)).reshape(p.shape)
+    return np.asarray((adjusted <= MAX_P) & (np.abs(differences) > SMALLEST_EFFECT))
 
 
 def _is_tested(contrast: Contrast) -> bool:
