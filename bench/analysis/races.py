@@ -47,7 +47,7 @@ class Race:
     def why_not(self, cell: MeasuredCell, column: str) -> str:
         """Why a cell cannot be judged by this number; empty if it can."""
         if cell.apart or not cell.blocks:
-            return cell.apart or "not judged: no valid block"
+            return cell.apart or "no valid block"
         if column != COMPLETED and (lost := _incomplete(cell)):
             return lost
         value = estimate(cell, column).value

@@ -195,7 +195,8 @@ def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
     """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
 
     def value(square: Square) -> str:
-        return f"{square.key.title} {with_unit(square.estimate.value, unit)}"
+        known = math.isfinite(square.estimate.value)
+        return f"{square.key.title} {with_unit(square.estimate.value, unit)}" if known else square.key.title
 
     def why(square: Square) -> str:
         return f"{value(square)} ({square.reason})" if square.reason else value(square)
