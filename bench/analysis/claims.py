@@ -30,14 +30,14 @@ MAX_P = 1 - intervals.LEVEL
 SMALLEST_EFFECT = math.log(1.01)  # as Criterion's default noise threshold; a choice
 
 # What the clients' stamps may be off by, in the column's unit: between two cells no smaller difference is the
-# transports'. From sends with known times (docs/metrics.md, the golden clock): p50 45 to 70 µs, p99 0.5 to 1.3 ms; a
-# p95 lies below the p99 and gets the lower end of that. Means over an answer's tokens are as sure as the median.
+# transports'. From sends with known times (docs/metrics.md, the golden clock): p50 45 to 70 µs, p99 0.5 to 1.3 ms. A
+# p95 lies below the p99 and gets the lower end of that; so does an answer's waiting, the most that a token was late.
 _P50_MS, _P95_MS, _P99_MS = 0.07, 0.5, 1.3
 HARNESS_ERROR: dict[str, float] = {
     **{f"{name}_p50": _P50_MS for name in ("ttft_ms", "ttft_overhead_ms", "delay_ms", "itl_ms", "e2e_ms")},
     **{f"{name}_p95": _P95_MS for name in ("ttft_ms", "delay_ms", "itl_ms", "e2e_ms")},
     **{f"{name}_p99": _P99_MS for name in ("ttft_ms", "ttft_overhead_ms", "delay_ms", "itl_ms")},
-    "wait_s_per_answer": _P50_MS / 1000,
+    "wait_s_per_answer": _P95_MS / 1000,
 }
 
 
@@ -125,7 +125,7 @@ def _reason(obstacle: Obstacle | None, contrast: Contrast, unit: Scale, tested: 
     ratio = times(contrast.ratio)
     reasons = {
         Obstacle.FEW_BLOCKS: few_blocks(contrast.blocks),
-        Obstacle.NO_NUMBER: "one of the two is zero or infinite, so there is no ratio to judge",
+        Obstacle.NO_NUMBER: "one of the two is not above zero, or infinite, so there is no ratio to judge",
         Obstacle.CHANCE: f"the difference could be chance: {ratio}",
         Obstacle.CORRECTION: f"the difference could be chance among {counted(tested, 'comparison')}: {ratio}",
         Obstacle.HARNESS: f"within the harness's error ({unit.error:g} {unit.unit}): {ratio}",

@@ -54,7 +54,7 @@ def test_who_is_behind_is_so_by_a_ratio_with_its_interval(measured: Measurements
 
 def test_equal_ones_are_level(measured: Measurements) -> None:
     assert [s.standing for s in row(measured, "survival").squares] == ["best", "level", "level"]
-    assert row(measured, "survival").sentence.endswith("are equal, 1 share.")
+    assert row(measured, "survival").sentence.endswith("are equal, 100 %.")
     first = {square.key.title: square for square in row(measured, "first_token").squares}
     assert {first["SSE"].standing, first["WebSocket"].standing} == {"best", "level"}
     assert first["Polling"].standing == "behind"
