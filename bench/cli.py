@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -80,7 +80,7 @@ _limit = option(
 
 
 @cli.command(help=_RUN_HELP)
-@click.argument("plan", required=False, metavar="[PLAN]")
+@click.argument("plan", required=False, metavar="[PLAN]", shell_complete=option_types.plan_words)
 @option("--transports", callback=option_types.comma_list, metavar="A,B", help="Only these transports.")
 @option("--profiles", callback=option_types.comma_list, metavar="A,B", help="Every cell behind each of these.")
 @option(
@@ -254,7 +254,7 @@ def _no_report(folder: RunFolder, error: Exception) -> str:
 
 
 def _report(
-    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, float] | None = None
+    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
 ) -> list[str]:
     """Write and print the report; a line for each limit of the plan that is not met."""
     from bench.analysis.report import print_summary, write_report
@@ -329,10 +329,10 @@ def calibrate(out: str) -> int:
 
 
 @cli.command()
-@click.argument("run", default="results/latest")
+@click.argument("run", default="results/latest", type=click.Path())
 @_limit
 @export_options()
-def report(run: str, slo: dict[str, float] | None, exports: Exports) -> int:
+def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
     """Write and print the report of RUN (default: results/latest) again.
 
     What a killed run or a damaged disk has left is put right first, as far as it can be. Exit code 1 if a limit of the

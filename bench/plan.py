@@ -317,7 +317,7 @@ def changed(
     blocks: int | None = None,
     seed: int | None = None,
     time_scale: float | None = None,
-    slo: Mapping[str, float] | None = None,
+    slo: Mapping[str, Any] | None = None,
 ) -> Plan:
     """`plan` as command-line options change it, checked like a file. Raises PlanError.
 
@@ -326,7 +326,7 @@ def changed(
     limits as if they stood in `[slo]`.
     """
     table = msgspec.to_builtins(plan)
-    table["slo"] = slo_checks.with_limits(plan.slo, slo or {})
+    table["slo"] = slo_checks.joined(plan.slo, slo or {})
     numbers = {"blocks": blocks, "seed": seed, "time_scale": time_scale}
     table |= {key: value for key, value in numbers.items() if value is not None}
     if streams is not None:

@@ -59,14 +59,20 @@ Slo = msgspec.defstruct(
 def checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`table` as an SLO: its limits as they were given. Raises PlanError, which names the key and what it takes."""
     given = dict(table)
-    if given.get(MESSAGE) is not None:
-        to_struct(given[MESSAGE], MessageLimits, f"{where[:-1]}.{MESSAGE}]")
-    to_struct(given, Slo, where)
+    _check_keys(given, where)
     if given.get("goodput_ratio") is not None and not given.get(MESSAGE):
-        raise PlanError(
-            f"{where} goodput_ratio: takes a table {where[:-1]}.{MESSAGE}] that says which messages are good"
-        )
+        raise PlanError(f"{where} goodput_ratio: takes a table {_inside(where)} that says which messages are good")
     return given
+
+
+def _check_keys(table: Mapping[str, Any], where: str) -> None:
+    if table.get(MESSAGE) is not None:
+        to_struct(table[MESSAGE], MessageLimits, _inside(where))
+    to_struct(table, Slo, where)
+
+
+def _inside(where: str) -> str:
+    return f"{where.removesuffix(']')}.{MESSAGE}]"
 
 
 def limits(table: Mapping[str, Any]) -> dict[str, float]:
@@ -90,13 +96,20 @@ def scaled(name: str, limit: float, time_scale: float) -> float:
     return limit / time_scale if is_time(name) else limit
 
 
-def with_limits(table: Mapping[str, Any], given: Mapping[str, float]) -> dict[str, Any]:
-    """An SLO with limits of a command line in it; `message.ttft_ms` is one on single messages. Raises PlanError."""
-    merged = dict(table)
+def from_options(given: Mapping[str, float]) -> dict[str, Any]:
+    """Limits of a command line as a table; `message.ttft_ms` is one on single messages. Raises PlanError."""
+    table: dict[str, Any] = {}
     for name, limit in given.items():
         inside = name.removeprefix(f"{MESSAGE}.")
         if inside == name:
-            merged[name] = limit
+            table[name] = limit
         else:
-            merged[MESSAGE] = {**(merged.get(MESSAGE) or {}), inside: limit}
-    return checked(merged, "[slo]")
+            table.setdefault(MESSAGE, {})[inside] = limit
+    _check_keys(table, "[slo]")
+    return table
+
+
+def joined(table: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """An SLO in which the limits of another stand in place of its own. Raises PlanError."""
+    inside = {MESSAGE: {**(table.get(MESSAGE) or {}), **more[MESSAGE]}} if more.get(MESSAGE) else {}
+    return checked({**table, **more, **inside}, "[slo]")

@@ -26,7 +26,7 @@ _COLUMNS = (
     *("ttft_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),
     *("bytes_per_token", "client_cpu_us_per_token", "server_cpu_us_per_token"),
 )
-_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
+_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]|(?<=\d)[.)](?= |$)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
 
 

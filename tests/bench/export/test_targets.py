@@ -1,0 +1,89 @@
+"""Where exports go, through the command: files, standard output with nothing else there, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from support.outcomes import raced
+
+from bench.cli import main
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return raced(tmp_path / "results", {"completed_ratio": 1}, blocks=2).path
+
+
+def test_a_report_with_every_format(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {name: tmp_path / f"outcome.{name}" for name in ("markdown", "junit", "benchmark-json")}
+    (tmp_path / "link.md").symlink_to(files["markdown"])
+    options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    options[1] = str(tmp_path / "link.md")
+    code = command("report", str(run), "--json", "-", *options)
+    out, err = capsys.readouterr()
+    assert code == 1  # WebSocket lost messages
+    document = json.loads(out)
+    assert [each["outcome"] for each in document["slo"]].count("unmet") == 1
+    assert "slo unmet: WebSocket, completed_ratio at least 100 %" in err
+    assert "SLO: 2 of 3 limits met" in err
+    assert str(run / "report.html") in " ".join(err.split())
+    assert (tmp_path / "link.md").is_symlink()
+    assert "1 of 3 limits not met" in files["markdown"].read_text("utf-8")
+    assert ElementTree.parse(files["junit"]).getroot().tag == "testsuites"
+    assert isinstance(json.loads(files["benchmark-json"].read_text("utf-8")), list)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"results", "link.md", *(f.name for f in files.values())}
+
+
+def test_limits_of_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "run.json").read_bytes()
+    assert command("report", str(run), "--slo", "completed_ratio=0", "--slo", "ttft_ms_p50=0.5") == 1
+    out, err = capsys.readouterr()
+    assert "SLO: 3 of 6 limits met" in out
+    assert "slo unmet: SSE, ttft_ms_p50 at most 0.500 ms: it is" in err
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_comparison_on_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("compare", str(run), str(run), "--markdown", "-") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("### Tokenderby: No regression and no improvement")
+    assert "No regression and no improvement" in err
+    assert command("compare", str(run), str(run), "--all") == 0
+    assert "no difference" in capsys.readouterr().out
+
+
+def test_a_device_is_written_into(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("report", str(run), "--slo", "completed_ratio=0", "--json", "/dev/null") == 0
+    assert Path("/dev/null").is_char_device()
+    assert command("compare", str(run), str(run), "--json", "/dev/full") == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--json", "-", "--markdown", "-"], ["only one of the formats can go to standard output"]),
+        (["--json", "no/such/folder/x.json"], ["--json", "a file in a folder that is there", "no/such/folder"]),
+        (["--junit", "."], ["--junit", "is a directory"]),
+        (["--slo", "ttft_ms_p95"], ["--slo", "takes KEY=VALUE with a number, as ttft_ms_p95=800"]),
+        (["--slo", "ttft_ms_p95=fast"], ["--slo", "'ttft_ms_p95=fast' takes KEY=VALUE"]),
+        (["--slo", "ttft_ms_p9=3"], ["[slo]: no key 'ttft_ms_p9'", "'ttft_ms_p99'"]),
+        (["--slo", "completed_ratio=nan"], ["[slo] completed_ratio: takes a number from 0 to 1"]),
+        (["--slo", "message.ttft=3"], ["[slo.message]: no key 'ttft'", "'ttft_ms'"]),
+    ],
+)
+def test_mistakes(run: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: list[str]) -> None:
+    assert command("report", str(run), *options) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
