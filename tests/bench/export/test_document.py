@@ -50,8 +50,10 @@ def numbers_in(part: Any) -> Iterator[dict[str, Any]]:
             yield from numbers_in(each)
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_one_and_stands_in_the_docs() -> None:
     Draft202012Validator.check_schema(document_schema())
+    written = Path(__file__).parents[3] / "docs" / "outcome.schema.json"
+    assert json.loads(written.read_text("utf-8")) == document_schema()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from bench.analysis.compare import compare
 from bench.analysis.groups import measure
 from bench.analysis.slo import gates
 from bench.analysis.synthetic import Caricature, synthetic_run
+from bench.export import markdown
 from bench.export.markdown import MAX_ROWS, MAX_TEXT, comparison_markdown, escaped, run_markdown, table
 from bench.store import RunFolder
 
@@ -103,7 +104,7 @@ def test_every_limit_met(tmp_path: Path) -> None:
 
 
 def test_a_large_run_fits_into_a_comment(tmp_path: Path) -> None:
-    count = MAX_ROWS + 3
+    count = MAX_ROWS // 2 + 3
     field = [Caricature("sse", f"load=a-load-with-a-long-name-{k}") for k in range(count)]
     folder = synthetic_run(tmp_path, blocks=2, messages=2, tokens=3, field=field)
     run = folder.load()
@@ -113,6 +114,9 @@ def test_a_large_run_fits_into_a_comment(tmp_path: Path) -> None:
     text = markdown_of(folder)
     assert f"… and {2 * count - MAX_ROWS} more." in text
     assert len(text) < LIMIT_OF_A_COMMENT
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markdown, "MAX_CHARACTERS", 6_000)
+        assert 5_000 < len(markdown_of(folder)) < 6_100
 
 
 def test_a_comparison_shows_both_values(tmp_path: Path) -> None:

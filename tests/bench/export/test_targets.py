@@ -9,12 +9,14 @@ from xml.etree import ElementTree
 import pytest
 from support.outcomes import raced
 
-from bench.cli import main
+from bench import cli
+from bench.console import Console
+from bench.export.targets import Exports
 
 
 def command(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
+        cli.main(list(arguments))
     return int(ended.value.code or 0)
 
 
@@ -28,28 +30,28 @@ def test_a_report_with_every_format(run: Path, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "link.md").symlink_to(files["markdown"])
     options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
     options[1] = str(tmp_path / "link.md")
-    code = command("report", str(run), "--json", "-", *options)
+    before = (run / "run.json").read_bytes()
+    code = command("report", str(run), "--json", "-", "--slo", "drops=0", *options)
     out, err = capsys.readouterr()
-    assert code == 1  # WebSocket lost messages
+    assert code == 1
     document = json.loads(out)
-    assert [each["outcome"] for each in document["slo"]].count("unmet") == 1
+    assert [each["outcome"] for each in document["slo"]].count("unmet") == 1  # WebSocket lost messages
+    assert (run / "run.json").read_bytes() == before
     assert "slo unmet: WebSocket, completed_ratio at least 100 %" in err
-    assert "SLO: 2 of 3 limits met" in err
+    assert "SLO: 5 of 6 limits met" in err
     assert str(run / "report.html") in " ".join(err.split())
     assert (tmp_path / "link.md").is_symlink()
-    assert "1 of 3 limits not met" in files["markdown"].read_text("utf-8")
+    assert "1 of 6 limits not met" in files["markdown"].read_text("utf-8")
     assert ElementTree.parse(files["junit"]).getroot().tag == "testsuites"
     assert isinstance(json.loads(files["benchmark-json"].read_text("utf-8")), list)
     assert {entry.name for entry in tmp_path.iterdir()} == {"results", "link.md", *(f.name for f in files.values())}
 
 
-def test_limits_of_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (run / "run.json").read_bytes()
-    assert command("report", str(run), "--slo", "completed_ratio=0", "--slo", "ttft_ms_p50=0.5") == 1
-    out, err = capsys.readouterr()
-    assert "SLO: 3 of 6 limits met" in out
-    assert "slo unmet: SSE, ttft_ms_p50 at most 0.500 ms: it is" in err
-    assert (run / "run.json").read_bytes() == before
+def test_limits_leave_the_code_of_an_interrupted_run(tmp_path: Path) -> None:
+    folder = raced(tmp_path, {"completed_ratio": 1}, blocks=1, status="interrupted")
+    exports = Exports(json=str(tmp_path / "outcome.json"))
+    assert cli._conclude(folder, folder.load(), Console(quiet=True), exports) == cli.INTERRUPTED
+    assert json.loads((tmp_path / "outcome.json").read_text("utf-8"))["verdict"]["passed"] is False
 
 
 def test_a_comparison_on_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +64,7 @@ def test_a_comparison_on_standard_output(run: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_device_is_written_into(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("report", str(run), "--slo", "completed_ratio=0", "--json", "/dev/null") == 0
+    assert command("compare", str(run), str(run), "--json", "/dev/null") == 0
     assert Path("/dev/null").is_char_device()
     assert command("compare", str(run), str(run), "--json", "/dev/full") == 1
     assert "No space left on device" in capsys.readouterr().err
