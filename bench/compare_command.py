@@ -23,7 +23,7 @@ def compare(run_a: str, run_b: str, force: bool, every: bool, exports: Exports) 
       tokenderby compare results/reference results/latest
       tokenderby compare main-run latest --markdown comment.md --junit comparison.xml
     """
-    from bench.analysis.compare import compare as compared
+    from bench.analysis.comparison import compare as compared
     from bench.export.changes import print_comparison
     from bench.store import open_run
 

@@ -1,41 +1,66 @@
 """The one rule by which a difference is claimed, be it by a report, a comparison of runs or a reader's question (pure).
 
 A difference is claimed only if nothing stands against it:
-- there are MIN_BLOCKS blocks on both sides, and an A/A control (the same cell twice) that tells how equal cells differ,
-- the 95 % interval of the ratio leaves out 1, and its p-value stays below 5 % after Holm's adjustment over the family,
-- it is larger than any difference that the control's interval allows, and larger than SMALLEST_EFFECT.
+- there are MIN_BLOCKS blocks behind it,
+- its p-value stays below 5 % after Holm's adjustment over the family: all pairs that can differ,
+- it is larger than the harness's own error (HARNESS_ERROR), and than SMALLEST_EFFECT.
+
+Where something does, the Obstacle says what, and `reason` says it in words, with the ratio and its interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from bench.analysis import intervals
-from bench.analysis.groups import MeasuredCell
-from bench.analysis.intervals import Contrast
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis import intervals, student
+from bench.analysis.contrasts import Contrast
+from bench.analysis.estimators import Floats
+from bench.analysis.wording import counted, times
+
+Bools = NDArray[np.bool_]
 
 MIN_BLOCKS = 5
+MAX_P = 1 - intervals.LEVEL
 SMALLEST_EFFECT = math.log(1.01)  # as Criterion's default noise threshold; a choice
+
+# What the clients' stamps may be off by, in the column's unit: between two cells no smaller difference is the
+# transports'. From sends with known times (docs/metrics.md, the golden clock): p50 45 to 70 µs, p99 0.5 to 1.3 ms; a
+# p95 lies below the p99 and gets the lower end of that. Means over an answer's tokens are as sure as the median.
+_P50_MS, _P95_MS, _P99_MS = 0.07, 0.5, 1.3
+HARNESS_ERROR: dict[str, float] = {
+    **{f"{name}_p50": _P50_MS for name in ("ttft_ms", "ttft_overhead_ms", "delay_ms", "itl_ms", "e2e_ms")},
+    **{f"{name}_p95": _P95_MS for name in ("ttft_ms", "delay_ms", "itl_ms", "e2e_ms")},
+    **{f"{name}_p99": _P99_MS for name in ("ttft_ms", "ttft_overhead_ms", "delay_ms", "itl_ms")},
+    "wait_s_per_answer": _P50_MS / 1000,
+}
 
 
 class Obstacle(Enum):
-    """What stands against a claim; the first two are the run's, the others the difference's own."""
+    """What stands against a claim."""
 
+    EQUAL = auto()
     FEW_BLOCKS = auto()
-    NO_CONTROL = auto()
+    NO_NUMBER = auto()
     CHANCE = auto()
-    NOISE = auto()
+    CORRECTION = auto()
+    HARNESS = auto()
+    SMALL = auto()
 
 
 @dataclass(frozen=True)
 class JudgedContrast:
-    """What became of one comparison: its p-value within the family, and what stands against a claim."""
+    """What became of one comparison: its p-value within the family, what stands against a claim, and in words."""
 
+    contrast: Contrast
     adjusted_p: float
     obstacle: Obstacle | None
+    reason: str = ""
 
     @property
     def claimed(self) -> bool:
@@ -43,36 +68,77 @@ class JudgedContrast:
         return self.obstacle is None
 
 
-def judged(family: Sequence[tuple[Contrast, float]]) -> list[JudgedContrast]:
-    """Judge comparisons that belong together, each with the noise between equal cells, |ln ratio|."""
-    adjusted = intervals.holm([contrast.p for contrast, _ in family])
-    return [
-        JudgedContrast(p, _obstacle(contrast, p, noise)) for (contrast, noise), p in zip(family, adjusted, strict=True)
-    ]
+@dataclass(frozen=True)
+class Scale:
+    """What a column's numbers are measured in, and the harness's own error in that unit."""
+
+    unit: str = ""
+    error: float = 0.0
 
 
-def _obstacle(contrast: Contrast, adjusted_p: float, noise: float) -> Obstacle | None:
-    if contrast.blocks < MIN_BLOCKS:
-        return Obstacle.FEW_BLOCKS
-    if math.isinf(noise):
-        return Obstacle.NO_CONTROL
-    if not contrast.excludes_one or adjusted_p > 1 - intervals.LEVEL:
-        return Obstacle.CHANCE
-    return None if contrast.exceeds(smallest_claim(noise)) else Obstacle.NOISE
+def scale(column: str, unit: str) -> Scale:
+    """The scale of a column of bench.analysis.metrics."""
+    return Scale(unit, HARNESS_ERROR.get(column, 0.0))
 
 
-def smallest_claim(noise: float) -> float:
-    """The |ln ratio| that a difference must exceed where equal cells differ by up to `noise`."""
-    return max(noise, SMALLEST_EFFECT)
+def judged(family: Sequence[tuple[Contrast, Scale]]) -> list[JudgedContrast]:
+    """Judge comparisons that belong together. Ties and pairs without blocks enough are not tested, and cost nothing."""
+    tested = [place for place, (contrast, _) in enumerate(family) if _is_tested(contrast)]
+    adjusted = dict(zip(tested, intervals.holm([family[place][0].p for place in tested]).tolist(), strict=True))
+    found = []
+    for place, (contrast, unit) in enumerate(family):
+        p = adjusted.get(place, 1.0)
+        obstacle = _obstacle(contrast, p, unit)
+        found.append(JudgedContrast(contrast, p, obstacle, _reason(obstacle, contrast, unit, len(tested))))
+    return found
 
 
-def noise_of(controls: Iterable[Contrast]) -> float:
-    """The largest |ln ratio| of two equal cells that these comparisons allow; infinite without any."""
-    return max((contrast.half_width for contrast in controls), default=math.inf)
+def claimed_at_once(differences: Floats, errors: Floats, df: Floats) -> Bools:
+    """The same for many made-up runs in one go (bench.analysis.simulation), which have no ties and no floors.
+
+    Differences of ln, their standard errors and degrees of freedom have shape (runs, …); each run is a family.
+    """
+    p = student.two_sided_ps(differences / errors, df)
+    adjusted = intervals.holm(p.reshape(len(p), -1)).reshape(p.shape)
+    return np.asarray((adjusted <= MAX_P) & (np.abs(differences) > SMALLEST_EFFECT))
 
 
-def control_pairs(cells: Iterable[MeasuredCell]) -> list[tuple[MeasuredCell, MeasuredCell]]:
-    """Each A/A control that has valid blocks, and what it is the copy of."""
-    measured = {cell.key: cell for cell in cells if cell.blocks}
-    controls = [cell for key, cell in measured.items() if key.is_control and key.original in measured]
-    return [(control, measured[control.key.original]) for control in controls]
+def _is_tested(contrast: Contrast) -> bool:
+    return contrast.blocks >= MIN_BLOCKS and contrast.ratio.has_interval and not contrast.is_tie
+
+
+def _obstacle(contrast: Contrast, adjusted_p: float, unit: Scale) -> Obstacle | None:
+    checks = (
+        (contrast.is_tie, Obstacle.EQUAL),
+        (contrast.blocks < MIN_BLOCKS, Obstacle.FEW_BLOCKS),
+        (not contrast.ratio.has_interval, Obstacle.NO_NUMBER),
+        (contrast.p > MAX_P, Obstacle.CHANCE),
+        (abs(contrast.a - contrast.b) <= unit.error, Obstacle.HARNESS),
+        (adjusted_p > MAX_P, Obstacle.CORRECTION),
+        (contrast.ratio.value > 0 and abs(math.log(contrast.ratio.value)) <= SMALLEST_EFFECT, Obstacle.SMALL),
+    )
+    return next((obstacle for stands, obstacle in checks if stands), None)
+
+
+def _reason(obstacle: Obstacle | None, contrast: Contrast, unit: Scale, tested: int) -> str:
+    """Why no difference is claimed, with the ratio and its interval; empty for a claim and for equal numbers."""
+    ratio = times(contrast.ratio)
+    reasons = {
+        Obstacle.FEW_BLOCKS: few_blocks(contrast.blocks),
+        Obstacle.NO_NUMBER: "one of the two is zero or infinite, so there is no ratio to judge",
+        Obstacle.CHANCE: f"the difference could be chance: {ratio}",
+        Obstacle.CORRECTION: f"the difference could be chance among {counted(tested, 'comparison')}: {ratio}",
+        Obstacle.HARNESS: f"within the harness's error ({unit.error:g} {unit.unit}): {ratio}",
+        Obstacle.SMALL: f"a difference below 1 %: {ratio}",
+    }
+    return "" if obstacle is None else reasons.get(obstacle, "")
+
+
+def few_blocks(blocks: int) -> str:
+    """Too few blocks, in words."""
+    return f"too few blocks ({blocks} of {MIN_BLOCKS})"
+
+
+def fewer_arrived(whole: int, sent: int, of_best: int, sent_of_best: int) -> bool:
+    """Whether fewer messages arrived whole than the best one's: Wilson's intervals do not overlap."""
+    return intervals.wilson(whole, sent)[1] < intervals.wilson(of_best, sent_of_best)[0]

@@ -7,13 +7,14 @@ is the cells that race against each other, under equal conditions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.analysis.common_blocks import common_blocks
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
@@ -79,19 +80,38 @@ class MeasuredCell:
     delays: dict[int, NDArray[np.int32]]
     lags: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     transits: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    apart: str = ""  # why it takes no part in its group's race; then its blocks are not those of its rivals
     estimators: dict[str, Estimator] = field(default_factory=dict, repr=False)  # what bench.analysis.metrics has made
     estimates: dict[str, Estimate] = field(default_factory=dict, repr=False)
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The valid blocks, ascending."""
+        """The blocks that count, ascending: the valid ones that all its rivals have too."""
         return tuple(int(b) for b in self.totals.index)
 
     @property
     def is_valid(self) -> bool:
-        """Whether at least half of the cells that ended are valid, and at least one."""
+        """Whether at least half of the cells that ended are valid, and its blocks are those of its rivals."""
         ended = [c for c in self.records if c.status != "pending"]
-        return bool(self.blocks) and 2 * len(self.blocks) >= len(ended)
+        valid = [c for c in ended if c.status == "ok"]
+        return bool(self.blocks) and not self.apart and 2 * len(valid) >= len(ended)
+
+    def on(self, blocks: tuple[int, ...]) -> MeasuredCell:
+        """The same from some of its blocks only."""
+
+        def kept(by_block: dict[int, NDArray[np.int32]]) -> dict[int, NDArray[np.int32]]:
+            return {block: counts for block, counts in by_block.items() if block in blocks}
+
+        return replace(
+            self,
+            messages=self.messages[self.messages["block"].isin(blocks)],
+            totals=self.totals.loc[[block for block in self.blocks if block in blocks]],
+            delays=kept(self.delays),
+            lags=kept(self.lags),
+            transits=kept(self.transits),
+            estimators={},
+            estimates={},
+        )
 
     def values(self, column: str) -> dict[int, Floats]:
         """A column of the messages, by block."""
@@ -127,6 +147,16 @@ class Measurements:
         """The cells that count in no number: void, or failed."""
         return [cell for cell in self.run.cells if cell.status in ("void", "failed")]
 
+    @property
+    def uncounted(self) -> list[CellRecord]:
+        """Valid cells that count in no number either, since a rival has no valid cell in their block."""
+        return [
+            record
+            for cell in self.cells
+            for record in cell.records
+            if record.status == "ok" and record.messages and record.block not in cell.blocks
+        ]
+
 
 def measure(folder: RunFolder) -> Measurements:
     """Read a run and prepare all its numbers. Raises StoreError if there is nothing to read."""
@@ -144,13 +174,28 @@ def measure(folder: RunFolder) -> Measurements:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
     wrong = (surplus < 0) | (surplus > valid["tokens_discarded"].to_numpy())
+    cells = [_measured(key, run, valid, counts) for key in keys]
     return Measurements(
         run=run,
-        cells=[_measured(key, run, valid, counts) for key in keys],
+        cells=cells if run.plan.get("parallel", 1) != 1 else on_common_blocks(cells),
         samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
     )
+
+
+def on_common_blocks(cells: list[MeasuredCell]) -> list[MeasuredCell]:
+    """The cells with only those blocks that all rivals of their group have; see bench.analysis.common_blocks."""
+    groups: dict[tuple[str, ...], dict[Key, tuple[int, ...]]] = {}
+    for cell in cells:
+        groups.setdefault(cell.key.group, {})[cell.key] = cell.blocks
+    chosen = {group: common_blocks(valid) for group, valid in groups.items()}
+    found = []
+    for cell in cells:
+        common, apart = chosen[cell.key.group]
+        why = apart.get(cell.key, "")
+        found.append(replace(cell, apart=why) if why else cell.on(common))
+    return found
 
 
 def _in_valid_cells(run: Run, messages: pd.DataFrame) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
-"""How sure a number is: intervals by resampling blocks, and what may be claimed from them (pure).
+"""How sure a single number is: intervals by resampling blocks (pure).
 
 Messages of one block share a machine's mood, tokens of one message even more; counting them as independent would give
-intervals that are too narrow. So whole blocks are drawn with replacement and every number is recomputed from them. Both
-sides of a ratio use the same draw, which keeps the pairing.
+intervals that are too narrow. So whole blocks are drawn with replacement and every number is recomputed from them. How
+two numbers compare is another matter: bench.analysis.contrasts.
 
 With few blocks a plain percentile interval is too narrow as well. Its tails are set wider, as t is wider than the
 normal distribution (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.3: the expanded
@@ -13,12 +13,12 @@ logarithm where that is wider. docs/metrics.md says how often the result misses.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bench.analysis import student
 from bench.analysis.estimators import Estimator, Floats, Ints
@@ -46,43 +46,10 @@ class Estimate:
         return Estimate(*(float(value) * float(factor) for value in (self.value, self.lo, self.hi)))
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """Two numbers of the same kind: `a` and `b`, their ratio a/b with its interval, and the p-value of "ratio = 1".
-
-    `blocks` counts the blocks behind it: for paired data those that both have, else the smaller number.
-    """
-
-    a: float
-    b: float
-    ratio: Estimate
-    p: float
-    blocks: int
-
-    @property
-    def half_width(self) -> float:
-        """The largest |ln ratio| inside the interval; infinite without one. The A/A control's is the noise floor."""
-        if not self.ratio.has_interval or self.ratio.lo <= 0:
-            return math.inf
-        return max(abs(math.log(self.ratio.lo)), abs(math.log(self.ratio.hi)))
-
-    @property
-    def excludes_one(self) -> bool:
-        """Whether the interval leaves 1 out."""
-        return self.ratio.has_interval and (self.ratio.lo > 1 or self.ratio.hi < 1)
-
-    def exceeds(self, noise: float) -> bool:
-        """Whether |ln ratio| is larger than `noise`, the half-width of an A/A control."""
-        return self.ratio.value > 0 and abs(math.log(self.ratio.value)) > noise
-
-
 @lru_cache(maxsize=64)
-def block_weights(blocks: int, stream: int = 0) -> Ints:
-    """How often each of `blocks` blocks is drawn in each resample, shape (RESAMPLES, blocks); always the same.
-
-    Another `stream` draws independently: for two runs whose blocks are no pairs.
-    """
-    generator = np.random.default_rng([SEED, stream, blocks])
+def block_weights(blocks: int) -> Ints:
+    """How often each of `blocks` blocks is drawn in each resample, shape (RESAMPLES, blocks); always the same."""
+    generator = np.random.default_rng([SEED, 0, blocks])
     weights = generator.multinomial(blocks, np.full(blocks, 1 / blocks), size=RESAMPLES).astype(np.int64)
     weights.setflags(write=False)
     return weights
@@ -94,41 +61,17 @@ def estimate(of: Estimator) -> Estimate:
     value = _point(of)
     if count < 2 or math.isnan(value):
         return Estimate(value)
-    return Estimate(value, *_interval(value, draws(of), count))
+    return Estimate(value, *_interval(value, of.at(block_weights(count)), count))
 
 
-def draws(of: Estimator) -> Floats:
-    """The number in every resample; two estimators with equal blocks get the same resamples."""
-    return of.at(block_weights(len(of.blocks)))
-
-
-def paired(a: Estimator, b: Estimator, drawn: Sequence[Floats] | None = None) -> Contrast:
-    """Compare two cells of one run on the blocks that both have; `drawn` are their `draws`, if they are known."""
-    common = sorted(set(a.blocks) & set(b.blocks))
-    a, b = a.on(common), b.on(common)
-    if len(common) < 2:
-        return _without_interval(a, b, len(common))
-    draws_a, draws_b = drawn or (draws(a), draws(b))
-    return _contrast(_point(a), _point(b), draws_a, draws_b, len(common))
-
-
-def independent(a: Estimator, b: Estimator) -> Contrast:
-    """Compare the same cell of two runs, whose blocks have nothing to do with each other."""
-    count = min(len(a.blocks), len(b.blocks))
-    if count < 2:
-        return _without_interval(a, b, count)
-    draws_a, draws_b = a.at(block_weights(len(a.blocks), 1)), b.at(block_weights(len(b.blocks), 2))
-    return _contrast(_point(a), _point(b), draws_a, draws_b, count)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment: claim those that are at most 0.05, and all claims together are wrong in 5 %."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = [1.0] * len(p_values)
-    worst = 0.0
-    for rank, position in enumerate(order):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[position]))
-        adjusted[position] = worst
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's step-down adjustment over the last axis: of families with claims at 0.05 at most 5 % err."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, axis=-1, kind="stable")
+    steps = p.shape[-1] - np.arange(p.shape[-1])
+    stepped = np.maximum.accumulate(np.minimum(np.take_along_axis(p, order, -1) * steps, 1.0), axis=-1)
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, stepped, -1)
     return adjusted
 
 
@@ -175,34 +118,3 @@ def _log_error(drawn: Floats, blocks: int) -> float | None:
     if not (np.isfinite(drawn).all() and (drawn > 0).all()):
         return None
     return float(np.std(np.log(drawn))) * math.sqrt(blocks / (blocks - 1))
-
-
-def _without_interval(a: Estimator, b: Estimator, blocks: int) -> Contrast:
-    value_a, value_b = _point(a), _point(b)
-    return Contrast(value_a, value_b, Estimate(_divide(value_a, value_b)), 1.0, blocks)
-
-
-def _divide(a: float, b: float) -> float:
-    """a/b where both are positive, else NaN; two infinite values cannot be told apart."""
-    return a / b if a > 0 and b > 0 and not (math.isinf(a) and math.isinf(b)) else math.nan
-
-
-def _contrast(a: float, b: float, draws_a: Floats, draws_b: Floats, blocks: int) -> Contrast:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where((draws_a > 0) & (draws_b > 0), draws_a / draws_b, np.nan)
-    value = _divide(a, b)
-    if math.isnan(value):
-        return Contrast(a, b, Estimate(value), 1.0, blocks)
-    return Contrast(a, b, Estimate(value, *_interval(value, ratios, blocks)), _p_value(value, ratios, blocks), blocks)
-
-
-def _p_value(value: float, ratios: Floats, blocks: int) -> float:
-    """t of ln(ratio) over its standard error; where a draw was infinite, what the blocks' signs can show."""
-    error = _log_error(ratios, blocks)
-    if error is not None:
-        distance = abs(math.log(value))
-        if error == 0:
-            return 1.0 if distance == 0 else student.SMALLEST_P
-        return student.two_sided_p(distance / error, blocks - 1)
-    against = min(float(np.mean(~(ratios > 1))), float(np.mean(~(ratios < 1))))
-    return max(min(2 * against, 1.0), 2.0 ** (1 - blocks))

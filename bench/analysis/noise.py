@@ -1,26 +1,32 @@
-"""The noise floor: by how much two equal cells of a run differ, and how late the harness itself was.
+"""What equal cells of a run differ by, what the run could have found, and how late the harness itself was.
 
-No difference smaller than the first is claimed, and no delay smaller than the second is the transport's.
+The A/A control (the same cell twice) checks the method: judged like any other pair, two equal cells should not differ.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis import intervals
-from bench.analysis.claims import MIN_BLOCKS, control_pairs, noise_of, smallest_claim
+from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, judged, scale
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimator
-from bench.analysis.verdicts import TOPICS
-from bench.analysis.wording import counted, number, percent, with_unit
+from bench.analysis.races import control_pairs
+from bench.analysis.resolution import blocks_needed, smallest_ratio
+from bench.analysis.topics import COMPLETED, TOPICS
+from bench.analysis.wording import count, counted, number, times, with_unit
 from bench.store import CellRecord
+
+_TAILS = ("ttft_overhead_ms_p99", "delay_ms_p99")
+UNEVEN = 3.0  # times the middle block's percentile, from which on a block is called out; a choice
+WANTED_RATIO = 1.1  # how many blocks it takes to find this, calibrate says as well
 
 _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
     ("messages started late", lambda cell: cell.generator_lag_ms_p99),
@@ -29,14 +35,36 @@ _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
 )
 
 
-def noise(measured: Measurements, column: str) -> float:
-    """The largest |ln ratio| that two equal cells of this run may have; infinite without an A/A control."""
-    return noise_of(_contrast(pair, column) for pair in control_pairs(measured.cells))
+def control_findings(measured: Measurements) -> Iterator[tuple[MeasuredCell, str, JudgedContrast]]:
+    """Each A/A control against its original at each number of the questions, as one family.
+
+    Yields the original, the column and what was found. A claimed difference says that the method, or the machine, is
+    not to be trusted in this run.
+    """
+    columns = [c for topic in TOPICS for c in topic.columns if c in METRICS and c != COMPLETED]
+    tested = [
+        (original, column, race.contrast(column, copy, original))
+        for race, copy, original in control_pairs(measured.cells)
+        for column in columns
+        if estimator(copy, column).blocks and estimator(original, column).blocks
+    ]
+    findings = judged([(contrast, scale(column, METRICS[column].unit)) for _, column, contrast in tested])
+    yield from ((original, column, found) for (original, column, _), found in zip(tested, findings, strict=True))
 
 
-def _contrast(pair: tuple[MeasuredCell, MeasuredCell], column: str) -> intervals.Contrast:
-    copy, original = pair
-    return intervals.paired(estimator(copy, column), estimator(original, column))
+def uneven_blocks(measured: Measurements) -> Iterator[tuple[MeasuredCell, str, int, float]]:
+    """Percentiles of the tail that rest on one bad block: cell, column, block, how many times the middle block's.
+
+    An interval knows only the blocks that were seen; where these are uneven, others may be worse (docs/statistics.md).
+    """
+    for cell in measured.cells:
+        for column in _TAILS:
+            of = estimator(cell, column)
+            if len(of.blocks) >= 3:
+                by_block = of.at(np.eye(len(of.blocks), dtype=np.int64))
+                worst, middle = int(np.argmax(by_block)), float(np.median(by_block))
+                if middle > 0 and math.isfinite(middle) and by_block[worst] >= UNEVEN * middle:
+                    yield cell, column, of.blocks[worst], float(by_block[worst]) / middle
 
 
 def lateness_ms(measured: Measurements) -> dict[str, float]:
@@ -50,15 +78,20 @@ def lateness_ms(measured: Measurements) -> dict[str, float]:
 
 
 def print_noise(measured: Measurements, console: Console) -> None:
-    """Per number of the report's questions, what this machine cannot tell apart; then the harness's own lateness."""
-    table = Table("two equal cells", "number", "both", "smallest difference that can be claimed", box=SIMPLE_HEAD)
-    for pair in control_pairs(measured.cells):
-        for column in (column for topic in TOPICS for column in topic.columns):
-            contrast = _contrast(pair, column)
-            if not math.isnan(contrast.a + contrast.b):
-                both = f"{number(contrast.a)} and {with_unit(contrast.b, METRICS[column].unit)}"
-                smallest = percent(smallest_claim(contrast.half_width))
-                table.add_row(*map(Text, (pair[1].key.title, METRICS[column].title, both, smallest)))
+    """Per number of the report's questions, what a run of this size can find here; then the harness's own lateness."""
+    table = Table(
+        *("two equal cells", "number", "both", "their ratio", "found in 4 of 5 runs", f"blocks for {WANTED_RATIO}×"),
+        box=SIMPLE_HEAD,
+    )
+    for original, column, finding in control_findings(measured):
+        contrast = finding.contrast
+        if math.isfinite(contrast.error):
+            both = f"{number(contrast.a)} and {with_unit(contrast.b, METRICS[column].unit)}"
+            found = f"{number(smallest_ratio(contrast.spread, contrast.blocks))}× or more"
+            needed = blocks_needed(contrast.spread, WANTED_RATIO)
+            wanted = "over 1,000" if needed is None else count(needed)
+            row = (original.key.title, METRICS[column].title, both, times(contrast.ratio), found, wanted)
+            table.add_row(*map(Text, row))
     console.print(table if table.row_count else "No two equal cells are valid, so nothing is known of the noise.")
     for what, late_ms in lateness_ms(measured).items():
         console.print(f"{what}: {with_unit(late_ms, 'ms')} (p99, median of the cells)")

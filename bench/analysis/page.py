@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.analysis import intervals
 from bench.analysis.buffering import held_back
 from bench.analysis.charts import Chart, charted, colour
 from bench.analysis.claims import MIN_BLOCKS
+from bench.analysis.contrasts import paired
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.intervals import RESAMPLES
@@ -150,7 +150,7 @@ def stage_table(cells: Sequence[MeasuredCell]) -> Table:
     rows = []
     for cell in cells:
         bare = direct.get(cell.key._replace(profile="direct"))
-        added = intervals.paired(estimator(cell, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
+        added = paired(estimator(cell, _TRANSIT), estimator(bare, _TRANSIT)) if bare else None
         through = number(added.a - added.b) if added and cell.key.profile != "direct" else "–"
         rows.append(_row(cell, [], _STAGES, last=[(through, "")]))
     headings = [*_headings(_STAGES), ("of that, the proxy p50", "ms")]

@@ -21,13 +21,13 @@ from matplotlib.figure import Figure
 
 from bench.analysis import intervals
 from bench.analysis.charts import STYLE, Chart, charted, colour, label, log_ms
-from bench.analysis.claims import MIN_BLOCKS, Obstacle, judged, smallest_claim
+from bench.analysis.claims import MIN_BLOCKS, judged, scale
+from bench.analysis.contrasts import Contrast, paired
 from bench.analysis.groups import Key, MeasuredCell, Measurements
-from bench.analysis.intervals import Contrast, Estimate
+from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
-from bench.analysis.noise import noise
 from bench.analysis.page import Table, excluded_lines, tables
-from bench.analysis.wording import count, counted, listed, number, percent, shown, times, with_unit
+from bench.analysis.wording import count, listed, number, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError
 
 DPI = 96
@@ -152,25 +152,21 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     sentence = f"**{METRICS[column].title}** over {len(common)} common blocks: {listed(values)}."
     if measured.cells_at_once > 1:
         return f"{sentence} No claim: cells ran side by side, so this run says nothing of speed."
-    contrast = intervals.paired(of_a, of_b)
+    contrast = paired(of_a, of_b)
     if math.isnan(contrast.ratio.value):
         return f"{sentence} Nothing to compare: a dash means too few messages for this percentile."
     other = "" if pair[0].key.group == pair[1].key.group else " The two did not run under the same conditions."
-    return f"{sentence} {a} ÷ {b} = {times(contrast.ratio)}. {_judged(contrast, noise(measured, column))}{other}"
+    return f"{sentence} {a} ÷ {b} = {times(contrast.ratio)}. {_judged(contrast, column)}{other}"
 
 
-def _judged(contrast: Contrast, floor: float) -> str:
+def _judged(contrast: Contrast, column: str) -> str:
     """What one comparison, a family of its own, may be called."""
-    (finding,) = judged([(contrast, floor)])
-    noisy = percent(smallest_claim(floor))
-    said: dict[Obstacle | None, str] = {
-        None: f"A difference: the interval leaves out 1, and it is more than two equal cells may differ by ({noisy}).",
-        Obstacle.FEW_BLOCKS: f"No claim: {counted(contrast.blocks, 'valid block')} of the {MIN_BLOCKS} needed.",
-        Obstacle.NO_CONTROL: "No claim: the run has no A/A control that tells how much two equal cells differ.",
-        Obstacle.CHANCE: f"Not resolved: the interval contains 1, or chance may do as much ({noisy}).",
-        Obstacle.NOISE: f"Not resolved: two equal cells may differ by as much ({noisy}).",
-    }
-    return said[finding.obstacle]
+    (finding,) = judged([(contrast, scale(column, METRICS[column].unit))])
+    if finding.claimed:
+        return "A difference: it is more than chance and the harness's own error."
+    if contrast.is_tie:
+        return "Equal in every block."
+    return f"{'No claim' if contrast.blocks < MIN_BLOCKS else 'Not resolved'}: {finding.reason}."
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import intervals, student
-from bench.analysis.claims import MIN_BLOCKS, control_pairs, judged
+from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.groups import MeasuredCell, Measurements
-from bench.analysis.metrics import METRICS, estimate, estimator
-from bench.analysis.noise import lateness_ms
-from bench.analysis.verdicts import TOPICS
+from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
+from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
@@ -93,25 +93,29 @@ def _few_messages(measured: Measurements) -> Iterator[RunWarning]:
 
 
 def _control(measured: Measurements) -> Iterator[RunWarning]:
-    pairs = control_pairs(measured.cells)
-    if not pairs and any(g.blocks for g in measured.cells):
-        yield RunWarning(
-            "no control", "warning", "No A/A control: how much two equal cells differ is unknown, so no win is claimed."
-        )
-    columns = [column for topic in TOPICS for column in topic.columns]
-    tested = [
-        (original, column, intervals.paired(estimator(copy, column), estimator(original, column)))
-        for copy, original in pairs
-        for column in columns
-    ]
-    findings = judged([(contrast, 0.0) for *_, contrast in tested])  # equal cells should differ by nothing
-    for (original, column, contrast), finding in zip(tested, findings, strict=True):
+    if not control_pairs(measured.cells) and any(g.blocks for g in measured.cells):
+        text = "No A/A control (the same cell twice): nothing checks that two equal cells come out equal here."
+        yield RunWarning("no control", "warning", text)
+    for original, column, finding in control_findings(measured):
         if finding.claimed:
             text = (
-                f"The A/A control differs from its equal, {original.key.title}: "
-                f"{METRICS[column].title} {times(contrast.ratio)}. Only larger differences are claimed."
+                f"The A/A control differs from its equal, {original.key.title}, by more than chance: "
+                f"{METRICS[column].title} {times(finding.contrast.ratio)}. Doubt small differences of this run."
             )
             yield RunWarning("control differs", "warning", text)
+
+
+def _uneven_blocks(measured: Measurements) -> Iterator[RunWarning]:
+    found = [
+        f"{cell.key.title} ({METRICS[column].title}: block {block} {number(factor)}×)"
+        for cell, column, block, factor in uneven_blocks(measured)
+    ]
+    if found:
+        text = (
+            f"Uneven blocks: a tail that rests on one bad block, which was so many times worse than the middle one: "
+            f"{listed(found)}. Such an interval is too narrow, since other blocks may be worse still."
+        )
+        yield RunWarning("uneven blocks", "note", text)
 
 
 def _drift(measured: Measurements) -> Iterator[RunWarning]:
@@ -258,7 +262,7 @@ def _harness(measured: Measurements) -> Iterator[RunWarning]:
 
 
 CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
+    *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages, _uneven_blocks),
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (

@@ -1,7 +1,8 @@
 """The scoreboard: contestants × questions, each square a number, its interval and where it stands (for the report).
 
-Every standing follows from bench.analysis.claims: "behind" is a claimed difference from the best; a contestant that is
-not behind is "level" with the best, or not judged, and then its square says why.
+Every standing follows from bench.analysis.claims: "behind" is a claimed difference from the best. A contestant that is
+not behind is "level" with the best if its interval leaves no ratio beyond MOST_LEVEL open; else it is not judged. Both
+say why.
 """
 
 from __future__ import annotations
@@ -11,23 +12,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.analysis.claims import MIN_BLOCKS, Obstacle
+from bench.analysis import resolution as _resolution
+from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, few_blocks, fewer_arrived, judged, scale
+from bench.analysis.contrasts import Contrast
 from bench.analysis.groups import Key, MeasuredCell, Measurements
-from bench.analysis.intervals import Estimate, wilson
+from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
-from bench.analysis.noise import noise
-from bench.analysis.verdicts import Pair, Status, group_title, judged_pairs
-from bench.analysis.wording import count, counted, listed, percent, shown, times, with_unit
+from bench.analysis.races import Race, asked, races
+from bench.analysis.topics import COMPLETED, Topic
+from bench.analysis.wording import count, counted, listed, shown, times, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
+Status = Literal["resolved", "not resolved", "no claim"]
+
+MOST_LEVEL = 2.0
+"""Up to which ratio the interval of an unresolved difference may reach for "as good as the best"; a choice."""
 
 
 @dataclass(frozen=True)
 class Square:
     """One contestant at one question.
 
-    `ratio` is against the best on their common blocks, None for the best itself. `reason` is empty for best and behind;
-    else it says why no more can be said: chance, the harness's error, too few blocks, messages that did not arrive.
+    `ratio` is against the best on their common blocks, None for the best itself. `reason` is empty for best and behind,
+    and for who equals the best in every block; else it says why no more can be said: chance, the harness's error, too
+    few blocks, messages that did not arrive.
     """
 
     key: Key
@@ -36,6 +44,21 @@ class Square:
     standing: Standing
     ratio: Estimate | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cells at one number: is `worse` really worse than `better`? The contrast is worse against better."""
+
+    column: str
+    better: Key
+    worse: Key
+    finding: JudgedContrast
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it is called a difference."""
+        return self.finding.claimed
 
 
 @dataclass(frozen=True)
@@ -53,171 +76,146 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Topic:
-    """What is asked, and the columns that may answer it: the first that the run can give of every contestant."""
+class Answer:
+    """A question of a run, on the board or in words only, with the pairs behind it."""
 
-    id: str
-    title: str
-    columns: tuple[str, ...]
-    lead: str  # what the best one does, for a sentence: "brings the first token soonest"
-
-
-TOPICS = (
-    Topic("first_token", "First token", ("ttft_overhead_ms_p50",), "brings the first token soonest"),
-    Topic(
-        "smoothness",
-        "Smoothness",
-        ("wait_s_per_answer", "delay_ms_p99", "delay_ms_p95", "delay_ms_p50"),
-        "brings its tokens with the least delay",
-    ),
-    Topic("survival", "Survival", ("completed_ratio",), "brings most messages whole"),
-    Topic("requests", "Requests", ("requests_per_message",), "takes the fewest requests"),
-    Topic("traffic", "Traffic", ("wire_bytes_per_token", "bytes_per_token"), "sends the fewest bytes"),
-    Topic("cpu", "CPU", ("cpu_us_per_token",), "takes the least processor time"),
-)
-_COMPLETED = "completed_ratio"
-_SIDE_BY_SIDE = ("survival", "requests")  # what a run still tells whose cells shared the machine
+    topic: Topic
+    question: Question
+    pairs: tuple[Pair, ...]
 
 
 def scoreboard(measured: Measurements) -> list[Question]:
     """The rows, group by group: the plain group first, then by size."""
-    pairs = judged_pairs(measured, [column for column in _columns() if column != _COMPLETED])
-    topics = [topic for topic in TOPICS if measured.cells_at_once == 1 or topic.id in _SIDE_BY_SIDE]
-    found = []
-    for group, cells in _groups(measured):
-        for topic in topics:
-            column = _column(topic, cells)
-            if column:
-                squares = _squares(column, cells, pairs, noise(measured, column))
-                found.append(_question(topic, column, group_title(group), squares))
-    return found
+    return [answer.question for answer in answers(measured) if answer.topic.on_board]
 
 
 def headline(measured: Measurements) -> str:
-    """One sentence that answers the plan's question: who is best at what, of the plain group."""
+    """One sentence that answers the plan's question: who leads at what, in the plain group."""
     rows = scoreboard(measured)
     wins: dict[tuple[str, ...], list[str]] = {}
     for row in (row for row in rows if row.group == rows[0].group):
         leading = [square.key.title for square in row.squares if square.standing in ("best", "level")]
-        others = [square for square in row.squares if square.standing == "behind"]
-        if leading and others:
-            wins.setdefault(tuple(leading), []).append(row.title.lower())
+        if any(square.standing == "behind" for square in row.squares):
+            wins.setdefault(tuple(leading), []).append(row.title if row.title.isupper() else row.title.lower())
     said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in wins.items()]
     return f"{'; '.join(said)}." if said else "This run tells no transport from another."
 
 
 def resolution(measured: Measurements) -> dict[str, float]:
-    """By column: the smallest ratio that this run would find in 4 of 5 runs; infinite where it can find none."""
-    return {column: math.exp(min(noise(measured, column), 700)) for column in _columns() if column != _COMPLETED}
-
-
-def _columns() -> list[str]:
-    return [column for topic in TOPICS for column in topic.columns if column in METRICS]
-
-
-def _groups(measured: Measurements) -> list[tuple[tuple[str, ...], list[MeasuredCell]]]:
-    groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
-    for cell in measured.cells:
-        if not cell.key.is_control:
-            groups.setdefault(cell.key.group, []).append(cell)
-    raced = [(group, cells) for group, cells in groups.items() if len(cells) > 1]
-    return sorted(raced, key=lambda item: (item[0] != ("direct", "none"), -len(item[1])))
-
-
-def _column(topic: Topic, cells: Sequence[MeasuredCell]) -> str:
-    """The first column that all contestants with valid blocks have; empty if there is none."""
-    measured = [cell for cell in cells if cell.blocks]
-    for column in (column for column in topic.columns if column in METRICS):
-        if measured and not any(math.isnan(estimate(cell, column).value) for cell in measured):
-            return column
-    return ""
-
-
-def _question(topic: Topic, column: str, group: str, squares: tuple[Square, ...]) -> Question:
-    status: Status = "not resolved"
-    if all(square.standing == "not judged" for square in squares):
-        status = "no claim"
-    elif all(square.standing in ("best", "behind") or not square.reason for square in squares):
-        status = "resolved"
-    unit = METRICS[column].unit
-    return Question(topic.id, topic.title, group, column, unit, squares, _sentence(topic, squares, unit), status)
-
-
-def _squares(column: str, cells: Sequence[MeasuredCell], pairs: Sequence[Pair], floor: float) -> tuple[Square, ...]:
-    """The contestants, best first."""
-    ranked = sorted(cells, key=lambda cell: _order(cell, column))
-    best = ranked[0]
-    if column == _COMPLETED:
-        return tuple(_survival_square(cell, best) for cell in ranked)
-    against = {pair.worse: pair for pair in pairs if (pair.column, pair.better) == (column, best.key)}
-    return tuple(_square(cell, column, best, against.get(cell.key), floor) for cell in ranked)
-
-
-def _order(cell: MeasuredCell, column: str) -> float:
-    value = estimate(cell, column).value if cell.blocks else math.nan
-    sign = -1 if column == _COMPLETED else 1
-    return math.inf if math.isnan(value) else sign * value
-
-
-def _square(cell: MeasuredCell, column: str, best: MeasuredCell, pair: Pair | None, floor: float) -> Square:
-    found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
-    if len(cell.blocks) < MIN_BLOCKS:
-        why = f"too few blocks ({len(cell.blocks)} of {MIN_BLOCKS})"
-        return Square(cell.key, column, found, "not judged", None, why)
-    if cell is best:
-        return Square(cell.key, column, found, "best")
-    if pair is None:
-        return Square(cell.key, column, found, "level", None, "the difference could be chance")
-    standing: Standing = "level"
-    if pair.claimed or pair.obstacle in (Obstacle.FEW_BLOCKS, Obstacle.NO_CONTROL):
-        standing = "behind" if pair.claimed else "not judged"
-    why = "" if pair.claimed or pair.contrast.a == pair.contrast.b else _reason(pair, floor)
-    return Square(cell.key, column, found, standing, pair.contrast.ratio, why)
-
-
-def _reason(pair: Pair, floor: float) -> str:
-    ratio = times(pair.contrast.ratio)
+    """By column: the smallest ratio this run would find in 4 of 5 runs; infinite if none. See .resolution."""
+    found = answers(measured)
+    findings = [pair.finding for answer in found for pair in answer.pairs]
     return {
-        Obstacle.FEW_BLOCKS: f"too few blocks ({pair.contrast.blocks} of {MIN_BLOCKS})",
-        Obstacle.NO_CONTROL: "the run has no A/A control",
-        Obstacle.CHANCE: f"the difference could be chance: {ratio}",
-        Obstacle.NOISE: f"equal cells may differ by {percent(floor)}: {ratio}",
-    }[pair.obstacle or Obstacle.CHANCE]
+        answer.question.column: _resolution.of_pairs([pair.finding.contrast for pair in answer.pairs], findings)
+        for answer in reversed(found)  # of several groups the first one's counts
+        if answer.pairs
+    }
 
 
-def _survival_square(cell: MeasuredCell, best: MeasuredCell) -> Square:
-    """Messages are counted, not estimated; behind is who lost more than chance, by Wilson's intervals."""
-    column, found = _COMPLETED, estimate(cell, _COMPLETED)
-    if not len(cell.messages):
-        return Square(cell.key, column, found, "not judged", None, f"no valid block of {MIN_BLOCKS}")
-    whole, sent = int(cell.messages["completed"].sum()), len(cell.messages)
+def answers(measured: Measurements) -> list[Answer]:
+    """All that a run can say, group by group; all pairs and numbers are one family for Holm's adjustment."""
+    asked_of = [
+        (race, topic, column) for race in races(measured) for topic in asked(measured) if (column := race.column(topic))
+    ]
+    pairs = [(race, topic, column, _unjudged(race, column)) for race, topic, column in asked_of]
+    family = [(contrast, scale(column, METRICS[column].unit)) for *_, column, found in pairs for *_, contrast in found]
+    findings = iter(judged(family))
+    return [
+        _answer(race, topic, column, tuple(Pair(column, a, b, next(findings)) for a, b, _ in found))
+        for race, topic, column, found in pairs
+    ]
+
+
+def _unjudged(race: Race, column: str) -> list[tuple[Key, Key, Contrast]]:
+    """The pairs to test; messages that arrived are counted, not tested."""
+    if column == COMPLETED:
+        return []
+    return [(better.key, worse.key, contrast) for better, worse, contrast in race.pairs(column)]
+
+
+def _answer(race: Race, topic: Topic, column: str, pairs: tuple[Pair, ...]) -> Answer:
+    contestants = race.contestants(column)
+    against = {pair.worse: pair.finding for pair in pairs if pair.better == contestants[0].key} if contestants else {}
+    squares = [_square(cell, column, contestants[0], against.get(cell.key)) for cell in contestants]
+    for cell in (cell for cell in race.cells if cell not in contestants):
+        found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
+        squares.append(Square(cell.key, column, found, "not judged", None, race.why_not(cell, column)))
+    unit = METRICS[column].unit
+    status = _status(squares)
+    sentence = _sentence(topic, squares, unit)
+    return Answer(
+        topic, Question(topic.id, topic.title, race.title, column, unit, tuple(squares), sentence, status), pairs
+    )
+
+
+def _square(cell: MeasuredCell, column: str, best: MeasuredCell, finding: JudgedContrast | None) -> Square:
+    """Where a contestant stands; `finding` is it against the best."""
+    found = estimate(cell, column)
+    ratio = finding.contrast.ratio if finding else None
+    if len(cell.blocks) < MIN_BLOCKS and column != COMPLETED:
+        return Square(cell.key, column, found, "not judged", ratio, few_blocks(len(cell.blocks)))
     if cell is best:
         return Square(cell.key, column, found, "best")
-    ratio = Estimate(found.value / estimate(best, column).value if estimate(best, column).value else math.nan)
-    if found.value == estimate(best, column).value:
-        return Square(cell.key, column, found, "level", ratio, "")
-    least = wilson(int(best.messages["completed"].sum()), len(best.messages))[0]
-    if wilson(whole, sent)[1] < least:
-        return Square(cell.key, column, found, "behind", ratio)
+    if finding is None:
+        return _survivor(cell, found, best)
+    return Square(cell.key, column, found, _standing(finding), ratio, finding.reason)
+
+
+def _standing(finding: JudgedContrast) -> Standing:
+    if finding.claimed:
+        return "behind"
+    if finding.obstacle in (Obstacle.EQUAL, Obstacle.HARNESS, Obstacle.SMALL):
+        return "level"
+    return "level" if finding.contrast.ratio.hi <= MOST_LEVEL else "not judged"
+
+
+def _survivor(cell: MeasuredCell, found: Estimate, best: MeasuredCell) -> Square:
+    """Of messages that arrived: counts, not estimates."""
+    (whole, sent), (of_best, sent_of_best) = (_arrived(each) for each in (cell, best))
+    ratio = Estimate(found.value / estimate(best, COMPLETED).value) if of_best else None
+    if whole * sent_of_best == of_best * sent:
+        return Square(cell.key, COMPLETED, found, "level", ratio)
+    if fewer_arrived(whole, sent, of_best, sent_of_best):
+        return Square(cell.key, COMPLETED, found, "behind", ratio)
     why = f"the difference could be chance: {count(whole)} of {counted(sent, 'message')} arrived whole"
-    return Square(cell.key, column, found, "level", ratio, why)
+    return Square(cell.key, COMPLETED, found, "level", ratio, why)
+
+
+def _arrived(cell: MeasuredCell) -> tuple[int, int]:
+    return int(cell.messages["completed"].sum()), len(cell.messages)
+
+
+def _status(squares: Sequence[Square]) -> Status:
+    if not any(square.standing == "best" for square in squares):
+        return "no claim"
+    return "not resolved" if any(square.reason for square in squares) else "resolved"
 
 
 def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
-    """The row in words: who is best, who is level with it, who is behind."""
-    by = {standing: [s for s in squares if s.standing == standing] for standing in ("best", "level", "behind")}
-    if not by["best"]:
-        return f"{topic.title}: not judged."
-    best = by["best"][0]
-    if by["level"] and not by["behind"] and not any(s.reason for s in by["level"]):
-        names = listed([s.key.title for s in squares])
-        return f"{topic.title}: {names} are equal, {with_unit(best.estimate.value, unit)}."
-    said = f"{topic.title}: {best.key.title} {topic.lead} ({shown(best.estimate)}{' ' * bool(unit)}{unit})."
+    """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
+
+    def value(square: Square) -> str:
+        return f"{square.key.title} {with_unit(square.estimate.value, unit)}"
+
+    def why(square: Square) -> str:
+        return f"{value(square)} ({square.reason})" if square.reason else value(square)
+
+    by = {
+        standing: [s for s in squares if s.standing == standing]
+        for standing in ("best", "level", "behind", "not judged")
+    }
+    said = []
+    if by["best"] and len(by["level"]) + 1 == len(squares) and not any(s.reason for s in squares):
+        names = listed([square.key.title for square in squares])
+        return f"{topic.title}: {names} are equal, {with_unit(squares[0].estimate.value, unit)}."
+    if by["best"]:
+        best = by["best"][0]
+        said.append(f"{best.key.title} {topic.lead}: {' '.join(filter(None, (shown(best.estimate), unit)))}.")
     if by["level"]:
-        said += f" As good: {listed([f'{s.key.title} {with_unit(s.estimate.value, unit)}' for s in by['level']])}."
+        said.append(f"As good: {'; '.join(map(why, by['level']))}.")
     if by["behind"]:
-        behind = [
-            f"{s.key.title} {with_unit(s.estimate.value, unit)}, {times(s.ratio)}" for s in by["behind"] if s.ratio
-        ]
-        said += f" Behind: {'; '.join(behind)}."
-    return said
+        behind = [f"{value(s)}, {times(s.ratio)}" if s.ratio else value(s) for s in by["behind"]]
+        said.append(f"Behind: {'; '.join(behind)}.")
+    if by["not judged"]:
+        said.append(f"Not judged: {'; '.join(map(why, by['not judged']))}.")
+    return f"{topic.title}: {' '.join(said)}"

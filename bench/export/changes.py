@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.compare import Change, Comparison, Judgement
+from bench.analysis.comparison import Change, Comparison, Judgement
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS
 from bench.analysis.quantities import quantity

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench.analysis import scoreboard
-from bench.analysis.compare import Change, Comparison
+from bench.analysis.comparison import Change, Comparison
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
@@ -165,5 +165,6 @@ def _change(change: Change) -> shape.ChangeRow:
         run=_finite(contrast.a),
         ratio=_number(contrast.ratio, "×", "the two have no ratio with an interval"),
         judgement=change.judgement,
+        why=change.reason if change.judgement == "not resolved" else "",
         reason=INFINITE if infinite else "",
     )

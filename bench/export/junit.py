@@ -15,11 +15,11 @@ from itertools import groupby
 from typing import Literal
 from xml.etree import ElementTree
 
-from bench.analysis.compare import Change, Comparison
+from bench.analysis.comparison import Change, Comparison
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS
+from bench.analysis.races import Race
 from bench.analysis.slo import Gate
-from bench.analysis.verdicts import group_title
 from bench.export.changes import texts
 from bench.store import Run
 
@@ -52,7 +52,7 @@ def comparison_junit(comparison: Comparison) -> bytes:
 
 
 def _of_cell(cell: MeasuredCell, judged: Sequence[Gate]) -> Iterable[Test]:
-    suite, title = group_title(cell.key.group) or "direct", cell.key.title
+    suite, title = Race(cell.key.group, []).title or "direct", cell.key.title
     seconds = sum(record.seconds for record in cell.records)
     fate, message = _fate_of_cell(cell)
     yield Test(suite, title, "measured", fate, message, seconds)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from bench.analysis import scoreboard
-from bench.analysis.compare import Comparison
+from bench.analysis.comparison import Comparison
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS, estimate

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.analysis.compare import Judgement
-from bench.analysis.scoreboard import Standing
+from bench.analysis.comparison import Judgement
+from bench.analysis.scoreboard import Standing, Status
 from bench.analysis.slo import Outcome
-from bench.analysis.verdicts import Status
 from bench.store import CellStatus, RunStatus
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -96,6 +95,7 @@ class ChangeRow(Cell, kw_only=True):
     run: float | None
     ratio: Number
     judgement: Judgement
+    why: str  # why it is not resolved
     reason: str  # why one of both is null
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from bench.analysis.compare import Comparison
+    from bench.analysis.comparison import Comparison
     from bench.analysis.groups import Measurements
     from bench.analysis.slo import Gate
     from bench.console import Console

@@ -1,17 +1,15 @@
-"""The noise floor, from cells whose difference is known."""
+"""What equal cells differ by, and what a run can find, from cells whose difference is known."""
 
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import Measurements, measure
-from bench.analysis.noise import lateness_ms, noise, print_noise
+from bench.analysis.noise import control_findings, lateness_ms, print_noise
 from bench.analysis.run_warnings import run_warnings
 
 
@@ -26,20 +24,33 @@ def pair(folder: Path, factor: float) -> Measurements:
     return measure(run.write())
 
 
-def test_no_difference_below_what_equal_cells_differ_by(tmp_path: Path) -> None:
+def test_two_equal_cells_that_differ_are_found_and_shown(tmp_path: Path) -> None:
     measured = pair(tmp_path, 1.2)
-    assert noise(measured, "requests_per_message") == pytest.approx(math.log(1.2))
-    console = Console(width=120, record=True, file=io.StringIO())
+    claimed = [
+        (original.key.title, column) for original, column, finding in control_findings(measured) if finding.claimed
+    ]
+    assert claimed == [("SSE", "requests_per_message")]
+    (warning,) = [warning for warning in run_warnings(measured) if warning.code == "control differs"]
+    assert "requests per message 1.20×" in warning.text
+    console = Console(width=140, record=True, file=io.StringIO())
     print_noise(measured, console)
     line = next(line for line in console.export_text().splitlines() if "requests per message" in line)
     assert "12 and 10 requests/message" in line
-    assert "20.0 %" in line
+    assert "1.01× or more" in line
 
 
-def test_without_a_control_nothing_is_known(tmp_path: Path) -> None:
+def test_two_equal_cells_that_are_equal_are_no_warning(tmp_path: Path) -> None:
+    measured = pair(tmp_path, 1.0)
+    assert not any(finding.claimed for *_, finding in control_findings(measured))
+    assert not [warning for warning in run_warnings(measured) if "control" in warning.code]
+
+
+def test_without_a_control_nothing_checks_the_method(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     run.cell("sse", 1, [Message([(10.0, 11.0)])])
-    assert noise(measure(run.write()), "requests_per_message") == math.inf
+    measured = measure(run.write())
+    assert not list(control_findings(measured))
+    assert "no control" in {warning.code for warning in run_warnings(measured)}
 
 
 def test_the_harness_s_own_lateness_is_told(tmp_path: Path) -> None:

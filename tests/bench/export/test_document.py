@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from support.outcomes import raced, troubled
 
-from bench.analysis.compare import compare
+from bench.analysis.comparison import compare
 from bench.analysis.groups import measure
 from bench.analysis.slo import gates
 from bench.export.document import comparison_document, encoded, run_document

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from support.outcomes import raced, troubled
 
-from bench.analysis.compare import compare
+from bench.analysis.comparison import compare
 from bench.analysis.groups import measure
 from bench.analysis.slo import gates
 from bench.analysis.synthetic import Caricature, synthetic_run

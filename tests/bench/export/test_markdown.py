@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from support.outcomes import HOSTILE, raced, troubled
 
-from bench.analysis.compare import compare
+from bench.analysis.comparison import compare
 from bench.analysis.groups import measure
 from bench.analysis.slo import gates
 from bench.analysis.synthetic import Caricature, synthetic_run

@@ -1,0 +1,173 @@
+"""Two runs against each other: what became better or worse, and whether that is more than noise.
+
+Runs compare only if they did the same work on the same machine. The blocks of two runs are no pairs: each run's blocks
+have moods of their own, which all its cells share, so that a cell's error is what its blocks differ by, moods included.
+As within a run (bench.analysis.contrasts) that variance is drawn towards the one of all cells, and never below it. All
+changes are one family for bench.analysis.claims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bench.analysis.claims import JudgedContrast, judged, scale
+from bench.analysis.contrasts import PRIOR_DF, Contrast, contrast, divided, log_values
+from bench.analysis.estimators import Estimator, Floats
+from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
+from bench.analysis.intervals import Estimate
+from bench.analysis.likeness import differences
+from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.races import control_pairs
+from bench.analysis.wording import listed
+from bench.slo import LARGER_IS_BETTER
+from bench.store import Run, RunFolder
+from clients import columns
+from servers.user_errors import InputError
+
+COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
+Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
+Pair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B
+
+
+class ComparisonError(InputError):
+    """Two runs that cannot be compared; the text says why, one line."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number of one cell in run B against run A: `contrast.ratio` is B/A. `reason` says why it is not resolved."""
+
+    key: Key
+    column: str
+    contrast: Contrast
+    adjusted_p: float
+    judgement: Judgement
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All changes from run A to run B, and what limits the comparison."""
+
+    a: Run
+    b: Run
+    changes: Sequence[Change]
+    warnings: Sequence[str]
+
+    @property
+    def regressed(self) -> bool:
+        """Whether any number of run B is worse than run A's, beyond noise."""
+        return any(change.judgement == "regression" for change in self.changes)
+
+
+def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Comparison:
+    """Compare run B with run A on the cells that both have.
+
+    Raises ComparisonError if machine or work differ, unless `force`: then these are warnings. Raises StoreError.
+    """
+    a, b = run_a.load(), run_b.load()
+    forbidding = differences(a, b)
+    if forbidding and not force:
+        raise ComparisonError(f"the runs cannot be compared: {'; '.join(forbidding)}; --force does it all the same")
+    before, after = measure(run_a), measure(run_b)
+    common = _common(before, after)
+    if not common:
+        raise ComparisonError("the runs have no valid cell in common")
+    return Comparison(a, b, changes(common), [*forbidding, *_warnings(before, after, common)])
+
+
+def changes(common: Mapping[Key, Pair]) -> list[Change]:
+    """Every number of every cell that both runs have, judged as one family."""
+    found = [(key, column, each) for column in COLUMNS for key, each in _contrasts(common, column).items()]
+    findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found])
+    return [
+        Change(key, column, each, finding.adjusted_p, _judgement(column, finding), finding.reason)
+        for (key, column, each), finding in zip(found, findings, strict=True)
+    ]
+
+
+def _contrasts(common: Mapping[Key, Pair], column: str) -> dict[Key, Contrast]:
+    """One number of each cell, B against A, where both runs have it."""
+    having = {
+        key: (estimator(old, column), estimator(new, column))
+        for key, (old, new) in common.items()
+        if not (math.isnan(estimate(old, column).value) or math.isnan(estimate(new, column).value))
+    }
+    logs = {key: (_logs(old), _logs(new)) for key, (old, new) in having.items()}
+    spread = {key: each for key, each in logs.items() if all(len(part) > 1 for part in each)}
+    errors = dict(zip(spread, independent_errors(list(spread.values())), strict=True)) if spread else {}
+    found = {}
+    for key, (old, new) in common.items():
+        if key in having:
+            a, b = estimate(new, column).value, estimate(old, column).value
+            found[key] = _contrast(a, b, logs[key], errors.get(key))
+    return found
+
+
+def _logs(of: Estimator) -> Floats:
+    """ln(value) by block; empty where there is none."""
+    logs = log_values(of) if len(of.blocks) > 1 else np.empty(0)
+    return logs if np.isfinite(logs).all() else np.empty(0)
+
+
+def _contrast(a: float, b: float, logs: tuple[Floats, Floats], error: tuple[Floats, float] | None) -> Contrast:
+    blocks = min(map(len, logs))
+    if a == b and error and np.array_equal(np.unique(logs[0]), np.unique(logs[1])):
+        return Contrast(a, b, Estimate(1.0, 1.0, 1.0), 1.0, blocks, error=0.0)
+    if error is None:
+        tie = a == b and math.isfinite(a)
+        return Contrast(a, b, Estimate(divided(a, b)), 1.0, blocks, error=0.0 if tie else math.inf)
+    return contrast(a, b, float(error[0]), error[1], blocks)
+
+
+def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floats, float]]:
+    """Per cell the standard error of the difference of two runs' ln, and its degrees of freedom.
+
+    Each cell has ln(value) by block, shape (…, blocks), of run A and of run B.
+    """
+    own_df = [old.shape[-1] + new.shape[-1] - 2 for old, new in logs]
+    squares = [_squares(old) + _squares(new) for old, new in logs]
+    pooled = np.sum(squares, axis=0) / sum(own_df)
+    found = []
+    for (old, new), square, df in zip(logs, squares, own_df, strict=True):
+        variance = np.maximum((PRIOR_DF * pooled + square) / (PRIOR_DF + df), pooled)
+        found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), PRIOR_DF + df))
+    return found
+
+
+def _squares(logs: Floats) -> Floats:
+    return np.asarray(((logs - logs.mean(-1, keepdims=True)) ** 2).sum(-1))
+
+
+def _common(before: Measurements, after: Measurements) -> dict[Key, Pair]:
+    new = {g.key: g for g in after.cells if g.blocks}
+    return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
+
+
+def _judgement(column: str, finding: JudgedContrast) -> Judgement:
+    contrast = finding.contrast
+    if contrast.a == contrast.b:
+        return "no difference"
+    if not finding.claimed:
+        return "not resolved"
+    return "improvement" if (contrast.ratio.value > 1) == (column in LARGER_IS_BETTER) else "regression"
+
+
+def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, object]) -> list[str]:
+    found = []
+    if before.run.schedule_sha256 != after.run.schedule_sha256:
+        found.append("the runs had other seeds: the same kind of work, not the same messages")
+    for name, measured in (("A", before), ("B", after)):
+        if not control_pairs(measured.cells):
+            found.append(f"run {name} has no A/A control, so nothing checks that equal cells come out equal")
+        left_out = [g.key.title for g in measured.cells if g.key not in common]
+        if left_out:
+            found.append(f"only run {name} has valid cells of {listed(left_out)}")
+        if measured.excluded:
+            found.append(f"{len(measured.excluded)} void or failed cells of run {name} are left out")
+    return found

@@ -1,0 +1,68 @@
+"""What a run can find: the smallest ratio claimed in 4 of 5 runs, and how many blocks a wanted one takes (pure).
+
+The claim is a t test with Holm's adjustment; with `tests` comparisons that are not settled already, a difference must
+pass the first, hardest step. It does so in POWER of all runs if it lies beyond that step by the POWER quantile of t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import median
+
+from bench.analysis import student
+from bench.analysis.claims import MAX_P, MIN_BLOCKS, SMALLEST_EFFECT, JudgedContrast
+from bench.analysis.contrasts import PRIOR_DF, Contrast
+
+POWER = 0.8
+CELLS, TESTS = 6, 40  # of the plan quick: its cells, and the comparisons that no glance settles
+MOST_BLOCKS = 1000
+
+
+def smallest_ratio(spread: float, blocks: int, *, cells: int = CELLS, tests: int = TESTS) -> float:
+    """The smallest ratio of two cells found in 4 of 5 runs; infinite below MIN_BLOCKS.
+
+    `spread` is the standard deviation of one block's error of ln(value), of one cell (`Contrast.spread`).
+    """
+    if blocks < MIN_BLOCKS or cells < 2:
+        return math.inf
+    most = (blocks - 1) * (cells - 1)
+    df = min(2 * (PRIOR_DF + most / cells), most)
+    return _ratio(spread * math.sqrt(2 / blocks), df, tests)
+
+
+def blocks_needed(spread: float, ratio: float, *, cells: int = CELLS, tests: int = TESTS) -> int | None:
+    """How many blocks it takes to find `ratio` > 1 in 4 of 5 runs; None if more than MOST_BLOCKS."""
+    low, high = MIN_BLOCKS, MOST_BLOCKS
+    if smallest_ratio(spread, high, cells=cells, tests=tests) > ratio:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if smallest_ratio(spread, middle, cells=cells, tests=tests) <= ratio:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def of_pairs(pairs: Sequence[Contrast], family: Sequence[JudgedContrast]) -> float:
+    """The same from the pairs of one number as they were measured, at the median of them; infinite if none was tested.
+
+    `family` is everything that was judged with them: what it has claimed no longer costs the others anything.
+    """
+    tested = [pair for pair in pairs if pair.blocks >= MIN_BLOCKS and pair.ratio.has_interval and not pair.is_tie]
+    open_ones = sum(not finding.claimed and not finding.contrast.is_tie for finding in family)
+    ratios = [_ratio(pair.error, pair.df, max(open_ones, 1)) for pair in tested]
+    return median(ratios) if ratios else math.inf
+
+
+def _ratio(error: float, df: float, tests: int) -> float:
+    freedom = max(int(df), 1)
+    reach = _quantile(1 - MAX_P / tests, freedom) + _quantile(2 * POWER - 1, freedom)
+    return math.exp(min(max(reach * error, SMALLEST_EFFECT), 700))
+
+
+@lru_cache(maxsize=4096)
+def _quantile(level: float, df: int) -> float:
+    return student.quantile(level, df)
