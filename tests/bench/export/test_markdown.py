@@ -57,11 +57,15 @@ def markdown_of(folder: RunFolder) -> str:
     return run_markdown(measured, gates(measured), "a-run")
 
 
+def as_shown(words: str) -> str:
+    """What a reader is to see of any words: one line, and nobody called."""
+    return " ".join(words.split()).replace("\0", "\ufffd").replace("@", "@\u200b")
+
+
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=3))
 def test_any_words_stay_in_their_square(words: list[str]) -> None:
     page = read("\n".join(table(["h"] * len(words), [words])))
-    shown = [" ".join(word.split()).replace("\0", "\ufffd").replace("@", "@\u200b") for word in words]
-    assert page.squares == ["h"] * len(words) + shown
+    assert page.squares == ["h"] * len(words) + [as_shown(word) for word in words]
     assert page.elements == {"table", "thead", "tbody", "tr", "th", "td"}
 
 
@@ -69,8 +73,12 @@ def test_any_words_stay_in_their_square(words: list[str]) -> None:
 @example("1. one")
 @example("- one")
 @example("12) one")
+@example("<!-- one")
+@example("> one")
 def test_any_words_are_a_line_of_a_list(words: str) -> None:
-    assert read(f"- {escaped(words)}").elements <= {"ul", "li"}
+    page = read(f"- {escaped(words)}")
+    assert page.elements <= {"ul", "li"}
+    assert page.text.strip() == as_shown(words)
 
 
 def test_a_stranger_is_not_called_and_nothing_is_endless() -> None:
