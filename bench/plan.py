@@ -116,11 +116,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run does. All times are real ones, and `time_scale` divides every one of them (bench.running.scaling)."""
 
-    name: Name
+    name: Name  # of the run's folder
     description: str = ""
-    blocks: Annotated[int, Meta(ge=1, le=1000)] = 10
-    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 1
-    time_scale: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    blocks: Annotated[int, Meta(ge=1, le=1000)] = 10  # how often each cell runs
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 1  # another one: other answers, arrivals and order of cells
+    time_scale: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0  # every time of the plan is divided by it
     parallel: Annotated[int, Meta(ge=1, le=64)] = 1  # cells that run at once: for what survives, not for what it costs
     control: str = "sse"  # the transport that runs twice as the A/A control, or "none"
     story: bool = False  # print what was measured for each claim of the story behind this project

@@ -32,8 +32,8 @@ _FACTS = frozenset({"transport", "variant", "profile", "recovery", "streams", "v
 LIMITED = tuple(column for column in columns.SUMMARY if column not in _FACTS)
 """The columns of summary.csv that a limit can be set to."""
 
-Limit = Annotated[float, Meta(ge=0, le=1e9)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+Limit = Annotated[float, Meta(ge=0, le=1e9, description="the most that it may be")]
+Share = Annotated[float, Meta(ge=0, le=1, description="the least that it may be; 1: every message of the run")]
 
 
 class MessageLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
