@@ -1,4 +1,4 @@
-"""What a run's plan demands of its cells, read back from `run.json`; and which messages keep what single ones must.
+"""What a run's plan demands of its cells, and of single messages, read back from `run.json`.
 
 It knows nothing of how numbers are made, so that they may be made with it (goodput).
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pandas as pd
 
 from bench.plan import Cell
-from bench.slo import MessageLimits, checked, message_limits, scaled
+from bench.slo import checked, message_limits, scaled
 from bench.store import Run, StoreError
 from bench.table_checks import PlanError
 
@@ -37,23 +36,14 @@ def demands(run: Run) -> dict[str, dict[str, Any]]:
     return {cell.key: slos.get(cell.slo, {}) if cell.slo else slo for cell in plan.cells}
 
 
-def good_messages(messages: pd.DataFrame, given: MessageLimits, time_scale: float = 1.0) -> pd.Series[bool]:
-    """Which rows of `MeasuredCell.messages` are complete and within the limits of `[slo.message]`, for goodput."""
-    good = messages["completed"].astype(bool)
-    for name, limit in msgspec.structs.asdict(given).items():
-        if limit is not None:
-            good &= _MESSAGE_TIMES[name](messages) <= scaled(name, limit, time_scale)
-    return good
+def message_limits_of(run: Run) -> dict[str, dict[str, float]]:
+    """The limits on single messages by the cell's name, as the run's clock has them; cells without any are left out.
 
-
-_MESSAGE_TIMES = {
-    "ttft_ms": lambda messages: messages["ttft_ms"],
-    "tpot_ms": lambda messages: messages["client_span_ms"] / (messages["tokens_expected"] - 1).clip(lower=1),
-    "e2e_ms": lambda messages: (messages["end_ns"] - messages["intended_start_ns"]) / 1e6,
-}
-
-
-def message_limits_of(run: Run) -> dict[str, MessageLimits]:
-    """The limits on single messages by the cell's name; cells without any are left out. Raises StoreError."""
+    Raises StoreError.
+    """
     found = {name: message_limits(table) for name, table in demands(run).items()}
-    return {name: given for name, given in found.items() if given is not None}
+    return {
+        cell: {name: scaled(name, limit, run.time_scale) for name, limit in given.items()}
+        for cell, given in found.items()
+        if given
+    }
