@@ -164,6 +164,12 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
 
 def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
+    console = exports.console()
+    return _conclude(folder, _run_cells(chosen, folder, options, console), console, exports)
+
+
+def _run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> Run:
+    """Run what is pending of a plan; how it ended."""
     import asyncio
 
     from bench.output import OutputLost
@@ -171,17 +177,15 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Ex
     from bench.running.expected import expected
     from bench.running.progress import display
 
-    console = exports.console()
     todo = runner.remaining(folder.load().cells)
     takes = f", {expected(chosen, todo).text()}" if todo else ""
     try:
         console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
-        ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
+        return asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OutputLost as error:
         _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-    return _conclude(folder, ended, console, exports)
 
 
 def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
@@ -214,18 +218,18 @@ def _resume(path: str, out: str, options: RunOptions, exports: Exports) -> int:
 
 def _conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) -> int:
     """Report what is finished; the exit code."""
-    faults = _reported_faults(folder, run, console, exports)
-    faults += [
+    found = _reported_faults(folder, run, console, exports)
+    found += [
         f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
         for cell in run.cells
         if cell.status == "failed"
     ]
-    for fault in faults:
+    for fault in found:
         _say(fault)
     if run.status == "interrupted":
         _say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
         return INTERRUPTED
-    return FAILED if faults else DONE
+    return FAILED if found else DONE
 
 
 def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
