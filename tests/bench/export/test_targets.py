@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -63,11 +64,22 @@ def test_a_comparison_on_standard_output(run: Path, capsys: pytest.CaptureFixtur
     assert "no difference" in capsys.readouterr().out
 
 
-def test_a_device_is_written_into(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("compare", str(run), str(run), "--json", "/dev/null") == 0
-    assert Path("/dev/null").is_char_device()
-    assert command("compare", str(run), str(run), "--json", "/dev/full") == 1
-    assert "No space left on device" in capsys.readouterr().err
+def test_a_pipe_is_written_into(run: Path, tmp_path: Path) -> None:
+    """What is no file is not replaced by one. (A pipe of our own: a fault here would cost the machine its device.)"""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # the text is shorter than a pipe holds
+    try:
+        assert command("compare", str(run), str(run), "--markdown", str(pipe)) == 0
+        assert pipe.is_fifo()
+        assert os.read(reader, 1 << 16).startswith(b"### Tokenderby: No regression")
+    finally:
+        os.close(reader)
+
+
+def test_a_file_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("compare", str(run), str(run), "--json", str(tmp_path / ("x" * 300))) == 1
+    assert "File name too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
