@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -80,7 +80,7 @@ _limit = option(
 
 
 @cli.command(help=_RUN_HELP)
-@click.argument("plan", required=False, metavar="[PLAN]")
+@click.argument("plan", required=False, metavar="[PLAN]", shell_complete=option_types.plan_words)
 @option("--transports", callback=option_types.comma_list, metavar="A,B", help="Only these transports.")
 @option("--profiles", callback=option_types.comma_list, metavar="A,B", help="Every cell behind each of these.")
 @option(
@@ -164,6 +164,12 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
 
 def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
+    console = exports.console()
+    return _conclude(folder, _run_cells(chosen, folder, options, console), console, exports)
+
+
+def _run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> Run:
+    """Run what is pending of a plan; how it ended."""
     import asyncio
 
     from bench.output import OutputLost
@@ -171,17 +177,15 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Ex
     from bench.running.expected import expected
     from bench.running.progress import display
 
-    console = exports.console()
     todo = runner.remaining(folder.load().cells)
     takes = f", {expected(chosen, todo).text()}" if todo else ""
     try:
         console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
-        ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
+        return asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OutputLost as error:
         _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-    return _conclude(folder, ended, console, exports)
 
 
 def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
@@ -254,7 +258,7 @@ def _no_report(folder: RunFolder, error: Exception) -> str:
 
 
 def _report(
-    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, float] | None = None
+    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
 ) -> list[str]:
     """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
     from bench.analysis.failures import faults
@@ -330,10 +334,10 @@ def calibrate(out: str) -> int:
 
 
 @cli.command()
-@click.argument("run", default="results/latest")
+@click.argument("run", default="results/latest", type=click.Path())
 @_limit
 @export_options()
-def report(run: str, slo: dict[str, float] | None, exports: Exports) -> int:
+def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
     """Write and print the report of RUN (default: results/latest) again.
 
     What a killed run or a damaged disk has left is put right first, as far as it can be. Exit code 1 if a limit of the

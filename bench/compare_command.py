@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from bench.export.targets import COMPARISON_FORMATS, Exports, export_options
-from servers.arguments import Command
 
 
-@click.command(cls=Command)
-@click.argument("run_a")
-@click.argument("run_b")
+@click.command()
+@click.argument("run_a", type=click.Path())
+@click.argument("run_b", type=click.Path())
 @click.option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
 @click.option("--all", "every", is_flag=True, help="Show every number, not only those that changed.")
 @export_options(*COMPARISON_FORMATS)

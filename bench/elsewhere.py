@@ -18,7 +18,7 @@ class Elsewhere(click.Command):
 
     def __init__(self, name: str, place: str, summary: str, environment: str, settings: Mapping[str, Any]) -> None:
         own = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-        rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+        rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=self._complete_argument)
         super().__init__(
             name, params=[rest], callback=self._call, help=summary, add_help_option=False, context_settings=own
         )
@@ -40,11 +40,12 @@ class Elsewhere(click.Command):
         )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What a shell may complete: the options of the command itself, and what its first argument takes."""
+        """What a shell may complete where an option may stand: the options of the command itself."""
         command = self.real()
         context = click.Context(command, info_name=self.name, parent=ctx.parent, **self._settings)
-        found = command.shell_complete(context, incomplete)
-        argument = next((each for each in command.params if isinstance(each, click.Argument)), None)
-        if argument and not incomplete.startswith("-"):
-            found += argument.shell_complete(context, incomplete)
-        return found
+        return command.shell_complete(context, incomplete)
+
+    def _complete_argument(self, ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """And where a word may stand: what the command's first argument takes."""
+        first = next((each for each in self.real().params if isinstance(each, click.Argument)), None)
+        return first.shell_complete(ctx, incomplete) if first else []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from servers.arguments import RedisUrl, Seconds
 
@@ -58,8 +60,10 @@ def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...
     return found
 
 
-def limits(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float] | None:
-    """Click callback: KEY=VALUE pairs as a table, None without any; the keys are checked with the plan's."""
+def limits(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
+    """Click callback: KEY=VALUE pairs as a plan's table of limits, None without any."""
+    from bench.slo import from_options
+
     found = {}
     for value in values:
         key, _equals, number = value.partition("=")
@@ -68,4 +72,12 @@ def limits(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
         except ValueError:
             form = "takes KEY=VALUE with a number, as ttft_ms_p95=800"
             raise click.BadParameter(f"{value[:200]!r} {form}", param=parameter) from None
-    return found or None
+    return from_options(found) if found else None
+
+
+def plan_words(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell completes a plan with: a name, or else a file."""
+    from bench.plan import plan_names
+
+    names = [CompletionItem(name) for name in plan_names() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]

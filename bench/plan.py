@@ -123,11 +123,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run does. All times are real ones, and `time_scale` divides every one of them (bench.running.scaling)."""
 
-    name: Name
+    name: Name  # of the run's folder
     description: str = ""
-    blocks: Annotated[int, Meta(ge=1, le=1000)] = 10
-    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 1
-    time_scale: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    blocks: Annotated[int, Meta(ge=1, le=1000)] = 10  # how often each cell runs
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 1  # another one: other answers, arrivals and order of cells
+    time_scale: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0  # every time of the plan is divided by it
     parallel: Annotated[int, Meta(ge=1, le=64)] = 1  # cells that run at once: for what survives, not for what it costs
     control: str = "sse"  # the transport that runs twice as the A/A control, or "none"
     story: bool = False  # print what was measured for each claim of the story behind this project
@@ -324,7 +324,7 @@ def changed(
     blocks: int | None = None,
     seed: int | None = None,
     time_scale: float | None = None,
-    slo: Mapping[str, float] | None = None,
+    slo: Mapping[str, Any] | None = None,
 ) -> Plan:
     """`plan` as command-line options change it, checked like a file. Raises PlanError.
 
@@ -333,7 +333,7 @@ def changed(
     limits as if they stood in `[slo]`.
     """
     table = msgspec.to_builtins(plan)
-    table["slo"] = slo_checks.with_limits(plan.slo, slo or {})
+    table["slo"] = slo_checks.joined(plan.slo, slo or {})
     numbers = {"blocks": blocks, "seed": seed, "time_scale": time_scale}
     table |= {key: value for key, value in numbers.items() if value is not None}
     if streams is not None:

@@ -6,14 +6,17 @@ transport, that a file is there, that a name in a cell is one of the plan's tabl
 
 from __future__ import annotations
 
+import ast
+import inspect
 from typing import Any
 
 import msgspec
 
-from bench.plan import MAX_TABLES, Cell, Plan
+from bench.plan import MAX_TABLES, Cell, Plan, Validity
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
-from bench.slo import Slo
+from bench.slo import MessageLimits, Slo
+from clients.job import Load
 from servers.stream import PROFILES, RANGES, StreamSpec
 from servers.transport import TRANSPORTS
 
@@ -30,6 +33,8 @@ def plan_schema() -> Schema:
     """The schema as a document that json.dumps takes."""
     _, parts = msgspec.json.schema_components([Plan, StreamSpec, Slo], ref_template="#/$defs/{name}")
     parts = {name: _as_toml_has_it(part) for name, part in parts.items()}
+    for kind in (Plan, Cell, Load, Validity, StreamSpec, MessageLimits):
+        _describe(parts[kind.__name__], kind)
     plan, cell, stream = (parts[kind.__name__] for kind in (Plan, Cell, StreamSpec))
     _complete_stream(stream)
     _complete_cell(cell)
@@ -52,6 +57,19 @@ def _as_toml_has_it(part: Any) -> Any:
         made["additionalProperties"] = False
     kinds = [kind for kind in made.pop("anyOf", []) if kind != {"type": "null"}]
     return made | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+
+
+def _describe(part: Schema, kind: type) -> None:
+    """Give the fields their descriptions: the comments that stand beside them in the source."""
+    source = inspect.getsource(kind)
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    lines = source.splitlines()
+    for field in definition.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            beside = (line.partition("  # ")[2] for line in lines[field.lineno - 1 : field.end_lineno])
+            if text := " ".join(filter(None, beside)):
+                part["properties"][field.target.id]["description"] = text
 
 
 def _complete_stream(stream: Schema) -> None:

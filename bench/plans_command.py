@@ -6,10 +6,8 @@ import json
 
 import click
 
-from servers.arguments import Command
 
-
-@click.command(cls=Command)
+@click.command()
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a plan instead, for editors.")
 def plans(schema: bool) -> None:
     """List the plans that come with the project, and how long each will take here.

@@ -32,17 +32,18 @@ _FACTS = frozenset({"transport", "variant", "profile", "recovery", "streams", "v
 LIMITED = tuple(column for column in columns.SUMMARY if column not in _FACTS)
 """The columns of summary.csv that a limit can be set to."""
 
-Limit = Annotated[float, Meta(ge=0, le=1e9)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+Limit = Annotated[float, Meta(ge=0, le=1e9, description="the most that it may be")]
+Share = Annotated[float, Meta(ge=0, le=1, description="the least that it may be; 1: every message of the run")]
 
 
 class MessageLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a message must keep to be a good one: complete, and within each of these. Times are real ones."""
 
     ttft_ms: Limit | None = None  # first token, from the intended start
+    ttft_overhead_ms: Limit | None = None  # the same without the model's own time
     tpot_ms: Limit | None = None  # mean time per output token behind the first
     e2e_ms: Limit | None = None  # the whole answer, from the intended start
-    wait_s: Limit | None = None  # how much longer than the model's own time its reader waited
+    wait_s: Limit | None = None  # waiting beyond the model's own
 
 
 Slo = msgspec.defstruct(
@@ -60,14 +61,20 @@ Slo = msgspec.defstruct(
 def checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`table` as an SLO: its limits as they were given. Raises PlanError, which names the key and what it takes."""
     given = dict(table)
-    if given.get(MESSAGE) is not None:
-        to_struct(given[MESSAGE], MessageLimits, f"{where[:-1]}.{MESSAGE}]")
-    to_struct(given, Slo, where)
+    _check_keys(given, where)
     if given.get("goodput_ratio") is not None and not given.get(MESSAGE):
-        raise PlanError(
-            f"{where} goodput_ratio: takes a table {where[:-1]}.{MESSAGE}] that says which messages are good"
-        )
+        raise PlanError(f"{where} goodput_ratio: takes a table {_inside(where)} that says which messages are good")
     return given
+
+
+def _check_keys(table: Mapping[str, Any], where: str) -> None:
+    if table.get(MESSAGE) is not None:
+        to_struct(table[MESSAGE], MessageLimits, _inside(where))
+    to_struct(table, Slo, where)
+
+
+def _inside(where: str) -> str:
+    return f"{where.removesuffix(']')}.{MESSAGE}]"
 
 
 def limits(table: Mapping[str, Any]) -> dict[str, float]:
@@ -75,10 +82,9 @@ def limits(table: Mapping[str, Any]) -> dict[str, float]:
     return {column: float(limit) for column, limit in table.items() if column != MESSAGE and limit is not None}
 
 
-def message_limits(table: Mapping[str, Any]) -> MessageLimits | None:
-    """The limits on single messages in a checked SLO, None where it has none."""
-    found = table.get(MESSAGE)
-    return msgspec.convert(found, MessageLimits) if found else None
+def message_limits(table: Mapping[str, Any]) -> dict[str, float]:
+    """The limits on single messages in a checked SLO."""
+    return {name: float(limit) for name, limit in (table.get(MESSAGE) or {}).items() if limit is not None}
 
 
 def is_time(name: str) -> bool:
@@ -91,13 +97,20 @@ def scaled(name: str, limit: float, time_scale: float) -> float:
     return limit / time_scale if is_time(name) else limit
 
 
-def with_limits(table: Mapping[str, Any], given: Mapping[str, float]) -> dict[str, Any]:
-    """An SLO with limits of a command line in it; `message.ttft_ms` is one on single messages. Raises PlanError."""
-    merged = dict(table)
+def from_options(given: Mapping[str, float]) -> dict[str, Any]:
+    """Limits of a command line as a table; `message.ttft_ms` is one on single messages. Raises PlanError."""
+    table: dict[str, Any] = {}
     for name, limit in given.items():
         inside = name.removeprefix(f"{MESSAGE}.")
         if inside == name:
-            merged[name] = limit
+            table[name] = limit
         else:
-            merged[MESSAGE] = {**(merged.get(MESSAGE) or {}), inside: limit}
-    return checked(merged, "[slo]")
+            table.setdefault(MESSAGE, {})[inside] = limit
+    _check_keys(table, "[slo]")
+    return table
+
+
+def joined(table: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """An SLO in which the limits of another stand in place of its own. Raises PlanError."""
+    inside = {MESSAGE: {**(table.get(MESSAGE) or {}), **more[MESSAGE]}} if more.get(MESSAGE) else {}
+    return checked({**table, **more, **inside}, "[slo]")

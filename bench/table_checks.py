@@ -59,6 +59,8 @@ def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> 
 
 def takes(kind: inspect.Type) -> str:
     """What a field of this type takes, in words."""
+    if isinstance(kind, inspect.Metadata):  # around a type that has a description
+        kind = kind.type
     match kind:
         case inspect.LiteralType():
             return "one of " + ", ".join(str(value) for value in kind.values)

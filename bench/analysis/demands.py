@@ -1,18 +1,16 @@
-"""What a run's plan demands of its cells, read back from `run.json`; and which messages keep what single ones must.
+"""What a run's plan demands of its cells, and of single messages, read back from `run.json`.
 
 It knows nothing of how numbers are made, so that they may be made with it (goodput).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
-import pandas as pd
 
 from bench.plan import Cell
-from bench.slo import MessageLimits, checked, message_limits, scaled
+from bench.slo import checked, message_limits, scaled
 from bench.store import Run, StoreError
 from bench.table_checks import PlanError
 
@@ -38,28 +36,14 @@ def demands(run: Run) -> dict[str, dict[str, Any]]:
     return {cell.key: slos.get(cell.slo, {}) if cell.slo else slo for cell in plan.cells}
 
 
-def within_slo(messages: pd.DataFrame, run: Run) -> pd.Series[float]:
-    """1 for each message that is good by its cell's `[slo.message]`, else 0; NaN where the cell has none.
+def message_limits_of(run: Run) -> dict[str, dict[str, float]]:
+    """The limits on single messages by the cell's name, as the run's clock has them; cells without any are left out.
 
-    `messages` are rows of streams.parquet with the columns of bench.analysis.per_message. Raises StoreError.
+    Raises StoreError.
     """
-    found = pd.Series(math.nan, messages.index, float)
-    for cell, given in message_limits_of(run).items():
-        of_cell = messages["cell"] == cell
-        found[of_cell] = good_messages(messages[of_cell], given, run.time_scale).astype(float)
-    return found
-
-
-def good_messages(messages: pd.DataFrame, given: MessageLimits, time_scale: float = 1.0) -> pd.Series[bool]:
-    """Which messages are complete and within every limit; a single token has no time per output token to exceed."""
-    good = messages["completed"].astype(bool)
-    for name, limit in msgspec.structs.asdict(given).items():
-        if limit is not None:
-            good &= ~(messages[name] > scaled(name, limit, time_scale))
-    return good
-
-
-def message_limits_of(run: Run) -> dict[str, MessageLimits]:
-    """The limits on single messages by the cell's name; cells without any are left out. Raises StoreError."""
     found = {name: message_limits(table) for name, table in demands(run).items()}
-    return {name: given for name, given in found.items() if given is not None}
+    return {
+        cell: {name: scaled(name, limit, run.time_scale) for name, limit in given.items()}
+        for cell, given in found.items()
+        if given
+    }

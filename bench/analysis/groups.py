@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bench.analysis import per_message
 from bench.analysis.common_blocks import common_blocks
+from bench.analysis.demands import message_limits_of
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
@@ -174,7 +175,7 @@ def measure(folder: RunFolder) -> Measurements:
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
-    per_message.add(messages, counts, run)
+    per_message.add(messages, counts, message_limits_of(run))
     valid, void = messages[_in_cells(run, messages, "ok")], messages[_in_cells(run, messages, "void")]
     # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.

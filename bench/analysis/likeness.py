@@ -55,7 +55,9 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) and len(value) < 80 else shown(value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "none" if value is None else value if isinstance(value, str) and len(value) < 80 else shown(value)
 
 
 def _other_machine(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

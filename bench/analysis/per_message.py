@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from bench.analysis.demands import within_slo
 from bench.analysis.estimators import Ints
+from bench.analysis.goodput import Limits, within
 from bench.analysis.reading import TokenCounts
-from bench.store import Run
 
 _STAMPS_BYTES = len(',"due":') + len(',"sent":')  # of a token message, without the two numbers
 
 
-def add(messages: pd.DataFrame, counts: TokenCounts, run: Run) -> None:
+def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits]) -> None:
     """Add to `messages`, in place, what was counted of their tokens. A message that failed is infinitely late.
 
     `answer_ms` from the question to the model's last token; `reads` and `emissions` in which its tokens came and were
     made, over how long (`client_span_ms`, `model_span_ms`); `e2e_ms`, `tpot_ms`, `tokens_per_s` and `wait_s`; the bytes
-    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where the plan says
-    nothing of its cell. Raises StoreError if the plan is damaged.
+    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell.
     """
     messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
     messages["model_span_ms"] = (counts.last_due_ns - counts.first_due_ns) / 1e6
@@ -32,7 +32,7 @@ def add(messages: pd.DataFrame, counts: TokenCounts, run: Run) -> None:
     messages["wait_s"] = _or_never(messages, _wait_ms(messages, counts) / 1e3)
     digits = _digits(counts.first_due_ns) + _digits(counts.last_due_ns)  # of `due` and `sent`, on an average
     messages["stamp_bytes"] = (counts.received + messages["tokens_duplicated"]) * (_STAMPS_BYTES + digits)
-    messages["within_slo"] = within_slo(messages, run)
+    messages["within_slo"] = within(messages, limits)
 
 
 def span_s(messages: pd.DataFrame) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -32,13 +34,14 @@ def sentence(comparison: Comparison) -> str:
     if not counts:
         return f"No regression and no improvement: none {total} changed by more than noise."
     parts = [counted(counts[judgement], judgement) for judgement in _STYLES if counts[judgement]]
-    return f"{listed(parts)} {total}; the others are equal, or may be."
+    return f"{listed(parts)} {total}; the others are equal, or cannot be told apart."
 
 
 def texts(change: Change) -> tuple[str, ...]:
     """A change as the row of a table under HEADINGS."""
     contrast = change.contrast
-    values = (quantity(contrast.b, change.column), quantity(contrast.a, change.column), times(contrast.ratio))
+    ratio = "–" if math.isnan(contrast.ratio.value) else times(contrast.ratio)
+    values = (quantity(contrast.b, change.column), quantity(contrast.a, change.column), ratio)
     return (change.key.title, METRICS[change.column].title, *values, change.judgement)
 
 
@@ -48,9 +51,16 @@ def print_comparison(comparison: Comparison, console: Console, *, every: bool = 
         console.print(Text(f"warning: {warning}", style="bold red"))
     for note in notes(comparison.a, comparison.b):
         console.print(Text(f"note: {note}", style="dim"))
-    table = Table(*HEADINGS, box=SIMPLE_HEAD)
-    for change in comparison.changes if every else counting(comparison):
-        table.add_row(*map(Text, texts(change)), style=_STYLES.get(change.judgement, ""))
-    if table.row_count:
-        console.print(table)
+    shown = comparison.changes if every else counting(comparison)
+    for key in dict.fromkeys(change.key for change in shown):
+        console.print(Text(key.title, style="bold"))
+        console.print(_table([change for change in shown if change.key == key]))
     console.print(Text(sentence(comparison)))
+
+
+def _table(changes: Sequence[Change]) -> Table:
+    """The changes of one cell; fits 80 columns."""
+    table = Table(*HEADINGS[1:], box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for change in changes:
+        table.add_row(*map(Text, texts(change)[1:]), style=_STYLES.get(change.judgement, ""))
+    return table

@@ -91,10 +91,9 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _number(found: Estimate, unit: str, reason: str = "") -> shape.Number:
-    """`reason` is why one of its values is missing, or infinite; without one it says no more than that."""
+def _number(found: Estimate, unit: str, reason: str) -> shape.Number:
+    """`reason` is why one of its values is missing, or infinite, if one is."""
     values = [_finite(value) for value in (found.value, found.lo, found.hi)]
-    reason = reason or ("infinite, or without an interval" if None in values else "")
     return shape.Number(value=values[0], lo=values[1], hi=values[2], unit=unit, reason=reason if None in values else "")
 
 
@@ -165,5 +164,6 @@ def _change(change: Change) -> shape.ChangeRow:
         run=_finite(contrast.a),
         ratio=_number(contrast.ratio, "×", "the two have no ratio with an interval"),
         judgement=change.judgement,
+        why=change.reason if change.judgement == "not resolved" else "",
         reason=INFINITE if infinite else "",
     )

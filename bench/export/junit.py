@@ -81,18 +81,19 @@ def _of_change(change: Change) -> Test:
 
 def _document(run: Run, tests: Iterable[Test]) -> bytes:
     ordered = sorted(tests, key=lambda test: test.suite)
-    root = ElementTree.Element("testsuites", {"name": _clean(f"tokenderby {run.name}"), **_counts(ordered)})
-    for name, suite in groupby(ordered, key=lambda test: test.suite):
-        root.append(_suite(name, list(suite), run))
+    root = ElementTree.Element("testsuites")  # attributes of its own are in none of Ant's
+    for number, (name, suite) in enumerate(groupby(ordered, key=lambda test: test.suite)):
+        root.append(_suite(number, name, list(suite), run))
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
 
 
-def _suite(name: str, tests: Sequence[Test], run: Run) -> ElementTree.Element:
+def _suite(number: int, name: str, tests: Sequence[Test], run: Run) -> ElementTree.Element:
     """Attributes and parts are all that the schemas ask for, in their order."""
-    given = {"name": _clean(name), "timestamp": run.started.rstrip("Z"), "hostname": "localhost", **_counts(tests)}
-    suite = ElementTree.Element("testsuite", given)
+    named = {"id": str(number), "package": "tokenderby", "name": _clean(f"{run.name}: {name}")}
+    moment = {"timestamp": run.started.rstrip("Z") or "1970-01-01T00:00:00", "hostname": "localhost"}
+    suite = ElementTree.Element("testsuite", named | moment | _counts(tests))
     properties = ElementTree.SubElement(suite, "properties")
     for key, value in (("plan", run.name), ("git_commit", run.git_commit), ("schedule_sha256", run.schedule_sha256)):
         ElementTree.SubElement(properties, "property", {"name": key, "value": _clean(str(value))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Comparison
@@ -19,14 +20,15 @@ from bench.export.changes import HEADINGS, counting, sentence, texts
 from bench.export.document import answer
 from bench.store import Run
 
-MAX_ROWS = 30  # of each table; a comment on GitHub holds 65,536 characters
+MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
+MAX_ROWS = 30  # of each table
 MAX_WARNINGS = 8
 MAX_TEXT = 300  # characters of one square
 _COLUMNS = (
     *("ttft_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),
     *("bytes_per_token", "client_cpu_us_per_token", "server_cpu_us_per_token"),
 )
-_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
+_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]|(?<=\d)[.)](?= |$)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
 
 
@@ -57,7 +59,7 @@ def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) ->
     lines += _scoreboard(measured)
     lines += _warnings([w.text for w in run_warnings(measured) if w.severity == "warning"])
     lines += _folded(f"Numbers of {counted(len(measured.cells), 'cell')}", _numbers(measured.cells))
-    return "\n".join([*lines, _footing(run, folder), ""])
+    return _cut([*lines, _footing(run, folder)])
 
 
 def comparison_markdown(comparison: Comparison, folders: tuple[str, str]) -> str:
@@ -69,7 +71,14 @@ def comparison_markdown(comparison: Comparison, folders: tuple[str, str]) -> str
     lines += _warnings([*comparison.warnings, *notes(comparison.a, comparison.b)])
     for name, run, folder in (("A", comparison.a, folders[0]), ("B", comparison.b, folders[1])):
         lines += [f"{name}: {_footing(run, folder)}", ""]
-    return "\n".join(lines)
+    return _cut(lines)
+
+
+def _cut(lines: Sequence[str]) -> str:
+    """The lines as a text, as many as a comment holds."""
+    ends = accumulate(len(line) + 1 for line in lines)
+    kept = [line for line, end in zip(lines, ends, strict=True) if end <= MAX_CHARACTERS]
+    return "\n".join([*kept, *(["", "… and more; the report has it all."] if len(kept) < len(lines) else []), ""])
 
 
 def _state(run: Run, judged: Sequence[Gate]) -> str:

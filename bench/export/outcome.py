@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.text import Text
 
@@ -11,7 +12,7 @@ from bench.analysis.slo import gates, not_met
 from bench.analysis.wording import counted
 from bench.console import Console
 from bench.export.targets import Exports
-from bench.slo import with_limits
+from bench.slo import joined
 from bench.store import RunFolder
 
 MAX_LINES = 12  # of limits that are not met; the documents have all
@@ -22,14 +23,15 @@ def judge(
     folder: RunFolder,
     console: Console,
     exports: Exports,
-    more_limits: Mapping[str, float] | None = None,
+    more_limits: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write the exports; a line for each limit that is not met. `more_limits` stand as if the plan's `[slo]` had them.
 
     Raises StoreError, PlanError, OSError, OutputLost.
     """
     if more_limits:
-        measured.run.plan["slo"] = with_limits(dict(measured.run.plan.get("slo") or {}), more_limits)  # type: ignore[call-overload]
+        own = measured.run.plan.get("slo")
+        measured.run.plan["slo"] = joined(own if isinstance(own, dict) else {}, more_limits)
     judged = gates(measured)
     missed = not_met(judged)
     if judged:

@@ -1,11 +1,14 @@
 """The shape of the documents that other programs read: a run's outcome, and a comparison's (docs/machine-readable.md).
 
+`python -m bench.export.shape > docs/outcome.schema.json` renews their JSON Schema.
+
 History of `schema`: 1, the first version. Keys may be added to a version; one that goes or changes its meaning makes
 the next.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import msgspec
@@ -92,6 +95,7 @@ class ChangeRow(Cell, kw_only=True):
     run: float | None
     ratio: Number
     judgement: Judgement
+    why: str  # why it is not resolved
     reason: str  # why one of both is null
 
 
@@ -149,3 +153,7 @@ Document = RunDocument | ComparisonDocument
 def document_schema() -> dict[str, Any]:
     """The JSON Schema of both documents."""
     return {"$schema": DIALECT, "title": "An outcome of Tokenderby", **msgspec.json.schema(Document)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(document_schema(), indent=1))

@@ -234,3 +234,29 @@ def test_doctor_finds_redis_and_says_what_it_thinks_of_each_thing(tokenderby: To
     assert time.monotonic() - began < 30
     for name in ("cores", "governor", "CPU steal", "open files", "Redis", "uvloop", "TCP_INFO", "clock", "timer"):
         assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("tokenderby ru", {"run"}),
+        ("tokenderby run --js", {"--json"}),
+        ("tokenderby run qu", {"quick"}),
+        ("tokenderby serve --he", {"--heartbeat", "--help"}),  # a command that is imported only when it is called
+        ("tokenderby serve po", {"polling"}),
+        ("tokenderby compare --f", {"--force"}),
+        ("tokenderby plans --s", {"--schema"}),
+    ],
+)
+def test_a_shell_completes(monkeypatch: pytest.MonkeyPatch, tokenderby: Tokenderby, line: str, words: set[str]) -> None:
+    monkeypatch.setenv("_TOKENDERBY_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    done = tokenderby()
+    assert {each.partition(",")[2] for each in done.stdout.split()} == words
+
+
+def test_the_shell_is_told_how(monkeypatch: pytest.MonkeyPatch, tokenderby: Tokenderby) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        monkeypatch.setenv("_TOKENDERBY_COMPLETE", f"{shell}_source")
+        assert "_tokenderby_completion" in tokenderby().stdout

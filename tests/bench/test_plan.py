@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bench.plan import Cell, changed, parse, plan_names, read_plan, with_control
+from bench.slo import from_options
 from bench.table_checks import PlanError
 from clients.minima import MESSAGES_NEEDED
 
@@ -184,6 +185,13 @@ def test_options_change_the_plan() -> None:
     assert [cell.key for cell in other.cells] == ["sse", "sse load=b", "chunked"]
     assert (other.blocks, other.seed, other.time_scale) == (2, 7, 20.0)
     assert [other.load_of(cell).streams for cell in other.cells] == [5, 5, 5]
+
+
+def test_limits_of_options_stand_beside_the_plans() -> None:
+    plan = parse(plan_table(slo={"drops": 0, "ttft_ms_p95": 500, "message": {"ttft_ms": 500}}))
+    other = changed(plan, slo=from_options({"ttft_ms_p95": 800, "message.e2e_ms": 9000}))
+    assert other.slo == {"drops": 0, "ttft_ms_p95": 800, "message": {"ttft_ms": 500, "e2e_ms": 9000}}
+    assert changed(plan, blocks=2).slo == plan.slo
 
 
 def test_options_spread_recoveries_over_every_cell() -> None:

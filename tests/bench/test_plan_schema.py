@@ -99,3 +99,11 @@ def test_it_knows_every_name_that_an_editor_can_complete() -> None:
     assert cell["transport"]["anyOf"][0]["enum"] == list(TRANSPORTS)
     assert {"direct", "aws-alb", "real:nginx"} <= set(cell["profile"]["anyOf"][0]["anyOf"][0]["enum"])
     assert set(plan_schema()["$defs"]["Slo"]["properties"]) == {*LIMITED, "message"}
+
+
+def test_comments_beside_fields_are_what_an_editor_says_of_them() -> None:
+    parts = plan_schema()["$defs"]
+    assert parts["Cell"]["properties"]["reuse"]["description"] == "keep connections for later requests"
+    assert parts["Load"]["properties"]["silence_s"]["description"].startswith("the client gives a connection up after")
+    assert parts["Slo"]["properties"]["drops"]["description"] == "the most that it may be"
+    assert parts["MessageLimits"]["properties"]["e2e_ms"]["description"].startswith("the whole answer")

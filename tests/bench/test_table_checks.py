@@ -19,6 +19,7 @@ class Table(msgspec.Struct):
     kind: Literal["a", "b"] = "a"
     on: bool = True
     name: str | None = None
+    most: Annotated[float, Meta(ge=0, description="described")] | None = None
 
 
 def test_good_table() -> None:
@@ -28,8 +29,8 @@ def test_good_table() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"cuont": 1}, "[t]: no key 'cuont' here; did you mean 'count'? It takes: count, share, kind, on, name"),
-        ({"zzz": 1}, "[t]: no key 'zzz' here; It takes: count, share, kind, on, name"),
+        ({"cuont": 1}, "[t]: no key 'cuont' here; did you mean 'count'? It takes: count, share, kind, on, name, most"),
+        ({"zzz": 1}, "[t]: no key 'zzz' here; It takes: count, share, kind, on, name, most"),
         ({"count": 0}, "[t] count: takes a whole number from 1, not 0"),
         ({"count": 1.5}, "[t] count: takes a whole number from 1, not 1.5"),
         ({"count": True}, "[t] count: takes a whole number from 1, not True"),
@@ -39,6 +40,7 @@ def test_good_table() -> None:
         ({"kind": "c"}, "[t] kind: takes one of a, b, not 'c'"),
         ({"on": 1}, "[t] on: takes true or false, not 1"),
         ({"name": 1}, "[t] name: takes a text, not 1"),
+        ({"most": -1}, "[t] most: takes a number from 0, not -1"),
         ([], "[t]: takes a table, not []"),
     ],
 )

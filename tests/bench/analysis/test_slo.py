@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from support.runs import Message, RunBuilder
 
-from bench.analysis.demands import good_messages, message_limits_of
+from bench.analysis.demands import message_limits_of
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.slo import Gate, gates, not_met, passed
-from bench.slo import MessageLimits
 from bench.store import StoreError
 
 SSE = {"transport": "sse"}
@@ -130,18 +128,9 @@ def test_a_run_without_limits_passes_and_a_damaged_plan_says_so(tmp_path: Path) 
         gates(measured_run(tmp_path, {"slo": {"x": 1}}, FIVE))
 
 
-def test_messages_within_limits(tmp_path: Path) -> None:
-    block = [message(100), message(300), message(100, tokens=3, gap_ms=40), message(100, **FAILED)]
-    plan = {"slo": {"message": {"ttft_ms": 200, "tpot_ms": 20}}}
-    measured = measured_run(tmp_path, plan, [block])
-    rows = measured.cells[0].messages
-    assert message_limits_of(measured.run) == {"sse": MessageLimits(ttft_ms=200, tpot_ms=20)}
-
-    def good(time_scale: float = 1.0, **given: float) -> list[bool]:
-        return pd.Series(good_messages(rows, MessageLimits(**given), time_scale)).tolist()
-
-    assert good() == [True, True, True, False]
-    assert good(ttft_ms=200) == [True, False, True, False]
-    assert good(tpot_ms=20) == [True, True, False, False]
-    assert good(e2e_ms=179) == [True, False, False, False]
-    assert good(ttft_ms=400, time_scale=2.0) == [True, False, True, False]
+def test_limits_on_single_messages_are_the_cells_own(tmp_path: Path) -> None:
+    cells = [SSE, {"transport": "polling", "slo": "patient"}, {"transport": "chunked", "slo": "free"}]
+    slos = {"patient": {"message": {"ttft_ms": 3000}}, "free": {}}
+    plan = {"cells": cells, "slo": {"message": {"ttft_ms": 200, "wait_s": 1}}, "slos": slos}
+    measured = measured_run(tmp_path, plan, FIVE, time_scale=20.0)
+    assert message_limits_of(measured.run) == {"sse": {"ttft_ms": 10, "wait_s": 0.05}, "polling": {"ttft_ms": 150}}
