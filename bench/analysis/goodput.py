@@ -1,44 +1,40 @@
-"""Which messages kept the plan's limits (pure). Their share is the goodput.
-
-A limit is a number that no message may exceed: of its time to first token, its end-to-end latency and so on.
-"""
+"""Which messages kept what the plan's `[slo.message]` asks of a single one (pure). Their share is the goodput."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 
 import pandas as pd
 
-PER_MESSAGE = ("ttft_ms", "ttft_overhead_ms", "e2e_ms", "tpot_ms", "wait_s", "recovery_ms", "drops")
-"""What can be limited message by message; each is a column of bench.analysis.per_message or of streams.parquet."""
+from bench.store import Run
 
-_OF_A_QUANTILE = re.compile(r"_p\d\d\Z")
+Limits = Mapping[str, float]
+"""By the name of a message's column, what it may be at most."""
 
-
-def limits_of(plan: Mapping[str, object]) -> dict[str, float]:
-    """The limits per message that a plan's `[slo]` table implies: `ttft_ms_p95 = 800` wants 800 ms of a message.
-
-    Keys that are about no single message (`completed_ratio`, `delay_ms_p99`) say nothing here.
-    """
-    table = plan.get("slo")
-    limits: dict[str, float] = {}
-    for key, value in table.items() if isinstance(table, Mapping) else ():
-        name = _OF_A_QUANTILE.sub("", str(key))
-        if name in PER_MESSAGE and isinstance(value, int | float):
-            limits[name] = min(float(value), limits.get(name, math.inf))
-    return limits
+PER_MESSAGE = ("ttft_ms", "ttft_overhead_ms", "tpot_ms", "e2e_ms", "wait_s")
+"""What can be limited message by message: columns of bench.analysis.per_message, and times all."""
 
 
-def within(messages: pd.DataFrame, limits: Mapping[str, float]) -> pd.Series[float]:
-    """1 for each message that arrived whole and kept every limit, else 0; NaN if there is no limit.
+def limits_of(run: Run) -> dict[str, Limits]:
+    """The limits of each cell, by its name, on the run's clock: a plan's times are real ones."""
+    slo = run.plan.get("slo")
+    table = slo.get("message") if isinstance(slo, Mapping) else None
+    given = {name: value for name, value in table.items() if value is not None} if isinstance(table, Mapping) else {}
+    limits = {name: float(given[name]) / run.time_scale for name in PER_MESSAGE if name in given}
+    return {cell.cell: limits for cell in run.cells} if limits else {}
+
+
+def within(messages: pd.DataFrame, limits: Mapping[str, Limits]) -> pd.Series[float]:
+    """1 for each message that arrived whole and kept all limits of its cell, 0 for others; NaN where there are none.
 
     What a message has no value of (a single token has no gap) cannot exceed its limit.
     """
-    if not limits:
-        return pd.Series(math.nan, messages.index, float)
-    kept = messages["completed"]
-    for name, limit in limits.items():
-        kept = kept & ~(messages[name].astype(float) > limit)
-    return kept.astype(float)
+    good = pd.Series(math.nan, messages.index, float)
+    for cell, wanted in limits.items():
+        of_cell = messages[messages["cell"] == cell]
+        kept = of_cell["completed"].astype(bool)
+        for name, limit in wanted.items():
+            kept &= ~(of_cell[name].astype(float) > limit)
+        good[of_cell.index] = kept.astype(float)
+    return good

@@ -143,7 +143,7 @@ def measure(folder: RunFolder) -> Measurements:
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
-    per_message.add(messages, counts, limits_of(run.plan))
+    per_message.add(messages, counts, limits_of(run))
     valid = messages[_in_valid_cells(run, messages)]
     # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.estimators import Ints
-from bench.analysis.goodput import within
+from bench.analysis.goodput import Limits, within
 from bench.analysis.reading import TokenCounts
 
 _STAMPS_BYTES = len(',"due":') + len(',"sent":')  # of a token message, without the two numbers
 
 
-def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, float]) -> None:
+def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits]) -> None:
     """Add to `messages`, in place, what was counted of their tokens. A message that failed is infinitely late.
 
     `answer_ms` from the question to the model's last token; `reads` and `emissions` in which its tokens came and were
     made, over how long (`client_span_ms`, `model_span_ms`); `e2e_ms`, `tpot_ms`, `tokens_per_s` and `wait_s`; the bytes
-    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` says nothing.
+    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell.
     """
     messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
     messages["model_span_ms"] = (counts.last_due_ns - counts.first_due_ns) / 1e6

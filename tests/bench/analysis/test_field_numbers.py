@@ -114,10 +114,18 @@ def test_cost_above_the_baseline_of_the_same_block_and_load(tmp_path: Path) -> N
 
 
 def test_goodput_counts_the_messages_that_kept_every_limit(tmp_path: Path) -> None:
-    limits = {"ttft_ms_p95": 250, "ttft_ms_p99": 300, "wait_s": 0.1, "completed_ratio": 0.99, "delay_ms_p99": 5}
-    assert limits_of({"slo": limits}) == {"ttft_ms": 250, "wait_s": 0.1}
-    assert limits_of({}) == limits_of({"slo": 3}) == {}
-    run = RunBuilder(tmp_path, {"plan": {"slo": limits}})
+    """Limits are real times; the run's are half of them."""
+    slo = {"ttft_ms_p95": 1, "message": {"ttft_ms": 500, "wait_s": 0.2, "e2e_ms": None}}
+    run = RunBuilder(tmp_path, {"plan": {"slo": slo}, "time_scale": 2.0})
     failed = Message([(200, 201)], expected=2, outcome="truncated")
     run.cell("sse", 1, [streamed(1), streamed(60), streamed(101), failed])  # the second misses TTFT, the third both
-    assert values(measure(run.write()).cells[0], "goodput_ratio") == {"goodput_ratio": 1 / 4}
+    folder = run.write()
+    assert limits_of(folder.load()) == {"sse": {"ttft_ms": 250, "wait_s": 0.1}}
+    assert values(measure(folder).cells[0], "goodput_ratio") == {"goodput_ratio": 1 / 4}
+
+
+@pytest.mark.parametrize("plan", [{}, {"slo": 3}, {"slo": {"message": None}}, {"slo": {"ttft_ms_p95": 5}}])
+def test_without_limits_for_messages_there_is_no_goodput(plan: dict[str, object], tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path, {"plan": plan})
+    run.cell("sse", 1, [streamed(1)])
+    assert math.isnan(values(measure(run.write()).cells[0], "goodput_ratio")["goodput_ratio"])
