@@ -7,12 +7,12 @@ Prints `{"tokens": [[i, due, sent, read, decoded], …], "failed": [why, …]}`,
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
 import msgspec
 
+from bench.calibration.json_lines import say
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.session import Session
@@ -73,7 +73,7 @@ def main() -> None:
         for record in records
         for i, due, sent, read in zip(record.i, record.due_ns, record.sent_ns, record.received_ns, strict=True)
     ]
-    print(json.dumps({"tokens": tokens, "failed": failed}), flush=True)
+    say({"tokens": tokens, "failed": failed})
 
 
 if __name__ == "__main__":
