@@ -153,6 +153,11 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
 
 def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
+    return _conclude(folder, _run_cells(chosen, folder, options, console), console)
+
+
+def _run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> Run:
+    """Run what is pending of a plan; how it ended."""
     import asyncio
 
     from bench.output import OutputLost
@@ -164,12 +169,11 @@ def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, console: Co
     takes = f", {expected(chosen, todo).text()}" if todo else ""
     try:
         console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
-        ended = asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
+        return asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
     except OutputLost as error:
         _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-    return _conclude(folder, ended, console)
 
 
 def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
@@ -314,32 +318,35 @@ def doctor() -> int:
 @cli.command()
 @_out
 def calibrate(out: str) -> int:
-    """Measure the noise floor of this machine: two transports, each against itself (about two minutes).
+    """Measure how far the harness itself can be wrong on this machine (under three minutes).
 
-    Prints by how much equal cells differ, and so which differences a run of this size can claim here; how late the
-    harness itself is; and the least CPU that a bare client and a bare server spend on a token.
+    Prints how late the clients' stamps are against a server that shares no code with ours, from 1 to 200 streams at
+    once; by how much equal cells differ, and so which differences a run of this size can claim here; and the least CPU
+    that a bare client and a bare server spend on a token. The first is kept as calibration.json, for the reports.
 
     \b
     Example:
       tokenderby calibrate --out /tmp/calibration
     """
-    from bench.analysis.groups import measure
-    from bench.analysis.noise import print_noise
+    from pathlib import Path
+
+    from bench.calibration.calibrate import calibrate as say_what_is_known
     from bench.console import Console
     from bench.running.runner import RunOptions
-    from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
 
     console = Console()
     plan, folder = _begun("calibrate", {}, out)
     with folder.lock():
-        code = _carry_out(plan, folder, RunOptions(), console)
-    if code == DONE:
-        console.print("The noise floor", style="bold")
-        print_noise(measure(folder), console)
-        floor = Floor()
-        measure_floors(floor, Traffic())
-        console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
-    return code
+        ended = _run_cells(plan, folder, RunOptions(), console)
+        if ended.status != "complete":
+            return _conclude(folder, ended, console)
+        try:
+            folder.merge()
+            say_what_is_known(folder, Path(out), console)
+        except OSError as error:
+            _fail(FAILED, f"cannot write to {out}: {error.strerror}")
+    console.print(f"tokenderby report {folder.path} has the cells behind the noise floor.", soft_wrap=True)
+    return DONE
 
 
 @cli.command()

@@ -37,7 +37,13 @@ _IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
     "double": pa.types.is_floating,
     "bool": pa.types.is_boolean,
 }
-_MAY_BE_UNKNOWN = ("bytes_in", "bytes_out")  # where the system does not count them
+_MAY_BE_UNKNOWN = (
+    "bytes_in",
+    "bytes_out",
+    "packets_in",
+    "packets_out",
+    "wire_bytes",
+)  # where the system does not count them
 
 
 @contextmanager

@@ -6,6 +6,7 @@ History:
 1   first version
 2   drops: noticed_by, detection_ms, catch_up_ms, tokens_discarded, tokens_wasted
 3   connections: dns_ms, tcp_ms, tls_ms
+4   packets_in, packets_out, wire_bytes, head_ms; in summary.csv those from itl_ms_p50 on
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from servers.user_errors import InputError
 
-VERSION = 3
+VERSION = 4
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
 
@@ -59,6 +60,8 @@ MESSAGE = (
     Column("tokens_discarded", "int64", 2, 0),
     Column("tokens_wasted", "int64", 2, 0),
     *(Column(name, "double", 3, math.nan) for name in ("dns_ms", "tcp_ms", "tls_ms")),
+    *(Column(name, "int64", 4, math.nan) for name in ("packets_in", "packets_out", "wire_bytes")),
+    Column("head_ms", "double", 4, math.nan),
 )
 """The others, each a field of clients.core.record.StreamRecord (results/README.md)."""
 
@@ -71,7 +74,10 @@ SUMMARY = (
     *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99", "burst_tokens_mean", "stalls_per_1k_tokens"),
     *("requests_per_message", "connections_per_message", "bytes_per_token"),
     *("tokens_lost", "tokens_duplicated", "drops", "recovery_ms_p50"),
-    *("client_cpu_us_per_token", "server_cpu_us_per_token", "valid"),
+    *("client_cpu_us_per_token", "server_cpu_us_per_token"),
+    *("itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "wait_s_per_answer"),
+    *("wire_bytes_per_token", "packets_per_token", "cpu_us_per_token_over_baseline"),
+    *("goodput_ratio", "head_ms_p50", "stop_s_p50", "valid"),
 )
 """Of summary.csv, without the `_lo` and `_hi` that follow each estimate."""
 

@@ -1,8 +1,11 @@
-"""Payload bytes at a client's sockets, as the kernel counts them.
+"""What passes at a client's sockets, as the kernel counts it: payload, packets, and so the bytes on the wire.
 
-Linux keeps counters for every TCP connection (`struct tcp_info`, <linux/tcp.h>). They count payload once it was handed
-to the network, without headers; what was sent again is subtracted, and so is the FIN, which takes a sequence number
-like a byte. Other systems have no such counters: then everything here is None rather than a guess.
+Linux keeps counters for every TCP connection (`struct tcp_info`, <linux/tcp.h>). Payload counts once it was handed to
+the network, without headers; what was sent again is subtracted, and so is the FIN, which takes a sequence number like
+a byte. On the wire each packet has its headers as well, and one without payload (an ACK) is nothing else. Other
+systems have no such counters: then everything here is None rather than a guess.
+
+What a connection says after it was closed nobody can read. Nearly always it is the same, so it is added: see _CLOSING.
 """
 
 from __future__ import annotations
@@ -11,39 +14,68 @@ import asyncio
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import add, sub
 from typing import cast
 
+from clients.core.record import StreamRecord
+
 _INFO_BYTES = 256
-_STATE = struct.Struct("B")  # tcpi_state, at offset 0
-_RECEIVED = struct.Struct("=Q")  # tcpi_bytes_received, at offset 128
+_STATE = struct.Struct("B4xB")  # tcpi_state at offset 0, tcpi_options at 5
+_RECEIVED = struct.Struct("=QII")  # tcpi_bytes_received, tcpi_segs_out and tcpi_segs_in, at offset 128
 _SENT = struct.Struct("=QQ")  # tcpi_bytes_sent and tcpi_bytes_retrans, at offset 200
+_TIMESTAMPS = 1  # TCPI_OPT_TIMESTAMPS
 # <net/tcp_states.h>: TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING: the other side's FIN has come.
 _FIN_RECEIVED = frozenset({6, 8, 9, 11})
 
+_IP_BYTES = {socket.AF_INET: 20, socket.AF_INET6: 40}
+_TCP_BYTES = 20
+_TIMESTAMP_BYTES = 12  # the option of every packet but the SYNs, which have more
+_SYN_BYTES = 8  # so much: segment size, window scale, and that SACK is understood (RFC 9293, 7323, 2018)
+# Packets in and out from `close` on: FIN, FIN with ACK, ACK; or, where the other side's FIN has come, FIN and ACK.
+_ESTABLISHED, _CLOSE_WAIT = 1, 8
+_CLOSING = {_ESTABLISHED: (1, 2), _CLOSE_WAIT: (1, 1)}
+
 
 @dataclass(frozen=True)
-class Bytes:
-    """Payload bytes in each direction, None where the platform does not tell."""
+class Traffic:
+    """Payload bytes and packets in each direction, and all bytes on the wire from the IP header on.
+
+    None where the platform does not tell.
+    """
 
     received: int | None
     sent: int | None
+    packets_in: int | None = None
+    packets_out: int | None = None
+    wire: int | None = None
 
-    def __add__(self, other: Bytes) -> Bytes:
-        return Bytes(_add(self.received, other.received), _add(self.sent, other.sent))
+    def __add__(self, other: Traffic) -> Traffic:
+        return self._each(add, other)
 
-    def since(self, before: Bytes) -> Bytes:
+    def since(self, before: Traffic) -> Traffic:
         """What was added since `before` was read."""
-        return Bytes(_subtract(self.received, before.received), _subtract(self.sent, before.sent))
+        return self._each(sub, before)
+
+    def _each(self, apply: Callable[[int, int], int], other: Traffic) -> Traffic:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Traffic(*(None if a is None or b is None else apply(a, b) for a, b in pairs))
 
 
 class Meter:
-    """All connections of one client: how many there were, and what went through them."""
+    """All connections of one client: how many there were, and what went through them.
+
+    A message's payload is what passes from its beginning to its end. Its packets are those until the next message
+    begins: the last ACK comes late, and pings between two messages are what an open connection costs.
+    """
 
     def __init__(self) -> None:
         self.connections = 0
-        self._closed = NO_BYTES
+        self._closed = NOTHING
         self._open: dict[asyncio.BaseTransport, socket.socket] = {}
+        self._began = NOTHING  # all until the last message began
+        self._last: StreamRecord | None = None  # of that message, if it is over
 
     def opened(self, transport: asyncio.BaseTransport) -> None:
         """A connection was made; to be called from `connection_made`."""
@@ -53,34 +85,50 @@ class Meter:
     def lost(self, transport: asyncio.BaseTransport) -> None:
         """A connection is over; to be called from `connection_lost`, where its socket can still be read."""
         if (connection := self._open.pop(transport, None)) is not None:
-            self._closed += payload_bytes(connection)
+            self._closed += traffic(connection, closing=True)
 
-    def read(self) -> Bytes:
-        """The payload of all connections until now."""
-        return sum(map(payload_bytes, self._open.values()), self._closed)
+    def read(self) -> Traffic:
+        """What passed through all connections until now."""
+        return sum(map(traffic, self._open.values()), self._closed)
+
+    def begin(self) -> None:
+        """A message begins, or there will be none any more; what has passed since the last one is that one's."""
+        now = self.read()
+        if self._last is not None:
+            _enter_packets(self._last, now.since(self._began))
+        self._began, self._last = now, None
+
+    def end(self, record: StreamRecord) -> None:
+        """The message that has begun is over; its packets are entered again when the next one begins."""
+        used = self.read().since(self._began)
+        record.bytes_in, record.bytes_out = used.received, used.sent
+        _enter_packets(record, used)
+        self._last = record
 
 
-def payload_bytes(connection: socket.socket) -> Bytes:
-    """Payload that a TCP socket has received and sent, each byte once."""
+def _enter_packets(record: StreamRecord, used: Traffic) -> None:
+    record.packets_in, record.packets_out, record.wire_bytes = used.packets_in, used.packets_out, used.wire
+
+
+def traffic(connection: socket.socket, *, closing: bool = False) -> Traffic:
+    """What a TCP socket has received and sent, payload once, packets each time; with its end if it is `closing`."""
     if not sys.platform.startswith("linux"):
         return _UNKNOWN
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-        (state,) = _STATE.unpack_from(info)
-        (received,) = _RECEIVED.unpack_from(info, 128)
+        state, options = _STATE.unpack_from(info)
+        received, packets_out, packets_in = _RECEIVED.unpack_from(info, 128)
         sent, sent_again = _SENT.unpack_from(info, 200)
-    except (OSError, struct.error):  # not TCP, or a kernel before 4.19
+        header_bytes = _IP_BYTES[socket.AddressFamily(connection.family)] + _TCP_BYTES
+    except (OSError, struct.error, KeyError):  # not TCP, or a kernel before 4.19
         return _UNKNOWN
-    return Bytes(received - (state in _FIN_RECEIVED), sent - sent_again)
+    header_bytes += _TIMESTAMP_BYTES if options & _TIMESTAMPS else 0
+    received -= state in _FIN_RECEIVED
+    if closing and state in _CLOSING:
+        packets_in, packets_out = packets_in + _CLOSING[state][0], packets_out + _CLOSING[state][1]
+    wire = received + sent + header_bytes * (packets_in + packets_out) + 2 * _SYN_BYTES
+    return Traffic(received, sent - sent_again, packets_in, packets_out, wire)
 
 
-def _add(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a + b
-
-
-def _subtract(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a - b
-
-
-NO_BYTES = Bytes(0, 0)
-_UNKNOWN = Bytes(None, None)
+NOTHING = Traffic(0, 0, 0, 0, 0)
+_UNKNOWN = Traffic(None, None)

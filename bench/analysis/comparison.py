@@ -27,8 +27,12 @@ from bench.store import Run, RunFolder
 from clients import columns
 from servers.user_errors import InputError
 
-COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS)
-LARGER_IS_BETTER = frozenset({"completed_ratio"})
+# Mostly the model's own time (delay, overhead and waiting have the transport's share alone), or no ratio: around 0.
+_NOT_COMPARED = frozenset(
+    {"itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "cpu_us_per_token_over_baseline"}
+)
+COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS and column not in _NOT_COMPARED)
+LARGER_IS_BETTER = frozenset({"completed_ratio", "goodput_ratio"})
 SAME_MACHINE = ("cpu", "cores", "cores_usable", "memory_bytes", "system", "architecture")
 SAME_WORK = ("stream", "streams", "load", "loads")
 """The parts of a plan that make two runs the same work; blocks may differ, and only cells of both are compared."""

@@ -35,7 +35,7 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class Ratio:
-    """`scale` × a sum over blocks divided by another, e.g. requests by messages."""
+    """`scale` × a sum over blocks divided by another, e.g. requests by messages; infinite as soon as one is drawn."""
 
     blocks: tuple[int, ...]
     numerator: Floats
@@ -44,8 +44,10 @@ class Ratio:
 
     def at(self, weights: Ints) -> Floats:
         """See Estimator."""
+        endless = np.isinf(self.numerator)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.scale * (weights @ self.numerator) / (weights @ self.denominator)
+            total = weights @ np.where(endless, 0.0, self.numerator) / (weights @ self.denominator)
+        return self.scale * np.where(weights @ endless > 0, np.inf, total)
 
     def on(self, blocks: Sequence[int]) -> Ratio:
         """See Estimator."""

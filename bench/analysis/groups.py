@@ -14,14 +14,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.analysis import per_message
 from bench.analysis.common_blocks import common_blocks
 from bench.analysis.estimators import Estimator, Floats
+from bench.analysis.goodput import limits_of
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
 from bench.store import CellRecord, Run, RunFolder
 from servers.transport import TRANSPORTS
 
 CONTROL = "copy=aa"  # the word of a variant that marks the A/A control
+BASELINE = "blocking"  # the transport that does not stream
+_SHARED_WORDS = ("load=", "stream=")  # of a variant: what all that race against each other have alike
 
 
 def transport_title(transport: str) -> str:
@@ -48,6 +52,11 @@ class Key(NamedTuple):
         return CONTROL in self.words
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether this is the transport that does not stream, with nothing set that another could not have."""
+        return self.transport == BASELINE and all(word.startswith(_SHARED_WORDS) for word in self.words)
+
+    @property
     def original(self) -> Key:
         """What a control is the copy of."""
         return self._replace(variant=" ".join(word for word in self.words if word != CONTROL))
@@ -55,7 +64,7 @@ class Key(NamedTuple):
     @property
     def group(self) -> tuple[str, ...]:
         """Cells race against each other only under the same load and stream, behind the same profile."""
-        return (self.profile, self.recovery, *(w for w in self.words if w.startswith(("load=", "stream="))))
+        return (self.profile, self.recovery, *(w for w in self.words if w.startswith(_SHARED_WORDS)))
 
     @property
     def title(self) -> str:
@@ -71,11 +80,9 @@ class Key(NamedTuple):
 class MeasuredCell:
     """Everything measured of one cell: its records, one per block, and the messages of the valid ones.
 
-    `messages` are rows of streams.parquet with `ttft_ms`, `ttft_overhead_ms` (infinite for failures), `answer_ms`,
-    from the question to the model's last token, and in how many `reads` its tokens came from how many `emissions`, over
-    how long (`client_span_ms`, `model_span_ms`).
+    `messages` are rows of streams.parquet with what bench.analysis.reading and bench.analysis.per_message add to them.
     `totals` has a row per valid block: sums of what costs are made of. Histograms of those blocks: `delays` from due to
-    received, of which `lags` until sent, and `transits` from there.
+    received, of which `lags` until sent, and `transits` from there; `gaps` from one token received to the next.
     """
 
     key: Key
@@ -85,6 +92,7 @@ class MeasuredCell:
     delays: dict[int, NDArray[np.int32]]
     lags: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     transits: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    gaps: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     is_void: bool = False  # these are the void blocks, which count in nothing
     apart: str = ""  # why it takes no part in its group's race; then its blocks are not those of its rivals
     estimators: dict[str, Estimator] = field(default_factory=dict, repr=False)  # what bench.analysis.metrics has made
@@ -115,6 +123,7 @@ class MeasuredCell:
             delays=kept(self.delays),
             lags=kept(self.lags),
             transits=kept(self.transits),
+            gaps=kept(self.gaps),
             estimators={},
             estimates={},
         )
@@ -172,23 +181,21 @@ def measure(folder: RunFolder) -> Measurements:
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
-    messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
-    messages["model_span_ms"] = (counts.last_due_ns - counts.first_due_ns) / 1e6
-    messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
-    messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
+    per_message.add(messages, counts, limits_of(run))
     valid, void = messages[_in_cells(run, messages, "ok")], messages[_in_cells(run, messages, "void")]
     # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
     wrong = (surplus < 0) | (surplus > valid["tokens_discarded"].to_numpy())
-    cells = [_measured(key, run, valid, counts) for key in keys]
+    cells = _with_baselines([_measured(key, run, valid, counts) for key in keys])
+    voids = _with_baselines([_measured(key, run, void, counts, "void") for key in keys])
     return Measurements(
         run=run,
         cells=cells if run.plan.get("parallel", 1) != 1 else on_common_blocks(cells),
         samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
-        void_cells=[cell for key in keys if (cell := _measured(key, run, void, counts, "void")).blocks],
+        void_cells=[cell for cell in voids if cell.blocks],
     )
 
 
@@ -236,6 +243,7 @@ def _measured(key: Key, run: Run, chosen: pd.DataFrame, counts: TokenCounts, sta
         delays={run.cells[p].block: counts.delays[p] for p in usable},
         lags={run.cells[p].block: counts.lags[p] for p in usable},
         transits={run.cells[p].block: counts.transits[p] for p in usable},
+        gaps={run.cells[p].block: counts.gaps[p] for p in usable},
         is_void=status == "void",
     )
 
@@ -244,12 +252,42 @@ _TOTALS = (
     *("block", "messages", "completed", "expected", "delivered", "requests", "connections"),
     *("bytes", "bytes_messages", "bytes_delivered", "client_cpu_us", "server_only_cpu_us", "redis_cpu_us"),
     *("server_cpu_us", "cpu_us", "rows", "reads", "tokens", "emissions", "stalls"),
+    *(
+        "stamp_bytes",
+        "unstamped_bytes",
+        "unstamped_wire_bytes",
+        "packets",
+        "wire_bytes",
+        "wire_delivered",
+        "wait_s",
+        "within_slo",
+        "span_s",
+    ),
 )
+
+
+def _with_baselines(cells: list[MeasuredCell]) -> list[MeasuredCell]:
+    """The cells, with `over_baseline_cpu_us` in their totals: what of `cpu_us` the baseline would not have spent.
+
+    The baseline (`blocking`, of the same group) pays for the same model, clock and messages in the same block; NaN
+    where there is none.
+    """
+    baselines = {cell.key.group: cell for cell in reversed(cells) if cell.key.is_baseline}
+    for cell in cells:
+        totals, baseline = cell.totals, baselines.get(cell.key.group)
+        if baseline is None:
+            totals["over_baseline_cpu_us"] = math.nan
+            continue
+        per_token = baseline.totals["cpu_us"] / baseline.totals["delivered"]  # of each block
+        totals["over_baseline_cpu_us"] = totals["cpu_us"] - per_token.reindex(totals.index) * totals["delivered"]
+    return cells
 
 
 def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, position: int) -> dict[str, float]:
     """Sums over one cell in one block; NaN for what was not measured."""
     sizes = messages["bytes_in"].astype(float) + messages["bytes_out"].astype(float)
+    packets = messages["packets_in"].astype(float) + messages["packets_out"].astype(float)
+    on_the_wire, stamps = messages["wire_bytes"].astype(float), messages["stamp_bytes"]
     server, redis = _micro(cell.server_cpu_s), _micro(cell.redis_cpu_s)
     client = _micro(cell.client_cpu_s)
     needs_redis = cell.transport in TRANSPORTS and TRANSPORTS[cell.transport].needs_redis
@@ -271,6 +309,15 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "server_cpu_us": server + redis if needs_redis else server,
         "cpu_us": client + server + (redis if needs_redis else 0.0),
         **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "emissions", "stalls")},
+        "stamp_bytes": float(stamps[sizes.notna()].sum()),
+        "unstamped_bytes": float((sizes - stamps).sum()),
+        "unstamped_wire_bytes": float((on_the_wire - stamps).sum()),
+        "packets": float(packets.sum()),
+        "wire_bytes": float(on_the_wire.sum()),
+        "wire_delivered": float(messages["delivered"][on_the_wire.notna()].sum()),
+        "wait_s": float(messages["wait_s"].sum()),
+        "within_slo": float(messages["within_slo"].sum(skipna=False)),
+        "span_s": per_message.span_s(messages),
     }
 
 

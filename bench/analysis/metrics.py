@@ -56,7 +56,9 @@ def _message_quantile(p: float, column: str) -> Callable[[MeasuredCell], Estimat
     return lambda cell: quantile_of_values(p, cell.values(column))
 
 
-def _token_quantile(p: float, histograms: Literal["delays", "lags", "transits"]) -> Callable[[MeasuredCell], Estimator]:
+def _token_quantile(
+    p: float, histograms: Literal["delays", "lags", "transits", "gaps"]
+) -> Callable[[MeasuredCell], Estimator]:
     def build(cell: MeasuredCell) -> Estimator:
         support = histogram.values_ms(np.arange(histogram.BINS))
         messages = dict(zip(cell.blocks, cell.totals["messages"].astype(int).tolist(), strict=True))
@@ -91,6 +93,16 @@ def _time_lost(cell: MeasuredCell) -> Estimator:
     return _median_of(dropped.assign(lost_ms=times), "lost_ms")
 
 
+def _not_measured(cell: MeasuredCell) -> Estimator:
+    """What no part of the harness can see yet."""
+    return quantile_of_values(0.5, {})
+
+
+def _median_of_known(column: str) -> Callable[[MeasuredCell], Estimator]:
+    """The median over the messages that have a value."""
+    return lambda cell: _median_of(cell.messages, column)
+
+
 def _of_dropped(column: str) -> Callable[[MeasuredCell], Estimator]:
     """The median over the messages that dropped and have a value."""
     return lambda cell: _median_of(cell.messages[cell.messages["drops"] > 0], column)
@@ -121,9 +133,35 @@ METRICS: dict[str, Metric] = {
     "recovery_ms_p50": Metric("recovery p50", "ms", _recovery),
     "client_cpu_us_per_token": Metric("client CPU µs per token", "µs/token", _ratio("client_cpu_us", "delivered")),
     "server_cpu_us_per_token": Metric("server CPU µs per token", "µs/token", _ratio("server_cpu_us", "delivered")),
+    "itl_ms_p50": Metric("inter-token latency p50", "ms", _token_quantile(0.5, "gaps")),
+    "itl_ms_p95": Metric("inter-token latency p95", "ms", _token_quantile(0.95, "gaps")),
+    "itl_ms_p99": Metric("inter-token latency p99", "ms", _token_quantile(0.99, "gaps")),
+    "e2e_ms_p50": Metric("end-to-end latency p50", "ms", _message_quantile(0.5, "e2e_ms")),
+    "e2e_ms_p95": Metric("end-to-end latency p95", "ms", _message_quantile(0.95, "e2e_ms")),
+    "wait_s_per_answer": Metric("waiting per answer", "s/answer", _ratio("wait_s", "messages")),
+    "wire_bytes_per_token": Metric("bytes on the wire per token", "B/token", _ratio("wire_bytes", "wire_delivered")),
+    "packets_per_token": Metric("packets per token", "packets/token", _ratio("packets", "wire_delivered")),
+    "cpu_us_per_token_over_baseline": Metric(
+        "CPU per token above the baseline", "µs/token", _ratio("over_baseline_cpu_us", "delivered")
+    ),
+    "goodput_ratio": Metric("messages within the SLO", "share", _ratio("within_slo", "messages")),
+    "head_ms_p50": Metric("head of the response p50", "ms", _median_of_known("head_ms")),
+    "stop_s_p50": Metric("generating for nobody p50", "s", _not_measured),
     # Not in summary.csv: for the report, its charts and the notebook.
     "burst_emitted_mean": Metric("tokens per emission", "tokens/emission", _ratio("tokens", "emissions")),
     "bytes_per_message": Metric("bytes per message", "B/message", _ratio("bytes", "bytes_messages")),
+    "stamp_bytes_per_token": Metric(
+        "bytes of our own stamps per token", "B/token", _ratio("stamp_bytes", "bytes_delivered")
+    ),
+    "bytes_per_token_without_stamps": Metric(
+        "bytes per token without our stamps", "B/token", _ratio("unstamped_bytes", "bytes_delivered")
+    ),
+    "wire_bytes_per_token_without_stamps": Metric(
+        "bytes on the wire per token without our stamps", "B/token", _ratio("unstamped_wire_bytes", "wire_delivered")
+    ),
+    "tpot_ms_p50": Metric("time per output token p50", "ms", _median_of_known("tpot_ms")),
+    "tokens_per_s_per_user_p50": Metric("tokens per second per user p50", "tokens/s", _median_of_known("tokens_per_s")),
+    "tokens_per_s": Metric("tokens per second of the cell", "tokens/s", _ratio("delivered", "span_s")),
     "cpu_us_per_token": Metric("CPU per token", "µs/token", _ratio("cpu_us", "delivered")),
     "server_only_cpu_us_per_token": Metric(
         "server CPU per token without Redis", "µs/token", _ratio("server_only_cpu_us", "delivered")

@@ -43,18 +43,20 @@ class MessageTokens:
 class TokenCounts:
     """What was counted of the tokens; every array has a row per cell of `run.cells`.
 
-    `delays` (due to received), `lags` (due to sent) and `transits` (sent to received) are histograms
-    (bench.analysis.histogram) over the first receipt of each token. `rows` counts receipts,
+    `delays` (due to received), `lags` (due to sent), `transits` (sent to received) and `gaps` (from one received to the
+    next) are histograms (bench.analysis.histogram) over the first receipt of each token. `rows` counts receipts,
     repeated ones included, `reads` the client reads that completed at least one token, `emissions` the moments at
     which the model produced the received tokens, `early` tokens that came before they were due (wrong clocks).
 
     The rest has a row per message: `received` different tokens in `message_reads` reads, made by the model at
-    `message_emissions` moments; when the first and the last of its tokens were due, and received.
+    `message_emissions` moments; when the first and the last of its tokens were due, and received; and of all their
+    delays the longest, `worst_delay_ns`.
     """
 
     delays: NDArray[np.int32]
     lags: NDArray[np.int32]
     transits: NDArray[np.int32]
+    gaps: NDArray[np.int32]
     rows: Ints
     reads: Ints
     tokens: Ints
@@ -66,6 +68,7 @@ class TokenCounts:
     last_due_ns: Ints
     first_received_ns: Ints
     last_received_ns: Ints
+    worst_delay_ns: Ints
     message_reads: Ints
     message_emissions: Ints
     samples: dict[int, MessageTokens] = field(default_factory=dict)
@@ -73,10 +76,10 @@ class TokenCounts:
     @classmethod
     def zeros(cls, cells: int, messages: int) -> TokenCounts:
         """Nothing counted yet. Pages of the big tables that stay untouched take no memory."""
-        delays, lags, transits = (np.zeros((cells, histogram.BINS), np.int32) for _ in range(3))
+        delays, lags, transits, gaps = (np.zeros((cells, histogram.BINS), np.int32) for _ in range(4))
         rows, reads, tokens, emissions, stalls, early = np.zeros((6, cells), np.int64)
-        of_message = np.zeros((7, messages), np.int64)
-        return cls(delays, lags, transits, rows, reads, tokens, emissions, stalls, early, *of_message)
+        of_message = np.zeros((8, messages), np.int64)
+        return cls(delays, lags, transits, gaps, rows, reads, tokens, emissions, stalls, early, *of_message)
 
 
 @dataclass
@@ -231,9 +234,11 @@ class _Counter:
             (self._counts.first_received_ns, self._counts.last_received_ns, batch.received_ns),
         ):
             first[batch.message[starts]], last[batch.message[ends]] = values[starts], values[ends]
+        self._counts.worst_delay_ns[batch.message[starts]] = np.maximum.reduceat(delay_ns, np.flatnonzero(starts))
         _add_to_histograms(self._counts.delays, cell, delay_ns)
         _add_to_histograms(self._counts.lags, cell, batch.sent_ns - batch.due_ns)
         _add_to_histograms(self._counts.transits, cell, batch.received_ns - batch.sent_ns)
+        _add_to_histograms(self._counts.gaps, cell[~starts], np.diff(batch.received_ns)[~starts[1:]])
 
     def _tally(self, counts: Ints, rows: Ints) -> None:
         counts += np.bincount(rows, minlength=len(counts))
@@ -242,6 +247,7 @@ class _Counter:
         """Count what never arrived: infinitely late, and one stall for each message that lacks something."""
         lost = np.maximum(self._expected - self._counts.received, 0) * self._valid[self._cell_of]
         np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost)
+        np.add.at(self._counts.gaps[:, histogram.NEVER], self._cell_of, np.minimum(lost, self._expected - 1))
         np.add.at(self._counts.stalls, self._cell_of, (lost > 0).astype(np.int64))
         return self._counts
 

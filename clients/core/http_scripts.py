@@ -47,6 +47,8 @@ def respond(session: Session, exchange: Exchange, request: Request, statuses: tu
     yield from _until(session, asked.response, lambda: asked.response.has_begun)
     exchange.response_ms.append((session.now_ns - asked_ns) / 1e6)
     yield from _until(session, asked.response, lambda: asked.response.has_head)
+    if exchange.record.head_ms is None:
+        exchange.record.head_ms = (session.now_ns - asked_ns) / 1e6
     if asked.response.status not in statuses:
         raise (yield from _refusal(session, asked))
     return asked

@@ -32,14 +32,16 @@ class StreamRecord:
     """One message: a row of `streams.parquet`, and the rows of `tokens.parquet` as parallel arrays.
 
     Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "never". `bytes_in` and `bytes_out` are payload bytes at the
-    client's sockets, None where the platform does not tell. `read` is the number of the client read that completed
-    the token, so that tokens which arrived together stay visible.
+    client's sockets, None where the platform does not tell. `packets_in`, `packets_out` and `wire_bytes` also have what
+    passed until the user's next message (clients.sockets). `read` is the number of the client read that
+    completed the token, so that tokens which arrived together stay visible.
 
     Of drops: `noticed_by` says for each how the client learnt of it (`fin`, `rst`, `status 504`, `close 1001`,
     `silence`); `detection_ms` adds up how long nothing had come by then; `recovery_ms` how long it took from there to
     the next message not seen before, `catch_up_ms` from there until tokens came at the model's pace again.
-    `response_ms` has, for each request that was answered, the time until the first byte of the answer. `dns_ms`,
-    `tcp_ms` and `tls_ms` say how long the message's connections took to open; TTFT counts that time as well.
+    `head_ms` is the time from the first request to the head of its response; a message over a WebSocket that is open
+    already has none. `response_ms` has, for each request that was answered, the time until the answer's first byte.
+    `dns_ms`, `tcp_ms` and `tls_ms` say how long the message's connections took to open; TTFT counts that time as well.
     `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 
@@ -61,6 +63,10 @@ class StreamRecord:
     drops: int = 0
     bytes_in: int | None = None
     bytes_out: int | None = None
+    packets_in: int | None = None
+    packets_out: int | None = None
+    wire_bytes: int | None = None
+    head_ms: float | None = None
     recovery_ms: float | None = None
     noticed_by: list[str] = field(default_factory=list)
     detection_ms: float | None = None

@@ -34,15 +34,15 @@ class AioClient:
 
     async def ask(self, question: Question) -> StreamRecord:
         """Send one message and see what becomes of its answer."""
-        before = self.meter.read()
+        self.meter.begin()
         record = await self.run(ask(self.session, self._attempt, question))
-        used = self.meter.read().since(before)
-        record.bytes_in, record.bytes_out = used.received, used.sent
+        self.meter.end(record)
         return record
 
     async def close(self) -> None:
         """Close what is open."""
         await self.run(self.session.farewell())
+        self.meter.begin()
 
     async def run(self, script: Script[T]) -> T:
         """Run a script to its result. Raises what it raises."""

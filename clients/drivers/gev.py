@@ -39,15 +39,15 @@ class GeventClient:
 
     def ask(self, question: Question) -> StreamRecord:
         """Send one message and see what becomes of its answer."""
-        before = self.meter.read()
+        self.meter.begin()
         record = self.run(ask(self.session, self._attempt, question))
-        used = self.meter.read().since(before)
-        record.bytes_in, record.bytes_out = used.received, used.sent
+        self.meter.end(record)
         return record
 
     def close(self) -> None:
         """Close what is open."""
         self.run(self.session.farewell())
+        self.meter.begin()
 
     def run(self, script: Script[T]) -> T:
         """Run a script to its result. Raises what it raises."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from support.scripted import Connection, scripted
 
-from clients.sockets import NO_BYTES, Bytes, Meter, payload_bytes
+from clients.sockets import NOTHING, Meter, Traffic, traffic
 
 
 class Metered(asyncio.Protocol):
@@ -66,7 +66,7 @@ def check(ending: str, runner: asyncio.Runner) -> None:
     total = meter.read()
     assert meter.connections == 1
     if total.received is not None:
-        assert total == Bytes(connection.sent, connection.received)
+        assert (total.received, total.sent) == (connection.sent, connection.received)
 
 
 @pytest.mark.parametrize("ending", ["fin", "rst", "client closes"])
@@ -84,14 +84,14 @@ def test_on_uvloop_too(ending: str) -> None:
 
 def test_where_the_kernel_does_not_tell_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as not_tcp:
-        assert payload_bytes(not_tcp) == Bytes(None, None)
+        assert traffic(not_tcp) == Traffic(None, None)
     monkeypatch.setattr("sys.platform", "darwin")
     with socket.socket() as tcp:
-        assert payload_bytes(tcp) == Bytes(None, None)
+        assert traffic(tcp) == Traffic(None, None)
 
 
 def test_unknown_bytes_stay_unknown_in_sums() -> None:
-    unknown, some = Bytes(None, None), Bytes(10, 5)
+    unknown, some = Traffic(None, None), Traffic(10, 5, 3, 2, 275)
     assert some + unknown == unknown + some == unknown
-    assert some.since(NO_BYTES) == some
+    assert some.since(NOTHING) == some
     assert unknown.since(some) == some.since(unknown) == unknown

@@ -1,0 +1,59 @@
+"""What a message's tokens say of it, as columns beside those of streams.parquet (formulas: docs/metrics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.estimators import Ints
+from bench.analysis.goodput import Limits, within
+from bench.analysis.reading import TokenCounts
+
+_STAMPS_BYTES = len(',"due":') + len(',"sent":')  # of a token message, without the two numbers
+
+
+def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits]) -> None:
+    """Add to `messages`, in place, what was counted of their tokens. A message that failed is infinitely late.
+
+    `answer_ms` from the question to the model's last token; `reads` and `emissions` in which its tokens came and were
+    made, over how long (`client_span_ms`, `model_span_ms`); `e2e_ms`, `tpot_ms`, `tokens_per_s` and `wait_s`; the bytes
+    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell.
+    """
+    messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
+    messages["model_span_ms"] = (counts.last_due_ns - counts.first_due_ns) / 1e6
+    messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
+    messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
+    messages["e2e_ms"] = _or_never(messages, (messages["end_ns"] - messages["intended_start_ns"]) / 1e6)
+    gaps = messages["tokens_expected"] - 1
+    messages["tpot_ms"] = _or_never(messages, messages["client_span_ms"]) / gaps.where(gaps > 0)
+    messages["tokens_per_s"] = 1000 * messages["tokens_expected"] / messages["e2e_ms"]
+    messages["wait_s"] = _or_never(messages, _wait_ms(messages, counts) / 1e3)
+    digits = _digits(counts.first_due_ns) + _digits(counts.last_due_ns)  # of `due` and `sent`, on an average
+    messages["stamp_bytes"] = (counts.received + messages["tokens_duplicated"]) * (_STAMPS_BYTES + digits)
+    messages["within_slo"] = within(messages, limits)
+
+
+def span_s(messages: pd.DataFrame) -> float:
+    """From the first intended start to the end of the last message, over which a cell's rate is taken; NaN of none."""
+    ended_ns = np.maximum(messages["end_ns"], messages["start_ns"])
+    return float(ended_ns.max() - messages["intended_start_ns"].min()) / 1e9
+
+
+def _or_never(messages: pd.DataFrame, values: pd.Series[float]) -> pd.Series[float]:
+    return values.where(messages["completed"], np.inf)
+
+
+def _wait_ms(messages: pd.DataFrame, counts: TokenCounts) -> pd.Series[float]:
+    """How much later than the model a reader is through who reads at its pace: the most that any token was late.
+
+    Late against the question and the model's own time, not against `due`: the way of the question counts too.
+    """
+    asked_late_ns = counts.first_due_ns - messages["intended_start_ns"] - messages["ttft_scheduled_ns"]
+    late_ms: pd.Series[float] = (asked_late_ns + counts.worst_delay_ns) / 1e6
+    return late_ms
+
+
+def _digits(stamps_ns: Ints) -> Ints:
+    return np.char.str_len(stamps_ns.astype(str)).astype(np.int64)
