@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.analysis import per_message
+from bench.analysis import harness_error, per_message
 from bench.analysis.common_blocks import common_blocks
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.goodput import limits_of
+from bench.analysis.harness_error import HarnessError
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
 from bench.store import CellRecord, Run, RunFolder
@@ -143,6 +144,7 @@ class Measurements:
     ledger_errors: int  # messages whose token rows do not add up to what the load process said
     early_tokens: int  # tokens that came before they were due
     void_cells: list[MeasuredCell] = field(default_factory=list)  # the same of void blocks: to be shown, never counted
+    harness_error: HarnessError | None = None  # of this machine, where `tokenderby calibrate` has measured it
 
     def cell(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> MeasuredCell:
         """One cell. Raises KeyError if the run has none of that kind."""
@@ -196,6 +198,7 @@ def measure(folder: RunFolder) -> Measurements:
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
         void_cells=[cell for cell in voids if cell.blocks],
+        harness_error=harness_error.read(folder.path, run.machine),
     )
 
 

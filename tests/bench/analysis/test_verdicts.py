@@ -30,7 +30,18 @@ def cell(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: F
         token_delays = level * rng.lognormal(0, 0.5, 200)
         delays[block] = np.bincount(histogram.bins_of(token_delays), minlength=histogram.BINS).astype(np.int32)
         cpu = 200 * slower * rng.lognormal(0, 0.03)
-        sums = {"messages": 40, "completed": 40, "delivered": 200, "requests": 40, "rows": 200, "reads": 200}
+        waited_s = float(token_delays.sum()) / 1000
+        sums = {
+            "wait_s": waited_s,
+            "wire_bytes": 24000,
+            "wire_delivered": 200,
+            "messages": 40,
+            "completed": 40,
+            "delivered": 200,
+            "requests": 40,
+            "rows": 200,
+            "reads": 200,
+        }
         totals.append(
             {"block": block, **sums, "bytes": 18000, "bytes_delivered": 200, "cpu_us": cpu, "redis_cpu_us": 0}
         )
