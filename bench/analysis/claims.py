@@ -15,23 +15,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from bench.analysis import intervals
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis import intervals, student
 from bench.analysis.contrasts import Contrast
+from bench.analysis.estimators import Floats
 from bench.analysis.wording import counted, times
+
+Bools = NDArray[np.bool_]
 
 MIN_BLOCKS = 5
 MAX_P = 1 - intervals.LEVEL
 SMALLEST_EFFECT = math.log(1.01)  # as Criterion's default noise threshold; a choice
 
 # What the clients' stamps may be off by, in the column's unit: between two cells no smaller difference is the
-# transports'. From sends with known times (docs/metrics.md, the golden clock): p50 45 to 70 µs, p99 0.5 to 1.3 ms; a
-# p95 lies below the p99 and gets the lower end of that. Means over an answer's tokens are as sure as the median.
+# transports'. From sends with known times (docs/metrics.md, the golden clock): p50 45 to 70 µs, p99 0.5 to 1.3 ms. A
+# p95 lies below the p99 and gets the lower end of that; so does an answer's waiting, the most that a token was late.
 _P50_MS, _P95_MS, _P99_MS = 0.07, 0.5, 1.3
 HARNESS_ERROR: dict[str, float] = {
     **{f"{name}_p50": _P50_MS for name in ("ttft_ms", "ttft_overhead_ms", "delay_ms", "itl_ms", "e2e_ms")},
     **{f"{name}_p95": _P95_MS for name in ("ttft_ms", "delay_ms", "itl_ms", "e2e_ms")},
     **{f"{name}_p99": _P99_MS for name in ("ttft_ms", "ttft_overhead_ms", "delay_ms", "itl_ms")},
-    "wait_s_per_answer": _P50_MS / 1000,
+    "wait_s_per_answer": _P95_MS / 1000,
 }
 
 
@@ -78,13 +84,23 @@ def scale(column: str, unit: str) -> Scale:
 def judged(family: Sequence[tuple[Contrast, Scale]]) -> list[JudgedContrast]:
     """Judge comparisons that belong together. Ties and pairs without blocks enough are not tested, and cost nothing."""
     tested = [place for place, (contrast, _) in enumerate(family) if _is_tested(contrast)]
-    adjusted = dict(zip(tested, intervals.holm([family[place][0].p for place in tested]), strict=True))
+    adjusted = dict(zip(tested, intervals.holm([family[place][0].p for place in tested]).tolist(), strict=True))
     found = []
     for place, (contrast, unit) in enumerate(family):
         p = adjusted.get(place, 1.0)
         obstacle = _obstacle(contrast, p, unit)
         found.append(JudgedContrast(contrast, p, obstacle, _reason(obstacle, contrast, unit, len(tested))))
     return found
+
+
+def claimed_at_once(differences: Floats, errors: Floats, df: Floats) -> Bools:
+    """The same for many made-up runs in one go (bench.analysis.simulation), which have no ties and no floors.
+
+    Differences of ln, their standard errors and degrees of freedom have shape (runs, …); each run is a family.
+    """
+    p = student.two_sided_ps(differences / errors, df)
+    adjusted = intervals.holm(p.reshape(len(p), -1)).reshape(p.shape)
+    return np.asarray((adjusted <= MAX_P) & (np.abs(differences) > SMALLEST_EFFECT))
 
 
 def _is_tested(contrast: Contrast) -> bool:
@@ -109,7 +125,7 @@ def _reason(obstacle: Obstacle | None, contrast: Contrast, unit: Scale, tested: 
     ratio = times(contrast.ratio)
     reasons = {
         Obstacle.FEW_BLOCKS: few_blocks(contrast.blocks),
-        Obstacle.NO_NUMBER: "one of the two is zero or infinite, so there is no ratio to judge",
+        Obstacle.NO_NUMBER: "one of the two is not above zero, or infinite, so there is no ratio to judge",
         Obstacle.CHANCE: f"the difference could be chance: {ratio}",
         Obstacle.CORRECTION: f"the difference could be chance among {counted(tested, 'comparison')}: {ratio}",
         Obstacle.HARNESS: f"within the harness's error ({unit.error:g} {unit.unit}): {ratio}",

@@ -28,18 +28,18 @@ def blocks_needed(valid: Mapping[Name, Collection[int]]) -> int:
 def common_blocks(valid: Mapping[Name, Collection[int]]) -> tuple[tuple[int, ...], dict[Name, str]]:
     """The blocks that count, ascending, and the cells that take no part with the reason in words."""
     needed = blocks_needed(valid)
-    apart = {name: not_judged(len(blocks), needed) for name, blocks in valid.items() if not 0 < len(blocks) >= needed}
+    apart = {name: too_few(len(blocks), needed) for name, blocks in valid.items() if not 0 < len(blocks) >= needed}
     kept = [name for name in valid if name not in apart]
     while len(common := _shared(valid, kept)) < needed and len(kept) > 1:
         worst = max(kept, key=lambda name: len(_shared(valid, [other for other in kept if other != name])))
         kept.remove(worst)
-        apart[worst] = f"not judged: its {counted(len(valid[worst]), 'valid block')} are not those of its rivals"
+        apart[worst] = f"its {counted(len(valid[worst]), 'valid block')} are not those of its rivals"
     return tuple(sorted(common)), apart
 
 
-def not_judged(valid: int, needed: int) -> str:
-    """Why a cell with so few valid blocks takes no part: "not judged: 1 valid block, 5 needed"."""
-    return f"not judged: {counted(valid, 'valid block')}, {max(needed, MIN_BLOCKS)} needed"
+def too_few(valid: int, needed: int) -> str:
+    """Why a cell with so few valid blocks takes no part: "1 valid block, 5 needed"."""
+    return f"{counted(valid, 'valid block')}, {max(needed, MIN_BLOCKS)} needed"
 
 
 def _shared(valid: Mapping[Name, Collection[int]], kept: Collection[Name]) -> set[int]:

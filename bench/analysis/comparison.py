@@ -122,26 +122,33 @@ def _logs(of: Estimator) -> Floats:
     return logs if np.isfinite(logs).all() else np.empty(0)
 
 
-def _contrast(a: float, b: float, logs: tuple[Floats, Floats], error: tuple[float, float] | None) -> Contrast:
+def _contrast(a: float, b: float, logs: tuple[Floats, Floats], error: tuple[Floats, float] | None) -> Contrast:
     blocks = min(map(len, logs))
     if a == b and error and np.array_equal(np.unique(logs[0]), np.unique(logs[1])):
         return Contrast(a, b, Estimate(1.0, 1.0, 1.0), 1.0, blocks, error=0.0)
     if error is None:
         tie = a == b and math.isfinite(a)
         return Contrast(a, b, Estimate(divided(a, b)), 1.0, blocks, error=0.0 if tie else math.inf)
-    return contrast(a, b, *error, blocks)
+    return contrast(a, b, float(error[0]), error[1], blocks)
 
 
-def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[float, float]]:
-    """Per cell the standard error of the difference of two runs' ln, and its degrees of freedom."""
-    own_df = [len(old) + len(new) - 2 for old, new in logs]
-    squares = [float(((old - old.mean()) ** 2).sum() + ((new - new.mean()) ** 2).sum()) for old, new in logs]
-    pooled = sum(squares) / sum(own_df)
+def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floats, float]]:
+    """Per cell the standard error of the difference of two runs' ln, and its degrees of freedom.
+
+    Each cell has ln(value) by block, shape (…, blocks), of run A and of run B.
+    """
+    own_df = [old.shape[-1] + new.shape[-1] - 2 for old, new in logs]
+    squares = [_squares(old) + _squares(new) for old, new in logs]
+    pooled = np.sum(squares, axis=0) / sum(own_df)
     found = []
     for (old, new), square, df in zip(logs, squares, own_df, strict=True):
-        variance = max((PRIOR_DF * pooled + square) / (PRIOR_DF + df), pooled)
-        found.append((math.sqrt(variance * (1 / len(old) + 1 / len(new))), float(df)))
+        variance = np.maximum((PRIOR_DF * pooled + square) / (PRIOR_DF + df), pooled)
+        found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), PRIOR_DF + df))
     return found
+
+
+def _squares(logs: Floats) -> Floats:
+    return np.asarray(((logs - logs.mean(-1, keepdims=True)) ** 2).sum(-1))
 
 
 def _differences(a: Run, b: Run) -> list[str]:

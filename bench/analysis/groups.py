@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -113,21 +113,15 @@ class MeasuredCell:
 
     def on(self, blocks: tuple[int, ...]) -> MeasuredCell:
         """The same from some of its blocks only."""
-
-        def kept(by_block: dict[int, NDArray[np.int32]]) -> dict[int, NDArray[np.int32]]:
-            return {block: counts for block, counts in by_block.items() if block in blocks}
-
-        return replace(
-            self,
-            messages=self.messages[self.messages["block"].isin(blocks)],
-            totals=self.totals.loc[[block for block in self.blocks if block in blocks]],
-            delays=kept(self.delays),
-            lags=kept(self.lags),
-            transits=kept(self.transits),
-            gaps=kept(self.gaps),
-            estimators={},
-            estimates={},
-        )
+        changes: dict[str, Any] = {
+            name: {block: counts for block, counts in by_block.items() if block in blocks}
+            for name, by_block in vars(self).items()
+            if isinstance(by_block, dict)  # the histograms
+        }
+        changes |= {"estimators": {}, "estimates": {}}
+        changes["messages"] = self.messages[self.messages["block"].isin(blocks)]
+        changes["totals"] = self.totals.loc[[block for block in self.blocks if block in blocks]]
+        return replace(self, **changes)
 
     def values(self, column: str) -> dict[int, Floats]:
         """A column of the messages, by block."""

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,8 @@ from bench.analysis.topics import COMPLETED, TOPICS
 from bench.analysis.wording import count, counted, number, times, with_unit
 from bench.store import CellRecord
 
+_TAILS = ("ttft_overhead_ms_p99", "delay_ms_p99")
+UNEVEN = 3.0  # times the middle block's percentile, from which on a block is called out; a choice
 WANTED_RATIO = 1.1  # how many blocks it takes to find this, calibrate says as well
 
 _LATENESS: tuple[tuple[str, Callable[[CellRecord], float | None]], ...] = (
@@ -47,6 +50,21 @@ def control_findings(measured: Measurements) -> Iterator[tuple[MeasuredCell, str
     ]
     findings = judged([(contrast, scale(column, METRICS[column].unit)) for _, column, contrast in tested])
     yield from ((original, column, found) for (original, column, _), found in zip(tested, findings, strict=True))
+
+
+def uneven_blocks(measured: Measurements) -> Iterator[tuple[MeasuredCell, str, int, float]]:
+    """Percentiles of the tail that rest on one bad block: cell, column, block, how many times the middle block's.
+
+    An interval knows only the blocks that were seen; where these are uneven, others may be worse (docs/statistics.md).
+    """
+    for cell in measured.cells:
+        for column in _TAILS:
+            of = estimator(cell, column)
+            if len(of.blocks) >= 3:
+                by_block = of.at(np.eye(len(of.blocks), dtype=np.int64))
+                worst, middle = int(np.argmax(by_block)), float(np.median(by_block))
+                if middle > 0 and math.isfinite(middle) and by_block[worst] >= UNEVEN * middle:
+                    yield cell, column, of.blocks[worst], float(by_block[worst]) / middle
 
 
 def lateness_ms(measured: Measurements) -> dict[str, float]:

@@ -47,11 +47,11 @@ class Race:
     def why_not(self, cell: MeasuredCell, column: str) -> str:
         """Why a cell cannot be judged by this number; empty if it can."""
         if cell.apart or not cell.blocks:
-            return cell.apart or "not judged: no valid block"
+            return cell.apart or "no valid block"
         if column != COMPLETED and (lost := _incomplete(cell)):
             return lost
         value = estimate(cell, column).value
-        return "" if math.isfinite(value) else "not measured" if math.isnan(value) else "its messages never ended"
+        return "" if math.isfinite(value) else "not measured" if math.isnan(value) else "some of it never came"
 
     def contrast(self, column: str, a: MeasuredCell, b: MeasuredCell) -> Contrast:
         """a against b, with the error of all cells that take part."""
@@ -79,11 +79,19 @@ class Race:
         return [(copy, present[copy.key.original]) for copy in copies]
 
     def column(self, topic: Topic) -> str:
-        """The topic's first number that every contestant has; empty if there is none."""
-        for column in (column for column in topic.columns if column in METRICS):
-            able = [cell for cell in self._taking_part if not cell.key.is_control]
-            if able and not any(math.isnan(estimate(cell, column).value) for cell in able):
-                return column
+        """The topic's first number that all contestants have, or else two of them; empty if there is none."""
+        able = [cell for cell in self._taking_part if not cell.key.is_control and not _incomplete(cell)]
+        if topic.columns == (COMPLETED,):
+            return COMPLETED if any(not cell.key.is_control for cell in self._taking_part) else ""
+        having = {
+            column: sum(math.isfinite(estimate(cell, column).value) for cell in able)
+            for column in topic.columns
+            if column in METRICS
+        }
+        for enough in (len(able), 2):
+            for column, count in having.items():
+                if count >= max(enough, 1):
+                    return column
         return ""
 
 

@@ -18,7 +18,7 @@ from bench.analysis import intervals, student
 from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate
-from bench.analysis.noise import control_findings, lateness_ms
+from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
 from clients.minima import MESSAGES_NEEDED
@@ -103,6 +103,19 @@ def _control(measured: Measurements) -> Iterator[RunWarning]:
                 f"{METRICS[column].title}: {times(finding.contrast.ratio)}. Smaller differences prove nothing here."
             )
             yield RunWarning("control differs", "warning", text)
+
+
+def _uneven_blocks(measured: Measurements) -> Iterator[RunWarning]:
+    found = [
+        f"{cell.key.title} ({METRICS[column].title}: block {block} {number(factor)}×)"
+        for cell, column, block, factor in uneven_blocks(measured)
+    ]
+    if found:
+        text = (
+            f"Uneven blocks: a tail that rests on one bad block, which was so many times worse than the middle one: "
+            f"{listed(found)}. Such an interval is too narrow, since other blocks may be worse still."
+        )
+        yield RunWarning("uneven blocks", "note", text)
 
 
 def _drift(measured: Measurements) -> Iterator[RunWarning]:
@@ -249,7 +262,7 @@ def _harness(measured: Measurements) -> Iterator[RunWarning]:
 
 
 CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages),
+    *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages, _uneven_blocks),
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (

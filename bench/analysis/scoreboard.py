@@ -90,15 +90,33 @@ def scoreboard(measured: Measurements) -> list[Question]:
 
 
 def headline(measured: Measurements) -> str:
-    """One sentence that answers the plan's question: who leads at what, in the plain group."""
-    rows = scoreboard(measured)
+    """One sentence that answers the plan's question, of the plain group: who leads at what, who is furthest behind."""
+    found = answers(measured)
+    rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     wins: dict[tuple[str, ...], list[str]] = {}
-    for row in (row for row in rows if row.group == rows[0].group):
-        leading = [square.key.title for square in row.squares if square.standing in ("best", "level")]
-        if any(square.standing == "behind" for square in row.squares):
-            wins.setdefault(tuple(leading), []).append(row.title if row.title.isupper() else row.title.lower())
-    said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in wins.items()]
-    return f"{'; '.join(said)}." if said else "This run tells no transport from another."
+    for title, squares in ((_lower(answer.topic.title), answer.question.squares) for answer in rows):
+        leading = [square.key.title for square in squares if square.standing in ("best", "level")]
+        if any(square.standing == "behind" for square in squares):
+            wins.setdefault(tuple(sorted(leading)), []).append(title)
+    most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
+    said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
+    return f"{'; '.join([*said, *_furthest_behind(rows)])}." if said else "This run tells no transport from another."
+
+
+def _lower(title: str) -> str:
+    return title if title.isupper() else title.lower()
+
+
+def _furthest_behind(rows: Sequence[Answer]) -> list[str]:
+    """Who is behind by the largest ratio, if it is one that matters: "Polling is 525× behind at first token"."""
+    behind = [
+        (square.ratio.value, square.key.title, _lower(answer.topic.title))
+        for answer in rows
+        for square in answer.question.squares
+        if square.standing == "behind" and square.ratio is not None
+    ]
+    ratio, title, topic = max(behind, default=(0.0, "", ""))
+    return [f"{title} is {number(ratio)}× behind at {topic}"] if ratio >= MOST_LEVEL else []
 
 
 def resolution(measured: Measurements) -> dict[str, float]:
@@ -201,8 +219,11 @@ def _times_the_best(square: Square, best: Square) -> str:
 def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
     """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
 
+    factor, unit = (100, "%") if unit == "share" else (1, unit)
+
     def value(square: Square) -> str:
-        return f"{square.key.title} {with_unit(square.estimate.value, unit)}"
+        known = math.isfinite(square.estimate.value)
+        return f"{square.key.title} {with_unit(factor * square.estimate.value, unit)}" if known else square.key.title
 
     def why(square: Square) -> str:
         return f"{value(square)} ({square.reason})" if square.reason else value(square)
@@ -214,10 +235,12 @@ def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
     said = []
     if by["best"] and len(by["level"]) + 1 == len(squares) and not any(s.reason for s in squares):
         names = listed([square.key.title for square in squares])
-        return f"{topic.title}: {names} are equal, {with_unit(squares[0].estimate.value, unit)}."
+        return f"{topic.title}: {names} are equal, {with_unit(factor * squares[0].estimate.value, unit)}."
     if by["best"]:
         best = by["best"][0]
-        said.append(f"{best.key.title} {topic.lead}: {' '.join(filter(None, (shown(best.estimate), unit)))}.")
+        said.append(
+            f"{best.key.title} {topic.lead}: {' '.join(filter(None, (shown(best.estimate.times(factor)), unit)))}."
+        )
     if by["level"]:
         said.append(f"As good: {'; '.join(map(why, by['level']))}.")
     if by["behind"]:

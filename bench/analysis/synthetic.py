@@ -6,8 +6,8 @@ at the next tick of a poll, `whole` when the answer is complete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bench.store import CellRecord, Run, RunFolder, create_run
 
 NS = 1_000_000  # per millisecond
+FROZEN_MS = 5000.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,12 @@ def synthetic_run(
     field: Sequence[Caricature] = FIELD,
     seed: int = 1,
     name: str = "synthetic",
+    void: Collection[tuple[int, int]] = (),
 ) -> RunFolder:
-    """Write a merged, complete run of about `blocks × len(field) × messages × tokens` token rows."""
+    """Write a merged, complete run of about `blocks × len(field) × messages × tokens` token rows.
+
+    `void` names cells by their place in `field` and their block; all of their times are those of a frozen machine.
+    """
     run = Run(name=name, plan={"blocks": blocks}, seed=seed, schedule_sha256="0" * 64, status="complete")
     run.machine = {"cpu": "none: made-up numbers", "cores": 2}
     folder = create_run(out_dir, run)
@@ -63,7 +68,10 @@ def synthetic_run(
         schedule = _ModelTimes.make(shared, messages, tokens, begin_ns=block * 10**12)
         for order, what in enumerate(field):
             record = _record(what, block, order)
-            _write_cell(folder, what, record, schedule, np.random.default_rng([seed, block, order]))
+            if (order, block) in void:
+                record.status, record.reasons = "void", ["made up: the machine was frozen"]
+            delivered = replace(what, kind="push", delay_ms=FROZEN_MS) if record.status == "void" else what
+            _write_cell(folder, delivered, record, schedule, np.random.default_rng([seed, block, order]))
             run.cells.append(record)
     folder.save(run)
     folder.merge()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """A question, and the columns that may answer it: the first that the run can give of every contestant.
+    """A question, and the columns that may answer it: the first that the run can give of all contestants.
 
     `title` heads the scoreboard's row, `lead` says what the best one does: "brings the first token soonest". Smaller
     numbers are better, except for COMPLETED.
@@ -44,7 +44,7 @@ TOPICS = (
         "Smoothness",
         "Whose tokens came with the least delay?",
         ("wait_s_per_answer", "delay_ms_p99", "delay_ms_p95", "delay_ms_p50"),
-        "brings its tokens with the least delay",
+        "brings its tokens most smoothly",
     ),
     Topic(
         "bursts",

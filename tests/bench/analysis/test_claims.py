@@ -29,7 +29,7 @@ INFINITE = Contrast(math.inf, 1.0, Estimate(math.inf), 1.0, 5)
         (UNSURE, Scale(), Obstacle.CHANCE, "the difference could be chance: 1.20× (0.776–1.86)"),
         (SURE, Scale("ms", 0.5), Obstacle.HARNESS, "within the harness's error (0.5 ms): 1.20× (1.15–1.25)"),
         (contrast(1.009, 1, 0.0001, 12, 5), Scale(), Obstacle.SMALL, "a difference below 1 %: 1.01× (1.01–1.01)"),
-        (INFINITE, Scale(), Obstacle.NO_NUMBER, "one of the two is zero or infinite"),
+        (INFINITE, Scale(), Obstacle.NO_NUMBER, "one of the two is not above zero"),
     ],
 )
 def test_what_stands_against_a_claim(compared: Contrast, unit: Scale, obstacle: Obstacle | None, reason: str) -> None:

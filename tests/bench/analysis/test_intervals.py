@@ -25,7 +25,7 @@ def test_student_at_its_ends() -> None:
 
 def test_holm_and_wilson_as_in_the_textbooks() -> None:
     assert intervals.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert intervals.holm([]) == []
+    assert intervals.holm([]).tolist() == []
     assert intervals.wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert intervals.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert math.isnan(intervals.wilson(0, 0)[0])

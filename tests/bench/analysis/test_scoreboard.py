@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.analysis.claims import Scale, judged
+from bench.analysis.contrasts import contrast
 from bench.analysis.groups import Measurements, measure
-from bench.analysis.scoreboard import Question, headline, resolution, scoreboard
+from bench.analysis.scoreboard import Question, _standing, headline, resolution, scoreboard
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import TOPICS
 
@@ -52,7 +54,7 @@ def test_who_is_behind_is_so_by_a_ratio_with_its_interval(measured: Measurements
 
 def test_equal_ones_are_level(measured: Measurements) -> None:
     assert [s.standing for s in row(measured, "survival").squares] == ["best", "level", "level"]
-    assert row(measured, "survival").sentence.endswith("are equal, 1 share.")
+    assert row(measured, "survival").sentence.endswith("are equal, 100 %.")
     first = {square.key.title: square for square in row(measured, "first_token").squares}
     assert {first["SSE"].standing, first["WebSocket"].standing} == {"best", "level"}
     assert first["Polling"].standing == "behind"
@@ -61,6 +63,35 @@ def test_equal_ones_are_level(measured: Measurements) -> None:
 def test_too_few_blocks_are_a_reason(tmp_path: Path) -> None:
     squares = row(made(tmp_path, blocks=3), "cpu").squares
     assert {(s.standing, s.reason) for s in squares} == {("not judged", "3 valid blocks, 5 needed")}
+
+
+def test_who_lost_messages_is_judged_by_that_alone(tmp_path: Path) -> None:
+    field = (*FIELD[1:], Caricature("chunked", failing=0.5))
+    measured = measure(synthetic_run(tmp_path, blocks=6, messages=20, tokens=20, field=field))
+    survival = {square.key.title: square for square in row(measured, "survival").squares}
+    assert survival["Chunked"].standing == "behind"
+    for id in ("first_token", "traffic", "cpu"):
+        (lost,) = [square for square in row(measured, id).squares if square.key.title == "Chunked"]
+        assert lost.standing == "not judged"
+        assert lost.reason.startswith("not complete: ")
+        assert lost.reason.endswith(" of 120 messages truncated")
+
+
+def test_a_difference_that_a_stamp_can_make_is_no_difference(tmp_path: Path) -> None:
+    """0.10 against 0.13 ms, in every block: surely other numbers, but the clients' clocks are not that good."""
+    field = (Caricature("sse", delay_ms=0.10), Caricature("chunked", delay_ms=0.13))
+    measured = measure(synthetic_run(tmp_path, blocks=9, messages=80, tokens=10, field=field))
+    behind = row(measured, "first_token").squares[1]
+    assert behind.standing == "level"
+    assert behind.reason.startswith("within the harness's error (0.07 ms): 1.")
+
+
+def test_a_wide_interval_is_not_as_good_as_the_best() -> None:
+    """1.5 times as much, and perhaps four times: neither behind nor level."""
+    unsure, close = (judged([(contrast(1.5, 1.0, error, 12, 5), Scale())])[0] for error in (0.45, 0.11))
+    assert (_standing(unsure), unsure.reason[:33]) == ("not judged", "the difference could be chance: 1")
+    assert _standing(close) == "behind"
+    assert _standing(judged([(contrast(1.1, 1.0, 0.1, 12, 5), Scale())])[0]) == "level"
 
 
 def test_the_headline_names_who_leads_at_what(measured: Measurements) -> None:

@@ -1,0 +1,35 @@
+"""Which blocks count: those of all rivals, without anybody who would leave the others none."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.common_blocks import common_blocks
+
+ALL = tuple(range(1, 10))
+
+
+def without(*blocks: int) -> tuple[int, ...]:
+    return tuple(block for block in ALL if block not in blocks)
+
+
+@pytest.mark.parametrize(
+    ("valid", "blocks", "apart"),
+    [
+        ({"a": ALL, "b": ALL}, ALL, {}),
+        ({"a": ALL, "b": without(3), "c": without(8)}, without(3, 8), {}),
+        ({"a": ALL, "b": ALL, "c": (4,)}, ALL, {"c": "1 valid block, 6 needed"}),
+        ({"a": (1, 2, 3, 4, 5), "b": (1, 2, 3, 4)}, (1, 2, 3, 4, 5), {"b": "4 valid blocks, 5 needed"}),
+        ({"a": ALL, "b": ()}, ALL, {"b": "0 valid blocks, 6 needed"}),
+        (
+            {"a": without(1, 2), "b": without(1, 2), "c": (1, 2, 3, 4, 5, 6)},
+            without(1, 2),
+            {"c": "its 6 valid blocks are not those of its rivals"},
+        ),
+        ({"a": (1, 2, 3), "b": (1, 2, 3), "c": (2, 3)}, (2, 3), {}),  # too few for a claim, but the rows are alike
+        ({"a": (), "b": ()}, (), {"a": "0 valid blocks, 5 needed", "b": "0 valid blocks, 5 needed"}),
+        ({}, (), {}),
+    ],
+)
+def test_which_blocks_count(valid: dict[str, tuple[int, ...]], blocks: tuple[int, ...], apart: dict[str, str]) -> None:
+    assert common_blocks(valid) == (blocks, apart)
