@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.analysis.waterfall import Waterfall
 from bench.store import replace_file
 
 FILE = "calibration.json"
@@ -36,6 +37,7 @@ class HarnessError(msgspec.Struct, kw_only=True, frozen=True):
     cpu: str
     cores: int
     clients: tuple[ClientError, ...]
+    waterfalls: tuple[Waterfall, ...] = ()  # where a token's delay comes from, through a proxy, on an idle machine
 
     def band_ms(self, streams: int, transport: str = "") -> tuple[float, float]:
         """The worst p50 and p99 at the level next above `streams` (else the highest), of one transport or of all.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import sys
 import time
 from array import array
@@ -17,6 +16,7 @@ from array import array
 import msgspec
 
 from bench.calibration.golden_formats import texts
+from bench.calibration.json_lines import say
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
@@ -77,7 +77,7 @@ def main() -> None:
     records = run(ask_all(job))
     failed = [f"{record.outcome}: {record.detail}" for record in records if record.outcome is not Outcome.OK]
     received = {record.stream_id: record.received_ns.tolist() for record in records}
-    print(json.dumps({"received": received, "failed": failed[:3]}), flush=True)
+    say({"received": received, "failed": failed[:3]})
 
 
 if __name__ == "__main__":

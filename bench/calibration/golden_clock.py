@@ -20,7 +20,7 @@ LEVELS = (1, 20, 50, 200)
 
 GAP_MS = 20.0  # 50 tokens per second and stream
 _INTERVAL_S = 0.25  # between polls
-_LIMIT_S = 60.0
+_LIMIT_S = 120.0
 _LENGTH_S = 1.4  # of what is measured, at each level
 _WHOLE_ANSWER_S = 0.3  # an answer that is sent whole gives one sample: many short ones
 

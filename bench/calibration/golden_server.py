@@ -18,9 +18,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic_ns
-from typing import Any
 
 from bench.calibration import golden_formats as formats
+from bench.calibration.json_lines import say
 
 _LEAD_NS = 20_000_000  # the model's time to its first token
 _GOLDEN_RATIO = 0.618034  # spreads the streams evenly over a gap, however many there are
@@ -192,13 +192,9 @@ def main(arguments: Sequence[str]) -> None:
     transport, gap_ms = arguments
     server = GoldenServer(transport, float(gap_ms))
     signal.signal(signal.SIGTERM, server.stop)
-    _say({"url": server.url})
+    say({"url": server.url})
     server.serve()
-    _say({"before": server.before, "after": server.after})
-
-
-def _say(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
+    say({"before": server.before, "after": server.after})
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Proxy:
     """
 
     address: tuple[str, int]
+    relay_type: type[Relay] = Relay  # what a connection is given; bench.calibration has one that stamps
 
     def __init__(
         self,
@@ -83,7 +84,9 @@ class Proxy:
 
     def _accept(self) -> Side:
         self._accepted += 1
-        relay = Relay(self._accepted, self._upstream, self._rules, seed=self._seed, log=self._log, when_over=self._over)
+        relay = self.relay_type(
+            self._accepted, self._upstream, self._rules, seed=self._seed, log=self._log, when_over=self._over
+        )
         self.relays.add(relay)
         return relay.factory()
 

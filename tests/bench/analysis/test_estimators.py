@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,3 +66,8 @@ def test_parts_of_the_blocks() -> None:
     assert np.isnan(ratio.at(np.array([[0, 0, 0]]))[0])
     quantile = quantile_of_values(0.5, {1: np.array([1.0]), 2: np.array([5.0, 7.0, 9.0])})
     assert quantile.on((2,)).at(np.array([[1]])).tolist() == [7.0]
+
+
+def test_a_ratio_is_infinite_where_an_infinite_block_is_drawn_and_only_there() -> None:
+    ratio = Ratio((1, 2), np.array([6.0, math.inf]), np.array([2.0, 2.0]))
+    assert ratio.at(np.array([[1, 1], [2, 0], [0, 2]])).tolist() == [math.inf, 3.0, math.inf]

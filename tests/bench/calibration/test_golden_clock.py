@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.analysis import harness_error
 from bench.analysis.harness_error import ClientError, HarnessError
 from bench.analysis.synthetic import synthetic_run
-from bench.calibration import calibrate, golden_clock
+from bench.calibration import calibrate, golden_clock, waterfalls
 from bench.calibration.golden_formats import TRANSPORTS
 from bench.selfcost.transport_cost import Floor
 
@@ -70,6 +70,7 @@ def test_the_band_is_that_of_the_next_level_up() -> None:
 
 def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden_clock, "errors", partial(golden_clock.errors, (2,), ("sse",), length_s=0.1))
+    monkeypatch.setattr(waterfalls, "waterfalls", partial(waterfalls.waterfalls, ("sse",)))
     monkeypatch.setattr(calibrate, "measure_floors", _floors)  # tests/bench/selfcost has them
     console = Console(record=True, width=100)
     calibrate.calibrate(synthetic_run(tmp_path, blocks=5, messages=5), tmp_path, console)
@@ -78,4 +79,5 @@ def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert said.index("The harness's own error") < said.index("The noise floor") < said.index("a bare client")
     assert "a bare client: 7.0 CPU µs per token; server: 8.0" in said
     kept = json.loads((tmp_path / harness_error.FILE).read_bytes())
-    assert [each["transport"] for each in kept["clients"]] == ["sse"]
+    assert [each["transport"] for each in kept["clients"]] == ["sse"] == [f["transport"] for f in kept["waterfalls"]]
+    assert b"SSE: " in (tmp_path / "waterfall.svg").read_bytes()
