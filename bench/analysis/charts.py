@@ -15,7 +15,17 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench.analysis.costs import CPU, TRAFFIC, cpu, data_of, requests_and_bytes
+from bench.analysis.costs import (
+    CPU,
+    OVER_BASELINE,
+    TRAFFIC,
+    WIRE,
+    cpu,
+    data_of,
+    over_baseline,
+    payload_and_wire,
+    requests_and_bytes,
+)
 from bench.analysis.distributions import (
     first_token,
     first_token_data,
@@ -123,7 +133,8 @@ CHARTS = (
         "the middle half of the messages, thin from 5 % to 95 %, a diamond for the 99th percentile.",
         "Time to first token: first complete token at the client minus the intended start of the message, so that a "
         "late client cannot hide. Below, the same minus the simulated model's own time to first token. A message that "
-        "failed is infinitely late: ∞.",
+        "failed is infinitely late: ∞. A grey band, where `tokenderby calibrate` has measured it, is the harness's own "
+        "error.",
         first_token,
         first_token_data,
     ),
@@ -133,7 +144,8 @@ CHARTS = (
         "Further left is better: how late each token was. A dot for the median, thick for the middle half of the "
         "tokens, thin from 5 % to 95 %, a diamond for the 99th percentile.",
         "Delay: the moment at which the client holds the complete, decoded token minus the moment at which the model "
-        "produced it. Tokens that never came are infinitely late.",
+        "produced it. Tokens that never came are infinitely late. A grey band, where `tokenderby calibrate` has "
+        "measured it, is the harness's own error.",
         token_delay,
         token_delay_data,
     ),
@@ -156,11 +168,29 @@ CHARTS = (
         data_of("Requests and bytes", tuple(TRAFFIC)),
     ),
     Chart(
+        "traffic",
+        "Bytes per token: payload and wire",
+        f"Shorter is cheaper. Many small packets cost more on the wire than in the payload. {_COMPLETE_ONLY}",
+        "Payload: what the sockets carried both ways. Wire: the same with the headers of every packet that the kernel "
+        "counted (TCP_INFO), acknowledgements among them. The stamps of this benchmark itself are taken off both.",
+        payload_and_wire,
+        data_of("Payload and wire", (*WIRE, "packets_per_token", "stamp_bytes_per_token")),
+    ),
+    Chart(
         "cpu",
         "CPU time per token",
         f"Shorter is cheaper. Full colour is the client, paler the server, palest Redis. {_COMPLETE_ONLY}",
         "User and system time of each process while the messages were measured, divided by the tokens delivered.",
         cpu,
         data_of("CPU per token", ("cpu_us_per_token", *CPU)),
+    ),
+    Chart(
+        "cpu_over_baseline",
+        "CPU time above the baseline",
+        f"Right, what streaming itself costs; left, the whole. {_COMPLETE_ONLY}",
+        "The baseline (blocking) pays for the same model, clock and messages in the same block; what it takes per "
+        "token is taken off. All of it falls per token as the load grows.",
+        over_baseline,
+        data_of("CPU above the baseline", ("cpu_us_per_token", OVER_BASELINE)),
     ),
 )

@@ -136,7 +136,7 @@ def _reason(obstacle: Obstacle | None, contrast: Contrast, unit: Scale, tested: 
 
 def few_blocks(blocks: int) -> str:
     """Too few blocks, in words."""
-    return f"too few blocks ({blocks} of {MIN_BLOCKS})"
+    return f"{counted(blocks, 'valid block')}, {MIN_BLOCKS} needed"
 
 
 def fewer_arrived(whole: int, sent: int, of_best: int, sent_of_best: int) -> bool:

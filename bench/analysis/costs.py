@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +18,11 @@ from bench.analysis.shown_cells import costed
 from bench.analysis.theme import FAINT, PAGE, TEXT, WIDTH_INCHES, colour, label, plain
 from bench.analysis.wording import listed, number
 
+WIRE = {
+    "bytes_per_token_without_stamps": "payload bytes per token",
+    "wire_bytes_per_token_without_stamps": "bytes on the wire per token",
+}
+OVER_BASELINE = "cpu_us_per_token_over_baseline"
 TRAFFIC = {"requests_per_message": "requests per message", "bytes_per_message": "bytes per message, both ways"}
 CPU = {
     "client_cpu_us_per_token": ("client", 1.0),
@@ -29,11 +34,29 @@ CPU = {
 
 def requests_and_bytes(measured: Measurements) -> Figure | None:
     """What travels for one message: requests, and bytes both ways."""
+    return _side_by_side(costed(measured), TRAFFIC)
+
+
+def payload_and_wire(measured: Measurements) -> Figure | None:
+    """Bytes per token as payload, and beside it as packets on the wire; None where the platform does not tell."""
     cells = costed(measured)
+    known = any(np.isfinite(estimate(cell, column).value) for cell in cells for column in list(WIRE)[1:])
+    return _side_by_side(cells, WIRE) if known else None
+
+
+def over_baseline(measured: Measurements) -> Figure | None:
+    """CPU time per token above what the baseline takes for the same model and messages; None without a baseline."""
+    cells = [cell for cell in costed(measured) if not cell.key.is_baseline]
+    known = [cell for cell in cells if np.isfinite(estimate(cell, OVER_BASELINE).value)]
+    return _side_by_side(known, {"cpu_us_per_token": "whole [µs]", OVER_BASELINE: "above the baseline [µs]"})
+
+
+def _side_by_side(cells: Sequence[MeasuredCell], columns: Mapping[str, str]) -> Figure | None:
+    """A panel of bars for each column, with its title."""
     if not cells:
         return None
     figure = Figure(figsize=(WIDTH_INCHES, 0.8 + 0.34 * len(cells)), layout="constrained")
-    for axes, (column, title) in zip(figure.subplots(1, len(TRAFFIC), sharey=True), TRAFFIC.items(), strict=True):
+    for axes, (column, title) in zip(figure.subplots(1, len(columns), sharey=True), columns.items(), strict=True):
         _bars(axes, cells, column)
         axes.set_xlabel(title)
     _name_rows(figure.axes[0], cells)
@@ -60,7 +83,7 @@ def _beside(axes: Axes, x: float, row: int, text: str) -> None:
 
 def _from_zero(axes: Axes, longest: float) -> None:
     """An axis with room for the numbers behind the bars."""
-    axes.set_xlim(0, 1.35 * longest or 1)
+    axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.35 * longest if longest > 0 else 1)  # a rest may be below zero
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
     axes.grid(axis="y", visible=False)

@@ -15,11 +15,12 @@ from bench.analysis.estimators import Floats
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.number_tables import Row, Table
 from bench.analysis.shown_cells import charted
-from bench.analysis.theme import FAINT, PAGE, TEXT, WIDTH_INCHES, colour, label, log_ms
+from bench.analysis.theme import FAINT, LINE, PAGE, TEXT, WIDTH_INCHES, colour, label, log_ms
 from bench.analysis.wording import number
 from clients.minima import MESSAGES_NEEDED
 
 MAX_STAIRS = 8
+_AT_ONCE = 50  # streams: the step of the calibration that a run's load is set beside
 
 
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -64,16 +65,32 @@ def _spread(cell: MeasuredCell, quantiles: Floats) -> Spread:
 
 def first_token(measured: Measurements) -> Figure | None:
     """The time to first token: as the user waits, and below it what the transport added."""
-    return _strips(
+    figure = _strips(
         charted(measured),
         (ttft, "From the question to the first token", "time to first token [ms], logarithmic"),
         (ttft_overhead, "Of that, what the transport added", "beyond the model's own time [ms], logarithmic"),
     )
+    if figure is not None:
+        _band(figure.axes[1], measured)
+    return figure
 
 
 def token_delay(measured: Measurements) -> Figure | None:
     """The delivery delay of tokens."""
-    return _strips(charted(measured), (delay, "", "from due to received [ms], logarithmic"))
+    figure = _strips(charted(measured), (delay, "", "from due to received [ms], logarithmic"))
+    if figure is not None:
+        _band(figure.axes[0], measured)
+    return figure
+
+
+def _band(axes: Axes, measured: Measurements) -> None:
+    """The harness's own error up to its p99, where it is known: what lies within it is not the transport's."""
+    if measured.harness_error is None:
+        return
+    _, p99_ms = measured.harness_error.band_ms(_AT_ONCE)
+    low, high = axes.get_xlim()
+    if p99_ms > low:
+        axes.axvspan(low, min(p99_ms, high), color=LINE, alpha=0.6, linewidth=0, zorder=0)
 
 
 def _strips(cells: Sequence[MeasuredCell], *panels: tuple[SpreadOf, str, str]) -> Figure | None:

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.analysis import per_message
+from bench.analysis import harness_error, per_message
 from bench.analysis.common_blocks import common_blocks
 from bench.analysis.demands import message_limits_of
 from bench.analysis.estimators import Estimator, Floats
+from bench.analysis.harness_error import HarnessError
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
 from bench.store import CellRecord, Run, RunFolder
@@ -137,6 +138,7 @@ class Measurements:
     ledger_errors: int  # messages whose token rows do not add up to what the load process said
     early_tokens: int  # tokens that came before they were due
     void_cells: list[MeasuredCell] = field(default_factory=list)  # the same of void blocks: to be shown, never counted
+    harness_error: HarnessError | None = None  # of this machine, where `tokenderby calibrate` has measured it
 
     def cell(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> MeasuredCell:
         """One cell. Raises KeyError if the run has none of that kind."""
@@ -182,13 +184,15 @@ def measure(folder: RunFolder) -> Measurements:
     surplus = counts.received[valid.index.to_numpy()] - valid["delivered"].to_numpy()
     wrong = (surplus < 0) | (surplus > valid["tokens_discarded"].to_numpy())
     cells = _with_baselines([_measured(key, run, valid, counts) for key in keys])
+    voids = _with_baselines([_measured(key, run, void, counts, "void") for key in keys])
     return Measurements(
         run=run,
         cells=cells if run.plan.get("parallel", 1) != 1 else on_common_blocks(cells),
         samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
-        void_cells=[cell for key in keys if (cell := _measured(key, run, void, counts, "void")).blocks],
+        void_cells=[cell for cell in voids if cell.blocks],
+        harness_error=harness_error.read(folder.path, run.machine),
     )
 
 

@@ -62,14 +62,35 @@ NUMBERS = (
             *("delay_ms_p50", "delay_ms_p95", "delay_ms_p99"),
         ),
     ),
-    Numbers("Smoothness", ("burst_tokens_mean", "burst_emitted_mean", "stalls_per_1k_tokens")),
+    Numbers(
+        "Smoothness",
+        (
+            *("itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "tpot_ms_p50", "wait_s_per_answer"),
+            *("burst_tokens_mean", "burst_emitted_mean", "stalls_per_1k_tokens"),
+        ),
+    ),
+    Numbers(
+        "Whole answers",
+        (
+            *("e2e_ms_p50", "e2e_ms_p95", "goodput_ratio", "head_ms_p50", "stop_s_p50"),
+            *("tokens_per_s_per_user_p50", "tokens_per_s"),
+        ),
+    ),
     Numbers(
         "Cost and completeness",
         (
-            *("completed_ratio", "requests_per_message", "connections_per_message", "bytes_per_token"),
-            *("client_cpu_us_per_token", "server_cpu_us_per_token"),
+            *("completed_ratio", "requests_per_message", "connections_per_message"),
+            *("client_cpu_us_per_token", "server_cpu_us_per_token", "cpu_us_per_token_over_baseline"),
         ),
         events=("tokens_lost", "tokens_duplicated", "drops"),
+        speed=False,
+    ),
+    Numbers(
+        "Traffic",
+        (
+            *("bytes_per_token", "wire_bytes_per_token", "packets_per_token", "stamp_bytes_per_token"),
+            *("bytes_per_token_without_stamps", "wire_bytes_per_token_without_stamps"),
+        ),
         speed=False,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -22,8 +23,9 @@ from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.inline_svg import inline
 from bench.analysis.intervals import RESAMPLES
 from bench.analysis.knee import knee_of
-from bench.analysis.metrics import estimate
+from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.number_tables import Table, tables, without_dashes
+from bench.analysis.polling_theory import Theory, requests_explained, theory
 from bench.analysis.run_warnings import RunWarning
 from bench.analysis.score_view import STANDINGS, boards, resolution_sentence
 from bench.analysis.scoreboard import headline
@@ -130,6 +132,8 @@ def _findings(measured: Measurements, verdicts: Sequence[Verdict]) -> dict[str, 
         "advice": advice(survival_maps(measured)),
         "alarms": [alarm.sentence for alarm in held_back(measured)],
         "twins": _twin_lines(measured),
+        "theory": [_theory_row(each) for each in theory(measured)] if measured.cells_at_once == 1 else [],
+        "explained": [text for cell in measured.cells if (text := requests_explained(cell))],
         "failures": failures(measured.cells),
         "failure_rows": [_failure_row(each) for each in failures(measured.cells)],
         "shown": len(shown),
@@ -211,6 +215,13 @@ def _why(cells: Sequence[CellRecord]) -> str:
 def _by_question(verdicts: Sequence[Verdict]) -> list[tuple[str, str, list[Verdict]]]:
     found = groupby(verdicts, key=lambda v: (v.group, v.question))
     return [(group, question, list(answers)) for (group, question), answers in found]
+
+
+def _theory_row(found: Theory) -> tuple[str, ...]:
+    metric = METRICS[found.column]
+    name = metric.title if "/" in metric.unit else f"{metric.title} [{metric.unit}]"
+    off = "–" if math.isnan(found.error) else f"{100 * found.error:+.1f} %"
+    return found.cell.key.title, name, number(found.measured), number(found.predicted), off, number(found.rule)
 
 
 def _failure_row(found: CellFailures) -> tuple[str, ...]:

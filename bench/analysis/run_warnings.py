@@ -99,8 +99,8 @@ def _control(measured: Measurements) -> Iterator[RunWarning]:
     for original, column, finding in control_findings(measured):
         if finding.claimed:
             text = (
-                f"The A/A control differs from its equal, {original.key.title}, by more than chance: "
-                f"{METRICS[column].title} {times(finding.contrast.ratio)}. Doubt small differences of this run."
+                f"Two identical setups ({original.key.title} and its A/A copy) differ by more than chance in "
+                f"{METRICS[column].title}: {times(finding.contrast.ratio)}. Smaller differences prove nothing here."
             )
             yield RunWarning("control differs", "warning", text)
 

@@ -16,7 +16,8 @@ from bench.analysis.scoreboard import Question, Square, resolution, scoreboard
 from bench.analysis.theme import colour
 from bench.analysis.wording import interval, listed, number
 
-_UNITS = {"share": "%", "requests/message": "per message"}
+_SHOWN_AS = {"share": ("%", 100), "requests/message": ("per message", 1), "s/answer": ("ms per answer", 1000)}
+"""By a metric's unit: the unit on the board, and by what its numbers are multiplied."""
 _ANY, _NONE = 1.01, 100.0  # ratios that are as good as 1, and as good as never found
 _ABOUT = {
     "ttft_overhead_ms_p50": "time to first token beyond the model's own, median",
@@ -89,9 +90,13 @@ def _board(group: str, questions: Sequence[Question], voids: Mapping[Key, Measur
     rows = [
         ScoreRow(_contestant(key), colour(key), [squares[key, question.id] for question in questions]) for key in order
     ]
-    headings = [(question.title, _UNITS.get(question.unit, question.unit)) for question in questions]
+    headings = [(question.title, _shown_as(question.unit)[0]) for question in questions]
     about = [(question.title, _ABOUT.get(question.column, METRICS[question.column].title)) for question in questions]
     return Board(group, headings, about, rows, notes)
+
+
+def _shown_as(unit: str) -> tuple[str, float]:
+    return _SHOWN_AS.get(unit, (unit, 1))
 
 
 def _contestant(key: Key) -> str:
@@ -116,8 +121,8 @@ def _square(square: Square, question: Question, void: MeasuredCell | None, notes
     found = square.estimate
     if math.isnan(found.value) and void is not None:
         found = estimate(void, question.column)
-    if question.unit == "share":
-        found = found.times(100)
+    _, factor = _shown_as(question.unit)
+    found = found.times(factor)
     sure = interval(found) if found.lo != found.hi else ""
     behind = square.ratio if square.standing == "behind" and question.unit != "share" else None
     return ScoreSquare(

@@ -20,7 +20,7 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.races import Race, asked, races
 from bench.analysis.topics import COMPLETED, Topic
-from bench.analysis.wording import count, counted, listed, number, shown, times, with_unit
+from bench.analysis.wording import count, counted, interval, listed, number, shown, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
 Status = Literal["resolved", "not resolved", "no claim"]
@@ -209,6 +209,13 @@ def _status(squares: Sequence[Square]) -> Status:
     return "not resolved" if any(square.reason for square in squares) else "resolved"
 
 
+def _times_the_best(square: Square, best: Square) -> str:
+    """By how much who is behind is so: ", 563 times WebSocket's (95 % CI 512–619)"."""
+    if square.ratio is None or not square.ratio.has_interval:
+        return ""
+    return f", {number(square.ratio.value)} times {best.key.title}'s (95 % CI {interval(square.ratio)})"
+
+
 def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
     """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
 
@@ -237,9 +244,7 @@ def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
     if by["level"]:
         said.append(f"As good: {'; '.join(map(why, by['level']))}.")
     if by["behind"]:
-        behind = [
-            f"{value(s)}, {times(s.ratio)}" if s.ratio and s.ratio.has_interval else value(s) for s in by["behind"]
-        ]
+        behind = [value(s) + _times_the_best(s, squares[0]) for s in by["behind"]]
         said.append(f"Behind: {'; '.join(behind)}.")
     if by["not judged"]:
         said.append(f"Not judged: {'; '.join(map(why, by['not judged']))}.")

@@ -160,5 +160,5 @@ def test_a_fresh_run_and_every_control(fresh: Path) -> None:
     everything = "\n".join(texts(executed))
     assert all(f"### {chart.title}" in everything for chart in CHARTS)
     assert "Yes: all 18 messages arrived whole" in everything
-    assert "No claim: too few blocks (1 of 5)." in everything
+    assert "No claim: 1 valid block, 5 needed." in everything
     assert pictures(executed) >= 6 + 2  # charts, where the delay comes from, one message

@@ -25,7 +25,7 @@ INFINITE = Contrast(math.inf, 1.0, Estimate(math.inf), 1.0, 5)
         (SURE, Scale(), None, ""),
         (contrast(0.8, 1.0, 0.02, 12, 5), Scale(), None, ""),
         (TIE, Scale(), Obstacle.EQUAL, ""),
-        (FEW, Scale(), Obstacle.FEW_BLOCKS, "too few blocks (4 of 5)"),
+        (FEW, Scale(), Obstacle.FEW_BLOCKS, "4 valid blocks, 5 needed"),
         (UNSURE, Scale(), Obstacle.CHANCE, "the difference could be chance: 1.20× (0.776–1.86)"),
         (SURE, Scale("ms", 0.5), Obstacle.HARNESS, "within the harness's error (0.5 ms): 1.20× (1.15–1.25)"),
         (contrast(1.009, 1, 0.0001, 12, 5), Scale(), Obstacle.SMALL, "a difference below 1 %: 1.01× (1.01–1.01)"),

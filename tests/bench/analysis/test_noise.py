@@ -32,7 +32,7 @@ def test_two_equal_cells_that_differ_are_found_and_shown(tmp_path: Path) -> None
     ]
     assert claimed == [("SSE", "requests_per_message")]
     (warning,) = [warning for warning in run_warnings(measured) if warning.code == "control differs"]
-    assert "requests per message 1.20×" in warning.text
+    assert "requests per message: 1.20×" in warning.text
     console = Console(width=140, record=True, file=io.StringIO())
     print_noise(measured, console)
     line = next(line for line in console.export_text().splitlines() if "requests per message" in line)

@@ -118,7 +118,7 @@ class TestAgainst:
             run.cell("chunked", block, [Message([(10, 14 if block < 4 else 1000)])])
         told = questions.against(measure(run.write()), "Chunked", "SSE", "first token")
         assert "over 2 common blocks: Chunked 14 (14.0–14.0) ms and SSE 12 (12.0–12.0) ms" in told
-        assert "No claim: too few blocks (2 of 5)." in told
+        assert "No claim: 2 valid blocks, 5 needed." in told
 
     def test_cells_under_other_conditions_are_said_to_be(self, tmp_path: Path) -> None:
         run = RunBuilder(tmp_path)

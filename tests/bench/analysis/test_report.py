@@ -67,8 +67,10 @@ def test_the_page_needs_nothing_from_elsewhere(folder: RunFolder, summary: Summa
     headings = re.findall(r'<h2 id="([^"]+)"', html)
     assert [heading for heading in headings if not heading.startswith("chart-")] == list(SECTIONS)
     assert re.findall(r'<li><a href="#([^"]+)"', html) == headings, "the contents list has every heading"
-    for chart in charts.CHARTS:  # those that are not of speed need something in between
-        assert (chart.reading in html or chart.reading.replace("'", "&#39;") in html) is chart.speed
+    drawn = {path.stem for path in folder.charts_path.iterdir()}
+    assert drawn == {chart.name for chart in charts.CHARTS if chart.speed} - {"traffic"}, "no packets were counted"
+    for chart in charts.CHARTS:
+        assert (chart.reading in html or chart.reading.replace("'", "&#39;") in html) is (chart.name in drawn)
 
 
 def test_the_terminal_shows_every_row_within_80_columns(summary: Summary) -> None:

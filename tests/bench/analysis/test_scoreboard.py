@@ -62,7 +62,7 @@ def test_equal_ones_are_level(measured: Measurements) -> None:
 
 def test_too_few_blocks_are_a_reason(tmp_path: Path) -> None:
     squares = row(made(tmp_path, blocks=3), "cpu").squares
-    assert {(s.standing, s.reason) for s in squares} == {("not judged", "too few blocks (3 of 5)")}
+    assert {(s.standing, s.reason) for s in squares} == {("not judged", "3 valid blocks, 5 needed")}
 
 
 def test_who_lost_messages_is_judged_by_that_alone(tmp_path: Path) -> None:
