@@ -44,8 +44,8 @@
  * @typedef {object} Options
  * @property {string | URL | Partial<Record<Transport, string | URL>>} url  of the chat, or one for each transport
  * @property {string} message  what the user says
- * @property {Transport} [transport]  default "sse"
- * @property {Transport[]} [fallback]  what to go over to when a transport fails for good, or is held back
+ * @property {Transport} [transport]  the first to be tried; default: the first of `fallback`, or "sse"
+ * @property {Transport[]} [fallback]  what to go over to, in turn, when a transport fails for good or is held back
  * @property {AbortSignal} [signal]  stops it: the loop throws the signal's reason
  * @property {Record<string, unknown>} [body]  more keys for the request
  * @property {Record<string, string>} [headers]  for what goes through fetch
@@ -65,8 +65,6 @@
  */
 
 const DEFAULTS = {
-  transport: /** @type {Transport} */ ("sse"),
-  fallback: /** @type {Transport[]} */ ([]),
   credentials: /** @type {RequestCredentials} */ ("same-origin"),
   attempts: 8,
   backoffMs: 100,
@@ -196,7 +194,9 @@ class Link {
   constructor(options, report) {
     this.options = { ...DEFAULTS, ...options };
     this.report = report;
-    this.transports = [this.options.transport, ...this.options.fallback];
+    const { transport, fallback = [] } = options;
+    this.transports = [...new Set(transport ? [transport, ...fallback] : fallback)];
+    if (!this.transports.length) this.transports.push("sse");
     for (const transport of this.transports) {
       if (!(transport in TRANSPORTS)) throw new TypeError(`no transport ${transport}`);
     }
