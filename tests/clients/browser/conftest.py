@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 from support.background import Background
-from support.programs import program
+from support.chromium import chromium
 
 MODULE = Path(__file__).parents[3] / "clients" / "browser" / "stream-chat.js"
-ARGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # Our page was fetched from nowhere, so that Chromium does not take it for one of this machine.
-    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
-)
+# The test's page was fetched from nowhere, so that Chromium does not take it for one of this machine.
+NO_ADDRESS_CHECKS = "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"
 # `start(options)` asks; `texts` grows; `done` becomes {lengths, sha256, report}, or {error, report}: the lengths in
 # UTF-16 units of the tokens and the hash of all say the same as the tokens, and are soon transferred.
 SCRIPT = """
@@ -42,12 +38,10 @@ SCRIPT = """
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(ARGS))
+    with chromium(NO_ADDRESS_CHECKS) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
