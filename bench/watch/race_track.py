@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -19,14 +18,15 @@ from bench.running.processes import Child, PartDied
 from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a server that has not said where it listens by then is given up
+_WATCH_S = 0.2
 
 
 class Lane:
     """One transport: its server, and the proxy through which the page reaches it, always at the same address."""
 
-    def __init__(self, transport: str, server: tuple[str, int]) -> None:
+    def __init__(self, transport: str) -> None:
         self.transport = transport
-        self._server = server
+        self.server: tuple[str, int] = ("127.0.0.1", 0)  # where it listens; the next proxy goes there
         self._proxy: Proxy | None = None
         self._address = ("127.0.0.1", 0)
 
@@ -38,7 +38,7 @@ class Lane:
     async def put(self, profile: Profile) -> None:
         """Let the connections go through `profile` from now on; those that are open are cut."""
         await self.close()
-        self._proxy = await Proxy(self._server, profile.rules, listen=self._address, profile=profile.name).__aenter__()
+        self._proxy = await Proxy(self.server, profile.rules, listen=self._address, profile=profile.name).__aenter__()
         self._address = self._proxy.address
 
     def cut(self) -> int:
@@ -64,15 +64,14 @@ class RaceTrack:
     """
 
     def __init__(self, origin: str, logs: Path) -> None:
-        self.lanes: list[Lane] = []
+        self.lanes = [Lane(transport) for transport in TRANSPORTS]
         self._origin = origin
         self._logs = logs
         self._servers: list[Child] = []
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
-            self.lanes = list(await asyncio.gather(*map(self._start, TRANSPORTS)))
+            await self.start_servers(0.0)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -84,6 +83,14 @@ class RaceTrack:
         await asyncio.gather(*(lane.close() for lane in self.lanes))
         await asyncio.gather(*(server.stop() for server in self._servers))
 
+    async def start_servers(self, heartbeat_s: float) -> None:
+        """Start the servers, with such a heartbeat (0: none), in place of those that run; `put` then leads to them."""
+        old, self._servers = self._servers, []
+        try:
+            await asyncio.gather(*(self._start(lane, heartbeat_s) for lane in self.lanes))
+        finally:
+            await asyncio.gather(*(server.stop() for server in old))
+
     async def put(self, profile: Profile) -> None:
         """What stands in between, for all lanes."""
         await asyncio.gather(*(lane.put(profile) for lane in self.lanes))
@@ -94,14 +101,15 @@ class RaceTrack:
 
     async def died(self) -> PartDied:
         """Wait until a server ends that should not."""
-        waiting = [asyncio.create_task(server.died()) for server in self._servers]
-        done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in others:
-            task.cancel()
-        return done.pop().result()
+        # Polled, because they may be exchanged.
+        while all(server.alive for server in self._servers):  # noqa: ASYNC110
+            await asyncio.sleep(_WATCH_S)
+        return next(server for server in self._servers if not server.alive).obituary()
 
-    async def _start(self, transport: str) -> Lane:
+    async def _start(self, lane: Lane, heartbeat_s: float) -> None:
+        transport = lane.transport
         argv = [sys.executable, "-m", "servers", transport, "--port", "0", "--allow-origin", self._origin]
+        argv += ["--heartbeat", f"{heartbeat_s:g}"]
         # The page has no token to give; what it may read, only this machine's pages can.
         secrets = {"TOKENDERBY_AUTH_TOKEN": ""} if "TOKENDERBY_AUTH_TOKEN" in os.environ else {}
         server = await Child.start(f"{transport} server", argv, self._logs / f"{transport}.log", secrets=secrets)
@@ -116,4 +124,4 @@ class RaceTrack:
             raise await server.died()
         ready: dict[str, Any] = msgspec.json.decode(line)
         host, _, port = str(ready["url"]).removeprefix("http://").rpartition(":")
-        return Lane(transport, (host, int(port)))
+        lane.server = host, int(port)

@@ -1,9 +1,10 @@
-"""The race page's own server: the page, what it is told, and its two levers (another intermediary, a cut)."""
+"""The race page's own server: the page, what it is told, and its levers (another intermediary, a heartbeat, a cut)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -19,11 +20,16 @@ from servers.transport import TRANSPORTS
 from servers.user_errors import UserError
 
 MAX_BODY_BYTES = 1024
+_Body = TypeVar("_Body")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Choice(msgspec.Struct, frozen=True):
     profile: str
+
+
+class _Heartbeat(msgspec.Struct, frozen=True):
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class Site:
@@ -42,13 +48,17 @@ class Site:
         page.add_routes(app, self._race, [lane.url for lane in self._track.lanes])
         app.router.add_post("/race/cut", self._cut)
         app.router.add_post("/race/intermediary", self._change)
+        app.router.add_post("/race/heartbeat", self._beat)
         return app
 
     async def put(self, profile: Profile) -> None:
         """What stands in between from now on."""
         async with self._changing:
-            await self._track.put(profile.scaled(self._time_scale))
-            self._profile = profile
+            await self._put(profile)
+
+    async def _put(self, profile: Profile) -> None:
+        await self._track.put(profile.scaled(self._time_scale))
+        self._profile = profile
 
     def _race(self) -> page.Race:
         columns = (
@@ -63,15 +73,28 @@ class Site:
         return json_response({"cut": self._track.cut()})
 
     async def _change(self, request: web.Request) -> web.Response:
-        try:
-            name = msgspec.json.decode(await request.read(), type=_Choice).profile
-            if name != self._own.name and name not in names_of_all():  # no path: a page must not make us read files
-                raise RequestError(400, "bad_request", "profile: takes one of the listed names")
-        except msgspec.MsgspecError as error:
-            raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None
+        name = (await _read(request, _Choice)).profile
+        if name != self._own.name and name not in names_of_all():  # no path: a page must not make us read files
+            raise RequestError(400, "bad_request", "profile: takes one of the listed names")
         profile = self._own if name == self._own.name else load(name)
         await self.put(profile)
-        return json_response({"intermediary": profile.name, "words": [rule.words() for rule in profile.rules]})
+        return json_response({"intermediary": profile.name})
+
+    async def _beat(self, request: web.Request) -> web.Response:
+        """Servers take their heartbeat when they start: others take the place of those that run."""
+        seconds = (await _read(request, _Heartbeat)).seconds
+        async with self._changing:
+            await self._track.start_servers(seconds / self._time_scale)
+            await self._put(self._profile)
+        return json_response({"seconds": seconds})
+
+
+async def _read(request: web.Request, kind: type[_Body]) -> _Body:
+    """The request's body. Raises RequestError."""
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None
 
 
 @web.middleware

@@ -3,7 +3,7 @@ import { RaceColumn, seconds } from "/race-column.js";
 
 const form = document.getElementById("question");
 const status = document.getElementById("status");
-const [replay, cut, stop, between] = ["replay", "cut", "stop", "between"].map((id) => document.getElementById(id));
+const [replay, cut, stop, between, beating] = ["replay", "cut", "stop", "between", "beating"].map((id) => document.getElementById(id));
 /** @type {RaceColumn[]} */
 let columns = [];
 let asking = new AbortController();
@@ -26,6 +26,11 @@ form.elements.intermediary.addEventListener("change", async ({ target }) => {
   const { intermediary } = await tell("/race/intermediary", { profile: target.value });
   status.textContent = `In between: ${intermediary}.`;
 });
+form.elements.heartbeat.addEventListener("change", async ({ target }) => {
+  status.textContent = "The servers are started again …";
+  const { seconds: every } = await tell("/race/heartbeat", { seconds: Number(target.value) });
+  status.textContent = every ? `A heartbeat every ${every} s.` : "No heartbeats.";
+});
 
 /** Show the contestants, and the choices that there are. */
 function showRace({ columns: contestants, streams, intermediaries, intermediary }) {
@@ -34,7 +39,7 @@ function showRace({ columns: contestants, streams, intermediaries, intermediary 
   for (const column of columns) column.alone.addEventListener("click", () => choose(column));
   fill(form.elements.stream, streams, "hosted");
   fill(form.elements.intermediary, intermediaries, intermediary);
-  between.hidden = cut.hidden = intermediaries.length === 0;
+  between.hidden = beating.hidden = cut.hidden = intermediaries.length === 0;
 }
 
 function fill(select, values, chosen) {

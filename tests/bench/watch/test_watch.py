@@ -142,6 +142,19 @@ def test_one_transport_alone_and_no_recovery(page: Page) -> None:
     expect(page.locator("race-column[data-transport=sse] .bubble")).to_have_text("")
 
 
+def test_another_heartbeat(page: Page, watched: str) -> None:
+    """The servers are started again with it, and the page goes on at the same addresses."""
+    put(page, "none")
+    columns = json.loads(request(watched, "GET", "/race.json")[2])["columns"]
+    page.get_by_label("Heartbeat").select_option("5 s")
+    expect(page.get_by_role("status")).to_have_text("A heartbeat every 5 s.", timeout=COMPLETE_MS)
+    assert json.loads(request(watched, "GET", "/race.json")[2])["columns"] == columns
+    sse = next(column["url"] for column in columns if column["transport"] == "sse").removesuffix("/chat")
+    assert json.loads(request(sse, "GET", "/stats")[2])["heartbeat_s"] == 0.5  # times are divided by ten
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_role("status")).to_contain_text("All 5 answers are complete, and the same.", timeout=COMPLETE_MS)
+
+
 HOSTILE = '<script>window.hit = 1</script><img src=x onerror="window.hit = 1"><a href="javascript:window.hit = 1">x</a>'
 
 
@@ -198,6 +211,8 @@ def test_the_levers_are_the_pages_own(watched: str) -> None:
     assert request(watched, "POST", "/race/cut", {}, foreign)[0] == 403
     assert request(watched, "POST", "/race/intermediary", {"profile": "none"}, foreign)[0] == 403
     wrong: object
+    assert request(watched, "POST", "/race/heartbeat", {"seconds": 5}, foreign)[0] == 403
+    assert request(watched, "POST", "/race/heartbeat", {"seconds": -1})[0] == 400
     for wrong in ({"profile": "../../etc/passwd"}, {"profile": "nobody"}, {"profile": 3}, {}, []):
         assert request(watched, "POST", "/race/intermediary", wrong)[0] == 400, wrong
     assert request(watched, "POST", "/race/intermediary", {"profile": "x" * 5000})[0] == 413

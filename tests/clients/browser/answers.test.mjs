@@ -330,6 +330,14 @@ test("fallback: two drops in a row, and the next transport goes on where this on
   ]); // prettier-ignore
 });
 
+test("fallback: what this place does not have is passed over", async (t) => {
+  const { url } = await serving(t, sending(NDJSON, lines(TEXTS)));
+  const fallback = ["eventsource", "sse", "chunked"];
+  const answer = streamChat({ ...QUICK, url: { eventsource: url, chunked: url }, EventSource: null, fallback });
+  assert.deepEqual(await reading(answer), TEXTS);
+  assert.deepEqual(answer.report.attempts.map(({ cause }) => cause), ["unsupported", "unsupported", ""]);
+});
+
 test("the next answer uses the same connection", async (t) => {
   const { url, server } = await serving(t, sending(SSE, events(TEXTS)));
   let connections = 0;
