@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from servers import access
+from servers import access, page
 from servers.body import unpacked
 from servers.chat import ChatRequest, RequestError
 from servers.connection import ServerConnection, error_response
@@ -42,6 +42,8 @@ def application(service: Service) -> web.Application:
     ):
         app.router.add_get(path, _probe(report))
     app.router.add_get("/stats", _stats)
+    race = page.Race(page.columns_of(service.settings.transport))
+    page.add_routes(app, lambda: race)
     return app
 
 
@@ -97,7 +99,11 @@ def _cors_headers(request: web.Request, allowed: tuple[str, ...]) -> dict[str, s
     origin = request.headers.get("Origin")
     if origin is None or not origin.isascii() or not access.is_allowed(origin, allowed):
         return {}
-    headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Stream-Id", "Vary": "Origin"}
+    headers = {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "Retry-After, Stream-Id",
+        "Vary": "Origin",
+    }
     if origin in allowed:  # named, not by "*": then its pages may send the cookie
         headers["Access-Control-Allow-Credentials"] = "true"
     return headers

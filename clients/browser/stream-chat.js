@@ -16,8 +16,8 @@
 
 /**
  * One try. Times are ms since `streamChat` was called; `cause` is "" where the answer came to its end, else one or two
- * words: "network", "end", "silence", "sleep", "online", "offline", "refused", "format", "gap", "status 502", "close 1006",
- * "stopped" (by the caller); `waitMs` is the pause behind it.
+ * words: "network", "end", "silence", "sleep", "online", "offline", "refused", "unsupported", "format", "gap",
+ * "status 502", "close 1006", "stopped" (by the caller); `waitMs` is the pause behind it.
  * @typedef {object} Attempt
  * @property {Transport} transport
  * @property {number} from  the first token asked for
@@ -44,8 +44,8 @@
  * @typedef {object} Options
  * @property {string | URL | Partial<Record<Transport, string | URL>>} url  of the chat, or one for each transport
  * @property {string} message  what the user says
- * @property {Transport} [transport]  default "sse"
- * @property {Transport[]} [fallback]  what to go over to when a transport fails for good, or is held back
+ * @property {Transport} [transport]  the first to be tried; default: the first of `fallback`, or "sse"
+ * @property {Transport[]} [fallback]  what to go over to, in turn, when a transport fails for good or is held back
  * @property {AbortSignal} [signal]  stops it: the loop throws the signal's reason
  * @property {Record<string, unknown>} [body]  more keys for the request
  * @property {Record<string, string>} [headers]  for what goes through fetch
@@ -65,8 +65,6 @@
  */
 
 const DEFAULTS = {
-  transport: /** @type {Transport} */ ("sse"),
-  fallback: /** @type {Transport[]} */ ([]),
   credentials: /** @type {RequestCredentials} */ ("same-origin"),
   attempts: 8,
   backoffMs: 100,
@@ -196,7 +194,9 @@ class Link {
   constructor(options, report) {
     this.options = { ...DEFAULTS, ...options };
     this.report = report;
-    this.transports = [this.options.transport, ...this.options.fallback];
+    const { transport, fallback = [] } = options;
+    this.transports = [...new Set(transport ? [transport, ...fallback] : fallback)];
+    if (!this.transports.length) this.transports.push("sse");
     for (const transport of this.transports) {
       if (!(transport in TRANSPORTS)) throw new TypeError(`no transport ${transport}`);
     }
@@ -204,6 +204,8 @@ class Link {
 
   /** Watch for what tells that a connection may be dead although nobody closed it. */
   listen() {
+    const { signal } = this.options;
+    signal?.throwIfAborted();
     const until = { signal: this.over.signal };
     let hiddenAt = Infinity;
     for (const change of ["online", "offline"]) {
@@ -218,8 +220,6 @@ class Link {
       },
       until,
     );
-    const { signal } = this.options;
-    signal?.throwIfAborted();
     signal?.addEventListener("abort", () => this.attempt.abort(signal.reason), until);
   }
 
@@ -375,7 +375,7 @@ class Link {
   get url() {
     const { url } = this.options;
     const address = typeof url === "string" || url instanceof URL ? url : url[this.transports[0]];
-    return new URL(address ?? "", globalThis.location?.href);
+    return new URL(known(address, "url"), globalThis.location?.href);
   }
 
   /** The chat request. */
@@ -458,7 +458,7 @@ const TRANSPORTS = {
       url.searchParams.set(key, typeof value === "string" ? value : JSON.stringify(value));
     }
     link.report.requests++;
-    const source = new EventSource(url, { withCredentials: credentials === "include" });
+    const source = new (known(EventSource, "EventSource"))(url, { withCredentials: credentials === "include" });
     const inbox = new Inbox(link);
     for (const type of ["message", "end"]) {
       source.addEventListener(type, ({ data }) => inbox.put({ type, data }));
@@ -480,7 +480,7 @@ const TRANSPORTS = {
     const url = link.url;
     url.protocol = url.protocol.replace("http", "ws");
     link.report.requests++;
-    const socket = new WebSocket(url);
+    const socket = new (known(WebSocket, "WebSocket"))(url);
     const inbox = new Inbox(link);
     let isOpen = false;
     socket.onopen = () => {
@@ -770,6 +770,17 @@ function parse(text) {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * What a transport needs; without it another one is tried.
+ * @template T
+ * @param {T | undefined} needed
+ * @param {string} name
+ */
+function known(needed, name) {
+  if (!needed) throw new StreamChatError("unsupported", `no ${name} for this transport`, FINAL);
+  return needed;
 }
 
 /** A random id, in pages without HTTPS too, where there is no randomUUID. */

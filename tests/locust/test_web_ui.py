@@ -10,18 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
+from support.chromium import chromium
 from support.locusts import locust
 from support.processes import RunningServer
-from support.programs import program
 
 from clients.locusts.live import FIGURES
 from servers.process import free_port
 
-ARGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 pytestmark = pytest.mark.needs("chromium")
 
 
@@ -56,14 +52,12 @@ def _wait_for(url: str) -> None:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(ARGS))
+    with chromium() as browser:
         page = browser.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
-        browser.close()
-        assert not errors
+    assert not errors
 
 
 def _fill_form(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""A relay in front of a real server that cuts its connections at exact bytes."""
+"""A relay in front of a real server that cuts its connections at exact bytes, or answers in the server's place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 from urllib.parse import urlsplit
 
 from support.faults import How
@@ -24,17 +25,21 @@ class Behind:
     nth: int = 1
 
 
+Place = int | Behind | bytes
+
+
 @dataclass
 class Cutter:
     """A relay in front of a real server. Its connection k is cut behind its first `places[k]` bytes, later ones never.
 
-    A connection ends instead of the next byte, so only when there was one.
+    A connection ends instead of the next byte, so only when there was one; by "silence" it stays open, and nothing goes
+    through any more. A place that is bytes is the answer to the connection's first request, and its end.
     """
 
     transport: str
     upstream: str
-    places: Sequence[int | Behind]
-    how: How = "fin"
+    places: Sequence[Place]
+    how: How | Literal["silence"] = "fin"
     url: str = ""
     accepted: int = 0
     fatal: int = 0  # cuts before the end message was through
@@ -42,12 +47,16 @@ class Cutter:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         number, self.accepted = self.accepted, self.accepted + 1
+        place = self.places[number] if number < len(self.places) else None
+        if isinstance(place, bytes):
+            await _answer_itself(reader, writer, place)
+            return
         parts = urlsplit(self.upstream)
         try:
             below, above = await asyncio.open_connection(parts.hostname, parts.port)
             up = asyncio.create_task(_copy(reader, above))
             try:
-                await self._answer(below, writer, self.places[number] if number < len(self.places) else None)
+                await self._answer(below, writer, place)
             finally:
                 up.cancel()
                 above.transport.abort()
@@ -63,6 +72,9 @@ class Cutter:
             if (left := _bytes_until(place, came)) < len(came):
                 writer.write(came[passed:left])
                 self.fatal += not has_end(self.transport, came[:left])
+                if self.how == "silence":
+                    await writer.drain()
+                    await asyncio.Event().wait()
                 if self.how == "rst":
                     peer: socket.socket = writer.get_extra_info("socket")
                     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -70,6 +82,19 @@ class Cutter:
                 return
             writer.write(data)
             await writer.drain()
+
+
+async def _answer_itself(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes) -> None:
+    """Wait for a request's head, if there ever is one, and answer it."""
+    try:
+        if await reader.readuntil(b"\r\n\r\n"):
+            writer.write(answer)
+            writer.write_eof()
+            await reader.read()
+    except asyncio.IncompleteReadError:
+        pass
+    finally:
+        writer.close()
 
 
 def _bytes_until(place: int | Behind | None, came: bytes) -> int:
@@ -89,7 +114,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def cutting(
-    transport: str, upstream: str, places: Iterable[int | Behind], how: How = "fin"
+    transport: str, upstream: str, places: Iterable[Place], how: How | Literal["silence"] = "fin"
 ) -> AsyncIterator[Cutter]:
     """A relay on a free port."""
     cutter = Cutter(transport, upstream, tuple(places), how)

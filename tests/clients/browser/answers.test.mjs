@@ -295,7 +295,7 @@ test("a connection that lives on after a sleep is kept", async (t) => {
 
 test("fallback: a transport that is held back gives way at once", async (t) => {
   const { url } = await serving(t, sending(SSE, [], "hold"), sending(NDJSON, lines(TEXTS)));
-  const answer = streamChat({ ...QUICK, url, silenceMs: 300, fallback: ["chunked"] });
+  const answer = streamChat({ ...QUICK, url, silenceMs: 300, fallback: ["sse", "chunked"] });
   assert.deepEqual(await reading(answer), TEXTS);
   assert.deepEqual(answer.report.attempts.map(({ transport }) => transport), ["sse", "chunked"]);
 });
@@ -309,7 +309,7 @@ test("fallback: a transport that is refused is not tried again", async (t) => {
     refusing(503),
     (_, response, { from }) => sending(NDJSON, lines(TEXTS, from))(_, response),
   );
-  const answer = streamChat({ ...QUICK, url, fallback: ["chunked"] });
+  const answer = streamChat({ ...QUICK, url, transport: "sse", fallback: ["chunked"] });
   assert.deepEqual(await reading(answer), TEXTS);
   const tried = answer.report.attempts.map(({ transport, cause }) => `${transport} ${cause}`);
   assert.deepEqual(tried, ["sse status 405", "chunked network", "chunked status 503", "chunked status 503", "chunked "]);
@@ -323,11 +323,19 @@ test("fallback: two drops in a row, and the next transport goes on where this on
     refusing(502),
     (_, response, { from }) => sending(NDJSON, lines(TEXTS, from))(_, response),
   );
-  const answer = streamChat({ ...QUICK, url, fallback: ["chunked"] });
+  const answer = streamChat({ ...QUICK, url, transport: "sse", fallback: ["chunked"] });
   assert.deepEqual(await reading(answer), TEXTS);
   assert.deepEqual(answer.report.attempts.map(({ transport, from }) => `${transport} ${from}`), [
     "sse 0", "sse 2", "sse 2", "chunked 2",
   ]); // prettier-ignore
+});
+
+test("fallback: what this place does not have is passed over", async (t) => {
+  const { url } = await serving(t, sending(NDJSON, lines(TEXTS)));
+  const fallback = ["eventsource", "sse", "chunked"];
+  const answer = streamChat({ ...QUICK, url: { eventsource: url, chunked: url }, EventSource: null, fallback });
+  assert.deepEqual(await reading(answer), TEXTS);
+  assert.deepEqual(answer.report.attempts.map(({ cause }) => cause), ["unsupported", "unsupported", ""]);
 });
 
 test("the next answer uses the same connection", async (t) => {

@@ -1,0 +1,272 @@
+"""The module in Chromium against the real servers: exact answers, and exact again after every kind of drop."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import psutil
+import pytest
+from playwright.sync_api import Page
+from support.background import Background
+from support.cutting import Behind, Place, cutting
+from support.processes import RunningServer, running_server, wait_until
+
+from bench.proxy.behaviours.response_buffering import ResponseBuffering
+from bench.proxy.behaviours.upgrade import Upgrade
+from bench.proxy.rule import Rule
+from bench.proxy.serve import Proxy
+from servers.process import free_port
+from servers.stream import StreamSpec, build
+
+pytestmark = pytest.mark.needs("chromium")
+Ask = Callable[..., Any]
+Servers = Callable[[str], RunningServer]
+SERVER_OF = {
+    "polling": "polling",
+    "websocket": "websocket",
+    "chunked": "chunked",
+    "sse": "sse",
+    "eventsource": "sse",
+}
+five_ways = pytest.mark.parametrize("transport", SERVER_OF)
+SHORT = {"profile": "fast", "tokens": 30, "ttft_ms": 20, "gap_ms": 10}
+TWELFTH = Behind(re.compile(rb'"i": 12, "t": "[^"]*'))  # inside the token: nobody may show half of it
+BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def causes(found: Any) -> list[str]:
+    """Of the attempts that failed."""
+    return [attempt["cause"] for attempt in found["report"]["attempts"][:-1]]
+
+
+def check(found: Any, stream: object, seed: int = 0) -> None:
+    """Every token as it was sent, once and in order."""
+    assert "error" not in found, found
+    schedule = build(StreamSpec.parse(stream), seed)
+    assert found["lengths"] == [len(text.encode("utf-16-le")) // 2 for text in schedule.texts]
+    assert found["sha256"] == schedule.sha256
+    assert found["report"]["checked"] == "sha256"
+    assert found["report"]["attempts"][-1]["cause"] == ""
+
+
+@five_ways
+def test_every_hazard_arrives_as_it_was_sent(transport: str, server: Servers, ask: Ask) -> None:
+    found = ask(server(SERVER_OF[transport]).url, transport, body={"stream": "hazards"})
+    check(found, "hazards")
+    assert len(found["report"]["attempts"]) == 1
+
+
+@pytest.mark.parametrize("how", ["fin", "rst", "silence"])
+@five_ways
+def test_a_connection_that_ends_is_taken_up_again(
+    transport: str, how: Literal["fin", "rst", "silence"], server: Servers, ask: Ask, background: Background
+) -> None:
+    name = SERVER_OF[transport]
+    places = [TWELFTH, TWELFTH]  # Chromium may open a connection ahead of need
+    relay = background.enter(cutting(name, server(name).url, places, how))
+    found = ask(relay.url, transport, body={"stream": SHORT, "seed": 5}, silenceMs=500 if how == "silence" else 20_000)
+    check(found, SHORT, 5)
+    assert len(causes(found)) in (1, 2)
+    assert ("silence" in causes(found)) == (how == "silence")
+
+
+@five_ways
+def test_a_gateway_without_a_server_is_asked_again(
+    transport: str, server: Servers, ask: Ask, background: Background
+) -> None:
+    name = SERVER_OF[transport]
+    places: list[Place] = [TWELFTH, *[BAD_GATEWAY] * 3]
+    relay = background.enter(cutting(name, server(name).url, places, "rst"))
+    found = ask(relay.url, transport, body={"stream": SHORT, "seed": 6})
+    check(found, SHORT, 6)
+    assert {"status 502", "refused"} & set(causes(found))  # no browser tells why a WebSocket cannot open
+
+
+@five_ways
+def test_a_server_that_starts_again_is_asked_anew(transport: str, open_page: Callable[[str], Page]) -> None:
+    port = free_port()
+    stream = SHORT | {"gap_ms": 30}
+    with running_server(SERVER_OF[transport], "--port", str(port)) as first:
+        page = open_page(first.url)
+        options = {"url": "/chat", "transport": transport, "body": {"stream": stream, "seed": 7}}
+        page.evaluate("options => start(options)", options | {"attempts": 100, "backoffCapMs": 200})
+        page.wait_for_function("texts.length >= 3")
+        first.process.kill()
+        first.process.wait(10)
+    with running_server(SERVER_OF[transport], "--port", str(port)):
+        found = page.evaluate("done")
+    check(found, stream, 7)
+    assert found["report"]["restarts"] == 1
+
+
+# It jumps by an hour each second. Both connections may die, and a living one is not disturbed.
+SLEEPY_CLOCK = """() => {
+  const now = Date.now.bind(Date);
+  Date.now = () => now() + 3_600_000 * Math.floor(performance.now() / 1000);
+}"""
+
+
+@five_ways
+def test_a_socket_that_died_while_the_device_slept(
+    transport: str, server: Servers, open_page: Callable[[str], Page], background: Background
+) -> None:
+    """The clock jumps, and nothing else tells: the connection stays open, and the silence limit is far away."""
+    name = SERVER_OF[transport]
+    relay = background.enter(cutting(name, server(name).url, [TWELFTH, TWELFTH], "silence"))
+    page = open_page(relay.url)
+    options = {"url": "/chat", "transport": transport, "body": {"stream": SHORT, "seed": 8}}
+    page.evaluate("options => start(options)", options | {"silenceMs": 60_000, "wakeMs": 300})
+    page.evaluate(SLEEPY_CLOCK)
+    found = page.evaluate("done")
+    check(found, SHORT, 8)
+    assert "sleep" in causes(found)
+
+
+# What a browser does with a page in the background; its four seconds there are the clock's.
+HIDE_AND_SHOW = """() => {
+  const now = Date.now.bind(Date);
+  for (const hidden of [true, false]) {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+    Date.now = () => now() + 4000;
+  }
+}"""
+
+
+@pytest.mark.parametrize("what", ["network", "page"])
+def test_a_network_or_a_page_that_is_back(
+    what: str, server: Servers, open_page: Callable[[str], Page], background: Background
+) -> None:
+    relay = background.enter(cutting("chunked", server("chunked").url, [TWELFTH, TWELFTH], "silence"))
+    page = open_page(relay.url)
+    options = {"url": "/chat", "transport": "chunked", "body": {"stream": SHORT, "seed": 9}}
+    page.evaluate("options => start(options)", options | {"silenceMs": 60_000, "wakeMs": 300})
+    page.wait_for_function("texts.length === 12")
+    found = None
+    while found is None:  # as often as there are connections that die
+        if what == "network":
+            page.context.set_offline(True)
+            page.context.set_offline(False)
+        else:
+            page.evaluate(HIDE_AND_SHOW)
+        found = page.evaluate("Promise.race([done, new Promise((resolve) => setTimeout(resolve, 800, null))])")
+    check(found, SHORT, 9)
+    assert {"online", "offline", "sleep", "network"} & set(causes(found))
+
+
+def test_a_frozen_page_wakes_up(server: Servers, open_page: Callable[[str], Page]) -> None:
+    """Really frozen by the browser, while the answer comes to its end."""
+    page = open_page(server("sse").url)
+    page.evaluate("options => start(options)", {"url": "/chat", "transport": "sse", "body": {"stream": SHORT}})
+    page.wait_for_function("texts.length >= 3")
+    session = page.context.new_cdp_session(page)
+    session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    time.sleep(1)
+    session.send("Page.setWebLifecycleState", {"state": "active"})
+    check(page.evaluate("done"), SHORT)
+
+
+A_SECOND = 100  # tokens; counted, since a busy machine's seconds are long
+
+
+@five_ways
+def test_abort_frees_the_server_within_a_second(
+    transport: str, server: Servers, open_page: Callable[[str], Page]
+) -> None:
+    """The answer itself is made to its end, so that it could be resumed; nothing of it is sent any more."""
+    running = server(SERVER_OF[transport])
+    process = psutil.Process(running.process.pid)
+    page = open_page(running.url)
+    options = {"url": "/chat", "transport": transport, "body": {"stream": SHORT | {"tokens": 2000}}}
+    page.evaluate("options => start(options)", options)
+    page.wait_for_function("texts.length >= 3")
+
+    def peers() -> int:
+        connections = process.net_connections("tcp")
+        return sum(connection.status != psutil.CONN_LISTEN for connection in connections)
+
+    during, before = peers(), running.get("/stats")["tokens_sent"]
+    page.evaluate("stop.abort()")
+    assert page.evaluate("done")["error"] == "AbortError"
+    if transport != "polling":  # between polls its connection is anybody's
+        wait_until(lambda: peers() < during)
+    sent = running.get("/stats")["tokens_sent"]
+    assert sent - before < A_SECOND
+    page.wait_for_timeout(100)
+    assert running.get("/stats")["tokens_sent"] == sent
+
+
+def through(background: Background, upstream: str, *rules: Rule) -> str:
+    """The URL of a proxy with those rules."""
+    host, port = upstream.removeprefix("http://").split(":")
+    address = background.enter(Proxy((host, int(port)), rules)).address
+    return f"http://{address[0]}:{address[1]}"
+
+
+@pytest.fixture(scope="module")
+def open_server() -> Any:
+    """Servers that pages of other origins may read, as a fallback goes to another port here."""
+    with (
+        running_server("websocket", "--allow-origin", "*") as websocket,
+        running_server("sse", "--allow-origin", "*") as sse,
+        running_server("polling", "--allow-origin", "*") as polling,
+    ):
+        yield {"websocket": websocket.url, "sse": sse.url, "polling": polling.url}
+
+
+def test_a_refused_upgrade_falls_back(open_server: dict[str, str], ask: Ask, background: Background) -> None:
+    proxy = through(background, open_server["websocket"], Upgrade(action="refuse", status=403))
+    url = {"websocket": f"{proxy}/chat", "sse": f"{open_server['sse']}/chat"}
+    found = ask(proxy, "websocket", url=url, fallback=["sse", "polling"], body={"stream": SHORT})
+    check(found, SHORT)
+    assert [(a["transport"], a["cause"]) for a in found["report"]["attempts"]] == [
+        ("websocket", "refused"),
+        ("sse", ""),
+    ]
+
+
+def test_a_buffering_proxy_falls_back_to_polling(open_server: dict[str, str], ask: Ask, background: Background) -> None:
+    stream = SHORT | {"tokens": 60, "gap_ms": 30}
+    proxy = through(background, open_server["sse"], ResponseBuffering(until_complete=True))
+    url = {"sse": f"{proxy}/chat", "polling": f"{open_server['polling']}/chat"}
+    found = ask(proxy, "sse", url=url, fallback=["polling"], body={"stream": stream}, silenceMs=600)
+    check(found, stream)
+    sse, polling = found["report"]["attempts"]
+    assert (sse["cause"], sse["tokens"], polling["transport"]) == ("silence", 0, "polling")
+
+
+def test_a_fallback_in_mid_answer_repeats_nothing(
+    open_server: dict[str, str], ask: Ask, background: Background
+) -> None:
+    """The next transport's server has never heard of the answer: what had come is passed over."""
+    places: list[Place] = [TWELFTH, TWELFTH, *[BAD_GATEWAY] * 6]
+    relay = background.enter(cutting("websocket", open_server["websocket"], places, "rst"))
+    url = {"websocket": f"{relay.url}/chat", "polling": f"{open_server['polling']}/chat"}
+    found = ask(relay.url, "websocket", url=url, fallback=["polling"], body={"stream": SHORT})
+    check(found, SHORT)
+    assert found["report"]["attempts"][-1]["transport"] == "polling"
+    assert found["report"]["restarts"] == 1
+
+
+HOSTILE = '<script>window.hit = 1</script><img src=x onerror="window.hit = 1"><a href="javascript:window.hit = 1">x</a>'
+
+
+def test_what_a_model_says_is_no_markup(server: Servers, open_page: Callable[[str], Page]) -> None:
+    """The README's lines put text in as text: the hazards, and a message that is nothing but markup."""
+    page = open_page(server("sse").url)
+    for message in (HOSTILE, HOSTILE + "x" * 2**19):
+        options = {"url": "/chat", "transport": "sse", "message": message, "body": {"stream": "hazards"}}
+        page.evaluate("options => start(options)", options)
+        check(page.evaluate("done"), "hazards")
+    assert page.evaluate("window.hit") is None
+    assert page.locator("#bubble *").count() == 0
+
+
+@five_ways
+def test_a_message_that_is_too_long_is_an_error(transport: str, server: Servers, ask: Ask) -> None:
+    found = ask(server(SERVER_OF[transport]).url, transport, message=HOSTILE + "x" * 2**20, attempts=1)
+    assert found["error"] == "StreamChatError"
+    assert found["report"]["attempts"][-1]["tokens"] == 0
