@@ -267,6 +267,8 @@ def _elsewhere(name: str, module: str, attribute: str, summary: str) -> None:
 
 
 _elsewhere("serve", "servers.__main__", "main", "Serve the simulated stream over one transport.")
+_elsewhere("record", "bench.transcripts.commands", "record", "Record a model's answers, with their times.")
+_elsewhere("import", "bench.transcripts.commands", "import_", "Make a recording of transcripts of providers' streams.")
 _elsewhere("proxy", "bench.proxy.commands", "proxy", "Put an intermediary in front of a server.")
 _elsewhere("profiles", "bench.proxy.commands", "profiles", "List the intermediaries that a proxy can be.")
 

@@ -8,6 +8,7 @@
     └── InputError             2: what was given is wrong: arguments, a plan, a file (a ValueError too)
         ├── StreamError        a stream's parameters, or its recording
         ├── TraceError         a request trace
+        ├── TranscriptError    a file that is no transcript of an answer
         ├── OptionError        an option or a form's field of Locust
         ├── ColumnsError       a table of another version
         ├── AddressError       a server's URL
