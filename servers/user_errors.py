@@ -18,8 +18,8 @@
         ├── StoreError         a run's folder
         └── ComparisonError    two runs that cannot be compared
 
-Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError) and of a client's message
-(clients.core.errors) are no part of it: programs judge those.
+Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError), of what answers them
+(SourceError, EndpointError) and of a client's message (clients.core.errors) are no part of it: programs judge those.
 """
 
 from __future__ import annotations
