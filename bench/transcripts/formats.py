@@ -191,7 +191,8 @@ FORMATS: Sequence[Format] = (
         "OpenAI responses",
         lambda c: _kind(c).startswith("response."),
         _openai_responses,
-        lambda c: _text(_table(c.get("response")).get("id")),
+        # Only the first event's: GitHub Copilot gives each event of an answer another one.
+        lambda c: _text(_table(c.get("response")).get("id")) if _kind(c) == "response.created" else "",
     ),
     Format(
         "Anthropic messages",

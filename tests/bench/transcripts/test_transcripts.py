@@ -210,6 +210,12 @@ def test_half_an_answer_is_left_out_and_said(data: bytes, why: str) -> None:
     assert why in found.left_out[0]
 
 
+def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
+    chunks = responses("r1")
+    chunks[-1]["response"]["id"] = "r2"
+    assert read(sse(*chunks)).answers == [TEXTS]
+
+
 def test_a_half_answer_takes_no_other_with_it() -> None:
     found = read(sse(*chat("c1")[:-2], *chat("c2")))
     assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
