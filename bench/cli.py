@@ -280,6 +280,8 @@ def _elsewhere(name: str, place: str, summary: str) -> None:
 
 _elsewhere("serve", "servers.__main__:main", "Serve the simulated stream over one transport.")
 _elsewhere("watch", "bench.watch.command:watch", "Watch all transports carry one answer, in a browser.")
+_elsewhere("record", "bench.transcripts.commands:record", "Record a model's answers, with their times.")
+_elsewhere("import", "bench.transcripts.commands:import_", "Make a recording of transcripts of providers' streams.")
 _elsewhere("proxy", "bench.proxy.commands:proxy", "Put an intermediary in front of a server.")
 _elsewhere("profiles", "bench.proxy.commands:profiles", "List the intermediaries that a proxy can be.")
 _elsewhere("plans", "bench.plans_command:plans", "List the plans that come along, or print a plan's schema.")

@@ -29,7 +29,7 @@ from clients.job import Load
 from clients.traces import TraceError, read_trace
 from servers.checks import shown
 from servers.recording import load as load_recording
-from servers.stream import StreamSpec
+from servers.stream import StreamSpec, check_times
 from servers.transport import PUSHED, TRANSPORTS
 
 MAX_PLAN_BYTES = 1 << 20
@@ -250,9 +250,10 @@ def _is_file(path: Path) -> bool:
 def _stream(value: object, where: str, folder: Path) -> dict[str, Any]:
     table = _with_file(_table(value, where), "recording", where, folder)
     try:
-        StreamSpec.parse({key: each for key, each in table.items() if key != "recording"})
-        if table.get("recording") is not None:
-            load_recording(table["recording"])
+        spec = StreamSpec.parse({key: each for key, each in table.items() if key != "recording"})
+        recording = None if table.get("recording") is None else load_recording(table["recording"])
+        if spec.times:
+            check_times(recording)
     except ValueError as error:  # a StreamError, or an integer of more digits than Python writes
         raise PlanError(f"{where}: {error}") from None
     return table

@@ -24,7 +24,7 @@ import msgspec
 
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
-from clients.core.clock import clock_offset_ns, source_of
+from clients.core.clock import Account, account_of
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
@@ -161,10 +161,11 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     timer = Timer()
     users = Users(job.transport, settings)
     try:
-        source, offset_ns, notes = await _asked_before(job.transport, settings)
+        account = await _account(job.transport, settings)
+        is_told = bool(account.source)
         planned = plan_warmup(job.load, job.stream, job.seed, job.block)
-        await Phase(job, users, timer, f"{_prefix(job)}-w", planned, is_told=bool(source)).run(lambda done: None)
-        phase = Phase(job, users, timer, _prefix(job), messages, is_told=bool(source))
+        await Phase(job, users, timer, f"{_prefix(job)}-w", planned, is_told=is_told).run(lambda done: None)
+        phase = Phase(job, users, timer, _prefix(job), messages, is_told=is_told)
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -177,23 +178,18 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         await users.close()
         timer.close()
     records = sorted(phase.records, key=lambda record: record.stream_id)
-    _to_our_clock(records, offset_ns)
+    _to_our_clock(records, account.offset_ns)
     result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)
-    result.clock_offset_ns, result.notes = offset_ns, notes
+    result.clock_offset_ns, result.notes = account.offset_ns, account.notes
     return records, result
 
 
-async def _asked_before(transport: str, settings: ClientSettings) -> tuple[str, int, list[str]]:
-    """The server's source ("" for the simulated model), its clock minus ours, and notes on both."""
+async def _account(transport: str, settings: ClientSettings) -> Account:
     client = AioClient(transport, settings)
     try:
-        source: str = await client.run(source_of(client.session))
-        offset_ns, notes = await client.run(clock_offset_ns(client.session))
+        return await client.run(account_of(client.session))
     finally:
         await client.close()
-    if source:
-        notes = [*notes, f"answers are from {source[:100]}: their end messages alone say what they should be"]
-    return source, offset_ns, notes
 
 
 def _prefix(job: Job) -> str:

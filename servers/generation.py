@@ -12,7 +12,7 @@ import secrets
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from servers.emitter import Emitter
@@ -174,6 +174,11 @@ class LiveGeneration(Generation):
         self._digest = hashlib.sha256()
         self._signs = self._bytes = 0
         self._waits = False  # for its turn in the emitter
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """What has come."""
+        return self._texts
 
     @property
     def last_first(self) -> int:

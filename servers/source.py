@@ -27,6 +27,7 @@ OPENAI = "openai"
 SILENCE_S = 60.0
 MAX_THREADS = 256  # blocking iterators at once; one that hangs for ever keeps its thread
 _ROOM = 64  # tokens that a blocking iterator may be ahead
+_MOST_LOGGED = 500  # characters of an exception
 _STOP_S = 0.5  # for sources to end when the server stops
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ async def _answer(function: Function, message: str, generation: LiveGeneration) 
         raise
     except Exception as error:
         # Its words may tell what a client must not know; whoever runs the server finds them in its log.
-        _log.warning("the source failed: %s: %s", type(error).__name__, error)
+        words = " ".join(str(error).split())[:_MOST_LOGGED]
+        _log.warning("the source failed: %s: %s", type(error).__name__, words)
         generation.close(failed(type(error).__name__).failure)
 
 
@@ -156,9 +158,13 @@ _threads = threading.BoundedSemaphore(MAX_THREADS)
 async def _in_thread(items: Iterable[object]) -> AsyncGenerator[object, None]:
     """Iterate over `items` in a thread of its own, which is not waited for: it may hang for ever."""
     if not _threads.acquire(blocking=False):
-        raise SourceError(Failure(503, "busy", "too many blocking sources are at work; try again soon", 1))
+        raise _too_many_threads()
     given = _Given()
-    threading.Thread(target=given.iterate, args=(items,), daemon=True).start()
+    try:
+        threading.Thread(target=given.iterate, args=(items,), daemon=True).start()
+    except RuntimeError:  # the system lets no more be started
+        _threads.release()
+        raise _too_many_threads() from None
     try:
         while True:
             item = await given.next()
@@ -169,6 +175,10 @@ async def _in_thread(items: Iterable[object]) -> AsyncGenerator[object, None]:
             yield item
     finally:
         given.stop()
+
+
+def _too_many_threads() -> SourceError:
+    return SourceError(Failure(503, "busy", "too many blocking sources are at work; try again soon", 1))
 
 
 class _Given:

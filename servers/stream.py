@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, cycle, islice
 from math import exp, log
 from random import Random
 from statistics import NormalDist
@@ -25,7 +25,7 @@ import msgspec
 
 from servers.checks import choice, number, suggestion
 from servers.messages import MAX_TOKENS
-from servers.recording import registered
+from servers.recording import Recording, registered
 from servers.text import prose
 from servers.text.hazards import hazards
 from servers.user_errors import StreamError
@@ -45,7 +45,8 @@ class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     fall due at one moment: always so many (`fixed`, rounded), `geometric`, or as speculative decoding accepts
     `draft_tokens` with probability `acceptance` each. A stall of `stall_ms` is added to a gap with
     `stall_probability`; there is no good source for either, so sweep them. `recording` is the id of a registered
-    recording (servers.recording), whose texts and emissions are then used as they are.
+    recording (servers.recording), whose texts and emissions are then used as they are, and with `times` also when each
+    came (`times_speed_up` times as fast), in place of all that is said of times here.
     """
 
     description: str = ""
@@ -65,6 +66,8 @@ class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     stall_ms: float = 0.0
     text: Text = "prose"
     recording: str | None = None
+    times: bool = False
+    times_speed_up: float = 1.0
 
     @classmethod
     def parse(cls, value: object) -> StreamSpec:
@@ -98,6 +101,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "acceptance": (0, 0.99),
     "stall_probability": (0, 1),
     "stall_ms": (0, 600_000),
+    "times_speed_up": (1e-3, 1e6),
 }
 """What each number of a StreamSpec takes: lowest and highest value."""
 
@@ -187,11 +191,17 @@ def message_seed(run_seed: int, block: int, k: int) -> int:
 
 def build(spec: StreamSpec, seed: int) -> Schedule:
     """The answer of the model `spec` for `seed`. Pure. Raises StreamError when the answer would last over an hour."""
+    if spec.times:
+        return _replayed(spec, seed)
     texts = _texts(spec, seed)
     due_ns = _due_ns(spec, len(texts), _generator(seed, "gap"), _burst_lengths(spec, seed))
-    if due_ns[-1] > MAX_DURATION_S * 1_000_000_000:
+    return _bounded(Schedule(texts, due_ns))
+
+
+def _bounded(schedule: Schedule) -> Schedule:
+    if schedule.duration_ns > MAX_DURATION_S * 1_000_000_000:
         raise StreamError(f"stream: the answer would last over {MAX_DURATION_S} s; lower tokens, gap_ms or stall_ms")
-    return Schedule(texts, due_ns)
+    return schedule
 
 
 def _generator(seed: int, purpose: str) -> Random:
@@ -218,6 +228,32 @@ def _recorded_texts(recording_id: str, tokens: int | None, text: Random) -> Sequ
     # An exact length (from a trace): go on with the next recorded answers until it is reached.
     endless = chain.from_iterable(answers[(first + k) % len(answers)] for k in range(tokens + 1))
     return tuple(islice(endless, tokens))
+
+
+def check_times(recording: Recording | None) -> None:
+    """Raise StreamError where `times` has nothing to replay."""
+    if recording is None:
+        raise StreamError("stream.times: replays a recording's times, and there is no recording")
+    if not recording.has_times:
+        raise StreamError("stream.times: this recording has answers without at_ms")
+
+
+def _replayed(spec: StreamSpec, seed: int) -> Schedule:
+    """A recorded answer as it came. One that has to be longer goes on with the next, as if that had been asked then."""
+    found = registered(spec.recording) if spec.recording is not None else None
+    check_times(found)
+    assert found is not None
+    first = int(_generator(seed, "text").random() * len(found.answers))
+    wanted = len(found.answers[first]) if spec.tokens is None else spec.tokens
+    texts: list[str] = []
+    due_ns = array("q")
+    for k in cycle([*range(first, len(found.answers)), *range(first)]):
+        begin_ns = due_ns[-1] if due_ns else 0
+        texts += found.answers[k]
+        due_ns.extend(begin_ns + round(at_us / spec.times_speed_up) * 1000 for at_us in found.at_us[k] or ())
+        if len(texts) >= wanted:
+            break
+    return _bounded(Schedule(texts, due_ns).first(wanted))
 
 
 def _cycle(tokens: Sequence[str], first: int, count: int) -> Sequence[str]:

@@ -8,6 +8,7 @@
     └── InputError             2: what was given is wrong: arguments, a plan, a file (a ValueError too)
         ├── StreamError        a stream's parameters, or its recording
         ├── TraceError         a request trace
+        ├── TranscriptError    a file that is no transcript of an answer
         ├── OptionError        an option or a form's field of Locust
         ├── ColumnsError       a table of another version
         ├── AddressError       a server's URL
@@ -17,8 +18,8 @@
         ├── StoreError         a run's folder
         └── ComparisonError    two runs that cannot be compared
 
-Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError) and of a client's message
-(clients.core.errors) are no part of it: programs judge those.
+Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError), of what answers them
+(SourceError, EndpointError) and of a client's message (clients.core.errors) are no part of it: programs judge those.
 """
 
 from __future__ import annotations

@@ -92,6 +92,17 @@ def _few_messages(measured: Measurements) -> Iterator[RunWarning]:
             yield RunWarning("few messages", "note", text)
 
 
+def _told(measured: Measurements) -> Iterator[RunWarning]:
+    told = [g for g in measured.cells if (g.messages["ttft_scheduled_ns"] < 0).any()]
+    if told:
+        text = (
+            f"The answers of {listed([g.key.title for g in told])} came from a source: their end messages say what "
+            "should have come, a token is due when it reached the server, and the overhead of the first token is "
+            "empty, since nobody knows when the model meant to begin."
+        )
+        yield RunWarning("answers told", "note", text)
+
+
 def _control(measured: Measurements) -> Iterator[RunWarning]:
     if not control_pairs(measured.cells) and any(g.blocks for g in measured.cells):
         text = "No A/A control (the same cell twice): nothing checks that two equal cells come out equal here."
@@ -278,11 +289,11 @@ def _foreign(measured: Measurements) -> Iterator[RunWarning]:
 
 
 CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _excluded, _control, _few_blocks, _few_messages, _uneven_blocks),
+    *(_unfinished, _scaled, _excluded, _told, _control, _few_blocks, _few_messages, _uneven_blocks),
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _side_by_side, _excluded, _clocks, _books, _never_struck, _false_alarms, _harness),
+    *(_unfinished, _scaled, _side_by_side, _excluded, _told, _clocks, _books, _never_struck, _false_alarms, _harness),
     *(_foreign, _run_again),
 )
 """Of a run whose cells shared the machine."""

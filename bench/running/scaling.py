@@ -32,6 +32,8 @@ def scaled_stream(stream: dict[str, object], time_scale: float) -> dict[str, obj
         return stream
     spec = StreamSpec.parse(stream)
     scaled = stream | {name: getattr(spec, name) / time_scale for name in _STREAM_TIMES}
+    if spec.times:
+        scaled["times_speed_up"] = spec.times_speed_up * time_scale
     StreamSpec.parse(scaled)  # a scale below 1 makes times longer
     return scaled
 

@@ -52,6 +52,24 @@ def clock_offset_ns(session: Session) -> Script[tuple[int, list[str]]]:
     return offset_ns, [ahead] if offset_ns else []
 
 
+@dataclass(frozen=True)
+class Account:
+    """What a server says of itself: its source ("" for the simulated model), its clock minus ours, notes on both."""
+
+    source: str
+    offset_ns: int
+    notes: list[str]
+
+
+def account_of(session: Session) -> Script[Account]:
+    """Ask a server, before a load begins."""
+    source = yield from source_of(session)
+    offset_ns, notes = yield from clock_offset_ns(session)
+    if source:
+        notes = [*notes, f"answers are from {source[:100]}: their end messages alone say what they should be"]
+    return Account(source, offset_ns, notes)
+
+
 def source_of(session: Session) -> Script[str]:
     """What answers in place of the simulated model, as the server's `/stats` says; "" where it says nothing."""
     try:

@@ -14,7 +14,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
-from clients.core.clock import clock_offset_ns
+from clients.core.clock import Account, account_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.drivers.gev import GeventClient
@@ -48,9 +48,9 @@ class WorkerLoad:
         self._idle = Event()
         self._idle.set()
         self._finished: Event | None = None
-        clocks = {name: _clock_offset_ns(name, options) for name in options.urls}
-        self._offsets_ns = {name: offset for name, (offset, _) in clocks.items()}
-        self._notes = [note for _, notes in clocks.values() for note in notes]
+        self._accounts = {name: _account(name, options) for name in options.urls}
+        self._offsets_ns = {name: account.offset_ns for name, account in self._accounts.items()}
+        self._notes = [note for account in self._accounts.values() for note in account.notes]
         self._health = Health(time.monotonic_ns(), 0, 0.0)
         self._cpu_s = time.process_time()
         gc.collect()
@@ -65,7 +65,15 @@ class WorkerLoad:
         schedule.sha256  # noqa: B018  # computed and kept now, not while others are being measured
         stream_id = f"locust-{transport}-{self._token}-{k:06d}"
         stream = dict(self.options.stream)
-        return Question(stream_id, seed, stream, schedule, intended_start_ns, timeout_s=self.options.timeout_s)
+        return Question(
+            stream_id,
+            seed,
+            stream,
+            schedule,
+            intended_start_ns,
+            timeout_s=self.options.timeout_s,
+            is_told=bool(self._accounts[transport].source),
+        )
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -143,9 +151,9 @@ class WorkerLoad:
             due_ns += len(lags_ns) * BEAT_NS
 
 
-def _clock_offset_ns(transport: str, options: Options) -> tuple[int, list[str]]:
+def _account(transport: str, options: Options) -> Account:
     client = GeventClient(transport, options.settings(transport))
     try:
-        return client.run(clock_offset_ns(client.session))
+        return client.run(account_of(client.session))
     finally:
         client.close()

@@ -22,7 +22,6 @@ from msgspec import Meta
 
 from servers.stream import StreamSpec
 
-CONTENT_TYPE = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
 MAX_MESSAGES = 2048
 OWNER = "tokenderby"

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 
 from servers import messages
-from servers.messages import MAX_MESSAGE_BYTES, EndMessage, ProtocolError, TokenMessage
+from servers.messages import MAX_MESSAGE_BYTES, AnswerFailed, EndMessage, ProtocolError, TokenMessage
 from servers.sse.events import EventDecoder
 
 CONTENT_TYPE = "text/event-stream"
@@ -109,8 +109,10 @@ class Decoder:
         found: list[TokenMessage | EndMessage] = []
         try:
             for event in self._exact.feed(data):
-                if event.type in ("message", "end", "error") and event.data != "[DONE]":
+                if event.type in ("message", "end") and event.data != "[DONE]":
                     found.append(messages.decode(event.data))
+                elif event.type == "error" and (failure := messages.decode_error(event.data)) is not None:
+                    raise AnswerFailed(failure)
         except ProtocolError as error:
             error.messages = found
             raise

@@ -57,6 +57,11 @@ def test_every_time_of_a_stream_is_divided_also_those_of_its_profile() -> None:
     assert scaled_stream(stream, 1) is stream
 
 
+def test_recorded_times_pass_faster_too() -> None:
+    stream: dict[str, object] = {"recording": "x", "times": True, "times_speed_up": 3}
+    assert StreamSpec.parse(scaled_stream(stream, 20)).times_speed_up == 60
+
+
 def test_the_same_answers_only_faster() -> None:
     stream: dict[str, object] = {"profile": "hosted"}
     slow, fast = (build(StreamSpec.parse(scaled_stream(stream, scale)), 7) for scale in (1, 20))

@@ -191,7 +191,7 @@ async def test_the_servers_clock_is_turned_into_ours(
         yield from session.sleep(0)
         return 3600 * 10**9, ["an hour"]
 
-    monkeypatch.setattr("clients.load.clock_offset_ns", an_hour_ahead)
+    monkeypatch.setattr("clients.core.clock.clock_offset_ns", an_hour_ahead)
     document = job("sse", server("sse").url, tmp_path)
     records, result = await run_cell(msgspec.convert(document, Job), lambda done, of: None)
     assert (result.clock_offset_ns, result.notes) == (3600 * 10**9, ["an hour"])

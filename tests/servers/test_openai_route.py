@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.independent import request
 from support.processes import RunningServer, running_server
 from support.transports.sse import ask
 
+from servers.sse.openai_wire import CompletionRequest
 from servers.stream import PROFILES, StreamSpec, build
 
 Servers = Callable[[str], RunningServer]
@@ -193,6 +197,22 @@ def test_what_is_wrong_is_said_in_openais_form(server: Servers, case: str) -> No
         assert error["param"] == param
     assert 0 < len(error["message"]) <= 501
     assert running.get("/stats")["streams_started"] == started
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(("role", "content", "type")), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(CompletionRequest.__struct_fields__)
+
+
+@given(st.dictionaries(KEYS, JSON))
+def test_any_json_is_a_request_or_a_wrong_one(changes: dict[str, Any]) -> None:
+    with suppress(ValueError):
+        asked = CompletionRequest.parse({"model": "fast", "messages": HELLO} | changes)
+        assert 0 <= asked.seed_of_answer() < 2**63
+        assert asked.limit is None or asked.limit >= 1
 
 
 def test_what_is_not_json_or_no_route_is_said_so_too(server: Servers) -> None:

@@ -197,6 +197,36 @@ def test_a_recording_can_be_brought_to_a_length(recorded: recording.Recording) -
     assert texts == {("a", " b", "", " c", "x"), ("x", "y", "a", " b", "")}
 
 
+@pytest.fixture
+def timed(tmp_path: Path) -> recording.Recording:
+    path = tmp_path / "timed.jsonl"
+    lines = ({"deltas": ["a", " b", " c"], "at_ms": [100, 100.0625, 400]}, {"deltas": ["x"], "at_ms": [50.5]})
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    known = recording.load(path)
+    recording.register(known)
+    return known
+
+
+def test_recorded_times_are_replayed(timed: recording.Recording) -> None:
+    def due_ms(seed: int, **more: object) -> tuple[float, ...]:
+        schedule = build(StreamSpec.parse({"recording": timed.id, "times": True} | more), seed)
+        return tuple(ns / 1e6 for ns in schedule.due_ns)
+
+    assert {due_ms(seed) for seed in range(20)} == {(100, 100.062, 400), (50.5,)}
+    assert {due_ms(seed, times_speed_up=10) for seed in range(20)} == {(10, 10.006, 40), (5.05,)}
+    assert {due_ms(seed, tokens=2) for seed in range(20)} == {(100, 100.062), (50.5, 150.5)}
+    assert {due_ms(seed, tokens=5) for seed in range(20)} == {
+        (100, 100.062, 400, 450.5, 550.5),
+        (50.5, 150.5, 150.562, 450.5, 501),
+    }
+
+
+def test_times_that_nobody_recorded_are_not_made_up(recorded: recording.Recording) -> None:
+    for table, why in (({"recording": recorded.id}, "without at_ms"), ({}, "there is no recording")):
+        with pytest.raises(StreamError, match=why):
+            build(StreamSpec.parse({**table, "times": True}), 0)
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -206,7 +236,11 @@ def test_a_recording_can_be_brought_to_a_length(recorded: recording.Recording) -
         ('{"deltas": []}', "line 1"),
         ('{"deltas": [1]}', "line 1"),
         ('{"deltas": ["\\ud800"]}', "line 1"),
-        ('{"deltas": ["a"], "at_ms": [5]}', "at_ms"),
+        ('{"deltas": ["a"], "at_ms": [5, 6]}', "line 1: at_ms: 2 times for 1 deltas"),
+        ('{"deltas": ["a", "b"], "at_ms": [6, 5]}', "line 1: at_ms: takes milliseconds from 0"),
+        ('{"deltas": ["a"], "at_ms": [-1]}', "at_ms: takes milliseconds from 0"),
+        ('{"deltas": ["a"], "at_ms": [1e300]}', "at_ms: takes milliseconds from 0"),
+        ('{"deltas": ["a"], "at_ms": ["5"]}', "at_ms"),
         ('{"deltas": ["a"], "model": "m"}', "model"),
         ('\n{"deltas": ["a", "' + "b" * 5 * 2**20 + '"]}', "line 2: delta 1 takes .* bytes as JSON; at most 4193280"),
         ('{"deltas": ["' + "é" * 2**20 + '"]}', "line 1: delta 0 takes"),

@@ -1,0 +1,1 @@
+"""Recordings of real answers: taken from a source, or made of transcripts that exist already."""

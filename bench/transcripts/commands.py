@@ -1,0 +1,210 @@
+"""`tokenderby record` and `tokenderby import`: recordings, as `stream.recording` of a plan takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import click
+import msgspec
+
+from bench.transcripts import transcript
+from servers.arguments import HELP, Command, Seconds
+from servers.emitter import Emitter
+from servers.generation import Failure, Generations, LiveGeneration
+from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load
+from servers.service import source_function
+from servers.source import SILENCE_S, LiveSource
+from servers.user_errors import InputError, StreamError, UserError
+
+MAX_MESSAGES = 10_000
+FAILED = 1
+
+
+class _File(click.ParamType[Path]):
+    """A file to read, of a bounded size."""
+
+    name = "file"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Check that it is one."""
+        path = Path(value)
+        try:
+            size = path.stat().st_size
+            if not path.is_file() or size > MAX_RECORDING_BYTES:
+                self.fail(f"{path}: takes a file of at most {MAX_RECORDING_BYTES >> 20} MiB", param, ctx)
+        except OSError as error:
+            self.fail(f"{path}: {error.strerror}", param, ctx)
+        return path
+
+
+_out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The recording.")
+
+
+@click.command(cls=Command, context_settings=HELP)
+@click.option("--source", required=True, metavar="MODULE:FUNCTION|openai", help="Who answers (docs/sources.md).")
+@click.option("--messages", "file", required=True, type=_File(), help="A message a line, or JSON lines with `message`.")
+@click.option("--source-timeout", type=Seconds(min=0.001, max=86_400), default=SILENCE_S, metavar="SECONDS")
+@_out
+def record(source: str, file: Path, source_timeout: float, out: Path) -> int:
+    """Ask a source and record its answers with their times.
+
+    One answer after the other; one that fails is left out and said, and the exit code is then 1.
+
+    \b
+    Example:
+      tokenderby record --source my_app.llm:tokens --messages questions.txt --out answers.jsonl
+    """
+    messages = _messages(file)
+    source_function(source)  # while a wrong one can still be named
+    answers, failures = asyncio.run(_record(source, messages, source_timeout))
+    for number, failure in failures:
+        click.echo(f"message {number} left out: {failure.message}", err=True)
+    if not answers:
+        raise UserError(f"nothing recorded: all {len(messages)} messages failed")
+    _write(out, answers)
+    click.echo(f"{out}: {_count(answers)}, with times")
+    return FAILED if failures else 0
+
+
+def _messages(file: Path) -> list[str]:
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        messages = [_message(line, number) for number, line in enumerate(lines, 1)]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--messages {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise InputError(f"--messages {file}: {len(messages)} messages; from 1 to {MAX_MESSAGES} are taken")
+    return messages
+
+
+class _Message(msgspec.Struct):
+    message: str
+
+
+def _message(line: str, number: int) -> str:
+    if not line.lstrip().startswith("{"):
+        return line.rstrip("\r")
+    try:
+        return msgspec.json.decode(line, type=_Message).message
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(
+            f"--messages, message {number}: {error}; a line is text, or an object with `message`"
+        ) from None
+
+
+async def _record(
+    name: str, messages: list[str], silence_s: float
+) -> tuple[list[RecordedAnswer], list[tuple[int, Failure]]]:
+    """The answers, and the numbers of the messages that failed with the reasons."""
+    emitter = Emitter()
+    function, close = source_function(name)
+    source = LiveSource(name, function, Generations(emitter, 0.0), silence_s, close)
+    answers: list[RecordedAnswer] = []
+    failures: list[tuple[int, Failure]] = []
+    try:
+        async for number, answer in _asked(source, messages):
+            if answer.failure is not None:
+                failures.append((number, answer.failure))
+            elif answer.n == 0:
+                failures.append((number, Failure(502, "empty", "the answer has no text")))
+            else:
+                answers.append(_recorded(answer))
+    finally:
+        await source.stop()
+        emitter.close()
+    return answers, failures
+
+
+async def _asked(source: LiveSource, messages: Iterable[str]) -> AsyncIterator[tuple[int, LiveGeneration]]:
+    for number, message in enumerate(messages, 1):
+        answer = source.start(message, None)
+        await _End(answer).has_come.wait()
+        yield number, answer
+
+
+class _End:
+    """Waits for an answer's end, whatever kind of end it is (servers.generation.Reader)."""
+
+    def __init__(self, answer: LiveGeneration) -> None:
+        self.has_come = asyncio.Event()
+        self._answer = answer
+        answer.subscribe(self)
+
+    def wake(self) -> None:
+        """Notice the end."""
+        if self._answer.ended:
+            self.has_come.set()
+
+
+def _recorded(answer: LiveGeneration) -> RecordedAnswer:
+    at_ms = [round((due_ns - answer.start_ns) / 1e6, 3) for due_ns in answer.due_ns]
+    return RecordedAnswer(list(answer.texts), at_ms)
+
+
+@click.command("import", cls=Command, context_settings=HELP)
+@click.argument("files", nargs=-1, required=True, type=_File(), metavar="FILE...")
+@_out
+def import_(files: tuple[Path, ...], out: Path) -> int:
+    """Make a recording of transcripts: streams of OpenAI, Anthropic, Gemini, Ollama, llama.cpp, vLLM or the AI SDK.
+
+    A transcript is what a server streamed: an event stream, JSON lines, or a JSON array. An answer without its end is
+    left out and said, and the exit code is then 1.
+
+    \b
+    Example:
+      tokenderby import monday.sse tuesday.ndjson --out answers.jsonl
+    """
+    answers: list[RecordedAnswer] = []
+    left_out = 0
+    for file in files:
+        found = _transcript(file)
+        answers += [RecordedAnswer(texts) for texts in found.answers]
+        left_out += len(found.left_out)
+        click.echo(
+            f"{file}: {found.format}, {_count(RecordedAnswer(texts) for texts in found.answers)}{_dropped(found)}"
+        )
+        for why in found.left_out:
+            click.echo(f"{file}: left out {why}", err=True)
+    if not answers:
+        raise UserError("no whole answer in what was given, so nothing is written")
+    _write(out, answers)
+    click.echo(f"{out}: {_count(answers)}, without times")
+    return FAILED if left_out else 0
+
+
+def _transcript(file: Path) -> transcript.Transcript:
+    try:
+        found = transcript.read(file.read_bytes())
+        for texts in found.answers:
+            check_deltas(texts)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    return found
+
+
+def _dropped(found: transcript.Transcript) -> str:
+    words = ", ".join(f"{word} ({count})" for word, count in sorted(found.dropped.items()))
+    return f"; dropped: {words}" if words else ""
+
+
+def _count(answers: Iterable[RecordedAnswer]) -> str:
+    sizes = [len(answer.deltas) for answer in answers]
+    return f"{len(sizes)} answer{'s' * (len(sizes) != 1)} of {sum(sizes)} deltas"
+
+
+def _write(out: Path, answers: Iterable[RecordedAnswer]) -> None:
+    """Write a recording, whole or not at all, and only one that can be read."""
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers))
+        load(fresh)
+        fresh.replace(out)
+    except StreamError as error:
+        raise UserError(str(error).replace(str(fresh), str(out))) from None
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}") from None
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,0 +1,214 @@
+"""How providers stream: which event is text, which is the end, and what else there is (pure).
+
+Each format is told by the shape of its events, as the provider's reference describes them. What is no text is dropped,
+and counted under a word for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Chunk = Mapping[str, Any]
+
+
+class Reading(NamedTuple):
+    """What one event says: its text, words for what it has beside it, and whether the answer ends with it."""
+
+    text: str = ""
+    dropped: tuple[str, ...] = ()
+    ends: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Format:
+    """`is_mine` knows an event of the format, `answer_id` which answer it is of ("": the same as the one before).
+
+    `ends_once`: text behind an end is another answer's. Gemini may say in each event why it would end.
+    """
+
+    name: str
+    is_mine: Callable[[Chunk], bool]
+    read: Callable[[Chunk], Reading]
+    answer_id: Callable[[Chunk], str] = lambda _: ""
+    ends_once: bool = True
+
+
+def _table(value: object) -> Chunk:
+    return value if isinstance(value, dict) else {}
+
+
+def _first(value: object) -> Chunk:
+    return _table(value[0]) if isinstance(value, list) and value else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _words(found: Mapping[str, object]) -> tuple[str, ...]:
+    """The words whose values hold anything."""
+    return tuple(word for word, value in found.items() if value)
+
+
+def _openai_chat(chunk: Chunk) -> Reading:
+    """Also vLLM, Groq, DeepSeek, llama.cpp's and Ollama's /v1, and the older text completions."""
+    given = chunk.get("choices")
+    choices = [_table(choice) for choice in given] if isinstance(given, list) else []
+    choice = next((choice for choice in choices if choice.get("index", 0) == 0), {})
+    delta = _table(choice.get("delta"))
+    text = _text(delta.get("content")) or _text(choice.get("text"))
+    dropped = _words(
+        {
+            "roles": delta.get("role"),
+            "reasoning": delta.get("reasoning_content") or delta.get("reasoning"),
+            "tools": delta.get("tool_calls") or delta.get("function_call"),
+            "refusals": delta.get("refusal"),
+            "usage": chunk.get("usage"),
+            "other choices": any(other is not choice for other in choices),
+        }
+    )
+    return Reading(text, dropped, isinstance(choice.get("finish_reason"), str))
+
+
+def _openai_responses(chunk: Chunk) -> Reading:
+    kind = _text(chunk.get("type"))
+    if kind == "response.output_text.delta":
+        return Reading(_text(chunk.get("delta")))
+    if kind in ("response.failed", "response.cancelled"):
+        return Reading(error=kind)
+    usage = _table(chunk.get("response")).get("usage")
+    dropped = _words(
+        {
+            "reasoning": "reasoning" in kind,
+            "tools": "_call" in kind,
+            "refusals": "refusal" in kind,
+            "usage": usage,
+            "other events": not usage and not any(word in kind for word in ("reasoning", "_call", "refusal")),
+        }
+    )
+    return Reading("", dropped, kind in ("response.completed", "response.incomplete"))
+
+
+def _anthropic(chunk: Chunk) -> Reading:
+    kind, delta = _text(chunk.get("type")), _table(chunk.get("delta"))
+    if kind == "error":
+        return Reading(error=_text(_table(chunk.get("error")).get("type")) or kind)
+    what = _text(delta.get("type"))
+    dropped = _words(
+        {
+            "roles": kind == "message_start",
+            "reasoning": what in ("thinking_delta", "signature_delta"),
+            "tools": what == "input_json_delta",
+            "citations": what == "citations_delta",
+            "usage": kind == "message_delta",
+            "pings": kind == "ping",
+        }
+    )
+    return Reading(_text(delta.get("text")) if what == "text_delta" else "", dropped, kind == "message_stop")
+
+
+def _gemini(chunk: Chunk) -> Reading:
+    candidate = _first(chunk.get("candidates"))
+    content = _table(candidate.get("content"))
+    given = content.get("parts")
+    parts = [_table(part) for part in given] if isinstance(given, list) else []
+    text = "".join(_text(part.get("text")) for part in parts if not part.get("thought"))
+    dropped = _words(
+        {
+            "roles": content.get("role"),
+            "reasoning": any(part.get("thought") for part in parts),
+            "tools": any("functionCall" in part for part in parts),
+            "usage": chunk.get("usageMetadata"),
+        }
+    )
+    return Reading(text, dropped, isinstance(candidate.get("finishReason"), str))
+
+
+def _ollama(chunk: Chunk) -> Reading:
+    message = _table(chunk.get("message"))
+    if "error" in chunk:
+        return Reading(error=_text(chunk["error"]) or "error")
+    dropped = _words(
+        {
+            "roles": message.get("role"),
+            "reasoning": message.get("thinking") or chunk.get("thinking"),
+            "tools": message.get("tool_calls"),
+            "usage": "eval_count" in chunk,
+        }
+    )
+    return Reading(_text(message.get("content")) or _text(chunk.get("response")), dropped, chunk.get("done") is True)
+
+
+def _llama_cpp(chunk: Chunk) -> Reading:
+    return Reading(_text(chunk.get("content")), _words({"usage": "timings" in chunk}), chunk.get("stop") is True)
+
+
+_AI_SDK = (
+    "text-",
+    "reasoning-",
+    "tool-",
+    "source-",
+    "data-",
+    "start",
+    "finish",
+    "file",
+    "error",
+    "abort",
+    "message-metadata",
+)
+
+
+def _ai_sdk(chunk: Chunk) -> Reading:
+    kind = _text(chunk.get("type"))
+    if kind in ("error", "abort"):
+        return Reading(error=kind)
+    dropped = _words(
+        {
+            "reasoning": kind.startswith("reasoning"),
+            "tools": kind.startswith("tool"),
+            "sources, files and data": kind.startswith(("source", "file", "data")),
+            "other events": kind.startswith(("text-start", "text-end", "start", "finish", "message-")),
+        }
+    )
+    return Reading(_text(chunk.get("delta")) if kind == "text-delta" else "", dropped, kind == "finish")
+
+
+def _kind(chunk: Chunk) -> str:
+    return _text(chunk.get("type"))
+
+
+FORMATS: Sequence[Format] = (
+    Format(
+        "OpenAI chat (also vLLM and other compatible servers)",
+        lambda c: isinstance(c.get("choices"), list) and c.get("object") not in ("chat.completion",),
+        _openai_chat,
+        lambda c: _text(c.get("id")),
+    ),
+    Format(
+        "OpenAI responses",
+        lambda c: _kind(c).startswith("response."),
+        _openai_responses,
+        # Only the first event's: GitHub Copilot gives each event of an answer another one.
+        lambda c: _text(_table(c.get("response")).get("id")) if _kind(c) == "response.created" else "",
+    ),
+    Format(
+        "Anthropic messages",
+        lambda c: _kind(c).startswith(("message_", "content_block_")) or _kind(c) in ("ping", "error"),
+        _anthropic,
+        lambda c: _text(_table(c.get("message")).get("id")),
+    ),
+    Format(
+        "Gemini",
+        lambda c: "candidates" in c or "usageMetadata" in c,
+        _gemini,
+        lambda c: _text(c.get("responseId")),
+        ends_once=False,
+    ),
+    Format("Ollama", lambda c: isinstance(c.get("done"), bool) or set(c) == {"error"}, _ollama),
+    Format("llama.cpp", lambda c: isinstance(c.get("stop"), bool) and "content" in c, _llama_cpp),
+    Format("AI SDK's UI stream", lambda c: _kind(c).startswith(_AI_SDK), _ai_sdk, lambda c: _text(c.get("messageId"))),
+)
+NAMES = ", ".join(each.name for each in FORMATS)
