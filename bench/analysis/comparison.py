@@ -22,6 +22,7 @@ from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.races import control_pairs
+from bench.analysis.resolution import of_pairs
 from bench.analysis.wording import listed
 from bench.store import Run, RunFolder
 from clients import columns
@@ -70,6 +71,15 @@ class Comparison:
     def regressed(self) -> bool:
         """Whether any number of run B is worse than run A's, beyond noise."""
         return any(change.judgement == "regression" for change in self.changes)
+
+    @property
+    def resolution(self) -> dict[str, float]:
+        """By column: the smallest ratio that two such runs would show in 4 of 5 comparisons; infinite if none."""
+        tests = sum(change.judgement == "not resolved" for change in self.changes)
+        by_column: dict[str, list[Contrast]] = {}
+        for change in self.changes:
+            by_column.setdefault(change.column, []).append(change.contrast)
+        return {column: of_pairs(contrasts, tests) for column, contrasts in by_column.items()}
 
 
 def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Comparison:
