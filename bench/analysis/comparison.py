@@ -2,8 +2,8 @@
 
 Runs compare only if they did the same work on the same machine. The blocks of two runs are no pairs: each run's blocks
 have moods of their own, which all its cells share, so that a cell's error is what its blocks differ by, moods included.
-As within a run (bench.analysis.contrasts) that variance is drawn towards the one of all cells, and never below it. All
-changes are one family for bench.analysis.claims.
+As within a run (bench.analysis.contrasts) that variance is drawn towards the one of all cells. All changes are one
+family for bench.analysis.claims.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floa
     pooled = np.sum(squares, axis=0) / sum(own_df)
     found = []
     for (old, new), square, df in zip(logs, squares, own_df, strict=True):
-        variance = np.maximum((PRIOR_DF * pooled + square) / (PRIOR_DF + df), pooled)
+        variance = (PRIOR_DF * pooled + square) / (PRIOR_DF + df)
         found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), PRIOR_DF + df))
     return found
 
