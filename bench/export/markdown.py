@@ -142,6 +142,6 @@ def _row(cell: MeasuredCell) -> list[str]:
 def _footing(run: Run, folder: str) -> str:
     cells = Counter(cell.status for cell in run.cells)
     ended = ", ".join(f"{count} {status}" for status, count in cells.items())
-    commit = (run.git_commit or "no commit known").replace("-dirty", " (changed)")
+    commit = run.git_commit[:7] if run.git_commit else "no commit known"
     machine = f"{run.machine.get('cpu', 'unknown processor')}, {run.machine.get('cores', '?')} cores"
-    return f"<sub>{escaped(f'{folder} · cells: {ended} · seed {run.seed} · {commit[:7]} · {machine}')}</sub>"
+    return f"<sub>{escaped(f'{folder} · cells: {ended} · seed {run.seed} · {commit} · {machine}')}</sub>"
