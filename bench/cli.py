@@ -246,8 +246,7 @@ def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exp
             return _report(folder, console, exports)
         console.print("No cell finished, so there is nothing to report.")
         measured = measure(folder)
-        exports.write_run(measured, gates(measured), folder.path)
-        return []
+        return exports.write_run(measured, gates(measured), folder.path)
     except (OSError, StoreError) as error:
         return [_no_report(folder, error)]
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.comparison import Change, Comparison, Judgement
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS
@@ -28,13 +29,23 @@ def counting(comparison: Comparison) -> list[Change]:
 
 
 def sentence(comparison: Comparison) -> str:
-    """How many numbers became worse and better, of how many."""
+    """How many numbers became worse and better, of how many; and of which cells nothing could be claimed."""
     counts = Counter(change.judgement for change in counting(comparison))
     total = f"of {counted(len(comparison.changes), 'number')} compared"
+    small = _too_small(comparison)
+    unclaimed = f" Nothing can be claimed of {listed(small)}: fewer than {MIN_BLOCKS} valid blocks." if small else ""
     if not counts:
-        return f"No regression and no improvement: none {total} changed by more than noise."
+        return f"No regression and no improvement: none {total} changed by more than noise.{unclaimed}"
     parts = [counted(counts[judgement], judgement) for judgement in _STYLES if counts[judgement]]
-    return f"{listed(parts)} {total}; the others are equal, or cannot be told apart."
+    return f"{listed(parts)} {total}; the others are equal, or cannot be told apart.{unclaimed}"
+
+
+def _too_small(comparison: Comparison) -> list[str]:
+    """The cells of which no number has blocks enough for a claim (a number that is 0 has none at all)."""
+    most: dict[str, int] = {}
+    for change in comparison.changes:
+        most[change.key.title] = max(change.contrast.blocks, most.get(change.key.title, 0))
+    return [title for title, blocks in most.items() if blocks < MIN_BLOCKS]
 
 
 def texts(change: Change) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def answer(measured: Measurements) -> str:
     if not any(cell.blocks for cell in measured.cells):
         return "No cell gave a valid number."
     if not scoreboard.scoreboard(measured):
-        return "No two cells of this run race against each other."
+        return "Nothing to compare: no two cells that race against each other have valid blocks in common."
     return scoreboard.headline(measured)
 
 

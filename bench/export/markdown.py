@@ -28,7 +28,8 @@ _COLUMNS = (
     *("ttft_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),
     *("bytes_per_token", "client_cpu_us_per_token", "server_cpu_us_per_token"),
 )
-_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]|(?<=\d)[.)](?= |$)")
+_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
+_NUMBERED = re.compile(r"^(\d+)([.)])(?= |$)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
 
 
@@ -36,7 +37,8 @@ def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line of a table too."""
     line = " ".join(text.split())
     line = line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…"
-    return _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
+    plain = _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
+    return _NUMBERED.sub(r"\1\\\2", plain)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -140,6 +142,6 @@ def _row(cell: MeasuredCell) -> list[str]:
 def _footing(run: Run, folder: str) -> str:
     cells = Counter(cell.status for cell in run.cells)
     ended = ", ".join(f"{count} {status}" for status, count in cells.items())
-    commit = (run.git_commit or "no commit known").replace("-dirty", " (changed)")
+    commit = run.git_commit[:7] if run.git_commit else "no commit known"
     machine = f"{run.machine.get('cpu', 'unknown processor')}, {run.machine.get('cores', '?')} cores"
-    return f"<sub>{escaped(f'{folder} · cells: {ended} · seed {run.seed} · {commit[:7]} · {machine}')}</sub>"
+    return f"<sub>{escaped(f'{folder} · cells: {ended} · seed {run.seed} · {commit} · {machine}')}</sub>"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
 from bench.analysis.groups import Measurements
-from bench.analysis.slo import gates, not_met
+from bench.analysis.slo import Gate, gates, not_met
 from bench.analysis.wording import counted
 from bench.console import Console
 from bench.export.targets import Exports
@@ -25,9 +25,9 @@ def judge(
     exports: Exports,
     more_limits: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Write the exports; a line for each limit that is not met. `more_limits` stand as if the plan's `[slo]` had them.
+    """Write the exports; a line for each limit that is not met, and each file that could not be written.
 
-    Raises StoreError, PlanError, OSError, OutputLost.
+    `more_limits` stand as if the plan's `[slo]` had them. Raises StoreError, PlanError, OutputLost.
     """
     if more_limits:
         own = measured.run.plan.get("slo")
@@ -37,7 +37,10 @@ def judge(
     if judged:
         text = f"{len(judged) - len(missed)} of {counted(len(judged), 'limit')} met"
         console.print(Text(f"SLO: {text}", style="bold red" if missed else "bold green"))
-    exports.write_run(measured, judged, folder.path)
+    return _lines(missed) + exports.write_run(measured, judged, folder.path)
+
+
+def _lines(missed: Sequence[Gate]) -> list[str]:
     lines = [f"slo {gate.sentence}" for gate in missed[:MAX_LINES]]
     more = len(missed) - MAX_LINES
     return [*lines, f"slo: and {counted(more, 'limit')} more not met"] if more > 0 else lines

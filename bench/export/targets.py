@@ -48,32 +48,41 @@ class Exports:
 
         return Console(stderr=STANDARD_OUTPUT in vars(self).values())
 
-    def write_run(self, measured: Measurements, judged: Sequence[Gate], folder: Path) -> None:
-        """Write what is wanted of a run. Raises OSError, OutputLost."""
+    def write_run(self, measured: Measurements, judged: Sequence[Gate], folder: Path) -> list[str]:
+        """Write what is wanted of a run; a line for each file that could not be written. Raises OutputLost."""
         from bench.export import benchmark_action, document, junit, markdown
 
-        self._write(
+        return self._write(
             json=lambda: document.encoded(document.run_document(measured, judged, folder.name)),
             markdown=lambda: markdown.run_markdown(measured, judged, folder.name).encode(),
             junit=lambda: junit.run_junit(measured, judged),
             benchmark_json=lambda: benchmark_action.benchmark_json(measured),
         )
 
-    def write_comparison(self, comparison: Comparison, folders: tuple[str, str]) -> None:
-        """Write what is wanted of a comparison of two folders, the earlier first. Raises OSError, OutputLost."""
+    def write_comparison(self, comparison: Comparison, folders: tuple[str, str]) -> list[str]:
+        """The same of a comparison of two folders, the earlier first."""
         from bench.export import document, junit, markdown
 
-        self._write(
+        return self._write(
             json=lambda: document.encoded(document.comparison_document(comparison, folders)),
             markdown=lambda: markdown.comparison_markdown(comparison, folders).encode(),
             junit=lambda: junit.comparison_junit(comparison),
         )
 
-    def _write(self, **made: Callable[[], bytes]) -> None:
+    def _write(self, **made: Callable[[], bytes]) -> list[str]:
+        faults = []
         for name, make in made.items():
             target: str | None = getattr(self, name)
             if target is not None:
-                _put(target, make())
+                try:
+                    _put(target, make())
+                except OSError as error:
+                    faults.append(f"{_flag(name)}: cannot write {target[:200]}: {error.strerror or error}")
+        return faults
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _put(target: str, data: bytes) -> None:

@@ -92,3 +92,10 @@ def test_without_a_control_or_a_common_cell(tmp_path: Path) -> None:
     assert any("no A/A control" in warning for warning in found.warnings)
     with pytest.raises(ComparisonError, match="no valid cell in common"):
         compare(a, run_in(tmp_path, 1, Caricature("chunked")))
+
+
+def test_a_run_that_is_too_small_says_so(tmp_path: Path) -> None:
+    small, large = (run_in(tmp_path, seed, blocks=blocks) for seed, blocks in ((1, 3), (2, 8)))
+    said = " ".join(text_of(compare(small, large)).split())
+    assert "Nothing can be claimed of SSE and SSE (A/A copy): fewer than 5 valid blocks." in said
+    assert "Nothing can be claimed" not in text_of(compare(large, large))

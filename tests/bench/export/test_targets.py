@@ -48,11 +48,12 @@ def test_a_report_with_every_format(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert {entry.name for entry in tmp_path.iterdir()} == {"results", "link.md", *(f.name for f in files.values())}
 
 
-def test_limits_leave_the_code_of_an_interrupted_run(tmp_path: Path) -> None:
+def test_limits_leave_the_code_of_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = raced(tmp_path, {"completed_ratio": 1}, blocks=1, status="interrupted")
-    exports = Exports(json=str(tmp_path / "outcome.json"))
+    exports = Exports(json=str(tmp_path / "outcome.json"), junit=str(tmp_path / ("x" * 300)))
     assert cli._conclude(folder, folder.load(), Console(quiet=True), exports) == cli.INTERRUPTED
     assert json.loads((tmp_path / "outcome.json").read_text("utf-8"))["verdict"]["passed"] is False
+    assert "--junit: cannot write" in capsys.readouterr().err
 
 
 def test_a_comparison_on_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,9 +78,11 @@ def test_a_pipe_is_written_into(run: Path, tmp_path: Path) -> None:
         os.close(reader)
 
 
-def test_a_file_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("compare", str(run), str(run), "--json", str(tmp_path / ("x" * 300))) == 1
-    assert "File name too long" in capsys.readouterr().err
+def test_a_file_that_cannot_be_written_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long, good = str(tmp_path / ("x" * 300)), tmp_path / "good.xml"
+    assert command("compare", str(run), str(run), "--json", long, "--junit", str(good)) == 1
+    assert capsys.readouterr().err.startswith(f"tokenderby: --json: cannot write {long[:200]}: File name too long")
+    assert good.exists()
 
 
 @pytest.mark.parametrize(
