@@ -43,10 +43,12 @@ def test_no_client_stamps_before_the_independent_server_has_sent() -> None:
 def test_a_sample_per_send_and_early_stamps_are_counted() -> None:
     before = {"a": [1_000_000, 1_000_000, 2_000_000], "b": [5_000_000]}
     received = {"a": [1_100_000, 1_100_000, 2_300_000], "b": [4_999_999]}
-    found = golden_clock.compared("polling", 2, received, before)
+    after = {"a": [1_020_000, 1_020_000, 2_010_000], "b": [5_040_000]}
+    found = golden_clock.compared("polling", 2, received, before, after)
     assert (found.samples, found.early) == (3, 1)
     assert found.max_ms == pytest.approx(0.3)
     assert found.p50_ms == pytest.approx(0.1)
+    assert found.send_p99_ms == pytest.approx(0.04)
     assert "1 stamp came before it" in calibrate.sentence([found])
 
 
