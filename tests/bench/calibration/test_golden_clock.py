@@ -83,7 +83,7 @@ def test_a_busy_machine_is_named(streams: int, p50_ms: float, p99_ms: float, bus
 
 def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden_clock, "errors", partial(golden_clock.errors, (2,), ("sse",), length_s=0.1))
-    monkeypatch.setattr(waterfalls, "waterfalls", partial(waterfalls.waterfalls, ("sse",)))
+    monkeypatch.setattr(waterfalls, "waterfalls", partial(waterfalls.waterfalls, ("sse",), 1))
     monkeypatch.setattr(calibrate, "measure_floors", _floors)  # tests/bench/selfcost has them
     console = Console(record=True, width=100)
     calibrate.calibrate(synthetic_run(tmp_path, blocks=5, messages=5), tmp_path, console)
