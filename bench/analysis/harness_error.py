@@ -18,7 +18,10 @@ _MAX_BYTES = 1 << 20
 
 
 class ClientError(msgspec.Struct, kw_only=True, frozen=True):
-    """How late the client's stamps were with so many streams at once, against those of an independent server."""
+    """How late the client's stamps were with so many streams at once, against an independent server's before its sends.
+
+    `send_p99_ms` is how long the sends themselves took, which is part of it.
+    """
 
     transport: str
     streams: int
@@ -27,6 +30,7 @@ class ClientError(msgspec.Struct, kw_only=True, frozen=True):
     p99_ms: float
     max_ms: float
     early: int  # stamped before they were sent: wrong, if there is one
+    send_p99_ms: float = 0.0
 
 
 class HarnessError(msgspec.Struct, kw_only=True, frozen=True):

@@ -39,9 +39,9 @@ def errors(
             url = server.line()["url"]
             told = {streams: _received(transport, url, streams, length_s, cores["load"]) for streams in levels}
             server.terminate()
-            before = server.line_with("before", _LIMIT_S)["before"]
+            sends = server.line_with("before", _LIMIT_S)
         for streams, received in told.items():
-            yield compared(transport, streams, received, before)
+            yield compared(transport, streams, received, sends["before"], sends["after"])
 
 
 def _received(
@@ -62,13 +62,18 @@ def _received(
 
 
 def compared(
-    transport: str, streams: int, received: Mapping[str, Sequence[int]], before: Mapping[str, Sequence[int]]
+    transport: str,
+    streams: int,
+    received: Mapping[str, Sequence[int]],
+    before: Mapping[str, Sequence[int]],
+    after: Mapping[str, Sequence[int]],
 ) -> ClientError:
     """How much later than its send began what it brought was stamped (ns); a sample per send.
 
     What was stamped before it is `early`.
     """
-    late_ns = np.concatenate([_lateness_ns(stamps, before[name]) for name, stamps in received.items()])
+    late_ns = np.concatenate([_since(before[name], stamps) for name, stamps in received.items()])
+    sends_ns = np.concatenate([_since(before[name], after[name]) for name in received])
     p50, p99 = np.quantile(late_ns, (0.5, 0.99), method="inverted_cdf") / 1e6
     return ClientError(
         transport=transport,
@@ -78,11 +83,13 @@ def compared(
         p99_ms=float(p99),
         max_ms=float(late_ns.max()) / 1e6,
         early=int((late_ns < 0).sum()),
+        send_p99_ms=float(np.quantile(sends_ns, 0.99, method="inverted_cdf")) / 1e6,
     )
 
 
-def _lateness_ns(received: Sequence[int], before: Sequence[int]) -> Ints:
+def _since(before: Sequence[int], stamps: Sequence[int]) -> Ints:
+    """From the beginning of each send to its stamp; tokens that were sent together are one."""
     sent_ns = np.array(before, np.int64)
-    firsts = np.flatnonzero(np.diff(sent_ns, prepend=-1))  # tokens that were sent together are one sample
-    late_ns: Ints = (np.array(received, np.int64) - sent_ns)[firsts]
-    return late_ns
+    firsts = np.flatnonzero(np.diff(sent_ns, prepend=-1))
+    since_ns: Ints = (np.array(stamps, np.int64) - sent_ns)[firsts]
+    return since_ns

@@ -10,7 +10,7 @@ import msgspec
 from bench.analysis.waterfall import Waterfall, waterfall
 from bench.calibration.waterfall_client import WaterfallJob
 from bench.running.machine import pinning
-from bench.selfcost.child_process import running
+from bench.selfcost.child_process import ChildError, running
 from servers.transport import TRANSPORTS
 from servers.user_errors import UserError
 
@@ -24,23 +24,34 @@ class WaterfallError(UserError):
     """The stamps of a transport's tokens do not fit together."""
 
 
-def waterfalls(transports: Sequence[str] = tuple(TRANSPORTS)) -> Iterator[Waterfall]:
-    """Each transport's, as it is measured. Raises WaterfallError, ChildError."""
-    cores = pinning()
+def waterfalls(transports: Sequence[str] = tuple(TRANSPORTS), messages: int = _MESSAGES) -> Iterator[Waterfall]:
+    """Each transport's, as it is measured; where there is no Redis, without those that need it.
+
+    Raises WaterfallError, ChildError.
+    """
     for transport in transports:
-        with running("servers", transport, cores=cores["servers"]) as server:
-            upstream = urlsplit(str(server.line()["url"]))
-            address = str(upstream.hostname), str(upstream.port)
-            with running("bench.calibration.tapped_proxy", *address, cores=cores["servers"]) as proxy:
-                job = WaterfallJob(transport, proxy.line()["url"], _MESSAGES, _STREAM, _INTERVAL_S)
-                given = msgspec.json.encode(job)
-                with running("bench.calibration.waterfall_client", cores=cores["load"], standard_input=given) as client:
-                    told = client.line_with("tokens", _LIMIT_S)
-                proxy.terminate()
-                passed = proxy.line_with("tokens", _LIMIT_S)["tokens"]
-        if told["failed"]:
-            raise WaterfallError(f"waterfall, {transport}: {'; '.join(told['failed'])}")
-        yield waterfall(transport, joined(transport, told["tokens"], passed))
+        try:
+            yield _measured(transport, messages)
+        except ChildError:
+            if not TRANSPORTS[transport].needs_redis:
+                raise
+
+
+def _measured(transport: str, messages: int) -> Waterfall:
+    cores = pinning()
+    with running("servers", transport, cores=cores["servers"]) as server:
+        upstream = urlsplit(str(server.line()["url"]))
+        address = str(upstream.hostname), str(upstream.port)
+        with running("bench.calibration.tapped_proxy", *address, cores=cores["servers"]) as proxy:
+            job = WaterfallJob(transport, proxy.line()["url"], messages, _STREAM, _INTERVAL_S)
+            given = msgspec.json.encode(job)
+            with running("bench.calibration.waterfall_client", cores=cores["load"], standard_input=given) as client:
+                told = client.line_with("tokens", _LIMIT_S)
+            proxy.terminate()
+            passed = proxy.line_with("tokens", _LIMIT_S)["tokens"]
+    if told["failed"]:
+        raise WaterfallError(f"waterfall, {transport}: {'; '.join(told['failed'])}")
+    return waterfall(transport, joined(transport, told["tokens"], passed))
 
 
 def joined(transport: str, received: Sequence[Sequence[int]], passed: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -21,7 +21,7 @@ from servers.transport import TRANSPORTS
 
 STREAM: dict[str, object] = {"profile": "fast", "tokens": 60, "ttft_ms": 20, "gap_ms": 2}
 ANSWER = build(StreamSpec.parse(STREAM), 7)
-MESSAGES = 3
+MESSAGES = 2
 HEADERS_BYTES = 52  # of IPv4 and TCP, with its timestamps
 pytestmark = pytest.mark.skipif(not can_see_packets(), reason="raw sockets take root and Linux")
 
@@ -48,7 +48,6 @@ def check(records: list[StreamRecord], seen: Packets) -> None:
     allowed = 2 * sum(record.connections for record in records) + 0.02 * seen.number
     assert abs(number - seen.number) <= allowed
     assert abs(size - seen.size) <= HEADERS_BYTES * allowed
-    assert number != seen.number or abs(size - seen.size) < 16, "the headers of two SYNs"
 
 
 @pytest.mark.parametrize("driver", [*DRIVERS])
@@ -64,6 +63,6 @@ async def test_each_packet_is_counted(
 @pytest.mark.parametrize("driver", [*DRIVERS])
 async def test_pings_between_two_messages_belong_to_the_first(driver: str) -> None:
     with running_server("websocket", "--heartbeat", "0.02") as running:
-        busy = await observed(driver, "websocket", running.url, pause_s=0.5)
+        busy = await observed(driver, "websocket", running.url, pause_s=0.3)
         quiet = await observed(driver, "websocket", running.url)
     assert busy.number > quiet.number + 10 * MESSAGES
