@@ -154,7 +154,7 @@ def measure(folder: RunFolder) -> Measurements:
 
 
 def _in_valid_cells(run: Run, messages: pd.DataFrame) -> NDArray[np.bool_]:
-    valid = np.array([cell.status == "ok" for cell in run.cells])
+    valid = np.array([cell.status == "ok" for cell in run.cells], dtype=bool)
     chosen: NDArray[np.bool_] = valid[messages["cell_index"].to_numpy()]
     return chosen
 
