@@ -211,7 +211,7 @@ def on_common_blocks(cells: list[MeasuredCell]) -> list[MeasuredCell]:
 
 
 def _in_cells(run: Run, messages: pd.DataFrame, status: str) -> NDArray[np.bool_]:
-    valid = np.array([cell.status == status for cell in run.cells])
+    valid = np.array([cell.status == status for cell in run.cells], dtype=bool)
     chosen: NDArray[np.bool_] = valid[messages["cell_index"].to_numpy()]
     return chosen
 

@@ -105,7 +105,7 @@ def _haproxy(extra: str) -> _Kind:
 
 
 KINDS: dict[str, _Kind] = {
-    "nginx": _nginx(""),
+    "nginx": _nginx("proxy_http_version 1.0;"),  # the default up to 1.29.6
     "nginx-http11": _nginx(NGINX_HTTP11),
     "nginx-unbuffered": _nginx(f"proxy_buffering off;\n      {NGINX_HTTP11}"),
     "haproxy": _haproxy(""),

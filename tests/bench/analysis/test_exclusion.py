@@ -81,6 +81,14 @@ def test_a_run_in_which_nothing_finished_still_has_a_report(tmp_path: Path) -> N
     assert summary.verdicts[-1].sentence.endswith("Left out: 1 failed cell.")
 
 
+def test_a_run_without_a_cell_still_has_a_report(tmp_path: Path) -> None:
+    """A Locust test that was over before its first answer."""
+    folder = RunBuilder(tmp_path, {"plan": {"name": "locust"}}).write()
+    summary = write_report(folder)
+    assert summary.table.empty
+    assert folder.report_path.exists()
+
+
 def test_batches_cut_anywhere_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunBuilder(tmp_path)
     messages = [Message([(10 * k, 10 * k + k % 4 + 1) for k in range(1, n)]) for n in (3, 9, 2, 7, 30)]
