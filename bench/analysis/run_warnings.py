@@ -93,7 +93,7 @@ def _few_messages(measured: Measurements) -> Iterator[RunWarning]:
 
 
 def _control(measured: Measurements) -> Iterator[RunWarning]:
-    if not control_pairs(measured.cells) and any(g.blocks for g in measured.cells):
+    if not control_pairs(measured) and any(g.blocks for g in measured.cells):
         text = "No A/A control (the same cell twice): nothing checks that two equal cells come out equal here."
         yield RunWarning("no control", "warning", text)
     for original, column, finding in control_findings(measured):
