@@ -44,6 +44,7 @@ HARNESS_ERROR: dict[str, float] = {
 class Obstacle(Enum):
     """What stands against a claim."""
 
+    UNFIT_RUN = auto()
     EQUAL = auto()
     FEW_BLOCKS = auto()
     NO_NUMBER = auto()
@@ -53,7 +54,7 @@ class Obstacle(Enum):
     SMALL = auto()
 
 
-_NOT_TESTED = (Obstacle.EQUAL, Obstacle.FEW_BLOCKS, Obstacle.NO_NUMBER)
+_NOT_TESTED = (Obstacle.UNFIT_RUN, Obstacle.EQUAL, Obstacle.FEW_BLOCKS, Obstacle.NO_NUMBER)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,13 @@ def scale(column: str, unit: str) -> Scale:
     return Scale(unit, HARNESS_ERROR.get(column, 0.0))
 
 
-def judged(family: Sequence[tuple[Contrast, Scale]]) -> list[JudgedContrast]:
-    """Judge comparisons that belong together. Ties and pairs without blocks enough are not tested, and cost nothing."""
+def judged(family: Sequence[tuple[Contrast, Scale]], unfit: str = "") -> list[JudgedContrast]:
+    """Judge comparisons that belong together. Ties and pairs without blocks enough are not tested, and cost nothing.
+
+    `unfit` says why the whole run allows no claim (`Measurements.unfit`).
+    """
+    if unfit:
+        return [JudgedContrast(contrast, 1.0, Obstacle.UNFIT_RUN, unfit) for contrast, _ in family]
     tested = [place for place, (contrast, _) in enumerate(family) if _is_tested(contrast)]
     adjusted = dict(zip(tested, intervals.holm([family[place][0].p for place in tested]).tolist(), strict=True))
     found = []

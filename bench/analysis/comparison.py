@@ -93,13 +93,15 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     common = _common(before, after)
     if not common:
         raise ComparisonError("the runs have no valid cell in common")
-    return Comparison(a, b, changes(common), [*forbidding, *_warnings(before, after, common)])
+    return Comparison(
+        a, b, changes(common, before.unfit or after.unfit), [*forbidding, *_warnings(before, after, common)]
+    )
 
 
-def changes(common: Mapping[Key, Pair]) -> list[Change]:
-    """Every number of every cell that both runs have, judged as one family."""
+def changes(common: Mapping[Key, Pair], unfit: str = "") -> list[Change]:
+    """Every number of every cell that both runs have, judged as one family; `unfit` stands against all claims."""
     found = [(key, column, each) for column in COLUMNS for key, each in _contrasts(common, column).items()]
-    findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found])
+    findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found], unfit)
     return [
         Change(key, column, each, finding.adjusted_p, _judgement(column, finding), finding.reason)
         for (key, column, each), finding in zip(found, findings, strict=True)
@@ -109,19 +111,12 @@ def changes(common: Mapping[Key, Pair]) -> list[Change]:
 def _contrasts(common: Mapping[Key, Pair], column: str) -> dict[Key, Contrast]:
     """One number of each cell, B against A, where both runs have it."""
     having = {
-        key: (estimator(old, column), estimator(new, column))
-        for key, (old, new) in common.items()
-        if not (math.isnan(estimate(old, column).value) or math.isnan(estimate(new, column).value))
+        key: pair for key, pair in common.items() if not any(math.isnan(estimate(cell, column).value) for cell in pair)
     }
-    logs = {key: (_logs(old), _logs(new)) for key, (old, new) in having.items()}
-    spread = {key: each for key, each in logs.items() if all(len(part) > 1 for part in each)}
+    logs = {key: (_logs(estimator(old, column)), _logs(estimator(new, column))) for key, (old, new) in having.items()}
+    spread = {key: each for key, each in logs.items() if all(map(len, each))}
     errors = dict(zip(spread, independent_errors(list(spread.values())), strict=True)) if spread else {}
-    found = {}
-    for key, (old, new) in common.items():
-        if key in having:
-            a, b = estimate(new, column).value, estimate(old, column).value
-            found[key] = _contrast(a, b, logs[key], errors.get(key))
-    return found
+    return {key: _contrast(pair, column, logs[key], errors.get(key)) for key, pair in having.items()}
 
 
 def _logs(of: Estimator) -> Floats:
@@ -130,13 +125,13 @@ def _logs(of: Estimator) -> Floats:
     return logs if np.isfinite(logs).all() else np.empty(0)
 
 
-def _contrast(a: float, b: float, logs: tuple[Floats, Floats], error: tuple[Floats, float] | None) -> Contrast:
-    blocks = min(map(len, logs))
-    if a == b and error and np.array_equal(np.unique(logs[0]), np.unique(logs[1])):
+def _contrast(pair: Pair, column: str, logs: tuple[Floats, Floats], error: tuple[Floats, float] | None) -> Contrast:
+    b, a = (estimate(cell, column).value for cell in pair)
+    blocks = min(len(estimator(cell, column).blocks) for cell in pair)
+    if a == b and math.isfinite(a) and np.array_equal(np.unique(logs[0]), np.unique(logs[1])):
         return Contrast(a, b, Estimate(1.0, 1.0, 1.0), 1.0, blocks, error=0.0)
     if error is None:
-        tie = a == b and math.isfinite(a)
-        return Contrast(a, b, Estimate(divided(a, b)), 1.0, blocks, error=0.0 if tie else math.inf)
+        return Contrast(a, b, Estimate(divided(a, b)), 1.0, blocks)
     return contrast(a, b, float(error[0]), error[1], blocks)
 
 
@@ -178,7 +173,7 @@ def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, ob
     if before.run.schedule_sha256 != after.run.schedule_sha256:
         found.append("the runs had other seeds: the same kind of work, not the same messages")
     for name, measured in (("A", before), ("B", after)):
-        if not control_pairs(measured.cells):
+        if not control_pairs(measured):
             found.append(f"run {name} has no A/A control, so nothing checks that equal cells come out equal")
         left_out = [g.key.title for g in measured.cells if g.key not in common]
         if left_out:

@@ -155,6 +155,12 @@ class Measurements:
         return at_once if isinstance(at_once, int) else 1
 
     @property
+    def unfit(self) -> str:
+        """Why nothing can be claimed of the whole run; empty for a run in blocks. A Locust test has none."""
+        randomised = self.run.plan.get("randomised", self.run.name != "locust")
+        return "" if randomised else "its blocks are slices of one test, not rounds in random order"
+
+    @property
     def excluded(self) -> list[CellRecord]:
         """The cells that count in no number: void, or failed."""
         return [cell for cell in self.run.cells if cell.status in ("void", "failed")]

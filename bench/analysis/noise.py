@@ -46,7 +46,7 @@ def control_findings(measured: Measurements) -> Iterator[tuple[MeasuredCell, str
     columns = [c for topic in TOPICS for c in topic.columns if c in METRICS and c != COMPLETED]
     tested = [
         (original, column, race.contrast(column, copy, original))
-        for race, copy, original in control_pairs(measured.cells)
+        for race, copy, original in control_pairs(measured)
         for column in columns
         if estimator(copy, column).blocks and estimator(original, column).blocks
     ]

@@ -197,17 +197,17 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     if math.isnan(contrast.ratio.value):
         return f"{sentence} Nothing to compare: a dash means too few messages for this percentile."
     other = "" if pair[0].key.group == pair[1].key.group else " The two did not run under the same conditions."
-    return f"{sentence} {a} ÷ {b} = {times(contrast.ratio)}. {_judged(contrast, column)}{other}"
+    return f"{sentence} {a} ÷ {b} = {times(contrast.ratio)}. {_judged(contrast, column, measured.unfit)}{other}"
 
 
-def _judged(contrast: Contrast, column: str) -> str:
+def _judged(contrast: Contrast, column: str, unfit: str) -> str:
     """What one comparison, a family of its own, may be called."""
-    (finding,) = judged([(contrast, scale(column, METRICS[column].unit))])
+    (finding,) = judged([(contrast, scale(column, METRICS[column].unit))], unfit)
     if finding.claimed:
         return "A difference: it is more than chance and the harness's own error."
     if contrast.is_tie:
         return "Equal in every block."
-    return f"{'No claim' if contrast.blocks < MIN_BLOCKS else 'Not resolved'}: {finding.reason}."
+    return f"{'No claim' if unfit or contrast.blocks < MIN_BLOCKS else 'Not resolved'}: {finding.reason}."
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ delivered costs nothing, and is late without end."""
 class Race:
     """The cells of one group. `contestants` can be judged; the A/A controls help to know the error."""
 
-    def __init__(self, group: tuple[str, ...], cells: Sequence[MeasuredCell]) -> None:
+    def __init__(self, group: tuple[str, ...], cells: Sequence[MeasuredCell], unfit: str = "") -> None:
         self.group = group
+        self._unfit = unfit
         self.cells = [cell for cell in cells if not cell.key.is_control]
         self._taking_part = [cell for cell in cells if cell.blocks and not cell.apart]
         self._fields: dict[str, tuple[dict[Key, int], Field]] = {}
@@ -46,8 +47,8 @@ class Race:
         """Why a cell cannot be judged by this number; empty if it can."""
         if cell.apart or not cell.blocks:
             return cell.apart or "no valid block"
-        if column != COMPLETED and (lost := _incomplete(cell)):
-            return lost
+        if column != COMPLETED and (against := self._unfit or _incomplete(cell)):
+            return against
         value = estimate(cell, column).value
         return "" if math.isfinite(value) else "not measured" if math.isnan(value) else "some of it never came"
 
@@ -102,11 +103,15 @@ def group_title(group: tuple[str, ...]) -> str:
 
 def races(measured: Measurements) -> list[Race]:
     """The groups with a race in them, the plain one first, then by size."""
+    found = [race for race in _all_races(measured) if len(race.cells) > 1]
+    return sorted(found, key=lambda race: (race.group != ("direct", "none"), -len(race.cells)))[:MAX_GROUPS]
+
+
+def _all_races(measured: Measurements) -> list[Race]:
     groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
     for cell in measured.cells:
         groups.setdefault(cell.key.group, []).append(cell)
-    found = [race for race in (Race(*item) for item in groups.items()) if len(race.cells) > 1]
-    return sorted(found, key=lambda race: (race.group != ("direct", "none"), -len(race.cells)))[:MAX_GROUPS]
+    return [Race(group, cells, measured.unfit) for group, cells in groups.items()]
 
 
 def asked(measured: Measurements) -> Sequence[Topic]:
@@ -114,13 +119,9 @@ def asked(measured: Measurements) -> Sequence[Topic]:
     return TOPICS if measured.cells_at_once == 1 else [topic for topic in TOPICS if topic.id in SIDE_BY_SIDE]
 
 
-def control_pairs(cells: Sequence[MeasuredCell]) -> list[tuple[Race, MeasuredCell, MeasuredCell]]:
+def control_pairs(measured: Measurements) -> list[tuple[Race, MeasuredCell, MeasuredCell]]:
     """Each A/A control that takes part, in its race, and what it is the copy of."""
-    groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.key.group, []).append(cell)
-    all_races = [Race(*item) for item in groups.items()]
-    return [(race, copy, original) for race in all_races for copy, original in race.controls()]
+    return [(race, copy, original) for race in _all_races(measured) for copy, original in race.controls()]
 
 
 def _kind(key: Key) -> str:

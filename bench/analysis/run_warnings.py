@@ -71,6 +71,20 @@ def _excluded(measured: Measurements) -> Iterator[RunWarning]:
         yield RunWarning("nothing valid", "warning", f"No valid cell at all: {listed(empty)}.")
 
 
+def _common_blocks(measured: Measurements) -> Iterator[RunWarning]:
+    """Which blocks count, and which rows have others (bench.analysis.common_blocks)."""
+    taking_part = [cell for cell in measured.cells if cell.blocks and not cell.apart]
+    apart = [f"{cell.key.title} ({cell.apart})" for cell in measured.cells if cell.blocks and cell.apart]
+    if measured.uncounted and taking_part:
+        groups = {cell.key.group: cell.blocks for cell in taking_part}
+        blocks = "; ".join(dict.fromkeys(listed([str(block) for block in each]) for each in groups.values()))
+        text = f"Rows that race rest on the blocks in which all of them are valid: {blocks}."
+        yield RunWarning("common blocks", "note", text)
+    if apart:
+        text = f"Rows that take no part, and rest on other blocks than the others: {listed(apart)}."
+        yield RunWarning("takes no part", "warning", text)
+
+
 def _few_blocks(measured: Measurements) -> Iterator[RunWarning]:
     counts = [len(g.blocks) for g in measured.cells if g.blocks]
     fewest = min(counts, default=0)
@@ -104,7 +118,7 @@ def _told(measured: Measurements) -> Iterator[RunWarning]:
 
 
 def _control(measured: Measurements) -> Iterator[RunWarning]:
-    if not control_pairs(measured.cells) and any(g.blocks for g in measured.cells):
+    if not control_pairs(measured) and any(g.blocks for g in measured.cells):
         text = "No A/A control (the same cell twice): nothing checks that two equal cells come out equal here."
         yield RunWarning("no control", "warning", text)
     for original, column, finding in control_findings(measured):
@@ -289,7 +303,7 @@ def _foreign(measured: Measurements) -> Iterator[RunWarning]:
 
 
 CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _excluded, _told, _control, _few_blocks, _few_messages, _uneven_blocks),
+    *(_unfinished, _scaled, _excluded, _common_blocks, _told, _control, _few_blocks, _few_messages, _uneven_blocks),
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (

@@ -137,7 +137,7 @@ def answers(measured: Measurements) -> list[Answer]:
     ]
     pairs = [(race, topic, column, _unjudged(race, column)) for race, topic, column in asked_of]
     family = [(contrast, scale(column, METRICS[column].unit)) for *_, column, found in pairs for *_, contrast in found]
-    findings = iter(judged(family))
+    findings = iter(judged(family, measured.unfit))
     return [
         _answer(race, topic, column, tuple(Pair(column, a, b, next(findings)) for a, b, _ in found))
         for race, topic, column, found in pairs
@@ -155,15 +155,13 @@ def _answer(race: Race, topic: Topic, column: str, pairs: tuple[Pair, ...]) -> A
     contestants = race.contestants(column)
     against = {pair.worse: pair.finding for pair in pairs if pair.better == contestants[0].key} if contestants else {}
     squares = [_square(cell, column, contestants[0], against.get(cell.key)) for cell in contestants]
-    for cell in (cell for cell in race.cells if cell not in contestants):
-        found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
-        squares.append(Square(cell.key, column, found, "not judged", None, race.why_not(cell, column)))
-    unit = METRICS[column].unit
-    status = _status(squares)
-    sentence = _sentence(topic, squares, METRICS[column])
-    return Answer(
-        topic, Question(topic.id, topic.title, race.title, column, unit, tuple(squares), sentence, status), pairs
-    )
+    for cell, why in ((cell, race.why_not(cell, column)) for cell in race.cells):
+        if why:
+            found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
+            squares.append(Square(cell.key, column, found, "not judged", None, why))
+    metric, about = METRICS[column], (topic.id, topic.title, race.title, column)
+    sentence = _sentence(topic, squares, metric)
+    return Answer(topic, Question(*about, metric.unit, tuple(squares), sentence, _status(squares)), pairs)
 
 
 def _square(cell: MeasuredCell, column: str, best: MeasuredCell, finding: JudgedContrast | None) -> Square:
@@ -227,6 +225,8 @@ def _sentence(topic: Topic, squares: Sequence[Square], metric: Metric) -> str:
         parts.append(f"{listed([square.key.title for square in squares])} are equal, {_value(squares[0], unit)}")
     elif by["level"]:
         parts.append(f"Best or as good: {'; '.join(_told(square, unit, squares[0]) for square in leading)}")
+    elif by["best"] and not by["behind"]:
+        parts.append(f"Only {_told(by['best'][0], unit, squares[0])} can be judged")
     elif by["best"]:
         parts.append(f"{by['best'][0].key.title} {topic.lead}: {_value(by['best'][0], unit, with_interval=True)}")
     for standing in ("behind", "not judged"):

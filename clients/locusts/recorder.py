@@ -95,6 +95,7 @@ class Recorder:
             plan={
                 "name": "locust",
                 "description": "a Locust test; blocks are equal slices of its time",
+                "randomised": False,
                 "stream": dict(options.stream),
                 "load": {"arrivals": "closed", "think_s": options.think_s, "timeout_s": options.timeout_s},
                 "servers": dict(options.urls),

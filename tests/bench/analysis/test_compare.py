@@ -70,6 +70,15 @@ def test_failing_messages_are_a_regression(tmp_path: Path) -> None:
     assert "completed_ratio" in {c.column for c in found.changes if c.judgement == "regression"}
 
 
+def test_a_number_that_became_infinite_is_said_to_be_so(tmp_path: Path) -> None:
+    """More than half of the messages fail: no ratio, and not "too few blocks"."""
+    field = (Caricature("sse", failing=0.9), Caricature("sse", "copy=aa", failing=0.9))
+    found = compare(run_in(tmp_path, 1), run_in(tmp_path, 1, *field))
+    infinite = [change for change in found.changes if change.contrast.a == float("inf")]
+    assert infinite
+    assert all("infinite" in change.reason for change in infinite)
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

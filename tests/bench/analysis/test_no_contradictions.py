@@ -15,6 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.run_warnings import run_warnings
 from bench.analysis.scoreboard import Answer, Square, answers, headline, scoreboard
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import COMPLETED
@@ -135,10 +136,14 @@ def test_a_cell_void_in_all_blocks_but_one_takes_nobody_s_blocks(tmp_path: Path)
         (square,) = [square for square in row.squares if square.key.transport == "websocket"]
         assert (square.standing, square.reason) == ("not judged", "1 valid block, 5 needed")
         assert "WebSocket" in row.sentence
+    (apart,) = [warning.text for warning in run_warnings(measured) if warning.code == "takes no part"]
+    assert "WebSocket (1 valid block, 5 needed)" in apart
 
 
 def test_a_void_cell_takes_its_block_from_its_rivals(tmp_path: Path) -> None:
     field = tuple(Caricature(name) for name in TRANSPORTS[:3])
     measured = measure(synthetic_run(tmp_path, blocks=6, messages=8, tokens=8, field=field, void={(0, 2)}))
     assert {cell.blocks for cell in measured.cells} == {(1, 3, 4, 5, 6)}
+    (common,) = [warning.text for warning in run_warnings(measured) if warning.code == "common blocks"]
+    assert common.endswith("valid: 1, 3, 4, 5 and 6.")
     assert "In the 2 valid cells of blocks in which a rival was void" in verdicts(measured)[-1].sentence

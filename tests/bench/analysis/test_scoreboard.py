@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.claims import Scale, judged
+from bench.analysis.comparison import compare
 from bench.analysis.contrasts import contrast
 from bench.analysis.groups import Measurements, measure
-from bench.analysis.scoreboard import Question, _standing, headline, resolution, scoreboard
+from bench.analysis.questions import against
+from bench.analysis.scoreboard import Question, _standing, answers, headline, resolution, scoreboard
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import TOPICS
 
@@ -84,6 +86,23 @@ def test_a_difference_that_a_stamp_can_make_is_no_difference(tmp_path: Path) -> 
     behind = row(measured, "first_token").squares[1]
     assert behind.standing == "level"
     assert behind.reason.startswith("within the harness's error (0.07 ms): 1.")
+
+
+@pytest.mark.parametrize("changes", [{"plan": {"randomised": False}}, {"name": "locust"}])
+def test_slices_of_one_test_are_no_blocks_to_claim_from(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Locust's transports run at once, and one slice is like the next: their intervals are far too narrow."""
+    folder = synthetic_run(tmp_path, blocks=6, messages=20, tokens=20, field=FIELD)
+    run = folder.load()
+    for name, value in changes.items():
+        setattr(run, name, value)
+    folder.save(run)
+    measured = measure(folder)
+    why = "its blocks are slices of one test, not rounds in random order"
+    assert {(s.standing, s.reason) for s in row(measured, "cpu").squares} == {("not judged", why)}
+    assert row(measured, "survival").status == "resolved"
+    assert not any(pair.claimed for answer in answers(measured) for pair in answer.pairs)
+    assert {change.judgement for change in compare(folder, folder).changes} <= {"no difference", "not resolved"}
+    assert f"No claim: {why}." in against(measured, "Polling", "SSE")
 
 
 def test_a_wide_interval_is_not_as_good_as_the_best() -> None:
