@@ -132,6 +132,12 @@ def resolution(measured: Measurements) -> dict[str, float]:
 
 def answers(measured: Measurements) -> list[Answer]:
     """All that a run can say, group by group; all pairs and numbers are one family for Holm's adjustment."""
+    if not measured.answers:
+        measured.answers.extend(_answers(measured))
+    return measured.answers
+
+
+def _answers(measured: Measurements) -> list[Answer]:
     asked_of = [
         (race, topic, column) for race in races(measured) for topic in asked(measured) if (column := race.column(topic))
     ]
