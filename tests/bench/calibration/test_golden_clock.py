@@ -47,7 +47,7 @@ def test_a_sample_per_send_and_early_stamps_are_counted() -> None:
     assert (found.samples, found.early) == (3, 1)
     assert found.max_ms == pytest.approx(0.3)
     assert found.p50_ms == pytest.approx(0.1)
-    assert "1 stamps came before" in calibrate.sentence([found])
+    assert "1 stamp came before it" in calibrate.sentence([found])
 
 
 def test_a_calibration_is_of_its_machine(tmp_path: Path) -> None:
@@ -68,6 +68,17 @@ def test_the_band_is_that_of_the_next_level_up() -> None:
     assert str(FOUND.band_ms(1, "blocking")) == "(nan, nan)"
 
 
+@pytest.mark.parametrize(
+    ("streams", "p50_ms", "p99_ms", "busy"),
+    [(50, 0.1, 1.9, ""), (50, 0.2, 1.9, "50 streams"), (50, 0.1, 2.1, "50 streams"), (200, 0.4, 6, "200 streams")],
+)
+def test_a_busy_machine_is_named(streams: int, p50_ms: float, p99_ms: float, busy: str) -> None:
+    each = ClientError(transport="sse", streams=streams, p50_ms=p50_ms, p99_ms=p99_ms, **LINE)  # type: ignore[arg-type]
+    said = calibrate.sentence([each])
+    assert ("other programs" in said) == bool(busy)
+    assert busy in said
+
+
 def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden_clock, "errors", partial(golden_clock.errors, (2,), ("sse",), length_s=0.1))
     monkeypatch.setattr(waterfalls, "waterfalls", partial(waterfalls.waterfalls, ("sse",)))
@@ -75,7 +86,7 @@ def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     console = Console(record=True, width=100)
     calibrate.calibrate(synthetic_run(tmp_path, blocks=5, messages=5), tmp_path, console)
     said = console.export_text()
-    assert "after its token was sent (p99, SSE, 2 streams at once)" in said
+    assert "(the worst: SSE, 2 streams at once)." in said
     assert said.index("The harness's own error") < said.index("The noise floor") < said.index("a bare client")
     assert "a bare client: 7.0 CPU µs per token; server: 8.0" in said
     kept = json.loads((tmp_path / harness_error.FILE).read_bytes())
