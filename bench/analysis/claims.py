@@ -53,6 +53,9 @@ class Obstacle(Enum):
     SMALL = auto()
 
 
+_NOT_TESTED = (Obstacle.EQUAL, Obstacle.FEW_BLOCKS, Obstacle.NO_NUMBER)
+
+
 @dataclass(frozen=True)
 class JudgedContrast:
     """What became of one comparison: its p-value within the family, what stands against a claim, and in words."""
@@ -66,6 +69,11 @@ class JudgedContrast:
     def claimed(self) -> bool:
         """Whether it may be called a difference."""
         return self.obstacle is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was tested, and nothing was claimed."""
+        return self.obstacle not in (None, *_NOT_TESTED)
 
 
 @dataclass(frozen=True)

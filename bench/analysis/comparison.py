@@ -2,8 +2,8 @@
 
 Runs compare only if they did the same work on the same machine. The blocks of two runs are no pairs: each run's blocks
 have moods of their own, which all its cells share, so that a cell's error is what its blocks differ by, moods included.
-As within a run (bench.analysis.contrasts) that variance is drawn towards the one of all cells, and never below it. All
-changes are one family for bench.analysis.claims.
+As within a run (bench.analysis.contrasts) that variance is drawn towards the one of all cells. All changes are one
+family for bench.analysis.claims.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.races import control_pairs
+from bench.analysis.resolution import of_pairs
 from bench.analysis.wording import listed
 from bench.store import Run, RunFolder
 from clients import columns
@@ -70,6 +71,15 @@ class Comparison:
     def regressed(self) -> bool:
         """Whether any number of run B is worse than run A's, beyond noise."""
         return any(change.judgement == "regression" for change in self.changes)
+
+    @property
+    def resolution(self) -> dict[str, float]:
+        """By column: the smallest ratio that two such runs would show in 4 of 5 comparisons; infinite if none."""
+        tests = sum(change.judgement == "not resolved" for change in self.changes)
+        by_column: dict[str, list[Contrast]] = {}
+        for change in self.changes:
+            by_column.setdefault(change.column, []).append(change.contrast)
+        return {column: of_pairs(contrasts, tests) for column, contrasts in by_column.items()}
 
 
 def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Comparison:
@@ -142,7 +152,7 @@ def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floa
     pooled = np.sum(squares, axis=0) / sum(own_df)
     found = []
     for (old, new), square, df in zip(logs, squares, own_df, strict=True):
-        variance = np.maximum((PRIOR_DF * pooled + square) / (PRIOR_DF + df), pooled)
+        variance = (PRIOR_DF * pooled + square) / (PRIOR_DF + df)
         found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), PRIOR_DF + df))
     return found
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from statistics import median
 
 from bench.analysis import student
-from bench.analysis.claims import MAX_P, MIN_BLOCKS, SMALLEST_EFFECT, JudgedContrast
+from bench.analysis.claims import MAX_P, MIN_BLOCKS, SMALLEST_EFFECT
 from bench.analysis.contrasts import PRIOR_DF, Contrast
 
 POWER = 0.8
@@ -46,14 +46,13 @@ def blocks_needed(spread: float, ratio: float, *, cells: int = CELLS, tests: int
     return low
 
 
-def of_pairs(pairs: Sequence[Contrast], family: Sequence[JudgedContrast]) -> float:
+def of_pairs(pairs: Sequence[Contrast], tests: int) -> float:
     """The same from the pairs of one number as they were measured, at the median of them; infinite if none was tested.
 
-    `family` is everything that was judged with them: what it has claimed no longer costs the others anything.
+    `tests` is how many comparisons of the family are still open: what is claimed costs the others nothing any more.
     """
     tested = [pair for pair in pairs if pair.blocks >= MIN_BLOCKS and pair.ratio.has_interval and not pair.is_tie]
-    open_ones = sum(not finding.claimed and not finding.contrast.is_tie for finding in family)
-    ratios = [_ratio(pair.error, pair.df, max(open_ones, 1)) for pair in tested]
+    ratios = [_ratio(pair.error, pair.df, max(tests, 1)) for pair in tested]
     return median(ratios) if ratios else math.inf
 
 

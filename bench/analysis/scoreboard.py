@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.analysis import resolution as _resolution
 from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, few_blocks, fewer_arrived, judged, scale
 from bench.analysis.contrasts import Contrast
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
-from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.metrics import METRICS, Metric, estimate
 from bench.analysis.races import Race, asked, races
 from bench.analysis.topics import COMPLETED, Topic
 from bench.analysis.wording import count, counted, interval, listed, number, shown, with_unit
@@ -122,9 +122,9 @@ def _furthest_behind(rows: Sequence[Answer]) -> list[str]:
 def resolution(measured: Measurements) -> dict[str, float]:
     """By column: the smallest ratio this run would find in 4 of 5 runs; infinite if none. See .resolution."""
     found = answers(measured)
-    findings = [pair.finding for answer in found for pair in answer.pairs]
+    tests = sum(pair.finding.is_open for answer in found for pair in answer.pairs)
     return {
-        answer.question.column: _resolution.of_pairs([pair.finding.contrast for pair in answer.pairs], findings)
+        answer.question.column: _resolution.of_pairs([pair.finding.contrast for pair in answer.pairs], tests)
         for answer in reversed(found)  # of several groups the first one's counts
         if answer.pairs
     }
@@ -166,7 +166,7 @@ def _answer(race: Race, topic: Topic, column: str, pairs: tuple[Pair, ...]) -> A
         squares.append(Square(cell.key, column, found, "not judged", None, race.why_not(cell, column)))
     unit = METRICS[column].unit
     status = _status(squares)
-    sentence = _sentence(topic, squares, unit)
+    sentence = _sentence(topic, squares, METRICS[column])
     return Answer(
         topic, Question(topic.id, topic.title, race.title, column, unit, tuple(squares), sentence, status), pairs
     )
@@ -215,43 +215,37 @@ def _status(squares: Sequence[Square]) -> Status:
     return "not resolved" if any(square.reason for square in squares) else "resolved"
 
 
-def _times_the_best(square: Square, best: Square) -> str:
-    """By how much who is behind is so: ", 563 times WebSocket's (95 % CI 512–619)"."""
-    if square.ratio is None or not square.ratio.has_interval:
-        return ""
-    return f", {number(square.ratio.value)} times {best.key.title}'s (95 % CI {interval(square.ratio)})"
-
-
-def _sentence(topic: Topic, squares: Sequence[Square], unit: str) -> str:
+def _sentence(topic: Topic, squares: Sequence[Square], metric: Metric) -> str:
     """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
+    unit = metric.unit
+    measure = topic.measure or (metric.title if len(topic.columns) > 1 else "")
+    by = {standing: [square for square in squares if square.standing == standing] for standing in get_args(Standing)}
+    leading = [*by["best"], *by["level"]]
+    parts = []
+    if len(leading) == len(squares) and not any(square.reason for square in squares):
+        parts.append(f"{listed([square.key.title for square in squares])} are equal, {_value(squares[0], unit)}")
+    elif by["level"]:
+        parts.append(f"Best or as good: {'; '.join(_told(s, unit, squares[0]) for s in leading)}")
+    elif by["best"]:
+        parts.append(f"{by['best'][0].key.title} {topic.lead}: {_value(by['best'][0], unit, with_interval=True)}")
+    for standing in ("behind", "not judged"):
+        if by[standing]:
+            parts.append(f"{standing.capitalize()}: {'; '.join(_told(s, unit, squares[0]) for s in by[standing])}")
+    return f"{topic.title}{f' ({measure})' if measure else ''}: {'. '.join(parts)}."
 
-    factor, unit = (100, "%") if unit == "share" else (1, unit)
 
-    def value(square: Square) -> str:
-        known = math.isfinite(square.estimate.value)
-        return f"{square.key.title} {with_unit(factor * square.estimate.value, unit)}" if known else square.key.title
+def _told(square: Square, unit: str, best: Square) -> str:
+    """A contestant with its number, and how far behind it is or why that is not known."""
+    value = _value(square, unit, with_interval=square.standing == "best")
+    told = " ".join(filter(None, (square.key.title, value)))
+    if square.standing == "behind" and square.ratio and square.ratio.has_interval:
+        return f"{told}, {number(square.ratio.value)} times {best.key.title}'s (95 % CI {interval(square.ratio)})"
+    return f"{told} ({square.reason})" if square.reason else told
 
-    def why(square: Square) -> str:
-        return f"{value(square)} ({square.reason})" if square.reason else value(square)
 
-    by = {
-        standing: [s for s in squares if s.standing == standing]
-        for standing in ("best", "level", "behind", "not judged")
-    }
-    said = []
-    if by["best"] and len(by["level"]) + 1 == len(squares) and not any(s.reason for s in squares):
-        names = listed([square.key.title for square in squares])
-        return f"{topic.title}: {names} are equal, {with_unit(factor * squares[0].estimate.value, unit)}."
-    if by["best"]:
-        best = by["best"][0]
-        said.append(
-            f"{best.key.title} {topic.lead}: {' '.join(filter(None, (shown(best.estimate.times(factor)), unit)))}."
-        )
-    if by["level"]:
-        said.append(f"As good: {'; '.join(map(why, by['level']))}.")
-    if by["behind"]:
-        behind = [value(s) + _times_the_best(s, squares[0]) for s in by["behind"]]
-        said.append(f"Behind: {'; '.join(behind)}.")
-    if by["not judged"]:
-        said.append(f"Not judged: {'; '.join(map(why, by['not judged']))}.")
-    return f"{topic.title}: {' '.join(said)}"
+def _value(square: Square, unit: str, *, with_interval: bool = False) -> str:
+    """A square's number; shares as percentages, empty if there is none."""
+    found, unit = (square.estimate.times(100), "%") if unit == "share" else (square.estimate, unit)
+    if not math.isfinite(found.value):
+        return ""
+    return f"{shown(found)} {unit}".strip() if with_interval else with_unit(found.value, unit)

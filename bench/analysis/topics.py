@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Topic:
     """A question, and the columns that may answer it: the first that the run can give of all contestants.
 
-    `title` heads the scoreboard's row, `lead` says what the best one does: "brings the first token soonest". Smaller
-    numbers are better, except for COMPLETED.
+    `title` heads the scoreboard's row, `measure` says what the number is, `lead` what the best one does: "brings the
+    first token soonest". Smaller numbers are better, except for COMPLETED.
     """
 
     id: str
@@ -18,6 +18,7 @@ class Topic:
     question: str
     columns: tuple[str, ...]
     lead: str
+    measure: str = ""
     on_board: bool = True  # else it is answered in words only
 
 
@@ -29,14 +30,16 @@ TOPICS = (
         "First token",
         "Who brought the first token soonest?",
         ("ttft_overhead_ms_p50",),
-        "brings the first token soonest, over the model's own time at the median",
+        "brings it soonest",
+        "over the model's own time, at the median",
     ),
     Topic(
         "first_token_tail",
         "First token, 99th percentile",
         "Who brought the first token soonest?",
         ("ttft_overhead_ms_p99",),
-        "brings the first token soonest, over the model's own time at the 99th percentile",
+        "brings it soonest",
+        "over the model's own time",
         on_board=False,
     ),
     Topic(
@@ -70,7 +73,8 @@ TOPICS = (
         "CPU",
         "What did it cost?",
         ("cpu_us_per_token",),
-        "takes the least processor time per token, of client, server and Redis",
+        "takes the least processor time per token",
+        "of client, server and Redis",
     ),
 )
 SIDE_BY_SIDE = ("survival", "requests")

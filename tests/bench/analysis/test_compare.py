@@ -46,6 +46,8 @@ def test_noise_is_no_regression(tmp_path: Path) -> None:
     found = compare(run_in(tmp_path, 1), run_in(tmp_path, 2))
     assert not found.regressed
     assert "0 changes beyond noise" in text_of(found)
+    assert all(change.reason for change in found.changes if change.judgement == "not resolved")
+    assert 1.01 < found.resolution["client_cpu_us_per_token"] < 1.2, "of CPU times that vary by 2 %"
 
 
 def test_a_slower_run_is_a_regression_and_the_way_back_an_improvement(tmp_path: Path) -> None:

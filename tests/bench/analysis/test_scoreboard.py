@@ -49,7 +49,7 @@ def test_who_is_behind_is_so_by_a_ratio_with_its_interval(measured: Measurements
     assert behind.standing == "behind"
     assert behind.ratio is not None
     assert 1.8 < behind.ratio.lo < behind.ratio.hi < 2.2
-    assert row(measured, "cpu").sentence.startswith("CPU: WebSocket takes the least processor time")
+    assert row(measured, "cpu").sentence.startswith("CPU (of client, server and Redis): WebSocket takes the least")
 
 
 def test_equal_ones_are_level(measured: Measurements) -> None:

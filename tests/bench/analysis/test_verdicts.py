@@ -66,9 +66,9 @@ def claims(found: Sequence[Verdict]) -> list[tuple[str, Key, Key]]:
 
 @pytest.mark.parametrize("blocks", [5, 10])
 def test_equal_cells_hardly_ever_win(blocks: int) -> None:
-    """Runs in which nothing differs: at most 5 % may claim anything at all (docs/metrics.md has the large trial)."""
-    false_wins = sum(bool(claims(verdicts(run_of(seed, blocks=blocks)))) for seed in range(24))
-    assert false_wins <= 2, f"{false_wins} of 24 runs claimed a difference between equal cells"
+    """Runs in which nothing differs: at most 5 % may claim anything at all (docs/statistics.md has the large trial)."""
+    false_wins = sum(bool(claims(verdicts(run_of(seed, blocks=blocks)))) for seed in range(12))
+    assert false_wins <= 1, f"{false_wins} of 12 runs claimed a difference between equal cells"
 
 
 def test_a_real_shift_of_ten_percent_is_found() -> None:
@@ -85,7 +85,7 @@ def test_a_clear_winner_is_named_with_milliseconds_and_ratio() -> None:
     found = verdicts(run_of(1, slower={CHUNKED: 3.0, WEBSOCKET: 300.0}))
     first = found[0]
     assert first.status == "resolved"
-    assert first.sentence.startswith("First token: SSE brings the first token soonest, over the model's own time")
+    assert first.sentence.startswith("First token (over the model's own time, at the median): SSE brings it soonest: ")
     assert "Behind: Chunked" in first.sentence
     assert "ms" in first.sentence
     assert "Chunked" in first.sentence
