@@ -39,6 +39,8 @@ from bench.analysis.heatmaps import recovery_cost, survival
 from bench.analysis.knee import knee_curve, knee_data
 from bench.analysis.number_tables import Table
 from bench.analysis.theme import STYLE
+from bench.analysis.waterfall_chart import data as waterfall_data
+from bench.analysis.waterfall_chart import of_this_machine
 
 _COMPLETE_ONLY = "Whoever lost messages is not here: what is lost costs nothing."
 
@@ -85,8 +87,8 @@ def _save(figure: Figure, stem: Path) -> None:
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a cell's name may hold anything
-        figure.savefig(stem.with_suffix(".png"), dpi=144, bbox_inches="tight", metadata={"Software": None})
-        figure.savefig(stem.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(stem.with_suffix(".png"), dpi=144, metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
 
 
 KNEE = Chart(
@@ -157,6 +159,15 @@ CHARTS = (
         "The same message, with the same seed, in every row; the one with the median length of its block.",
         staircase,
         staircase_data,
+    ),
+    Chart(
+        "waterfall",
+        "Where a token's delay comes from",
+        "Each bar is one transport's mean delay, on a scale of its own, cut into the stages that a token passes.",
+        "Measured by `tokenderby calibrate` on this machine when it was idle, through a proxy that stamps what passes. "
+        "The stages of a token add up to its whole.",
+        of_this_machine,
+        waterfall_data,
     ),
     Chart(
         "requests_bytes",

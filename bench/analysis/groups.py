@@ -138,6 +138,7 @@ class Measurements:
     ledger_errors: int  # messages whose token rows do not add up to what the load process said
     early_tokens: int  # tokens that came before they were due
     void_cells: list[MeasuredCell] = field(default_factory=list)  # the same of void blocks: to be shown, never counted
+    answers: list[Any] = field(default_factory=list, repr=False)  # what bench.analysis.scoreboard has worked out
     harness_error: HarnessError | None = None  # of this machine, where `tokenderby calibrate` has measured it
 
     def cell(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> MeasuredCell:

@@ -16,13 +16,12 @@ from matplotlib.figure import Figure
 from bench.analysis.groups import Measurements
 from bench.analysis.metrics import estimate
 from bench.analysis.survival import Spot, SurvivalMap, Way, extra_requests, survival_maps
+from bench.analysis.theme import ink_on
 from bench.analysis.wording import number, whole_percent
 
 _ROW_INCHES = 0.36
 _LABEL_INCHES = 2.6
 _LABEL_LETTERS = 26
-_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB's linear red, green and blue (WCAG 2.2)
-_EQUAL_CONTRAST = 0.179  # of the luminance at which black and white letters are read equally well
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,7 @@ def _square(each: SurvivalMap, spot: Spot | None, scale: _Scale) -> HeatSquare |
     if math.isnan(value):
         return HeatSquare(*texts, "", "")
     fill = to_hex(mpl.colormaps[scale.colours](scale.norm(value) if math.isfinite(value) else 1.0))
-    return HeatSquare(*texts, fill, _ink_on(fill))
-
-
-def _ink_on(fill: str) -> str:
-    """Black or white, whichever is read better on a colour."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(fill)]
-    return "#000000" if np.dot(linear, _LUMINANCE) > _EQUAL_CONTRAST else "#ffffff"
+    return HeatSquare(*texts, fill, ink_on(fill))
 
 
 def survival(measured: Measurements) -> Figure | None:

@@ -132,6 +132,12 @@ def resolution(measured: Measurements) -> dict[str, float]:
 
 def answers(measured: Measurements) -> list[Answer]:
     """All that a run can say, group by group; all pairs and numbers are one family for Holm's adjustment."""
+    if not measured.answers:
+        measured.answers.extend(_answers(measured))
+    return measured.answers
+
+
+def _answers(measured: Measurements) -> list[Answer]:
     asked_of = [
         (race, topic, column) for race in races(measured) for topic in asked(measured) if (column := race.column(topic))
     ]
@@ -207,13 +213,6 @@ def _status(squares: Sequence[Square]) -> Status:
     return "not resolved" if any(square.reason for square in squares) else "resolved"
 
 
-def _times_the_best(square: Square, best: Square) -> str:
-    """By how much who is behind is so: ", 563 times WebSocket's (95 % CI 512–619)"."""
-    if square.ratio is None or not square.ratio.has_interval:
-        return ""
-    return f", {number(square.ratio.value)} times {best.key.title}'s (95 % CI {interval(square.ratio)})"
-
-
 def _sentence(topic: Topic, squares: Sequence[Square], metric: Metric) -> str:
     """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
     unit = metric.unit
@@ -224,16 +223,14 @@ def _sentence(topic: Topic, squares: Sequence[Square], metric: Metric) -> str:
     if len(leading) == len(squares) and not any(square.reason for square in squares):
         parts.append(f"{listed([square.key.title for square in squares])} are equal, {_value(squares[0], unit)}")
     elif by["level"]:
-        parts.append(f"Best or as good: {'; '.join(_told(square, unit, squares[0]) for square in leading)}")
+        parts.append(f"Best or as good: {'; '.join(_told(s, unit, squares[0]) for s in leading)}")
     elif by["best"] and not by["behind"]:
         parts.append(f"Only {_told(by['best'][0], unit, squares[0])} can be judged")
     elif by["best"]:
         parts.append(f"{by['best'][0].key.title} {topic.lead}: {_value(by['best'][0], unit, with_interval=True)}")
     for standing in ("behind", "not judged"):
         if by[standing]:
-            parts.append(
-                f"{standing.capitalize()}: {'; '.join(_told(square, unit, squares[0]) for square in by[standing])}"
-            )
+            parts.append(f"{standing.capitalize()}: {'; '.join(_told(s, unit, squares[0]) for s in by[standing])}")
     return f"{topic.title}{f' ({measure})' if measure else ''}: {'. '.join(parts)}."
 
 
@@ -241,8 +238,8 @@ def _told(square: Square, unit: str, best: Square) -> str:
     """A contestant with its number, and how far behind it is or why that is not known."""
     value = _value(square, unit, with_interval=square.standing == "best")
     told = " ".join(filter(None, (square.key.title, value)))
-    if square.standing == "behind":
-        return told + _times_the_best(square, best)
+    if square.standing == "behind" and square.ratio and square.ratio.has_interval:
+        return f"{told}, {number(square.ratio.value)} times {best.key.title}'s (95 % CI {interval(square.ratio)})"
     return f"{told} ({square.reason})" if square.reason else told
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis.groups import Key
@@ -35,6 +37,9 @@ PALETTE: dict[str, Shade] = {
 TEXT, FAINT, PAGE, LINE = (PALETTE[role].light for role in ("text", "faint", "page", "line"))
 _OTHER = "#767676"  # of a transport that is not in the registry; seen on both pages
 WIDTH_INCHES = 5.8  # narrow enough to be read on a phone, and not too coarse on a desk
+
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB's linear red, green and blue (WCAG 2.2)
+_EQUAL_CONTRAST = 0.179  # of the luminance at which black and white letters are read equally well
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the files look the same everywhere
@@ -88,3 +93,9 @@ def log_ms(axes: Axes) -> None:
 def plain(value: float, _position: int | None = None) -> str:
     """A tick's number: 0.001, 5, 1,000."""
     return f"{value:,.10g}"
+
+
+def ink_on(fill: str) -> str:
+    """Black or white, whichever is read better on a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(fill)]
+    return "#000000" if np.dot(linear, _LUMINANCE) > _EQUAL_CONTRAST else "#ffffff"
