@@ -583,8 +583,7 @@ async function* read(link, response) {
       yield value;
     }
   } finally {
-    if (link.isComplete) void readOn(reader);
-    else reader.cancel().catch(() => {});
+    if (link.isComplete) void readOn(reader); // else the attempt's end aborts it
   }
 }
 

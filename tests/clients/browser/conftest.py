@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +84,19 @@ def ask(open_page: Callable[[str], Page]) -> Callable[..., Any]:
         page = open_page(origin)
         page.evaluate("options => start(options)", {"url": "/chat", "transport": transport, **options})
         return page.evaluate("done")
+
+    return get
+
+
+@pytest.fixture
+def ask_all(open_page: Callable[[str], Page]) -> Callable[..., dict[str, Any]]:
+    """`ask_all({transport: origin}, **options)`: the same for several at once; then `script` runs in each."""
+
+    def get(origins: Mapping[str, str], script: str = "() => {}", **options: Any) -> dict[str, Any]:
+        pages = {transport: open_page(origin) for transport, origin in origins.items()}
+        for transport, page in pages.items():
+            page.evaluate("options => start(options)", {"url": "/chat", "transport": transport, **options})
+            page.evaluate(script)
+        return {transport: page.evaluate("done") for transport, page in pages.items()}
 
     return get
