@@ -22,7 +22,7 @@ SCRIPT = """
     window.texts = [];
     window.stop = new AbortController();
     window.answer = streamChat({ message: "x", backoffMs: 20, pollMs: 50, signal: stop.signal, ...options });
-    const tooLong = new Promise((resolve) => setTimeout(resolve, 20_000, { error: "20 s", report: answer.report }));
+    const tooLong = new Promise((resolve) => setTimeout(resolve, 60_000, { error: "60 s", report: answer.report }));
     const failed = ({ name, message, reason }) => ({ error: name, message, reason, report: answer.report });
     window.done = Promise.race([read().catch(failed), tooLong]);
   };
