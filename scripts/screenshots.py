@@ -1,12 +1,16 @@
-"""The pictures in the README, taken again: `python scripts/screenshots.py [locust] [notebook] [report] [survival]`.
+"""The pictures in the README, taken again: `python scripts/screenshots.py [NAME…]`.
 
 Starts what is to be seen, looks at it with Chromium (Debian: `apt-get install chromium fonts-dejavu-core`) and writes
-docs/images/*.png. `--run` says whose report is to be seen: for `report` a race, for `survival` a run of `timeouts`.
+docs/images/*.png and race.gif: locust, notebook, race, report, survival. `--run` says whose report is to be seen: for `report` a race, for `survival` a run of
+`timeouts`.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +22,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from servers.process import free_port
@@ -137,9 +143,59 @@ def survival(_page: Page, run: Path) -> None:
     shutil.copy(picture, IMAGES / picture.name)
 
 
+def race(page: Page, _run: Path) -> None:
+    """`tokenderby watch`: an answer on its way (wide; dark; on a phone), and as an animation from question to end."""
+    with process("bench.cli", "watch", "--no-browser") as watching:
+        assert watching.stdout is not None
+        page.add_init_script("Math.random = () => 2.5 / 2 ** 31")  # the seed: an answer of three seconds
+        page.goto(json.loads(watching.stdout.readline())["url"])
+        page.set_viewport_size({"width": 1500, "height": 740})
+        for name, scheme, width in (
+            ("race", "light", 1500),
+            ("race-dark", "dark", 1500),
+            ("race-narrow", "light", 390),
+        ):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_viewport_size({"width": width, "height": 740})
+            _ask(page)
+            page.wait_for_timeout(1900)  # polling has come twice, blocking not at all
+            page.screenshot(path=IMAGES / f"{name}.png")
+            page.get_by_role("button", name="Stop").click()
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 1500, "height": 740})
+        _animate(page)
+
+
+def _ask(page: Page) -> None:
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("status").get_by_text("Asked.").wait_for()
+
+
+def _animate(page: Page) -> None:
+    """Write race.gif: the frames that Chromium draws, a few a second, each shown for as long as it was there."""
+    session = page.context.new_cdp_session(page)
+    shots: list[tuple[float, str]] = []
+
+    def take(event: dict[str, Any]) -> None:
+        shots.append((event["metadata"]["timestamp"], event["data"]))
+        session.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
+
+    session.on("Page.screencastFrame", take)
+    session.send("Page.startScreencast", {"format": "png", "maxWidth": 900, "everyNthFrame": 4})
+    _ask(page)
+    page.locator("#status", has_not_text="Asked.").wait_for(timeout=60_000)
+    page.wait_for_timeout(500)
+    session.send("Page.stopScreencast")
+    frames = [Image.open(io.BytesIO(base64.b64decode(data))).quantize(64) for _, data in shots]
+    gaps_ms = [max(20, round(1000 * (b[0] - a[0]))) for a, b in itertools.pairwise(shots)]
+    durations = [*gaps_ms, 3000]  # the end stays for a while
+    frames[0].save(IMAGES / "race.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
 PICTURES: dict[str, Callable[[Page, Path], None]] = {
     "locust": locust_tab,
     "notebook": notebook,
+    "race": race,
     "report": report,
     "survival": survival,
 }

@@ -31,6 +31,20 @@ def test_what_is_missing_skips_or_fails(monkeypatch: pytest.MonkeyPatch, tmp_pat
         program("chromium")
 
 
+def test_an_old_node_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(VARIABLE, "node")
+    node = tmp_path / "node"
+    for version in ("v18.20.4", "v20.0.0"):
+        node.write_text(f"#!/bin/sh\necho {version}\n")
+        node.chmod(0o755)
+        if version == "v20.0.0":
+            assert program("node") == str(node)
+        else:
+            with pytest.raises(pytest.fail.Exception, match="version 20 or newer"):
+                program("node")
+
+
 def test_a_misspelt_requirement_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "chromium,ngnix")
     with pytest.raises(pytest.UsageError, match="unknown ngnix; known: chromium"):

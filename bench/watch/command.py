@@ -58,7 +58,7 @@ async def _race(profile: Profile, time_scale: float, port: int, *, opens: bool) 
     async with AsyncExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokenderby-watch-")))
         track = await stack.enter_async_context(RaceTrack(url, logs))
-        site = Site(track, profile, time_scale)
+        site = Site(url, track, profile, time_scale)
         await site.put(profile)
         runner = web.AppRunner(site.application(), access_log=None)
         stack.push_async_callback(runner.cleanup)

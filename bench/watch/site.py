@@ -17,7 +17,6 @@ from servers.chat import RequestError
 from servers.connection import error_response
 from servers.http import json_response
 from servers.transport import TRANSPORTS
-from servers.user_errors import UserError
 
 MAX_BODY_BYTES = 1024
 _Body = TypeVar("_Body")
@@ -33,9 +32,13 @@ class _Heartbeat(msgspec.Struct, frozen=True):
 
 
 class Site:
-    """The page of one race track. `profile` is what stands in between now; all times of profiles are divided."""
+    """The page of one race track. `profile` is what stands in between now; all times of profiles are divided.
 
-    def __init__(self, track: RaceTrack, profile: Profile, time_scale: float) -> None:
+    origin: where the page is, http://127.0.0.1:PORT
+    """
+
+    def __init__(self, origin: str, track: RaceTrack, profile: Profile, time_scale: float) -> None:
+        self._origin = origin
         self._track = track
         self._own = profile  # may be a file of the user's
         self._profile = profile
@@ -44,7 +47,7 @@ class Site:
 
     def application(self) -> web.Application:
         """What listens at the page's address. The lanes have to have their addresses already."""
-        app = web.Application(middlewares=[_refuse_foreign_pages], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(middlewares=[self._check], client_max_size=MAX_BODY_BYTES)
         page.add_routes(app, self._race, [lane.url for lane in self._track.lanes])
         app.router.add_post("/race/cut", self._cut)
         app.router.add_post("/race/intermediary", self._change)
@@ -59,6 +62,17 @@ class Site:
     async def _put(self, profile: Profile) -> None:
         await self._track.put(profile.scaled(self._time_scale))
         self._profile = profile
+
+    @web.middleware
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse the pages of others, also those that make a name of their own mean this address."""
+        try:
+            if request.host != self._origin.removeprefix("http://"):
+                raise RequestError(403, "foreign_origin", f"the page is at {self._origin}")
+            access.check_origin(request.headers, ())
+            return await handler(request)
+        except RequestError as error:
+            return error_response(error)
 
     def _race(self) -> page.Race:
         columns = (
@@ -95,14 +109,3 @@ async def _read(request: web.Request, kind: type[_Body]) -> _Body:
         return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.MsgspecError as error:
         raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None
-
-
-@web.middleware
-async def _refuse_foreign_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        access.check_origin(request.headers, ())
-        return await handler(request)
-    except RequestError as error:
-        return error_response(error)
-    except UserError as error:
-        return error_response(RequestError(400, "bad_request", str(error)))

@@ -87,7 +87,7 @@ const LINGER_MS = 2000; // for the rest of a response behind the end message, so
 const PASSING = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]; // statuses that another try may change
 const PASSING_CODES = ["busy", "stopping", "redis_unavailable", "internal"]; // the same over a WebSocket
 
-// What to do about a failure: try again, over another transport if there is one, over another only, as a new answer, nothing.
+// What to do about a failure: try again; over another transport if there is one; over another only; anew; nothing.
 const RETRY = 0, SWITCH = 1, FINAL = 2, LOST = 3, FATAL = 4; // prettier-ignore
 
 /** Why an answer, or an attempt at it, failed. */
@@ -583,8 +583,7 @@ async function* read(link, response) {
       yield value;
     }
   } finally {
-    if (link.isComplete) void readOn(reader);
-    else reader.cancel().catch(() => {});
+    if (link.isComplete) void readOn(reader); // else the attempt's end aborts it
   }
 }
 

@@ -3,7 +3,8 @@ import { RaceColumn, seconds } from "/race-column.js";
 
 const form = document.getElementById("question");
 const status = document.getElementById("status");
-const [replay, cut, stop, between, beating] = ["replay", "cut", "stop", "between", "beating"].map((id) => document.getElementById(id));
+const [replay, cut, stop] = ["replay", "cut", "stop"].map((id) => document.getElementById(id));
+const [between, beating] = ["between", "beating"].map((id) => document.getElementById(id));
 /** @type {RaceColumn[]} */
 let columns = [];
 let asking = new AbortController();
@@ -34,7 +35,7 @@ form.elements.heartbeat.addEventListener("change", async ({ target }) => {
 
 /** Show the contestants, and the choices that there are. */
 function showRace({ columns: contestants, streams, intermediaries, intermediary }) {
-  columns = contestants.map((contestant) => Object.assign(document.createElement("race-column"), { column: contestant }));
+  columns = contestants.map((column) => Object.assign(document.createElement("race-column"), { column }));
   document.getElementById("columns").replaceChildren(...columns);
   for (const column of columns) column.alone.addEventListener("click", () => choose(column));
   fill(form.elements.stream, streams, "hosted");
@@ -78,7 +79,8 @@ function verdict(racing, failures) {
   const first = whole.length && whole.reduce((a, b) => (a.times[0] <= b.times[0] ? a : b));
   const lead = first ? ` First token: ${first.contestant.title}, after ${seconds(first.times[0])}.` : "";
   if (whole.length < racing.length) return `${whole.length} of ${racing.length} answers are complete.${lead}`;
-  return whole.length === 1 ? `The answer is complete.${lead}` : `All ${whole.length} answers are complete, and ${same ? "the same" : "NOT the same"}.${lead}`;
+  if (whole.length === 1) return `The answer is complete.${lead}`;
+  return `All ${whole.length} answers are complete, and ${same ? "the same" : "NOT the same"}.${lead}`;
 }
 
 async function tell(path, value) {

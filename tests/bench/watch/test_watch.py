@@ -212,6 +212,8 @@ def test_the_levers_are_the_pages_own(watched: str) -> None:
     assert request(watched, "POST", "/race/intermediary", {"profile": "none"}, foreign)[0] == 403
     wrong: object
     assert request(watched, "POST", "/race/heartbeat", {"seconds": 5}, foreign)[0] == 403
+    rebound = {"Origin": "http://evil.example:80", "Host": "evil.example:80"}
+    assert request(watched, "POST", "/race/cut", {}, rebound)[0] == 403
     assert request(watched, "POST", "/race/heartbeat", {"seconds": -1})[0] == 400
     for wrong in ({"profile": "../../etc/passwd"}, {"profile": "nobody"}, {"profile": 3}, {}, []):
         assert request(watched, "POST", "/race/intermediary", wrong)[0] == 400, wrong

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ SCRIPT = """
     window.texts = [];
     window.stop = new AbortController();
     window.answer = streamChat({ message: "x", backoffMs: 20, pollMs: 50, signal: stop.signal, ...options });
-    const tooLong = new Promise((resolve) => setTimeout(resolve, 20_000, { error: "20 s", report: answer.report }));
+    const tooLong = new Promise((resolve) => setTimeout(resolve, 60_000, { error: "60 s", report: answer.report }));
     const failed = ({ name, message, reason }) => ({ error: name, message, reason, report: answer.report });
     window.done = Promise.race([read().catch(failed), tooLong]);
   };
@@ -84,5 +84,19 @@ def ask(open_page: Callable[[str], Page]) -> Callable[..., Any]:
         page = open_page(origin)
         page.evaluate("options => start(options)", {"url": "/chat", "transport": transport, **options})
         return page.evaluate("done")
+
+    return get
+
+
+@pytest.fixture
+def ask_all(open_page: Callable[[str], Page]) -> Callable[..., dict[str, Any]]:
+    """`ask_all({transport: origin}, **options)`: the same for several at once; then `script` runs in each."""
+
+    def get(origins: Mapping[str, str], script: str = "() => {}", **options: Any) -> dict[str, Any]:
+        pages = {transport: open_page(origin) for transport, origin in origins.items()}
+        for transport, page in pages.items():
+            page.evaluate("options => start(options)", {"url": "/chat", "transport": transport, **options})
+            page.evaluate(script)
+        return {transport: page.evaluate("done") for transport, page in pages.items()}
 
     return get
