@@ -1,8 +1,8 @@
 """The pictures in the README, taken again: `python scripts/screenshots.py [NAME…]`.
 
 Starts what is to be seen, looks at it with Chromium (Debian: `apt-get install chromium fonts-dejavu-core`) and writes
-docs/images/*.png and race.gif: locust, notebook, race, report, survival. `--run` says whose report is to be seen: for `report` a race, for `survival` a run of
-`timeouts`.
+docs/images/*.png and race.gif: locust, notebook, race, report, survival. `--run` says whose report is to be seen: for
+`report` a race, for `survival` a run of `timeouts`.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 )
 @_option(
     "--source",
-    metavar="MODULE:FUNCTION|openai",
-    help="Answer by a function of yours, or an OpenAI-compatible endpoint, in place of the simulated model.",
+    metavar="MODULE:FUNCTION|openai|URL",
+    help="Answer by a function of yours, an OpenAI-compatible endpoint, or another (chunked) server of this machine.",
 )
 @_option(
     "--source-timeout",

@@ -16,7 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from servers.emitter import Emitter
-from servers.messages import MAX_TOKENS, TOKEN_FORMAT, JsonTexts, encode_end, encode_error, json_text
+from servers.messages import (
+    MAX_TOKENS,
+    TOKEN_FORMAT,
+    JsonTexts,
+    TokenMessage,
+    encode_end,
+    encode_error,
+    json_text,
+)
 from servers.recording import MAX_DELTA_BYTES
 from servers.stream import Schedule
 
@@ -150,7 +158,7 @@ class Generation:
 
 
 class LiveGeneration(Generation):
-    """An answer whose tokens come from elsewhere: each is due at the moment when it came.
+    """An answer whose tokens come from elsewhere: each is due at the moment when it came, if it does not say when.
 
     `n` is not known before the end; `heard_ns` is when something came last.
     """
@@ -190,20 +198,27 @@ class LiveGeneration(Generation):
         """When it ended, or has to."""
         return self.ended_ns or self.start_ns + int(MAX_LIVE_S * 1e9)
 
-    def add(self, text: object) -> None:
-        """Take the next token; an empty one only shows that its maker is alive. Raises NotAToken."""
+    def add(self, item: object) -> None:
+        """Take the next token, or one with a time of its own; an empty text only shows that its maker is alive.
+
+        Raises NotAToken.
+        """
         if self.closed:
             return
+        self.heard_ns = now_ns = time.monotonic_ns()
+        timed = isinstance(item, TokenMessage)
+        text, due_ns = (item.t, item.due) if isinstance(item, TokenMessage) else (item, now_ns)
+        if due_ns > now_ns:
+            raise NotAToken("it gave a token that is due in the future, by the clock of another machine")
         encoded = _checked(text)
         self._signs += not encoded
         self._bytes += len(encoded)
         if len(self._texts) == MAX_TOKENS or self._bytes > MAX_LIVE_BYTES or self._signs > MAX_LIVE_SIGNS:
             raise NotAToken(f"it gave more than {MAX_TOKENS} tokens or {MAX_LIVE_BYTES} bytes, or hardly any but empty")
-        self.heard_ns = now_ns = time.monotonic_ns()
-        if encoded:
+        if encoded or timed:
             self._digest.update(encoded)
             self._texts.append(str(text))
-            self.due_ns.append(now_ns)
+            self.due_ns.append(due_ns)
             self._ask_for_turn(now_ns)
 
     def close(self, failure: Failure | None = None) -> None:

@@ -19,6 +19,7 @@ from servers.lags import Lags, LoopProbe
 from servers.openai_source import Endpoint
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
+from servers.relay_source import Relay
 from servers.source import SILENCE_S, LiveSource
 from servers.text import prose
 from servers.text.hazards import hazards
@@ -76,7 +77,10 @@ def source_function(name: str) -> tuple[source.Function, Callable[[], Awaitable[
     """The function that `--source` names, and what frees what it holds. Raises servers.user_errors.InputError."""
     if name == source.OPENAI:
         endpoint = Endpoint.of(os.environ)
-        return endpoint.tokens, endpoint.close
+        return lambda message, _: endpoint.tokens(message), endpoint.close
+    if name.startswith("http://"):
+        relay = Relay.of(name, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None)
+        return relay.tokens, relay.close
     return source.load(name), None
 
 

@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
-from typing import Any, cast
+from typing import Any
 
 from servers.checks import shown
 from servers.generation import MAX_LIVE_S, Failure, Generations, LiveGeneration, NotAToken
 from servers.user_errors import InputError
 
-Function = Callable[[str], Any]
+Function = Callable[[str, str], Any]
+"""From a message and a stream id to tokens."""
 OPENAI = "openai"
 SILENCE_S = 60.0
 MAX_THREADS = 256  # blocking iterators at once; one that hangs for ever keeps its thread
@@ -106,7 +107,7 @@ class LiveSource:
 async def _answer(function: Function, message: str, generation: LiveGeneration) -> None:
     """Take an answer's tokens to its end, whatever kind of end it is."""
     try:
-        async with aclosing(_tokens(function, message)) as tokens:
+        async with aclosing(_tokens(function, message, generation.stream_id)) as tokens:
             async for text in tokens:
                 if generation.closed:
                     return
@@ -126,9 +127,9 @@ async def _answer(function: Function, message: str, generation: LiveGeneration) 
         generation.close(failed(type(error).__name__).failure)
 
 
-async def _tokens(function: Function, message: str) -> AsyncGenerator[object, None]:
+async def _tokens(function: Function, message: str, stream_id: str) -> AsyncGenerator[object, None]:
     """What the function gives, one by one, however it does."""
-    tokens = function(message)
+    tokens = function(message, stream_id)
     if inspect.isawaitable(tokens):
         tokens = await tokens
     if isinstance(tokens, AsyncIterable):
@@ -222,10 +223,13 @@ class _Given:
 
 
 def load(name: str) -> Function:
-    """The function that `MODULE:FUNCTION` names, looked for from the current folder on too. Raises InputError."""
+    """The function of a message that `MODULE:FUNCTION` names, looked for from the current folder on too.
+
+    Raises InputError.
+    """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise InputError(f"--source: takes MODULE:FUNCTION or {OPENAI}, not {shown(name)}")
+        raise InputError(f"--source: takes MODULE:FUNCTION, {OPENAI} or an address, not {shown(name)}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -235,4 +239,4 @@ def load(name: str) -> Function:
     function = getattr(found, attribute, None)
     if not callable(function):
         raise InputError(f"--source: {module[:200]} has no function {attribute[:200]}")
-    return cast(Function, function)
+    return lambda message, _: function(message)

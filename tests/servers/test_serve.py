@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "--allow-origin": ("page.example", "http://", "http://[", "https://page.example/", "http://\xe9.example"),
     "--auth-token": ("", "two words", "se;cret", "\xe9"),
     "--recording": ("absent.jsonl",),
-    "--source": ("nowhere", "no_such_module:x", ":", "json:x"),
+    "--source": ("http://", "http://user:pass@x", "nowhere", "no_such_module:x", ":", "json:x"),
     "--source-timeout": ("nan", "0"),
 }
 
