@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from bench.cli import cli, main
+from bench.injuries.injuries_command import injuries
 from bench.proxy import profile
 from bench.selfcost.perf_command import perf
 from bench.soak.soak_command import soak
@@ -25,16 +27,56 @@ FOLDERS = (".", "bench", "clients", "servers", "tests", "results/reference")
 NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).glob("*" if folder == "." else "**/*")}
 PLACEHOLDERS = {
     "COMMAND": "run",
+    "FILE…": str(ROOT / "README.md"),
     "HOST:PORT": "127.0.0.1:8000",
+    "KEY=VALUE": "ttft_ms_p95=800",
     "TRANSPORT": "sse",
     "TRANSPORT=URL": "sse=http://127.0.0.1:8000",
     "URL": "http://127.0.0.1:8000",
     "<name>": "noop",
+    "questions.txt": str(ROOT / "README.md"),
 }
-OF_OTHERS = {"my.toml", "mine.toml", "proxy.jsonl", "my-firewall.toml"}  # files that a reader may have
-OTHER_VARIABLES = {"TOKENDERBY_GIT_COMMIT", "TOKENDERBY_ENGINE", "TOKENDERBY_REQUIRE"}
-LEAST = {"proxy": ["--upstream", "h:1"], "serve": ["sse"], "compare": ["a", "b"]}  # what a command cannot do without
-LOCUST_S_OWN = {"--headless", "--host", "--class-picker", "--worker", "--master", "--expect-workers", "--master-host"}
+OF_OTHERS = {
+    "my.toml",
+    "mine.toml",
+    "proxy.jsonl",
+    "my-firewall.toml",
+    "calibration.json",
+    "request_stats.py",
+}  # files that a reader may have
+OTHER_VARIABLES = {
+    "TOKENDERBY_COMPLETE",
+    "TOKENDERBY_OPENAI_API",
+    "TOKENDERBY_GIT_COMMIT",
+    "TOKENDERBY_ENGINE",
+    "TOKENDERBY_REQUIRE",
+}
+LEAST = {
+    "proxy": ["--upstream", "h:1"],
+    "serve": ["sse"],
+    "compare": ["a", "b"],
+    "record": ["--source", "m:f", "--messages", str(ROOT / "README.md"), "--out", "a.jsonl"],
+    "import": [str(ROOT / "README.md"), "--out", "a.jsonl"],
+}  # what a command cannot do without
+OF_OTHER_TOOLS = {
+    "--headless",
+    "--host",
+    "--class-picker",
+    "--worker",
+    "--master",
+    "--expect-workers",
+    "--master-host",
+} | {
+    "--concurrency",
+    "--prompt-input-tokens-mean",
+    "--output-tokens-mean",
+    "--extra-inputs",
+    "--use-server-token-count",
+    "--constraint",
+    "--cpuset-cpus",
+    "--tokenizer",
+    "--data",
+}
 
 Parse = Callable[[list[str]], click.Context]
 
@@ -60,6 +102,7 @@ def words_of(code: str) -> tuple[dict[str, str], list[str]]:
         words = shlex.split(code, comments=True)
     except ValueError:
         return {}, []
+    words = list(takewhile(lambda word: word not in ("|", ">", ">>"), words))
     words = [word.removeprefix(".venv/bin/") for word in words if word != "&"]
     given = {}
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
@@ -134,7 +177,7 @@ def test_a_goal_is_one_of_the_makefile_s(words: list[str], whole: bool) -> None:
     named = [word for word in words[1:] if "=" not in word]
     assert set(named) <= goals
     for given in arguments:
-        {"perf": perf, "soak": soak}[named[0]].make_context(named[0], given)
+        {"perf": perf, "soak": soak, "injuries": injuries}[named[0]].make_context(named[0], given)
 
 
 @pytest.mark.parametrize("program", ["python", "locust"])
@@ -143,6 +186,11 @@ def test_the_files_that_are_called_exist(program: str) -> None:
     assert called
     for file in (file for word in called for file in word.split(",")):
         assert (ROOT / file).exists(), file
+
+
+def options_of(script: str) -> list[str]:
+    """The options of a script with a parser of its own."""
+    return re.findall(r'add_argument\("(--[a-z-]+)"', (ROOT / script).read_text())
 
 
 def told_to_locust() -> SimpleNamespace:
@@ -162,7 +210,7 @@ def told_to_locust() -> SimpleNamespace:
 def options_of_ours(parse: Parse) -> dict[str, click.Option]:
     """Every option of every command, by `command --name`."""
     commands = {name: parse([name, *LEAST.get(name, [])]).command for name in cli.commands}
-    commands |= {"perf": perf, "soak": soak}
+    commands |= {"perf": perf, "soak": soak, "injuries": injuries}
     return {
         f"{name} {word}": parameter
         for name, command in commands.items()
@@ -173,8 +221,8 @@ def options_of_ours(parse: Parse) -> dict[str, click.Option]:
 
 
 def test_every_option_that_is_named_exists(parse: Parse) -> None:
-    known = {key.partition(" ")[2] for key in options_of_ours(parse)} | told_to_locust().options | LOCUST_S_OWN
-    known |= {"--help", "--version", "--<name>-url"}
+    known = {key.partition(" ")[2] for key in options_of_ours(parse)} | told_to_locust().options | OF_OTHER_TOOLS
+    known |= {"--help", "--version", "--<name>-url", *options_of("bench/analysis/simulation.py")}
     for document, text, _ in CODE:
         if re.match(r"--[a-z<]|locust ", text):
             for word in re.findall(r"(?<![\w-])--[a-z<][a-z<>-]+", text):
@@ -195,17 +243,22 @@ def test_every_option_has_the_variable_of_its_name_and_it_works(parse: Parse, mo
         "--host": "127.0.0.1",
         "--allow-origin": "http://127.0.0.1",
         "--listen": "127.0.0.1:0",
+        "--messages": str(ROOT / "README.md"),
+        "--slo": "ttft_ms_p95=800",
         "--upstream": "127.0.0.1:1",
     }
     for key, option in options_of_ours(parse).items():
         command, _, word = key.partition(" ")
-        if command in ("perf", "soak") or word in ("--help", "-h"):
+        if command in ("perf", "soak", "injuries") or word in ("--help", "-h"):
             continue
         prefix = "TOKENDERBY" if word in shared else f"TOKENDERBY_{command.upper()}"
         variable = f"{prefix}_{word.strip('-').upper().replace('-', '_')}"
         number = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
         monkeypatch.setenv(variable, values.get(word, "1" if number or option.is_flag else "sse"))
-        context = parse([command, *(LEAST.get(command, []) if word != "--upstream" else [])])
+        least = LEAST.get(command, [])
+        if word in least:  # by its variable now
+            least = least[: least.index(word)] + least[least.index(word) + 2 :]
+        context = parse([command, *least])
         monkeypatch.delenv(variable)
         source = context.get_parameter_source(option.name or "")
         assert source is click.core.ParameterSource.ENVIRONMENT, f"{variable}: {source}"
