@@ -18,6 +18,7 @@ from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.failures import CellFailures, failures, incomplete_names, total_failures
 from bench.analysis.groups import MeasuredCell, Measurements
+from bench.analysis.headline import headline
 from bench.analysis.heatmaps import recovery_heat, survival_heat
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.inline_svg import inline
@@ -28,7 +29,6 @@ from bench.analysis.number_tables import Table, tables, without_dashes
 from bench.analysis.polling_theory import Theory, requests_explained, theory
 from bench.analysis.run_warnings import RunWarning
 from bench.analysis.score_view import STANDINGS, boards, resolution_sentence
-from bench.analysis.scoreboard import headline
 from bench.analysis.shown_cells import charted
 from bench.analysis.story import Claim, answer_of
 from bench.analysis.survival import advice, answer, how_noticed, survival_maps, twins

@@ -22,6 +22,15 @@ def number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if float(value).is_integer() and "." in text else text
 
 
+_READ_AS = {"share": ("%", 100.0), "s/answer": ("ms", 1000.0)}
+
+
+def as_read(found: Estimate, unit: str) -> tuple[Estimate, str]:
+    """A number in the unit in which people read it: shares as percentages, an answer's waiting in ms."""
+    read, factor = _READ_AS.get(unit, (unit, 1.0))
+    return found.times(factor), read
+
+
 def count(value: int) -> str:
     """A count, exact: 12,345."""
     return f"{value:,}"

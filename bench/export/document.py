@@ -12,6 +12,7 @@ import msgspec
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
 from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.headline import headline
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.missing import INFINITE, why_not_finite
@@ -52,7 +53,7 @@ def answer(measured: Measurements) -> str:
         return "No cell gave a valid number."
     if not scoreboard.scoreboard(measured):
         return "Nothing to compare: no two cells that race against each other have valid blocks in common."
-    return scoreboard.headline(measured)
+    return headline(measured)
 
 
 def encoded(document: shape.Document) -> bytes:
