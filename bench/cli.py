@@ -270,7 +270,7 @@ def _report(
     if summary.run.plan.get("story"):
         print_claims(claims_in(summary.measured), console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return [*faults(summary.measured), *judge(summary.measured, folder, console, exports, more_limits)]
+    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
 
 
 def _elsewhere(name: str, place: str, summary: str) -> None:

@@ -25,6 +25,7 @@ FOLDERS = (".", "bench", "clients", "servers", "tests", "results/reference")
 NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).glob("*" if folder == "." else "**/*")}
 PLACEHOLDERS = {
     "COMMAND": "run",
+    "KEY=VALUE": "ttft_ms_p95=800",
     "HOST:PORT": "127.0.0.1:8000",
     "TRANSPORT": "sse",
     "TRANSPORT=URL": "sse=http://127.0.0.1:8000",

@@ -69,6 +69,13 @@ def test_one_limit(tmp_path: Path, limits: dict[str, float], outcome: str, words
         assert word in gate.sentence
 
 
+def test_few_messages_show_no_goodput(tmp_path: Path) -> None:
+    """8 of 8 good ones may be chance: resampling sees no spread, Wilson's interval does."""
+    few = [[message(100), message(110)]] * 4
+    slo = {"goodput_ratio": 0.95, "message": {"ttft_ms": 500}}
+    assert only(measured_run(tmp_path, {"slo": slo}, few)).outcome == "not shown"
+
+
 def test_shares_and_counts_that_are_not_kept(tmp_path: Path) -> None:
     blocks = [[*block, message(100, facts={"drops": 2}, **FAILED), *[message(100, **FAILED)] * 7] for block in FIVE]
     slo = {"completed_ratio": 0.95, "drops": 3, "ttft_ms_p50": 50, "ttft_ms_p95": 1000}
