@@ -95,10 +95,15 @@ def passed(judged: Iterable[Gate]) -> bool:
     return all(gate.outcome == "met" for gate in judged)
 
 
+def ordered(judged: Iterable[Gate]) -> list[Gate]:
+    """The unmet ones first, the met ones last."""
+    order: Sequence[Outcome] = ("unmet", "not shown", "unknown", "met")
+    return sorted(judged, key=lambda gate: order.index(gate.outcome))
+
+
 def not_met(judged: Iterable[Gate]) -> list[Gate]:
     """Those that are not met, the unmet ones first."""
-    order: Sequence[Outcome] = ("unmet", "not shown", "unknown")
-    return sorted((gate for gate in judged if gate.outcome != "met"), key=lambda gate: order.index(gate.outcome))
+    return [gate for gate in ordered(judged) if gate.outcome != "met"]
 
 
 def _judged(cell: MeasuredCell, column: str, limit: float) -> Gate:

@@ -10,8 +10,9 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis.demands import message_limits_of
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.report import write_report
 from bench.analysis.slo import Gate, gates, not_met, passed
-from bench.store import StoreError
+from bench.store import RunFolder, StoreError
 
 SSE = {"transport": "sse"}
 
@@ -67,6 +68,20 @@ def test_one_limit(tmp_path: Path, limits: dict[str, float], outcome: str, words
     assert passed([gate]) is (outcome == "met")
     for word in words:
         assert word in gate.sentence
+
+
+def test_the_page_shows_the_limits(tmp_path: Path) -> None:
+    """The ones that are not met first; a plan without limits has no such part."""
+    measured_run(tmp_path, {"slo": {"ttft_ms_p50": 200, "ttft_ms_p95": 50}}, FIVE)
+    (run,) = tmp_path.iterdir()
+    html = write_report(RunFolder(run)).report.read_text()
+    part = html[html.index('id="limits"') :]
+    assert part.index("1 of 2 limits met.") < part.index(">unmet<") < part.index(">met<")
+    assert "ttft_ms_p95 at most 50 ms" in part
+    (tmp_path / "without").mkdir()
+    measured_run(tmp_path / "without", {}, FIVE)
+    (run,) = (tmp_path / "without").iterdir()
+    assert 'id="limits"' not in write_report(RunFolder(run)).report.read_text()
 
 
 def test_few_messages_show_no_goodput(tmp_path: Path) -> None:
