@@ -133,7 +133,7 @@ class Field:
     def contrast(self, a: int, b: int) -> Contrast:
         """Cell a against cell b, by their places in the field."""
         of_a, of_b = self.values[a], self.values[b]
-        if of_a == of_b and math.isfinite(of_a) and np.array_equal(self._logs[a], self._logs[b]):
+        if of_a == of_b and math.isfinite(of_a) and np.array_equal(self._logs[a], self._logs[b], equal_nan=True):
             return Contrast(of_a, of_b, Estimate(1.0, 1.0, 1.0), 1.0, self.blocks, error=0.0)
         if self._fit is None or not {a, b} <= self._columns.keys():
             return Contrast(of_a, of_b, Estimate(divided(of_a, of_b)), 1.0, self.blocks)
