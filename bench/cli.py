@@ -348,8 +348,8 @@ def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
     """Write and print the report of a run again.
 
     RUN is results/latest if none is named. What a killed run or a damaged disk has left is put right first, as far as
-    it can be. Exit code 1 if a limit of the plan, or of --slo, is not met, or if a cell got nothing through with nothing
-    in between.
+    it can be. Exit code 1 if a limit of the plan, or of --slo, is not met, or if a cell got nothing through with
+    nothing in between.
 
     \b
     Examples:

@@ -111,7 +111,7 @@ def _judged(cell: MeasuredCell, column: str, limit: float) -> Gate:
     gate = Gate(cell.key, column, limit, _found(cell, column), "unknown")
     reason = why_no_value(cell, column)
     if not reason and not cell.is_valid:
-        reason = f"only {len(cell.blocks)} of its {len(cell.records)} blocks are valid"
+        reason = cell.apart or f"only {len(cell.blocks)} of its {len(cell.records)} blocks are valid"
     if not reason and not gate.is_exact:
         reason = why_no_interval(cell, gate.found)
     return replace(gate, reason=reason) if reason else replace(gate, outcome=_outcome(gate))

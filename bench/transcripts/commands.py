@@ -45,10 +45,10 @@ _out = click.option("--out", required=True, type=click.Path(dir_okay=False, path
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--source", required=True, metavar="MODULE:FUNCTION|openai", help="Who answers (docs/sources.md).")
-@click.option("--messages", "file", required=True, type=_File(), help="A message a line, or JSON lines with `message`.")
+@click.option("--messages", required=True, type=_File(), help="A message a line, or JSON lines with `message`.")
 @click.option("--source-timeout", type=Seconds(min=0.001, max=86_400), default=SILENCE_S, metavar="SECONDS")
 @_out
-def record(source: str, file: Path, source_timeout: float, out: Path) -> int:
+def record(source: str, messages: Path, source_timeout: float, out: Path) -> int:
     """Ask a source and record its answers with their times.
 
     One answer after the other; one that fails is left out and said, and the exit code is then 1.
@@ -57,13 +57,13 @@ def record(source: str, file: Path, source_timeout: float, out: Path) -> int:
     Example:
       tokenderby record --source my_app.llm:tokens --messages questions.txt --out answers.jsonl
     """
-    messages = _messages(file)
+    questions = _messages(messages)
     source_function(source)  # while a wrong one can still be named
-    answers, failures = asyncio.run(_record(source, messages, source_timeout))
+    answers, failures = asyncio.run(_record(source, questions, source_timeout))
     for number, failure in failures:
         click.echo(f"message {number} left out: {failure.message}", err=True)
     if not answers:
-        raise UserError(f"nothing recorded: all {len(messages)} messages failed")
+        raise UserError(f"nothing recorded: all {len(questions)} messages failed")
     _write(out, answers)
     click.echo(f"{out}: {_count(answers)}, with times")
     return FAILED if failures else 0

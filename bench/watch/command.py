@@ -23,9 +23,7 @@ from servers.user_errors import UserError
 
 
 @click.command(cls=Command, context_settings=HELP)
-@click.option(
-    "--profile", "name", default="none", show_default=True, help="What stands in between: a profile, or a TOML file."
-)
+@click.option("--profile", default="none", show_default=True, help="What stands in between: a profile, or a TOML file.")
 @click.option(
     "--time-scale",
     type=Number(min=1e-3, max=1e6),
@@ -35,15 +33,15 @@ from servers.user_errors import UserError
 )
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Of the page; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
-def watch(name: str, time_scale: float, port: int, no_browser: bool) -> None:
+def watch(profile: str, time_scale: float, port: int, no_browser: bool) -> None:
     """Watch all transports carry the same answer, side by side, in a browser.
 
     Starts Redis, a server for each transport and the proxies before them, prints {"url": …} and opens that page.
     Ends with Ctrl-C or SIGTERM. Only this machine can reach it.
     """
-    profile = load(name)
+    found = load(profile)
     try:
-        run(_race(profile, time_scale, port or free_port(), opens=not no_browser))
+        run(_race(found, time_scale, port or free_port(), opens=not no_browser))
     except PartDied as error:
         raise UserError(str(error)) from error
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from bench.cli import cli, main
+from bench.injuries.injuries_command import injuries
 from bench.proxy import profile
 from bench.selfcost.perf_command import perf
 from bench.soak.soak_command import soak
@@ -26,16 +28,34 @@ NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).glob("*" if
 PLACEHOLDERS = {
     "COMMAND": "run",
     "KEY=VALUE": "ttft_ms_p95=800",
+    "FILE…": "README.md",
+    "questions.txt": "README.md",
     "HOST:PORT": "127.0.0.1:8000",
     "TRANSPORT": "sse",
     "TRANSPORT=URL": "sse=http://127.0.0.1:8000",
     "URL": "http://127.0.0.1:8000",
     "<name>": "noop",
 }
-OF_OTHERS = {"my.toml", "mine.toml", "proxy.jsonl", "my-firewall.toml"}  # files that a reader may have
-OTHER_VARIABLES = {"TOKENDERBY_GIT_COMMIT", "TOKENDERBY_ENGINE", "TOKENDERBY_REQUIRE"}
-LEAST = {"proxy": ["--upstream", "h:1"], "serve": ["sse"], "compare": ["a", "b"]}  # what a command cannot do without
+OF_OTHERS = {  # files that a reader may have, or that others have
+    *("my.toml", "mine.toml", "proxy.jsonl", "my-firewall.toml", "calibration.json", "request_stats.py"),
+}
+SHELL = {"&", "|", ">", ">>"}  # where what a program is told ends
+OTHER_VARIABLES = {
+    *("TOKENDERBY_GIT_COMMIT", "TOKENDERBY_ENGINE", "TOKENDERBY_REQUIRE", "TOKENDERBY_COMPLETE"),
+    "TOKENDERBY_OPENAI_API",
+}
+LEAST = {  # what a command cannot do without
+    "proxy": ["--upstream", "h:1"],
+    "serve": ["sse"],
+    "compare": ["a", "b"],
+    "record": ["--source", "openai", "--messages", "README.md", "--out", "a.jsonl"],
+    "import": ["README.md", "--out", "a.jsonl"],
+}
 LOCUST_S_OWN = {"--headless", "--host", "--class-picker", "--worker", "--master", "--expect-workers", "--master-host"}
+OF_OTHER_TOOLS = {  # aiperf's, guidellm's, docker's
+    *("--concurrency", "--prompt-input-tokens-mean", "--output-tokens-mean", "--extra-inputs"),
+    *("--use-server-token-count", "--constraint", "--tokenizer", "--data", "--cpuset-cpus"),
+}
 
 Parse = Callable[[list[str]], click.Context]
 
@@ -61,7 +81,7 @@ def words_of(code: str) -> tuple[dict[str, str], list[str]]:
         words = shlex.split(code, comments=True)
     except ValueError:
         return {}, []
-    words = [word.removeprefix(".venv/bin/") for word in words if word != "&"]
+    words = [word.removeprefix(".venv/bin/") for word in takewhile(lambda word: word not in SHELL, words)]
     given = {}
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         name, _, value = words.pop(0).partition("=")
@@ -135,7 +155,7 @@ def test_a_goal_is_one_of_the_makefile_s(words: list[str], whole: bool) -> None:
     named = [word for word in words[1:] if "=" not in word]
     assert set(named) <= goals
     for given in arguments:
-        {"perf": perf, "soak": soak}[named[0]].make_context(named[0], given)
+        {"perf": perf, "soak": soak, "injuries": injuries}[named[0]].make_context(named[0], given)
 
 
 @pytest.mark.parametrize("program", ["python", "locust"])
@@ -163,7 +183,7 @@ def told_to_locust() -> SimpleNamespace:
 def options_of_ours(parse: Parse) -> dict[str, click.Option]:
     """Every option of every command, by `command --name`."""
     commands = {name: parse([name, *LEAST.get(name, [])]).command for name in cli.commands}
-    commands |= {"perf": perf, "soak": soak}
+    commands |= {"perf": perf, "soak": soak, "injuries": injuries}
     return {
         f"{name} {word}": parameter
         for name, command in commands.items()
@@ -175,7 +195,8 @@ def options_of_ours(parse: Parse) -> dict[str, click.Option]:
 
 def test_every_option_that_is_named_exists(parse: Parse) -> None:
     known = {key.partition(" ")[2] for key in options_of_ours(parse)} | told_to_locust().options | LOCUST_S_OWN
-    known |= {"--help", "--version", "--<name>-url"}
+    known |= OF_OTHER_TOOLS
+    known |= {"--help", "--version", "--<name>-url", "--runs", "--run"}  # the last two: bench.analysis.simulation
     for document, text, _ in CODE:
         if re.match(r"--[a-z<]|locust ", text):
             for word in re.findall(r"(?<![\w-])--[a-z<][a-z<>-]+", text):
@@ -197,19 +218,28 @@ def test_every_option_has_the_variable_of_its_name_and_it_works(parse: Parse, mo
         "--allow-origin": "http://127.0.0.1",
         "--listen": "127.0.0.1:0",
         "--upstream": "127.0.0.1:1",
+        "--slo": "ttft_ms_p95=1",
+        "--messages": "README.md",
+        "--source": "openai",
     }
     for key, option in options_of_ours(parse).items():
         command, _, word = key.partition(" ")
-        if command in ("perf", "soak") or word in ("--help", "-h"):
+        if command in ("perf", "soak", "injuries") or word in ("--help", "-h"):
             continue
         prefix = "TOKENDERBY" if word in shared else f"TOKENDERBY_{command.upper()}"
         variable = f"{prefix}_{word.strip('-').upper().replace('-', '_')}"
         number = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
         monkeypatch.setenv(variable, values.get(word, "1" if number or option.is_flag else "sse"))
-        context = parse([command, *(LEAST.get(command, []) if word != "--upstream" else [])])
+        context = parse([command, *_without(word, LEAST.get(command, []))])
         monkeypatch.delenv(variable)
         source = context.get_parameter_source(option.name or "")
         assert source is click.core.ParameterSource.ENVIRONMENT, f"{variable}: {source}"
+
+
+def _without(option: str, words: list[str]) -> list[str]:
+    """The words without that option and its value."""
+    place = words.index(option) if option in words else len(words)
+    return words[:place] + words[place + 2 :]
 
 
 def test_every_variable_that_is_named_exists(parse: Parse) -> None:
