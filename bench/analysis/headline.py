@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from bench.analysis.groups import Key, Measurements
 from bench.analysis.scoreboard import Answer, Square, answers, standing_of
 from bench.analysis.topics import COMPLETED, FELT, SPENT
-from bench.analysis.wording import as_read, counted, listed, number
+from bench.analysis.wording import as_read, counted, in_sentence, listed, number
 
 UNFELT_MS = (1, 2, 5, 10)
 """Nobody feels a difference below the last, as a screen shows a picture every 16 ms; the least is named. A choice."""
@@ -28,7 +28,11 @@ def headline(measured: Measurements) -> str:
     rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]
     good = _good(rows, felt)
-    said = [_take(good, felt, rows), _cost(good, rows)] if good else [_leaders(rows)]
+    alone = [row for row in felt if all(square.standing == "not judged" for square in row.question.squares[1:])]
+    if alone and len(alone) == len(felt):
+        said = [_only(felt, rows)]
+    else:
+        said = [_take(good, felt, rows), _cost(good, rows)] if good else [_leaders(rows)]
     where = f"{rows[0].question.group}: " if rows and rows[0].question.group else ""
     return where + " ".join(filter(None, said))
 
@@ -52,6 +56,12 @@ def _within_ms(square: Square, row: Answer) -> float:
         return UNFELT_MS[0]
     beyond_ms = _ms(row.question.squares[0], row) * (square.ratio.hi - 1) if square.ratio else math.nan
     return next((ms for ms in UNFELT_MS if beyond_ms <= ms), math.inf)
+
+
+def _only(felt: Sequence[Answer], rows: Sequence[Answer]) -> str:
+    """Where there is nobody to compare with, nobody is to be taken."""
+    who = f"Only {felt[0].question.squares[0].key.title} can be judged at {listed([_lower(row) for row in felt])}"
+    return f"{'; '.join([who, *_lossy(rows), *_not_judged(felt, rows)])}."
 
 
 def _take(good: Sequence[Key], felt: Sequence[Answer], rows: Sequence[Answer]) -> str:
@@ -193,5 +203,4 @@ def _first(texts: Iterable[str], noun: str, plural: str = "") -> list[str]:
 
 
 def _lower(row: Answer) -> str:
-    title = row.topic.title
-    return title if title.isupper() else title.lower()
+    return in_sentence(row.topic.title)

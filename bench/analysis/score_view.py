@@ -15,7 +15,7 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.scoreboard import Question, Square, resolution, scoreboard
 from bench.analysis.theme import colour
-from bench.analysis.wording import as_read, interval, listed, number
+from bench.analysis.wording import as_read, in_sentence, interval, listed, number
 
 _HEADED = {"requests/message": "per message", "s/answer": "ms per answer"}
 """By a metric's unit: what stands below the heading on the board, where that is not the unit itself."""
@@ -113,10 +113,6 @@ def _smallest(ratio: float) -> str:
     return f"{number(ratio)}× or more" if ratio < _NONE else "none"
 
 
-def _lower(title: str) -> str:
-    return title if title.isupper() else title.lower()
-
-
 def _square(square: Square, question: Question, void: MeasuredCell | None, notes: list[str]) -> ScoreSquare:
     """As text; a contestant without a valid number shows that of its void blocks, which is not judged."""
     found = square.estimate
@@ -159,7 +155,7 @@ def resolution_sentence(measured: Measurements) -> str:
     found: dict[str, list[str]] = {}
     for question in questions:
         if question.group == questions[0].group and question.column in smallest:
-            found.setdefault(_smallest(smallest[question.column]), []).append(_lower(question.title))
+            found.setdefault(_smallest(smallest[question.column]), []).append(in_sentence(question.title))
     if not found:
         return ""
     none = found.pop("none", [])

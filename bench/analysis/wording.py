@@ -74,6 +74,11 @@ def whole_percent(part: int, whole: int) -> str:
     return f"{floor} %" if floor or not part else "<1 %"
 
 
+def in_sentence(title: str) -> str:
+    """A title as a word of a sentence: "first token", "CPU"."""
+    return title if title.isupper() else title.lower()
+
+
 def listed(parts: Sequence[str], last: str = "and") -> str:
     """Parts joined as in a sentence: "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}" if parts else ""

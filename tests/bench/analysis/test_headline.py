@@ -42,6 +42,11 @@ def test_who_loses_messages_is_not_to_be_taken(tmp_path: Path) -> None:
     assert "0 % of WebSocket's messages arrived whole" in found
 
 
+def test_one_that_has_nobody_to_compare_with_is_not_recommended(tmp_path: Path) -> None:
+    found = said(tmp_path, Caricature("websocket", failing=1.0), SSE)
+    assert found.startswith("Only SSE can be judged at first token and smoothness; 0 % of WebSocket's messages")
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_without_blocks_enough_nobody_is_named(tmp_path: Path, blocks: int) -> None:
     assert said(tmp_path, SSE, POLLING, blocks=blocks) == "This run tells no transport from another."
