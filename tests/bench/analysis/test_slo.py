@@ -70,6 +70,21 @@ def test_one_limit(tmp_path: Path, limits: dict[str, float], outcome: str, words
         assert word in gate.sentence
 
 
+def test_what_was_lost_beside_a_void_rival_was_lost(tmp_path: Path) -> None:
+    """No number rests on that block, but "every message" and "no token" mean those of this run."""
+    slo = {"completed_ratio": 1, "tokens_lost": 0, "goodput_ratio": 1, "message": {"ttft_ms": 500}}
+    plan = {"cells": [SSE, {"transport": "chunked"}], "slo": slo}
+    builder = RunBuilder(tmp_path, {"plan": plan})
+    for block in range(1, 8):
+        lost = [message(100, **FAILED)] if block == 2 else []
+        builder.cell("sse", block, [message(100)] * 4 + lost)
+        builder.cell("chunked", block, [message(100)] * 4, status="void" if block == 2 else "ok")
+    found = {gate.column: gate for gate in gates(measure(builder.write())) if gate.key.transport == "sse"}
+    assert {column: gate.outcome for column, gate in found.items()} == dict.fromkeys(found, "unmet")
+    assert len(found) == 3
+    assert "it is 96.6 %" in found["completed_ratio"].sentence  # 28 of 29
+
+
 def test_the_page_shows_the_limits(tmp_path: Path) -> None:
     """The ones that are not met first; a plan without limits has no such part."""
     measured_run(tmp_path, {"slo": {"ttft_ms_p50": 200, "ttft_ms_p95": 50}}, FIVE)
