@@ -27,9 +27,10 @@ _SETTINGS = HELP | {"max_content_width": 100}
 
 option = partial(click.option, show_envvar=True)
 
-_RUN_HELP = """Run PLAN (a name, see `tokenderby plans`, or a TOML file), then write and print its report.
+_RUN_HELP = """Run a plan, then write and print its report.
 
-Says first how long it will take. Ctrl-C keeps the finished cells and reports them.
+PLAN is a name (see `tokenderby plans`), or a TOML file. Says first how long it will take. Ctrl-C keeps the
+finished cells and reports them.
 
 \b
 Examples:
@@ -270,7 +271,7 @@ def _report(
     if summary.run.plan.get("story"):
         print_claims(claims_in(summary.measured), console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return [*faults(summary.measured), *judge(summary.measured, folder, console, exports, more_limits)]
+    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
 
 
 def _elsewhere(name: str, place: str, summary: str) -> None:
@@ -307,11 +308,12 @@ def doctor() -> int:
 @cli.command()
 @_out
 def calibrate(out: str) -> int:
-    """Measure how far the harness itself can be wrong on this machine (under three minutes).
+    """Measure how far the harness itself can be wrong here.
 
-    Prints how late the clients' stamps are against a server that shares no code with ours, from 1 to 200 streams at
-    once; by how much equal cells differ, and so which differences a run of this size can claim here; and the least CPU
-    that a bare client and a bare server spend on a token. The first is kept as calibration.json, for the reports.
+    Takes under three minutes. Prints how late the clients' stamps are against a server that shares no code with ours,
+    from 1 to 200 streams at once; by how much equal cells differ, and so which differences a run of this size can claim
+    here; and the least CPU that a bare client and a bare server spend on a token. The first is kept as
+    calibration.json, for the reports.
 
     \b
     Example:
@@ -343,10 +345,11 @@ def calibrate(out: str) -> int:
 @_limit
 @export_options()
 def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
-    """Write and print the report of RUN (default: results/latest) again.
+    """Write and print the report of a run again.
 
-    What a killed run or a damaged disk has left is put right first, as far as it can be. Exit code 1 if a limit of the
-    plan, or of --slo, is not met.
+    RUN is results/latest if none is named. What a killed run or a damaged disk has left is put right first, as far as
+    it can be. Exit code 1 if a limit of the plan, or of --slo, is not met, or if a cell got nothing through with
+    nothing in between.
 
     \b
     Examples:

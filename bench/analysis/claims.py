@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bench.analysis import intervals, student
 from bench.analysis.contrasts import Contrast
 from bench.analysis.estimators import Floats
-from bench.analysis.wording import counted, times
+from bench.analysis.wording import as_read, counted, times
 
 Bools = NDArray[np.bool_]
 
@@ -137,12 +137,13 @@ def _obstacle(contrast: Contrast, adjusted_p: float, unit: Scale) -> Obstacle | 
 def _reason(obstacle: Obstacle | None, contrast: Contrast, unit: Scale, tested: int) -> str:
     """Why no difference is claimed, with the ratio and its interval; empty for a claim and for equal numbers."""
     ratio = times(contrast.ratio)
+    error, measure = as_read(intervals.Estimate(unit.error), unit.unit)
     reasons = {
         Obstacle.FEW_BLOCKS: few_blocks(contrast.blocks),
         Obstacle.NO_NUMBER: "one of the two is not above zero, or infinite, so there is no ratio to judge",
         Obstacle.CHANCE: f"the difference could be chance: {ratio}",
         Obstacle.CORRECTION: f"the difference could be chance among {counted(tested, 'comparison')}: {ratio}",
-        Obstacle.HARNESS: f"within the harness's error ({unit.error:g} {unit.unit}): {ratio}",
+        Obstacle.HARNESS: f"within the harness's error ({error.value:g} {measure}): {ratio}",
         Obstacle.SMALL: f"a difference below 1 %: {ratio}",
     }
     return "" if obstacle is None else reasons.get(obstacle, "")

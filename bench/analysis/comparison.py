@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.analysis.claims import JudgedContrast, judged, scale
+from bench.analysis.claims import JudgedContrast, Obstacle, fewer_arrived, judged, scale
 from bench.analysis.contrasts import PRIOR_DF, Contrast, contrast, divided, log_values
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
@@ -24,6 +24,7 @@ from bench.analysis.likeness import differences
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.races import control_pairs
 from bench.analysis.resolution import of_pairs
+from bench.analysis.topics import COMPLETED
 from bench.analysis.wording import listed
 from bench.slo import LARGER_IS_BETTER
 from bench.store import Run, RunFolder
@@ -103,9 +104,24 @@ def changes(common: Mapping[Key, Pair], unfit: str = "") -> list[Change]:
     found = [(key, column, each) for column in COLUMNS for key, each in _contrasts(common, column).items()]
     findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found], unfit)
     return [
-        Change(key, column, each, finding.adjusted_p, _judgement(column, finding), finding.reason)
-        for (key, column, each), finding in zip(found, findings, strict=True)
+        _change(key, column, common[key], finding) for (key, column, _), finding in zip(found, findings, strict=True)
     ]
+
+
+def _change(key: Key, column: str, pair: Pair, finding: JudgedContrast) -> Change:
+    contrast, judgement = finding.contrast, _judgement(column, finding)
+    if column == COMPLETED and finding.obstacle is Obstacle.NO_NUMBER and contrast.a != contrast.b:
+        judgement = _by_counts(pair)
+    reason = finding.reason if judgement == "not resolved" else ""
+    return Change(key, column, contrast, finding.adjusted_p, judgement, reason)
+
+
+def _by_counts(pair: Pair) -> Judgement:
+    """Where a run got nothing through there is no ratio, but counts say enough."""
+    old, new = ((int(cell.messages["completed"].sum()), len(cell.messages)) for cell in pair)
+    if fewer_arrived(*new, *old):
+        return "regression"
+    return "improvement" if fewer_arrived(*old, *new) else "not resolved"
 
 
 def _contrasts(common: Mapping[Key, Pair], column: str) -> dict[Key, Contrast]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.analysis import student
 from bench.analysis.estimators import Estimator, Floats
-from bench.analysis.intervals import LEVEL, Estimate
+from bench.analysis.intervals import LEVEL, Estimate, point
 
 PRIOR_DF = 3.0  # chosen by simulation: more finds more, and errs more often where one cell is noisier than the others
 _LARGEST_LOG = 700.0  # exp() of more is no number
@@ -122,7 +122,7 @@ class Field:
     def __init__(self, cells: Sequence[Estimator], kinds: Sequence[Hashable]) -> None:
         common = sorted(set.intersection(*(set(of.blocks) for of in cells))) if cells else []
         self.blocks = len(common)
-        self.values = [_value(of.on(common)) for of in cells]
+        self.values = [point(of.on(common)) for of in cells]
         self._logs = [log_values(of.on(common)) if self.blocks > 1 else np.empty(0) for of in cells]
         usable = [place for place, logs in enumerate(self._logs) if len(logs) and np.isfinite(logs).all()]
         self._columns = {place: column for column, place in enumerate(usable)}
@@ -133,7 +133,7 @@ class Field:
     def contrast(self, a: int, b: int) -> Contrast:
         """Cell a against cell b, by their places in the field."""
         of_a, of_b = self.values[a], self.values[b]
-        if of_a == of_b and math.isfinite(of_a) and np.array_equal(self._logs[a], self._logs[b]):
+        if of_a == of_b and math.isfinite(of_a) and np.array_equal(self._logs[a], self._logs[b], equal_nan=True):
             return Contrast(of_a, of_b, Estimate(1.0, 1.0, 1.0), 1.0, self.blocks, error=0.0)
         if self._fit is None or not {a, b} <= self._columns.keys():
             return Contrast(of_a, of_b, Estimate(divided(of_a, of_b)), 1.0, self.blocks)
@@ -159,7 +159,3 @@ def contrast(a: float, b: float, error: float, df: float, blocks: int) -> Contra
 def divided(a: float, b: float) -> float:
     """a/b where both are positive, else NaN; two infinite values cannot be told apart."""
     return a / b if a > 0 and b > 0 and not (math.isinf(a) and math.isinf(b)) else math.nan
-
-
-def _value(of: Estimator) -> float:
-    return float(of.at(np.ones((1, len(of.blocks)), np.int64))[0]) if of.blocks else math.nan

@@ -131,10 +131,10 @@ def total_failures(measured: Measurements) -> list[TotalFailure]:
     return [TotalFailure(tuple(cells)) for cells in together.values()]
 
 
-def faults(measured: Measurements) -> list[str]:
-    """A line for each cell that got nothing through, though nothing stood in between."""
-    found = [TotalFailure((each,)) for each in failures(measured.cells) if each.is_fault]
-    return [f"nothing got through: {each.sentence}" for each in found]
+def faults(measured: Measurements) -> dict[Key, str]:
+    """The cells that got nothing through, though nothing stood in between, each with a line that says so."""
+    found = [each for each in failures(measured.cells) if each.is_fault]
+    return {each.key: f"nothing got through: {TotalFailure((each,)).sentence}" for each in found}
 
 
 def is_complete(cell: MeasuredCell) -> bool:

@@ -96,6 +96,7 @@ class MeasuredCell:
     gaps: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     is_void: bool = False  # these are the void blocks, which count in nothing
     apart: str = ""  # why it takes no part in its group's race; then its blocks are not those of its rivals
+    beside: pd.DataFrame | None = field(default=None, repr=False)  # messages of valid blocks that a rival lacks
     estimators: dict[str, Estimator] = field(default_factory=dict, repr=False)  # what bench.analysis.metrics has made
     estimates: dict[str, Estimate] = field(default_factory=dict, repr=False)
 
@@ -111,6 +112,11 @@ class MeasuredCell:
         valid = [c for c in ended if c.status == "ok"]
         return bool(self.blocks) and not self.apart and not self.is_void and 2 * len(valid) >= len(ended)
 
+    @property
+    def valid_messages(self) -> pd.DataFrame:
+        """The messages of all valid blocks, those in which a rival was void too: for what is counted, not estimated."""
+        return self.messages if self.beside is None else pd.concat([self.messages, self.beside])
+
     def on(self, blocks: tuple[int, ...]) -> MeasuredCell:
         """The same from some of its blocks only."""
         changes: dict[str, Any] = {
@@ -119,7 +125,8 @@ class MeasuredCell:
             if isinstance(by_block, dict)  # the histograms
         }
         changes |= {"estimators": {}, "estimates": {}}
-        changes["messages"] = self.messages[self.messages["block"].isin(blocks)]
+        chosen = self.messages["block"].isin(blocks)
+        changes["messages"], changes["beside"] = self.messages[chosen], self.messages[~chosen]
         changes["totals"] = self.totals.loc[[block for block in self.blocks if block in blocks]]
         return replace(self, **changes)
 

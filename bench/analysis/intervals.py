@@ -58,7 +58,7 @@ def block_weights(blocks: int) -> Ints:
 def estimate(of: Estimator) -> Estimate:
     """The number from all its blocks, with its interval."""
     count = len(of.blocks)
-    value = _point(of)
+    value = point(of)
     if count < 2 or math.isnan(value):
         return Estimate(value)
     return Estimate(value, *_interval(value, of.at(block_weights(count)), count))
@@ -87,7 +87,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max((centre - spread) / scale, 0.0), min((centre + spread) / scale, 1.0)
 
 
-def _point(of: Estimator) -> float:
+def point(of: Estimator) -> float:
+    """The number from all its blocks; NaN without any."""
     return float(of.at(np.ones((1, len(of.blocks)), np.int64))[0]) if of.blocks else math.nan
 
 

@@ -40,15 +40,15 @@ def estimate(cell: MeasuredCell, column: str) -> Estimate:
     """A metric's value with its 95 % interval."""
     if column not in cell.estimates:
         found = intervals.estimate(estimator(cell, column))
-        cell.estimates[column] = _widened(found, cell) if column == "completed_ratio" else found
+        cell.estimates[column] = _widened(found, estimator(cell, column)) if METRICS[column].unit == "share" else found
     return cell.estimates[column]
 
 
-def _widened(found: Estimate, cell: MeasuredCell) -> Estimate:
-    """When all messages arrived, resampling sees no spread; Wilson's interval then says what so few can show."""
-    if not found.has_interval:
+def _widened(found: Estimate, of: Estimator) -> Estimate:
+    """When all messages are good, resampling sees no spread; Wilson's interval then says what so few can show."""
+    if not found.has_interval or not isinstance(of, Ratio):
         return found
-    lo, hi = intervals.wilson(int(cell.totals["completed"].sum()), int(cell.totals["messages"].sum()))
+    lo, hi = intervals.wilson(int(of.numerator.sum()), int(of.denominator.sum()))
     return Estimate(found.value, min(found.lo, lo), min(max(found.hi, hi), 1.0))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from bench.analysis.contrasts import paired
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.quantities import as_shown, unit_of
 from bench.analysis.survival import how_noticed
 from bench.analysis.theme import colour
 from bench.analysis.wording import count, counted, interval, number
@@ -139,13 +140,13 @@ def _row(cell: MeasuredCell, events: Sequence[str], columns: Sequence[str], stan
 
 def values(cell: MeasuredCell, columns: Sequence[str]) -> list[tuple[str, str]]:
     """A cell's numbers, each with its interval where that says more."""
-    found = [estimate(cell, column) for column in columns]
+    found = [as_shown(estimate(cell, column), column) for column in columns]
     return [(number(each.value), "" if each.lo == each.hi else interval(each)) for each in found]
 
 
 def headings(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and units; a unit such as "requests/message" would only repeat the name."""
-    units = {column: METRICS[column].unit for column in columns}
+    """Names and units; a unit such as "tokens/read" would only repeat the name."""
+    units = {column: unit_of(column) for column in columns}
     return [(METRICS[column].title, "" if "/" in unit else unit) for column, unit in units.items()]
 
 

@@ -18,6 +18,7 @@ from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.failures import CellFailures, failures, incomplete_names, total_failures
 from bench.analysis.groups import MeasuredCell, Measurements
+from bench.analysis.headline import headline
 from bench.analysis.heatmaps import recovery_heat, survival_heat
 from bench.analysis.histogram import RELATIVE_WIDTH
 from bench.analysis.inline_svg import inline
@@ -28,8 +29,8 @@ from bench.analysis.number_tables import Table, tables, without_dashes
 from bench.analysis.polling_theory import Theory, requests_explained, theory
 from bench.analysis.run_warnings import RunWarning
 from bench.analysis.score_view import STANDINGS, boards, resolution_sentence
-from bench.analysis.scoreboard import headline
 from bench.analysis.shown_cells import charted
+from bench.analysis.slo import gates, ordered
 from bench.analysis.story import Claim, answer_of
 from bench.analysis.survival import advice, answer, how_noticed, survival_maps, twins
 from bench.analysis.theme import PALETTE
@@ -119,6 +120,18 @@ def _answers(measured: Measurements, claims: Sequence[Claim]) -> dict[str, objec
         "survival": survival_heat(measured),
         "recovery": recovery_heat(measured),
         "knee": knee_of(measured.run),
+        **_limits(measured),
+    }
+
+
+def _limits(measured: Measurements) -> dict[str, object]:
+    """The limits of the plan's `[slo]` and what became of each, those that are not met first."""
+    judged = ordered(gates(measured))
+    met = sum(gate.outcome == "met" for gate in judged)
+    return {
+        "gates": [(gate.outcome, gate.key.title, gate.demand, gate.finding) for gate in judged],
+        "gates_sentence": f"{met} of {counted(len(judged), 'limit')} met.",
+        "gates_open": met < len(judged),
     }
 
 

@@ -1,4 +1,4 @@
-"""Numbers with their units as people read them: shares in percent, no unit that repeats its number's name (pure).
+"""Numbers with their units as people read them (wording.as_read), and no unit that repeats its number's name (pure).
 
 What has no unit of its own is counted.
 """
@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS
-from bench.analysis.wording import interval, with_unit
+from bench.analysis.wording import as_read, interval, with_unit
 
-_SHARE, _COUNTED = "share", ("requests/message", "connections/message")
+_COUNTED = ("requests/message", "connections/message")
 
 
 def unit_of(column: str) -> str:
     """The unit that stands behind a number of `column`: "%" for a share, none where the column's name has it all."""
     unit = METRICS[column].unit if column in METRICS else ""
-    return "%" if unit == _SHARE else "" if unit in _COUNTED else unit
+    return "" if unit in _COUNTED else as_read(Estimate(0.0), unit)[1]
 
 
 def as_shown(found: Estimate, column: str) -> Estimate:
     """`found` in the unit of `unit_of`."""
-    return found.times(100) if column in METRICS and METRICS[column].unit == _SHARE else found
+    return as_read(found, METRICS[column].unit)[0] if column in METRICS else found
 
 
 def quantity(value: float, column: str) -> str:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.scoreboard import Question, Square, resolution, scoreboard
 from bench.analysis.theme import colour
-from bench.analysis.wording import interval, listed, number
+from bench.analysis.wording import as_read, in_sentence, interval, listed, number
 
-_SHOWN_AS = {"share": ("%", 100), "requests/message": ("per message", 1), "s/answer": ("ms per answer", 1000)}
-"""By a metric's unit: the unit on the board, and by what its numbers are multiplied."""
+_HEADED = {"requests/message": "per message", "s/answer": "ms per answer"}
+"""By a metric's unit: what stands below the heading on the board, where that is not the unit itself."""
 _ANY, _NONE = 1.01, 100.0  # ratios that are as good as 1, and as good as never found
 _ABOUT = {
     "ttft_overhead_ms_p50": "time to first token beyond the model's own, median",
@@ -90,13 +91,13 @@ def _board(group: str, questions: Sequence[Question], voids: Mapping[Key, Measur
     rows = [
         ScoreRow(_contestant(key), colour(key), [squares[key, question.id] for question in questions]) for key in order
     ]
-    headings = [(question.title, _shown_as(question.unit)[0]) for question in questions]
+    headings = [(question.title, _heading(question.unit)) for question in questions]
     about = [(question.title, _ABOUT.get(question.column, METRICS[question.column].title)) for question in questions]
     return Board(group, headings, about, rows, notes)
 
 
-def _shown_as(unit: str) -> tuple[str, float]:
-    return _SHOWN_AS.get(unit, (unit, 1))
+def _heading(unit: str) -> str:
+    return _HEADED.get(unit) or as_read(Estimate(0.0), unit)[1]
 
 
 def _contestant(key: Key) -> str:
@@ -112,17 +113,12 @@ def _smallest(ratio: float) -> str:
     return f"{number(ratio)}× or more" if ratio < _NONE else "none"
 
 
-def _lower(title: str) -> str:
-    return title if title.isupper() else title.lower()
-
-
 def _square(square: Square, question: Question, void: MeasuredCell | None, notes: list[str]) -> ScoreSquare:
     """As text; a contestant without a valid number shows that of its void blocks, which is not judged."""
     found = square.estimate
     if math.isnan(found.value) and void is not None:
         found = estimate(void, question.column)
-    _, factor = _shown_as(question.unit)
-    found = found.times(factor)
+    found, _ = as_read(found, question.unit)
     sure = interval(found) if found.lo != found.hi else ""
     behind = square.ratio if square.standing == "behind" and question.unit != "share" else None
     return ScoreSquare(
@@ -159,7 +155,7 @@ def resolution_sentence(measured: Measurements) -> str:
     found: dict[str, list[str]] = {}
     for question in questions:
         if question.group == questions[0].group and question.column in smallest:
-            found.setdefault(_smallest(smallest[question.column]), []).append(_lower(question.title))
+            found.setdefault(_smallest(smallest[question.column]), []).append(in_sentence(question.title))
     if not found:
         return ""
     none = found.pop("none", [])

@@ -20,7 +20,7 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, Metric, estimate
 from bench.analysis.races import Race, asked, races
 from bench.analysis.topics import COMPLETED, Topic
-from bench.analysis.wording import count, counted, interval, listed, number, shown, with_unit
+from bench.analysis.wording import as_read, count, counted, interval, listed, number, shown, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
 Status = Literal["resolved", "not resolved", "no claim"]
@@ -89,36 +89,6 @@ def scoreboard(measured: Measurements) -> list[Question]:
     return [answer.question for answer in answers(measured) if answer.topic.on_board]
 
 
-def headline(measured: Measurements) -> str:
-    """One sentence that answers the plan's question, of the plain group: who leads at what, who is furthest behind."""
-    found = answers(measured)
-    rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
-    wins: dict[tuple[str, ...], list[str]] = {}
-    for title, squares in ((_lower(answer.topic.title), answer.question.squares) for answer in rows):
-        leading = [square.key.title for square in squares if square.standing in ("best", "level")]
-        if any(square.standing == "behind" for square in squares):
-            wins.setdefault(tuple(sorted(leading)), []).append(title)
-    most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
-    said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
-    return f"{'; '.join([*said, *_furthest_behind(rows)])}." if said else "This run tells no transport from another."
-
-
-def _lower(title: str) -> str:
-    return title if title.isupper() else title.lower()
-
-
-def _furthest_behind(rows: Sequence[Answer]) -> list[str]:
-    """Who is behind by the largest ratio, if it is one that matters: "Polling is 525× behind at first token"."""
-    behind = [
-        (square.ratio.value, square.key.title, _lower(answer.topic.title))
-        for answer in rows
-        for square in answer.question.squares
-        if square.standing == "behind" and square.ratio is not None
-    ]
-    ratio, title, topic = max(behind, default=(0.0, "", ""))
-    return [f"{title} is {number(ratio)}× behind at {topic}"] if ratio >= MOST_LEVEL else []
-
-
 def resolution(measured: Measurements) -> dict[str, float]:
     """By column: the smallest ratio this run would find in 4 of 5 runs; infinite if none. See .resolution."""
     found = answers(measured)
@@ -180,10 +150,11 @@ def _square(cell: MeasuredCell, column: str, best: MeasuredCell, finding: Judged
         return Square(cell.key, column, found, "best")
     if finding is None:
         return _survivor(cell, found, best)
-    return Square(cell.key, column, found, _standing(finding), ratio, finding.reason)
+    return Square(cell.key, column, found, standing_of(finding), ratio, finding.reason)
 
 
-def _standing(finding: JudgedContrast) -> Standing:
+def standing_of(finding: JudgedContrast) -> Standing:
+    """Where the worse of two stands against the better."""
     if finding.claimed:
         return "behind"
     if finding.obstacle in (Obstacle.EQUAL, Obstacle.HARNESS, Obstacle.SMALL):
@@ -244,8 +215,8 @@ def _told(square: Square, unit: str, best: Square) -> str:
 
 
 def _value(square: Square, unit: str, *, with_interval: bool = False) -> str:
-    """A square's number; shares as percentages, empty if there is none."""
-    found, unit = (square.estimate.times(100), "%") if unit == "share" else (square.estimate, unit)
+    """A square's number as people read it; empty if there is none."""
+    found, unit = as_read(square.estimate, unit)
     if not math.isfinite(found.value):
         return ""
     return f"{shown(found)} {unit}".strip() if with_interval else with_unit(found.value, unit)

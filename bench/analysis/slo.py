@@ -18,13 +18,16 @@ from typing import Any, Literal
 from bench.analysis.demands import demands
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
-from bench.analysis.metrics import COUNTS, estimate
+from bench.analysis.metrics import COUNTS, METRICS, estimate
 from bench.analysis.missing import why_no_interval, why_no_value
 from bench.analysis.quantities import bounds, quantity, unit_of
 from bench.analysis.wording import percent, with_unit
 from bench.slo import LARGER_IS_BETTER, limits, scaled
 
 Outcome = Literal["met", "unmet", "not shown", "unknown"]
+
+_NONE = Estimate(math.nan)
+_SHARES = {"completed_ratio": "completed", "goodput_ratio": "within_slo"}  # by the column of the messages
 
 
 @dataclass(frozen=True)
@@ -95,25 +98,33 @@ def passed(judged: Iterable[Gate]) -> bool:
     return all(gate.outcome == "met" for gate in judged)
 
 
+def ordered(judged: Iterable[Gate]) -> list[Gate]:
+    """The unmet ones first, the met ones last."""
+    order: Sequence[Outcome] = ("unmet", "not shown", "unknown", "met")
+    return sorted(judged, key=lambda gate: order.index(gate.outcome))
+
+
 def not_met(judged: Iterable[Gate]) -> list[Gate]:
     """Those that are not met, the unmet ones first."""
-    order: Sequence[Outcome] = ("unmet", "not shown", "unknown")
-    return sorted((gate for gate in judged if gate.outcome != "met"), key=lambda gate: order.index(gate.outcome))
+    return [gate for gate in ordered(judged) if gate.outcome != "met"]
 
 
 def _judged(cell: MeasuredCell, column: str, limit: float) -> Gate:
     """Start from the gate that nobody can judge, and drop the reasons one by one."""
-    gate = Gate(cell.key, column, limit, _found(cell, column), "unknown")
+    gate = Gate(cell.key, column, limit, estimate(cell, column) if column in METRICS else _NONE, "unknown")
+    gate = replace(gate, found=_counted(cell, column)) if gate.is_exact else gate
     reason = why_no_value(cell, column)
     if not reason and not cell.is_valid:
-        reason = f"only {len(cell.blocks)} of its {len(cell.records)} blocks are valid"
+        reason = cell.apart or f"only {len(cell.blocks)} of its {len(cell.records)} blocks are valid"
     if not reason and not gate.is_exact:
         reason = why_no_interval(cell, gate.found)
     return replace(gate, reason=reason) if reason else replace(gate, outcome=_outcome(gate))
 
 
-def _found(cell: MeasuredCell, column: str) -> Estimate:
-    return Estimate(float(cell.messages[column].sum())) if column in COUNTS else estimate(cell, column)
+def _counted(cell: MeasuredCell, column: str) -> Estimate:
+    """What happened in this run: in blocks that no number rests on, since a rival was void there, it did as well."""
+    messages = cell.valid_messages
+    return Estimate(float(messages[_SHARES[column]].mean() if column in _SHARES else messages[column].sum()))
 
 
 def _outcome(gate: Gate) -> Outcome:

@@ -79,3 +79,7 @@ TOPICS = (
 )
 SIDE_BY_SIDE = ("survival", "requests")
 """The topics of which a run still tells something whose cells shared the machine."""
+FELT = ("first_token", "smoothness")
+"""What whoever reads an answer feels."""
+SPENT = ("requests", "traffic", "cpu")
+"""What it costs."""

@@ -22,6 +22,15 @@ def number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if float(value).is_integer() and "." in text else text
 
 
+_READ_AS = {"share": ("%", 100.0), "s/answer": ("ms", 1000.0)}
+
+
+def as_read(found: Estimate, unit: str) -> tuple[Estimate, str]:
+    """A number in the unit in which people read it: shares as percentages, an answer's waiting in ms."""
+    read, factor = _READ_AS.get(unit, (unit, 1.0))
+    return found.times(factor), read
+
+
 def count(value: int) -> str:
     """A count, exact: 12,345."""
     return f"{value:,}"
@@ -63,6 +72,11 @@ def whole_percent(part: int, whole: int) -> str:
     """A share of a count that says 100 % only of all, and 0 % only of none: "99 %" of 999 in 1,000."""
     floor = 100 * part // whole
     return f"{floor} %" if floor or not part else "<1 %"
+
+
+def in_sentence(title: str) -> str:
+    """A title as a word of a sentence: "first token", "CPU"."""
+    return title if title.isupper() else title.lower()
 
 
 def listed(parts: Sequence[str], last: str = "and") -> str:

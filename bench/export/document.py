@@ -11,7 +11,9 @@ import msgspec
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
+from bench.analysis.failures import faults
 from bench.analysis.groups import Key, MeasuredCell, Measurements
+from bench.analysis.headline import headline
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.missing import INFINITE, why_not_finite
@@ -26,7 +28,7 @@ def run_document(measured: Measurements, judged: Sequence[Gate], folder: str) ->
     """The document of the run in `folder`, whether or not anything of it was measured; `judged` are its limits."""
     return shape.RunDocument(
         run=_facts(measured.run, folder, [warning.text for warning in run_warnings(measured)]),
-        verdict=shape.Verdict(passed=run_passed(measured.run, judged), sentence=answer(measured)),
+        verdict=shape.Verdict(passed=run_passed(measured, judged), sentence=answer(measured)),
         questions=[_question(row, measured) for row in scoreboard.scoreboard(measured)],
         slo=[_limit(gate, measured) for gate in judged],
         rows=[_row(cell) for cell in measured.cells],
@@ -52,7 +54,7 @@ def answer(measured: Measurements) -> str:
         return "No cell gave a valid number."
     if not scoreboard.scoreboard(measured):
         return "Nothing to compare: no two cells that race against each other have valid blocks in common."
-    return scoreboard.headline(measured)
+    return headline(measured)
 
 
 def encoded(document: shape.Document) -> bytes:
@@ -60,9 +62,11 @@ def encoded(document: shape.Document) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 
 
-def run_passed(run: Run, judged: Iterable[Gate]) -> bool:
-    """Whether a run is complete, no cell of it failed, and every limit is met."""
-    return run.status == "complete" and all(cell.status != "failed" for cell in run.cells) and passed(judged)
+def run_passed(measured: Measurements, judged: Iterable[Gate]) -> bool:
+    """Whether a run is complete, no cell of it failed or got nothing through for no reason, and every limit is met."""
+    run = measured.run
+    ended = run.status == "complete" and all(cell.status != "failed" for cell in run.cells)
+    return ended and not faults(measured) and passed(judged)
 
 
 def _facts(run: Run, folder: str, warnings: Sequence[str]) -> shape.RunFacts:

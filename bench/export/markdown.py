@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Comparison
+from bench.analysis.failures import faults
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS, estimate
@@ -56,7 +57,8 @@ def _line(texts: Sequence[str]) -> str:
 def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) -> str:
     """The verdict, the limits that are not met, the scoreboard, and folded away the numbers of every cell."""
     run = measured.run
-    lines = [f"### Tokenderby: {escaped(_state(run, judged))}", "", escaped(answer(measured)), ""]
+    lines = [f"### Tokenderby: {escaped(_state(measured, judged))}", "", escaped(answer(measured)), ""]
+    lines += _warnings(list(faults(measured).values()))
     lines += _limits(judged)
     lines += _scoreboard(measured)
     lines += _warnings([w.text for w in run_warnings(measured) if w.severity == "warning"])
@@ -83,11 +85,13 @@ def _cut(lines: Sequence[str]) -> str:
     return "\n".join([*kept, *(["", "… and more; the report has it all."] if len(kept) < len(lines) else []), ""])
 
 
-def _state(run: Run, judged: Sequence[Gate]) -> str:
+def _state(measured: Measurements, judged: Sequence[Gate]) -> str:
+    run, lost = measured.run, len(faults(measured))
     failed = sum(cell.status == "failed" for cell in run.cells)
     parts = [f"plan {run.name}"]
     parts += [f"the run is {run.status}"] if run.status != "complete" else []
     parts += [f"{counted(failed, 'cell')} failed"] if failed else []
+    parts += [f"{counted(lost, 'cell')} got nothing through"] if lost else []
     missed = len(not_met(judged))
     parts += [f"{missed} of {counted(len(judged), 'limit')} not met" if missed else "every limit met"] if judged else []
     return ", ".join(parts)

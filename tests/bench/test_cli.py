@@ -44,6 +44,12 @@ def tokenderby(capsys: pytest.CaptureFixture[str]) -> Tokenderby:
     return run
 
 
+def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
+    _, _, commands = tokenderby("--help").stdout.partition("Commands:")
+    assert "calibrate" in commands
+    assert "..." not in commands
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -41,3 +41,13 @@ def troubled(folder: Path) -> RunFolder:
     builder.cell("chunked", 2, [], status="failed", reasons=["the server died"])
     builder.cell("chunked", 3, [], status="pending")
     return builder.write()
+
+
+def lost(folder: Path) -> RunFolder:
+    """A complete run without a limit, of whose two cells one got nothing through, though nothing stood in between."""
+    builder = RunBuilder(folder, {"plan": {"cells": [{"transport": "sse"}, {"transport": "websocket"}]}})
+    for block in (1, 2):
+        builder.cell("sse", block, [Message([(100.0 + k, 101.0 + k)]) for k in range(4)])
+        refused = Message([], 1, "http_error", facts={"detail": "status 426: upgrade required"})
+        builder.cell("websocket", block, [refused] * 4)
+    return builder.write()

@@ -70,6 +70,16 @@ def test_failing_messages_are_a_regression(tmp_path: Path) -> None:
     assert "completed_ratio" in {c.column for c in found.changes if c.judgement == "regression"}
 
 
+def test_nothing_through_any_more_is_a_regression(tmp_path: Path) -> None:
+    """A share of 0 has no logarithm, but no message is not "not resolved"."""
+    lost = (Caricature("sse", failing=1.0), Caricature("sse", "copy=aa", failing=1.0))
+    a, b = run_in(tmp_path, 1), run_in(tmp_path, 1, *lost)
+    for found, judgement in ((compare(a, b), "regression"), (compare(b, a), "improvement")):
+        assert {c.judgement for c in found.changes if c.column == "completed_ratio"} == {judgement}
+    assert compare(a, b).regressed
+    assert not compare(b, b).regressed
+
+
 def test_a_number_that_became_infinite_is_said_to_be_so(tmp_path: Path) -> None:
     """More than half of the messages fail: no ratio, and not "too few blocks"."""
     field = (Caricature("sse", failing=0.9), Caricature("sse", "copy=aa", failing=0.9))

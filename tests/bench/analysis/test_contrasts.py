@@ -25,6 +25,12 @@ def test_pairing_removes_what_blocks_share() -> None:
     assert found.p < 0.01
 
 
+def test_nothing_and_nothing_are_equal() -> None:
+    """0 has no logarithm, but two cells that have 0 in every block are no open question."""
+    assert paired(of(np.zeros(5)), of(np.zeros(5))).is_tie
+    assert not paired(of(np.zeros(5)), of(np.ones(5))).is_tie
+
+
 def test_two_cells_alone_are_the_paired_t_test() -> None:
     """By hand: five equal blocks but for the error of ln(a/b), 0.1, 0.2, 0.3, 0.2, 0.2."""
     logs = np.stack([np.array([0.1, 0.2, 0.3, 0.2, 0.2]), np.zeros(5)], axis=1)

@@ -76,7 +76,7 @@ def test_nothing_through_with_nothing_in_between_is_a_fault(
     tmp_path: Path, profile: str, failed: list[Message], fault: bool
 ) -> None:
     found = faults(measure(with_failures(tmp_path, profile, failed).write()))
-    assert [line.startswith("nothing got through: WebSocket") for line in found] == [True] * fault
+    assert [line.startswith("nothing got through: WebSocket") for line in found.values()] == [True] * fault
 
 
 def test_where_cells_ran_side_by_side_a_cut_is_told_by_the_map(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.headline import headline
 from bench.analysis.run_warnings import run_warnings
-from bench.analysis.scoreboard import Answer, Square, answers, headline, scoreboard
+from bench.analysis.scoreboard import Answer, Square, answers, scoreboard
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import COMPLETED
 from bench.analysis.verdicts import verdicts
@@ -73,6 +74,7 @@ def test_nothing_contradicts_a_number(made: Made) -> None:
     for answer in answers(measured):
         order_and_standings_agree_with_the_numbers(answer)
         the_sentence_agrees_with_the_squares(answer)
+    the_headline_agrees_with_the_squares(measured)
     for sentence in (headline(measured), *(verdict.sentence for verdict in verdicts(measured))):
         assert not re.search(r"nan|None|–\s|∞×|-inf| 0 messages", sentence), sentence
 
@@ -124,6 +126,22 @@ def the_sentence_agrees_with_the_squares(answer: Answer) -> None:
         assert len({square.estimate.value for square in answer.question.squares}) == 1
     for square in answer.question.squares:
         assert square.key.title in sentence
+
+
+def the_headline_agrees_with_the_squares(measured: Measurements) -> None:
+    """Who is to be taken is behind nowhere where it is felt, or by what nobody feels; who is late is behind."""
+    said = headline(measured)
+    rows = {row.id: row for row in scoreboard(measured)}
+    taken = re.match(r"Take (.*?): ", said)
+    for name in re.split(", | or ", taken[1]) if taken else ():
+        for id, scale in (("first_token", 1), ("smoothness", 1000)):
+            best = rows[id].squares[0]
+            (square,) = [square for square in rows[id].squares if square.key.title == name]
+            assert square.standing != "not judged", said
+            assert square.standing != "behind" or scale * (square.estimate.value - best.estimate.value) <= 10, said
+        assert {s.key.title: s for s in rows["survival"].squares}[name].standing != "behind", said
+    for name in re.findall(r"(\w+) (?:is late )?by \d", said):
+        assert name in {s.key.title for row in rows.values() for s in row.squares if s.standing == "behind"}, said
 
 
 def test_a_cell_void_in_all_blocks_but_one_takes_nobody_s_blocks(tmp_path: Path) -> None:

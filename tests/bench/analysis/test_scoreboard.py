@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bench.analysis.claims import Scale, judged
+from bench.analysis.claims import Scale, judged, scale
 from bench.analysis.comparison import compare
 from bench.analysis.contrasts import contrast
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.number_tables import tables
+from bench.analysis.quantities import quantity
 from bench.analysis.questions import against
-from bench.analysis.scoreboard import Question, _standing, answers, headline, resolution, scoreboard
+from bench.analysis.scoreboard import Question, answers, resolution, scoreboard, standing_of
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import TOPICS
 
@@ -108,14 +111,21 @@ def test_slices_of_one_test_are_no_blocks_to_claim_from(tmp_path: Path, changes:
 def test_a_wide_interval_is_not_as_good_as_the_best() -> None:
     """1.5 times as much, and perhaps four times: neither behind nor level."""
     unsure, close = (judged([(contrast(1.5, 1.0, error, 12, 5), Scale())])[0] for error in (0.45, 0.11))
-    assert (_standing(unsure), unsure.reason[:33]) == ("not judged", "the difference could be chance: 1")
-    assert _standing(close) == "behind"
-    assert _standing(judged([(contrast(1.1, 1.0, 0.1, 12, 5), Scale())])[0]) == "level"
+    assert (standing_of(unsure), unsure.reason[:33]) == ("not judged", "the difference could be chance: 1")
+    assert standing_of(close) == "behind"
+    assert standing_of(judged([(contrast(1.1, 1.0, 0.1, 12, 5), Scale())])[0]) == "level"
 
 
-def test_the_headline_names_who_leads_at_what(measured: Measurements) -> None:
-    assert "WebSocket leads at " in headline(measured)
-    assert "CPU" in headline(measured)
+def test_waiting_is_read_in_ms_wherever_people_read_it(measured: Measurements) -> None:
+    """Its column stays in seconds; "0.00273 s/answer" is no number for a reader, nor for a phone's narrow column."""
+    smoothness = row(measured, "smoothness")
+    assert smoothness.column == "wait_s_per_answer"
+    assert re.search(r"WebSocket \S+ (\(\S+\) )?ms", smoothness.sentence)
+    assert "s/answer" not in smoothness.sentence
+    assert quantity(0.00273, "wait_s_per_answer") == "2.73 ms"
+    assert ("waiting per answer", "ms") in [heading for table in tables(measured) for heading in table.headings]
+    within = judged([(contrast(0.0031, 0.0027, 0.01, 12, 5), scale("wait_s_per_answer", "s/answer"))])[0]
+    assert within.reason.startswith("within the harness's error (0.5 ms)")
 
 
 def test_the_resolution_is_a_ratio_above_one_for_each_column(measured: Measurements) -> None:

@@ -10,8 +10,9 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis.demands import message_limits_of
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.report import write_report
 from bench.analysis.slo import Gate, gates, not_met, passed
-from bench.store import StoreError
+from bench.store import RunFolder, StoreError
 
 SSE = {"transport": "sse"}
 
@@ -67,6 +68,42 @@ def test_one_limit(tmp_path: Path, limits: dict[str, float], outcome: str, words
     assert passed([gate]) is (outcome == "met")
     for word in words:
         assert word in gate.sentence
+
+
+def test_what_was_lost_beside_a_void_rival_was_lost(tmp_path: Path) -> None:
+    """No number rests on that block, but "every message" and "no token" mean those of this run."""
+    slo = {"completed_ratio": 1, "tokens_lost": 0, "goodput_ratio": 1, "message": {"ttft_ms": 500}}
+    plan = {"cells": [SSE, {"transport": "chunked"}], "slo": slo}
+    builder = RunBuilder(tmp_path, {"plan": plan})
+    for block in range(1, 8):
+        lost = [message(100, **FAILED)] if block == 2 else []
+        builder.cell("sse", block, [message(100)] * 4 + lost)
+        builder.cell("chunked", block, [message(100)] * 4, status="void" if block == 2 else "ok")
+    found = {gate.column: gate for gate in gates(measure(builder.write())) if gate.key.transport == "sse"}
+    assert {column: gate.outcome for column, gate in found.items()} == dict.fromkeys(found, "unmet")
+    assert len(found) == 3
+    assert "it is 96.6 %" in found["completed_ratio"].sentence  # 28 of 29
+
+
+def test_the_page_shows_the_limits(tmp_path: Path) -> None:
+    """The ones that are not met first; a plan without limits has no such part."""
+    measured_run(tmp_path, {"slo": {"ttft_ms_p50": 200, "ttft_ms_p95": 50}}, FIVE)
+    (run,) = tmp_path.iterdir()
+    html = write_report(RunFolder(run)).report.read_text()
+    part = html[html.index('id="limits"') :]
+    assert part.index("1 of 2 limits met.") < part.index(">unmet<") < part.index(">met<")
+    assert "ttft_ms_p95 at most 50 ms" in part
+    (tmp_path / "without").mkdir()
+    measured_run(tmp_path / "without", {}, FIVE)
+    (run,) = (tmp_path / "without").iterdir()
+    assert 'id="limits"' not in write_report(RunFolder(run)).report.read_text()
+
+
+def test_few_messages_show_no_goodput(tmp_path: Path) -> None:
+    """8 of 8 good ones may be chance: resampling sees no spread, Wilson's interval does."""
+    few = [[message(100), message(110)]] * 4
+    slo = {"goodput_ratio": 0.95, "message": {"ttft_ms": 500}}
+    assert only(measured_run(tmp_path, {"slo": slo}, few)).outcome == "not shown"
 
 
 def test_shares_and_counts_that_are_not_kept(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from support.outcomes import raced, troubled
+from support.outcomes import lost, raced, troubled
 
 from bench.analysis.comparison import compare
 from bench.analysis.groups import measure
@@ -106,6 +106,7 @@ def test_it_passes_only_what_is_complete(tmp_path: Path) -> None:
     assert document_of(raced(tmp_path, {"drops": 0}, blocks=2))["verdict"]["passed"] is True
     assert document_of(raced(tmp_path, met, blocks=2))["verdict"]["passed"] is False  # websocket lost more than half
     assert document_of(raced(tmp_path, {}, blocks=2, status="interrupted"))["verdict"]["passed"] is False
+    assert document_of(lost(tmp_path))["verdict"]["passed"] is False  # as the command's exit code
     nothing = document_of(never_begun(tmp_path))
     assert nothing["verdict"] == {"passed": False, "sentence": "No cell gave a valid number."}
     assert [row["numbers"]["ttft_ms_p50"]["reason"] for row in nothing["rows"]] == ["no valid block"]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from support.outcomes import raced, troubled
+from support.outcomes import lost, raced, troubled
 
 from bench.analysis.comparison import compare
 from bench.analysis.groups import measure
@@ -73,6 +73,11 @@ def test_void_failed_and_hostile_cells(tmp_path: Path) -> None:
     message = next(each.get("message", "") for each in root.iterfind(".//testcase[@classname='SSE']/skipped"))
     assert "<img src=x> @someone" in message
     assert "\ufffd" in message  # for what XML cannot hold
+
+
+def test_nothing_through_is_a_failure(tmp_path: Path) -> None:
+    found = fates(document_of(lost(tmp_path)))
+    assert (found["WebSocket", "measured"], found["SSE", "measured"]) == ("failure", "passed")
 
 
 def test_a_regression_is_a_failure(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from support.outcomes import HOSTILE, raced, troubled
+from support.outcomes import HOSTILE, lost, raced, troubled
 
 from bench.analysis.comparison import compare
 from bench.analysis.groups import measure
@@ -109,6 +109,12 @@ def test_words_of_a_run_do_no_harm(tmp_path: Path) -> None:
 
 def test_every_limit_met(tmp_path: Path) -> None:
     assert "synthetic, every limit met" in markdown_of(raced(tmp_path, {"drops": 0}, blocks=2))
+
+
+def test_nothing_through_is_said_first(tmp_path: Path) -> None:
+    text = markdown_of(lost(tmp_path))
+    assert "1 cell got nothing through" in text.splitlines()[0]
+    assert "nothing got through: WebSocket: not one of 8 messages arrived whole" in text
 
 
 def test_a_large_run_fits_into_a_comment(tmp_path: Path) -> None:

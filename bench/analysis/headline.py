@@ -1,0 +1,206 @@
+"""The sentence that answers a plan's question for a reader in a hurry: which transport?
+
+Readers feel how soon the first token comes, and whether the text flows; what it costs only tells those apart that are
+as good there. All of it follows from the scoreboard of the first group: "take" are those that are best, as good as the
+best, or behind it by less than anybody feels (UNFELT_MS, at the far end of the interval), at all that is felt; who is
+said to be late or to cost more is claimed to be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from bench.analysis.groups import Key, Measurements
+from bench.analysis.scoreboard import Answer, Square, answers, standing_of
+from bench.analysis.topics import COMPLETED, FELT, SPENT
+from bench.analysis.wording import as_read, counted, in_sentence, listed, number
+
+UNFELT_MS = (1, 2, 5, 10)
+"""Nobody feels a difference below the last, as a screen shows a picture every 16 ms; the least is named. A choice."""
+MOST_NAMED = 4  # of each kind, in one sentence
+_LEAST = {"requests": ("fewest requests", "many"), "traffic": ("least traffic", "much"), "cpu": ("least CPU", "much")}
+
+
+def headline(measured: Measurements) -> str:
+    """Which transport, of the plain group: one or two sentences."""
+    found = answers(measured)
+    rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
+    felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]
+    good = _good(rows, felt)
+    alone = [row for row in felt if all(square.standing == "not judged" for square in row.question.squares[1:])]
+    if alone and len(alone) == len(felt):
+        said = [_only(felt, rows)]
+    else:
+        said = [_take(good, felt, rows), _cost(good, rows)] if good else [_leaders(rows)]
+    where = f"{rows[0].question.group}: " if rows and rows[0].question.group else ""
+    return where + " ".join(filter(None, said))
+
+
+def _good(rows: Sequence[Answer], felt: Sequence[Answer]) -> list[Key]:
+    """Who is as good as anybody, or nearly, at all that is felt, and loses no more messages than others."""
+    if not felt:
+        return []
+    losing = {square.key for row in rows if row.question.column == COMPLETED for square in _behind(row)}
+    keys = [square.key for square in felt[0].question.squares]
+    return [key for key in keys if key not in losing and all(_is_near(_square(row, key), row) for row in felt)]
+
+
+def _is_near(square: Square, row: Answer) -> bool:
+    return square.standing in ("best", "level") or (square.standing == "behind" and _within_ms(square, row) < math.inf)
+
+
+def _within_ms(square: Square, row: Answer) -> float:
+    """The least of UNFELT_MS that the square is surely no more than behind the best; infinite if none."""
+    if square.standing == "best":
+        return UNFELT_MS[0]
+    beyond_ms = _ms(row.question.squares[0], row) * (square.ratio.hi - 1) if square.ratio else math.nan
+    return next((ms for ms in UNFELT_MS if beyond_ms <= ms), math.inf)
+
+
+def _only(felt: Sequence[Answer], rows: Sequence[Answer]) -> str:
+    """Where there is nobody to compare with, nobody is to be taken."""
+    who = f"Only {felt[0].question.squares[0].key.title} can be judged at {listed([_lower(row) for row in felt])}"
+    return f"{'; '.join([who, *_lossy(rows), *_not_judged(felt, rows)])}."
+
+
+def _take(good: Sequence[Key], felt: Sequence[Answer], rows: Sequence[Answer]) -> str:
+    """Whom to take and why, and how far behind others are: "Take WebSocket or SSE: …"."""
+    topics = listed([_lower(row) for row in felt])
+    others = [*_late(felt), *_lossy(rows), *_not_judged(felt, rows)]
+    named = _named(good, "or")
+    why = "it leads" if _leads_alone(good, felt) else _near(good, felt)
+    return f"{'; '.join([f'Take {named}: {why} at {topics}', *others])}."
+
+
+def _leads_alone(good: Sequence[Key], felt: Sequence[Answer]) -> bool:
+    """Whether a single one is best at all of it, before others that are behind."""
+    rows = [(row.question.squares, {square.standing for square in row.question.squares}) for row in felt]
+    return all([squares[0].key] == good and "behind" in all_ and "level" not in all_ for squares, all_ in rows)
+
+
+def _near(good: Sequence[Key], felt: Sequence[Answer]) -> str:
+    """In what sense they are good: "they are within 1 ms of the best"."""
+    who = "they are" if len(good) > 1 else "it is"
+    squares = [(_square(row, key), row) for row in felt for key in good]
+    bounds = [_within_ms(square, row) for square, row in squares]
+    if max(bounds) < math.inf:
+        return f"{who} within {max(bounds):g} ms of the best"
+    nearly = [bound for bound, (square, _) in zip(bounds, squares, strict=True) if square.standing == "behind"]
+    return f"{who} as good as the best" + (f", or within {max(nearly):g} ms of it," if nearly else "")
+
+
+def _late(felt: Sequence[Answer]) -> list[str]:
+    """Who is behind at what is felt, each where it is so first: "Polling is late by 799 ms with the first token"."""
+    told: set[Key] = set()
+    said = []
+    for row in felt:
+        late = [square for square in _behind(row) if square.key not in told and not _is_near(square, row)]
+        told |= {square.key for square in late}
+        furthest_first = [_lateness(square, row, place) for place, square in enumerate(reversed(late))]
+        said += [", ".join(_first(furthest_first, "other", "others"))] if late else []
+    return said
+
+
+def _lateness(square: Square, row: Answer, place: int) -> str:
+    """How late one is; from the second on without the words that stand there already."""
+    late_ms = f"{number(_ms(square, row))} ms"
+    ratio = f"({number(square.ratio.value)} times" if square.ratio else "("
+    if place:
+        return f"{square.key.title} by {late_ms} {ratio})"
+    what = "the first token" if row.topic.id == "first_token" else "the text"
+    return f"{square.key.title} is late by {late_ms} with {what} {ratio} the best)"
+
+
+def _lossy(rows: Sequence[Answer]) -> list[str]:
+    """Who lost more messages than others."""
+    lost = [square for row in rows if row.question.column == COMPLETED for square in _behind(row)]
+    told = [f"{_share(square.estimate.value)} of {square.key.title}'s messages arrived whole" for square in lost]
+    return _first(told, "other lost messages", "others lost messages")
+
+
+def _share(share: float) -> str:
+    """A share that is not all of them."""
+    return f"{number(100 * share)} %" if share < 0.9995 else "nearly all"
+
+
+def _not_judged(felt: Sequence[Answer], rows: Sequence[Answer]) -> list[str]:
+    """Who might be as good for all that is known."""
+    told = {square.key for row in rows if row.question.column == COMPLETED for square in _behind(row)}
+    told |= {square.key for row in felt for square in _behind(row) if not _is_near(square, row)}
+    squares = [square for row in felt for square in row.question.squares if square.standing == "not judged"]
+    open_ = [key for key in dict.fromkeys(square.key for square in squares) if key not in told]
+    return [f"{_named(open_, 'and')} {'is' if len(open_) == 1 else 'are'} not judged"] if open_ else []
+
+
+def _cost(good: Sequence[Key], rows: Sequence[Answer]) -> str:
+    """What tells those apart that are good; of a single one, at what it costs more than others."""
+    spent = [row for row in rows if row.topic.id in SPENT]
+    if len(good) == 1:
+        more = [_dearer(square, row) for row in spent for square in _behind(row) if square.key == good[0]]
+        return f"It costs more than the cheapest in {listed(more)}." if more else ""
+    told = [text for row in spent for text in _cheapest(good, row)]
+    if told:
+        return f"Cost tells them apart: {', '.join(told)}."
+    return "This run shows no difference between them in cost." if spent else ""
+
+
+def _dearer(square: Square, row: Answer) -> str:
+    ratio = f"{number(square.ratio.value)} times " if square.ratio else "more than "
+    return f"{_lower(row)} ({ratio}{row.question.squares[0].key.title}'s)"
+
+
+def _cheapest(good: Sequence[Key], row: Answer) -> list[str]:
+    """Which of them take least, and the one that takes most, if that difference is claimed."""
+    order = [square for square in row.question.squares if square.key in good]
+    claimed = {(pair.better, pair.worse): pair.finding.contrast.ratio for pair in row.pairs if pair.claimed}
+    first = order[0].key
+    dearer = [square.key for square in order if (first, square.key) in claimed]
+    if not dearer:
+        return []
+    level = {pair.worse for pair in row.pairs if pair.better == first and standing_of(pair.finding) == "level"}
+    ahead = [first, *(key for key in good if key in level and all((key, other) in claimed for other in dearer))]
+    most = max(dearer, key=lambda key: claimed[first, key].value)
+    least, measure = _LEAST[row.topic.id]
+    ratio = f"{most.title} {number(claimed[first, most].value)} times as {measure}"
+    return [f"{least} with {_named(ahead, 'and')} ({ratio})"]
+
+
+def _leaders(rows: Sequence[Answer]) -> str:
+    """Where nobody is good at all that is felt, or nothing is felt: who leads at what."""
+    wins: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if _behind(row):
+            leading = [square.key.title for square in row.question.squares if square.standing in ("best", "level")]
+            wins.setdefault(tuple(sorted(leading)), []).append(_lower(row))
+    most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
+    said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
+    return f"{'; '.join(said)}." if said else "This run tells no transport from another."
+
+
+def _ms(square: Square, row: Answer) -> float:
+    """What is felt is read in ms."""
+    return as_read(square.estimate, row.question.unit)[0].value
+
+
+def _behind(row: Answer) -> list[Square]:
+    return [square for square in row.question.squares if square.standing == "behind"]
+
+
+def _square(row: Answer, key: Key) -> Square:
+    return next(square for square in row.question.squares if square.key == key)
+
+
+def _named(keys: Sequence[Key], last: str) -> str:
+    return listed(_first([key.title for key in keys], "other"), last)
+
+
+def _first(texts: Iterable[str], noun: str, plural: str = "") -> list[str]:
+    """The first MOST_NAMED, and how many more there are."""
+    every = list(texts)
+    more = len(every) - MOST_NAMED
+    return [*every[:MOST_NAMED], *([counted(more, noun, plural)] if more > 0 else [])]
+
+
+def _lower(row: Answer) -> str:
+    return in_sentence(row.topic.title)

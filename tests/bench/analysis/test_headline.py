@@ -1,0 +1,57 @@
+"""The headline answers "which transport?", and claims what the scoreboard does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.analysis.groups import measure
+from bench.analysis.headline import headline
+from bench.analysis.synthetic import Caricature, synthetic_run
+
+POLLING = Caricature("polling", "", "pull", 1000, cpu_us=25)
+SSE = Caricature("sse", delay_ms=0.5, cpu_us=10)
+
+
+def said(folder: Path, *field: Caricature, blocks: int = 6) -> str:
+    return headline(measure(synthetic_run(folder, blocks=blocks, messages=12, tokens=12, field=field)))
+
+
+def test_those_that_nobody_can_feel_apart_are_told_apart_by_cost(tmp_path: Path) -> None:
+    """2 ms are behind on the board, but nobody feels them; 3 times the CPU is what is left to choose by."""
+    slower = Caricature("websocket", delay_ms=2, cpu_us=30)
+    take, late, cost = said(tmp_path, slower, SSE, POLLING).replace(". Cost", "; Cost").split("; ")
+    assert take.startswith("Take SSE or WebSocket: they are within ")
+    assert take.endswith(" ms of the best at first token and smoothness")
+    assert late.startswith("Polling is late by ")
+    assert " ms with the first token (" in late
+    assert cost.startswith("Cost tells them apart: least CPU with SSE (WebSocket 3.")
+
+
+def test_a_difference_that_is_felt_names_one(tmp_path: Path) -> None:
+    first, _, cost = said(tmp_path, Caricature("websocket", cpu_us=30), Caricature("sse", delay_ms=40)).partition(". ")
+    assert first.startswith("Take WebSocket: it leads at first token and smoothness; SSE is late by 4")
+    assert cost.startswith("It costs more than the cheapest in CPU (3.")
+    assert cost.endswith(" times SSE's).")
+
+
+def test_who_loses_messages_is_not_to_be_taken(tmp_path: Path) -> None:
+    found = said(tmp_path, Caricature("websocket", delay_ms=0.1, failing=1.0), SSE, POLLING)
+    assert found.startswith("Take SSE: ")
+    assert "0 % of WebSocket's messages arrived whole" in found
+
+
+def test_one_that_has_nobody_to_compare_with_is_not_recommended(tmp_path: Path) -> None:
+    found = said(tmp_path, Caricature("websocket", failing=1.0), SSE)
+    assert found.startswith("Only SSE can be judged at first token and smoothness; 0 % of WebSocket's messages")
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_without_blocks_enough_nobody_is_named(tmp_path: Path, blocks: int) -> None:
+    assert said(tmp_path, SSE, POLLING, blocks=blocks) == "This run tells no transport from another."
+
+
+def test_where_nothing_got_through_nobody_is_named(tmp_path: Path) -> None:
+    lost = (Caricature(name, failing=1.0) for name in ("sse", "websocket"))
+    assert said(tmp_path, *lost) == "This run tells no transport from another."
