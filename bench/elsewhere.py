@@ -32,6 +32,9 @@ class Elsewhere(click.Command):
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 parameter.show_envvar = True
+                # By the option's name, which people know; click would take the function's argument.
+                own_name = parameter.opts[0].lstrip("-").upper().replace("-", "_")
+                parameter.envvar = parameter.envvar or f"{self._settings['auto_envvar_prefix']}_{own_name}"
         return command
 
     def _call(self, arguments: tuple[str, ...]) -> object:

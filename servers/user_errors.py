@@ -5,6 +5,8 @@
     ├── RealProxyError         nginx or HAProxy is not installed, or does not start
     ├── OutputLost             standard output takes nothing any more
     ├── ChildError             a program of the self-cost benchmark ended or fell silent
+    ├── GoldenError            the golden clock could not be read
+    ├── WaterfallError         the stamps of a transport's tokens do not fit together
     └── InputError             2: what was given is wrong: arguments, a plan, a file (a ValueError too)
         ├── StreamError        a stream's parameters, or its recording
         ├── TraceError         a request trace

@@ -20,6 +20,7 @@ from bench.analysis.claims import Bools, claimed_at_once
 from bench.analysis.comparison import independent_errors
 from bench.analysis.contrasts import fit, log_values
 from bench.analysis.estimators import Floats, quantile_of_values
+from clients.minima import MESSAGES_NEEDED
 
 RUNS = 2000
 BLOCKS = (5, 9)
@@ -156,7 +157,7 @@ def false_runs_of_messages(rng: np.random.Generator, runs: int, blocks: int) -> 
             own = rng.normal(mood, 0.08)
             values = {block: rng.lognormal(own[block], 0.5, MESSAGES) for block in range(blocks)}
             for place, p in enumerate((0.5, 0.99)):
-                messages = dict.fromkeys(values, 368) if p > 0.5 else None  # as if there were enough
+                messages = dict.fromkeys(values, MESSAGES_NEEDED[p]) if p > 0.5 else None  # as if there were enough
                 logs[place, run, :, cell] = log_values(quantile_of_values(p, values, messages))
     return float(claimed(list(logs)).any((1, 2)).mean())
 

@@ -57,13 +57,13 @@ def record(source: str, messages: Path, source_timeout: float, out: Path) -> int
     Example:
       tokenderby record --source my_app.llm:tokens --messages questions.txt --out answers.jsonl
     """
-    questions = _messages(messages)
+    asked = _messages(messages)
     source_function(source)  # while a wrong one can still be named
-    answers, failures = asyncio.run(_record(source, questions, source_timeout))
+    answers, failures = asyncio.run(_record(source, asked, source_timeout))
     for number, failure in failures:
         click.echo(f"message {number} left out: {failure.message}", err=True)
     if not answers:
-        raise UserError(f"nothing recorded: all {len(questions)} messages failed")
+        raise UserError(f"nothing recorded: all {len(asked)} messages failed")
     _write(out, answers)
     click.echo(f"{out}: {_count(answers)}, with times")
     return FAILED if failures else 0

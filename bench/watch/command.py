@@ -39,9 +39,9 @@ def watch(profile: str, time_scale: float, port: int, no_browser: bool) -> None:
     Starts Redis, a server for each transport and the proxies before them, prints {"url": …} and opens that page.
     Ends with Ctrl-C or SIGTERM. Only this machine can reach it.
     """
-    found = load(profile)
+    behind = load(profile)
     try:
-        run(_race(found, time_scale, port or free_port(), opens=not no_browser))
+        run(_race(behind, time_scale, port or free_port(), opens=not no_browser))
     except PartDied as error:
         raise UserError(str(error)) from error
     except OSError as error:

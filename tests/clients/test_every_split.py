@@ -36,6 +36,7 @@ _OF_TIME = (
     "end_ns",
     "received_ns",
     "read",
+    "head_ms",
     "response_ms",
     "detection_ms",
     "dns_ms",
@@ -140,7 +141,8 @@ class FedSocket:
         self._script = script
         self._reads: list[bytes] = []
         self._news = Event()
-        self.getsockopt, self.setsockopt, self.settimeout = metered.getsockopt, lambda *_: None, lambda _: None
+        self.family, self.getsockopt = metered.family, metered.getsockopt
+        self.setsockopt, self.settimeout = lambda *_: None, lambda _: None
         self._is_closed = False
 
     def send(self, data: bytes) -> int:

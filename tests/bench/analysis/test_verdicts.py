@@ -26,7 +26,9 @@ def cell(key: Key, rng: np.random.Generator, blocks: int, slower: float, mood: F
         level = slower * mood[block - 1] * rng.lognormal(0, 0.05)
         overhead = level * rng.lognormal(0, 0.5, 40)
         rows = {"block": block, "ttft_overhead_ms": overhead, "ttft_ms": 600 + overhead, "completed": True}
-        messages.append(pd.DataFrame({**rows, "intended_start_ns": np.arange(40), "end_ns": 10**10}))
+        messages.append(
+            pd.DataFrame({**rows, "intended_start_ns": np.arange(40), "ttft_scheduled_ns": 0, "end_ns": 10**10})
+        )
         token_delays = level * rng.lognormal(0, 0.5, 200)
         delays[block] = np.bincount(histogram.bins_of(token_delays), minlength=histogram.BINS).astype(np.int32)
         cpu = 200 * slower * rng.lognormal(0, 0.03)
