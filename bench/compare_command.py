@@ -11,13 +11,7 @@ from bench.export.targets import COMPARISON_FORMATS, Exports, export_options
 @click.argument("run_a", type=click.Path())
 @click.argument("run_b", type=click.Path())
 @click.option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
-@click.option(
-    "--all",
-    "every",
-    is_flag=True,
-    envvar="TOKENDERBY_COMPARE_ALL",
-    help="Show every number, not only those that changed.",
-)
+@click.option("--all", "every", is_flag=True, help="Show every number, not only those that changed.")
 @export_options(*COMPARISON_FORMATS)
 def compare(run_a: str, run_b: str, force: bool, every: bool, exports: Exports) -> int:
     """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression.
