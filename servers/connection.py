@@ -19,7 +19,7 @@ from servers.push import limit_stall
 from servers.service import Settings
 
 CLOSE_S = 1.0  # connections still open when the answers have ended are cut after so long
-_QUEUED_CONNECTIONS = 1024
+QUEUED_CONNECTIONS = 1024
 _REASON_CHARS = 100  # of a parser's words, which quote what was sent
 _log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[i
         server = runner.server
         assert server is not None
         listener = await loop.create_server(
-            lambda: ServerConnection(server, settings), settings.host, settings.port, backlog=_QUEUED_CONNECTIONS
+            lambda: ServerConnection(server, settings), settings.host, settings.port, backlog=QUEUED_CONNECTIONS
         )
         for accepting in listener.sockets:
             limit_stall(accepting)

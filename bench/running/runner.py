@@ -54,7 +54,7 @@ class RunOptions:
 
 def new_run(plan: Plan, out_dir: Path) -> RunFolder:
     """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError, PlanError."""
-    check_stacks(plan)
+    _check_stacks(plan)
     pinned = {"pinned_cores": machine.pinning()}
     run = Run(
         name=plan.name,
@@ -81,7 +81,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     if run.stated_scale != 1:
         raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
-    check_stacks(plan)
+    _check_stacks(plan)
     if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
         raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
     if schedule_sha256(plan) != run.schedule_sha256:
@@ -102,7 +102,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     return plan
 
 
-def check_stacks(plan: Plan) -> None:
+def _check_stacks(plan: Plan) -> None:
     """Raise PlanError if a stack of the plan's cells is not installed here."""
     for cell in plan.cells:
         try:

@@ -57,6 +57,7 @@ STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
         Stack("fastapi", "FastAPI", ("sse", "chunked", "websocket"), "fastapi_uvicorn", _FASTAPI),
+        Stack("fastapi-sse", "FastAPI's own SSE", ("sse",), "fastapi_sse", _FASTAPI),
         Stack("sse-starlette", "sse-starlette", ("sse",), "starlette_sse", (*_FASTAPI, "sse_starlette")),
         Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
         Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),

@@ -18,6 +18,7 @@ from servers.generation import Generation
 from servers.http import BODY_TIMEOUT_S
 from servers.service import MAX_BODY_BYTES, Service
 from servers.sse import wire as sse_wire
+from servers.websocket.protocol import INVALID_DATA, POLICY_VIOLATION
 
 
 class Message(NamedTuple):
@@ -119,3 +120,8 @@ def open_frame(service: Service, frame: str | bytes | None) -> tuple[Generation,
         raise RequestError(413, "too_large", f"a request may have {MAX_BODY_BYTES} bytes")
     chat = ChatRequest.parse(frame)
     return open_answer(service.generations, chat), chat.first
+
+
+def close_code(error: RequestError) -> int:
+    """With which code a WebSocket is closed whose request was refused."""
+    return INVALID_DATA if error.code == "bad_json" else POLICY_VIOLATION

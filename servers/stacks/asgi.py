@@ -9,9 +9,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -21,7 +22,7 @@ from starlette.websockets import WebSocket
 from servers import access
 from servers.body import too_large
 from servers.chat import ChatRequest, RequestError
-from servers.connection import CLOSE_S, refusal_headers
+from servers.connection import CLOSE_S, QUEUED_CONNECTIONS, refusal_headers
 from servers.generation import Generation
 from servers.http import STREAM_HEADERS, read_since
 from servers.messages import encode_error
@@ -29,9 +30,8 @@ from servers.push import limit_stall
 from servers.service import DRAIN_S, MAX_BODY_BYTES, Service, Settings
 from servers.sse.opening import chat_from_query, is_over, opened
 from servers.stacks import answer
+from servers.websocket.protocol import MAX_MESSAGE_BYTES
 
-_QUEUED_CONNECTIONS = 1024
-_LARGEST_FRAME_BYTES = 2 * MAX_BODY_BYTES  # larger requests than the limit are read up to here, to be refused in words
 _LOOK_S = 0.01
 
 
@@ -70,6 +70,15 @@ def check_access(service: Service, asked: HTTPConnection) -> None:
     access.check(asked.headers, settings.auth_token, settings.allow_origins, writes=writes)
     if asked.scope["type"] == "websocket":  # a page may read what it likes of a WebSocket: refused here or nowhere
         access.check_origin(asked.headers, settings.allow_origins)
+
+
+def needs_token(service: Service) -> Any:
+    """The same as a dependency: it asks for what requests and WebSockets have in common, and so holds for both."""
+
+    async def check(asked: HTTPConnection) -> None:
+        check_access(service, asked)
+
+    return Depends(check)
 
 
 async def read_chat(service: Service, request: Request) -> ChatRequest:
@@ -113,7 +122,10 @@ def refusal(error: RequestError) -> Response:
 async def _refuse(_: Request | WebSocket, error: Exception) -> Response:
     """Of a WebSocket upgrade too: then it is refused with this answer."""
     if isinstance(error, HTTPException):
-        error = RequestError(error.status_code, error.detail.lower().replace(" ", "_"), error.detail)
+        code = error.detail.lower().replace(" ", "_")
+        response = refusal(RequestError(error.status_code, code, error.detail))
+        response.headers.update(error.headers or {})  # Allow
+        return response
     assert isinstance(error, RequestError)
     return refusal(error)
 
@@ -126,21 +138,23 @@ async def _nobody_to_answer(_: Request | WebSocket, __: Exception) -> Response:
 async def serving(app: ASGIApp, settings: Settings) -> AsyncIterator[int]:
     """Serve `app` by uvicorn for as long as the context lasts; yields the port. Raises OSError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family, backlog=_QUEUED_CONNECTIONS) as listener:
+    with socket.create_server((settings.host, settings.port), family=family, backlog=QUEUED_CONNECTIONS) as listener:
         limit_stall(listener)
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
-            backlog=_QUEUED_CONNECTIONS,
+            backlog=QUEUED_CONNECTIONS,
             timeout_keep_alive=max(1, round(settings.keep_alive_s)),
             timeout_graceful_shutdown=round(DRAIN_S + CLOSE_S),
-            ws_max_size=_LARGEST_FRAME_BYTES,
+            ws_max_size=MAX_MESSAGE_BYTES,
         )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(_LOOK_S)
+        if running.done():
+            running.result()
         try:
             yield listener.getsockname()[1]
         finally:

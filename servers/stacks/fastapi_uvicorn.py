@@ -1,15 +1,14 @@
 """FastAPI on uvicorn: `StreamingResponse` over an async generator, and a WebSocket with `await send_text`.
 
-The access check is a dependency of the router. It asks for an `HTTPConnection`, so it holds for WebSockets as well.
+The access check is a dependency of the router, which holds for WebSockets as well.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response, StreamingResponse
-from starlette.requests import HTTPConnection
 
 from servers.chat import RequestError, open_answer
 from servers.chunked import wire as chunked_wire
@@ -18,7 +17,7 @@ from servers.messages import encode_error
 from servers.service import Service
 from servers.sse import wire as sse_wire
 from servers.stacks import answer, asgi
-from servers.websocket.protocol import INTERNAL_ERROR, INVALID_DATA, POLICY_VIOLATION
+from servers.websocket.protocol import INTERNAL_ERROR
 
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
@@ -28,12 +27,8 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
 
 def create(service: Service) -> FastAPI:
     """The application."""
-
-    async def check_access(asked: HTTPConnection) -> None:
-        asgi.check_access(service, asked)
-
     app = asgi.application(service)
-    app.include_router(routes(service), dependencies=[Depends(check_access)])
+    app.include_router(routes(service), dependencies=[asgi.needs_token(service)])
     return app
 
 
@@ -75,7 +70,7 @@ def _add_websocket(service: Service, router: APIRouter) -> None:
             pass
         except RequestError as error:
             await websocket.send_text(encode_error(error.code, error.message).decode())
-            await websocket.close(INVALID_DATA if error.code == "bad_json" else POLICY_VIOLATION, error.code)
+            await websocket.close(answer.close_code(error), error.code)
 
 
 async def _answer(service: Service, websocket: WebSocket) -> None:

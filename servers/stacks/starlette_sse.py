@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.requests import HTTPConnection
 
 from servers.generation import Generation
 from servers.service import Service
@@ -22,15 +21,12 @@ from servers.stacks import answer, asgi
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
     """Serve for as long as the context lasts; yields the port."""
 
-    async def check_access(asked: HTTPConnection) -> None:
-        asgi.check_access(service, asked)
-
     def stream(generation: Generation, first: int) -> Response:
         return EventSourceResponse(
             _events(service, generation, first), headers=asgi.stream_headers(generation.stream_id)
         )
 
-    router = asgi.probes(service, APIRouter(dependencies=[Depends(check_access)]))
+    router = asgi.probes(service, APIRouter(dependencies=[asgi.needs_token(service)]))
     asgi.add_sse(service, router, stream)
     app = asgi.application(service)
     app.include_router(router)

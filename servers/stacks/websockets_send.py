@@ -21,7 +21,7 @@ from servers.messages import encode_error
 from servers.push import limit_stall
 from servers.service import Service
 from servers.stacks import answer
-from servers.websocket.protocol import INTERNAL_ERROR, INVALID_DATA, MAX_MESSAGE_BYTES, POLICY_VIOLATION
+from servers.websocket.protocol import INTERNAL_ERROR, MAX_MESSAGE_BYTES
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def _converse(service: Service, connection: ServerConnection) -> None:
         pass  # its answer is kept for a while
     except RequestError as error:
         await connection.send(encode_error(error.code, error.message), text=True)
-        await connection.close(INVALID_DATA if error.code == "bad_json" else POLICY_VIOLATION, error.code)
+        await connection.close(answer.close_code(error), error.code)
 
 
 def _before_upgrade(service: Service, request: Request) -> Response | None:

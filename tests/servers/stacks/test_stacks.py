@@ -56,7 +56,7 @@ def ask(running: RunningServer, body: dict[str, Any], **headers: str) -> Answer:
                 answer.add(json.loads(websocket.recv(timeout=20)))
         return answer
     status, told, data = request(running.url, "POST", "/chat", body, BEARER | headers)
-    assert (status, told["cache-control"]) == (200, "no-store")
+    assert (status, told["x-accel-buffering"]) == (200, "no")
     assert told["stream-id"]
     if running.transport == "sse":
         return read_sse(data.replace(b"\r\n", b"\n"))  # sse-starlette ends lines so
@@ -151,6 +151,14 @@ def test_bad_input_is_refused_in_words(
 ) -> None:
     expected = close_code if transport == "websocket" else status
     assert refusal(serving(stack, transport), body) == (expected, code)
+
+
+@pytest.mark.parametrize(("stack", "transport"), [pair for pair in SOUND if pair[1] != "websocket"])
+def test_unknown_paths_and_methods_are_refused_as_json(serving: Serving, stack: str, transport: str) -> None:
+    for method, path, expected in (("GET", "/nothing", 404), ("DELETE", "/chat", 405), ("POST", "/healthz", 405)):
+        status, headers, body = request(serving(stack, transport).url, method, path, headers=BEARER)
+        assert (status, bool(headers.get("allow"))) == (expected, expected == 405)
+        assert json.loads(body)["error"]["message"]
 
 
 @pytest.mark.parametrize(("stack", "transport"), [pair for pair in SOUND if pair[1] == "sse"])
