@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from support import sources
 from support.independent import Answer, connection, request
 from support.processes import RunningServer, running_server, wait_until
-from support.transports.sse import read_sse
+from support.transports.sse import events, read_sse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,7 +23,7 @@ from servers.stream import StreamSpec, build
 SECRET = "s3cret"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 FOREIGN = {"Origin": "http://evil.example"}
-SHORT: dict[str, Any] = {"profile": "fast", "tokens": 12}
+SHORT: dict[str, Any] = {"profile": "fast", "tokens": 12, "ttft_ms": 0, "gap_ms": 1}
 HAZARDS: dict[str, Any] = {"profile": "hazards", "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
 SOUND = [(stack.name, transport) for stack in STACKS.values() if not stack.is_trap for transport in stack.transports]
 each = pytest.mark.parametrize(("stack", "transport"), SOUND)
@@ -173,6 +175,58 @@ def test_an_event_source_resumes_and_is_told_the_end(serving: Serving, stack: st
         running.url, "GET", f"/chat?message=hello&stream={quote(json.dumps(SHORT))}", headers=BEARER
     )
     assert (status, b"[DONE]" in data) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("stack", "transport"),
+    [("fastapi", "websocket"), ("fastapi-sse", "sse"), ("sse-starlette", "sse"), ("websockets-send", "websocket")],
+)
+def test_a_half_answer_ends_with_its_error(stack: str, transport: str) -> None:
+    """Those with an own way to say so, with a source that breaks behind its second token."""
+    with running_server(transport, "--stack", stack, "--source", sources.NAME) as running:
+        if transport == "sse":
+            data = request(running.url, "POST", "/chat", {"message": "breaks"})[2].replace(b"\r\n", b"\n")
+            *tokens, error = events(data)
+            assert error["event"] == "error"
+        else:
+            with opened(running, {}) as websocket:
+                websocket.send(json.dumps({"message": "breaks"}))
+                *tokens, error = [{"data": str(websocket.recv(timeout=20))} for _ in range(3)]
+                with pytest.raises(ConnectionClosed):
+                    websocket.recv(timeout=20)
+            assert websocket.close_code == 1011
+    assert [json.loads(token["data"])["t"] for token in tokens] == ["Half", " an"]
+    assert json.loads(error["data"])["error"]["code"] == "source_failed"
+
+
+def test_whoever_leaves_is_sent_no_more(serving: Serving) -> None:
+    """All at once, as an answer goes on without its reader."""
+    body = {"message": "x", "stream": {"profile": "fast", "tokens": 40, "gap_ms": 20, "gap_sigma": 0}}
+    sent_before = {pair: stats(serving(*pair))["tokens_sent"] for pair in SOUND}
+    for pair in SOUND:
+        leave_early(serving(*pair), body)
+    for pair in SOUND:
+        wait_until(partial(is_idle, serving(*pair)))
+        assert stats(serving(*pair))["tokens_sent"] - sent_before[pair] < 40, pair
+
+
+def is_idle(running: RunningServer) -> bool:
+    return not stats(running)["streams_active"]
+
+
+def leave_early(running: RunningServer, body: dict[str, Any]) -> None:
+    """Ask, and close the connection behind the first that comes."""
+    if running.transport == "websocket":
+        with opened(running) as websocket:
+            websocket.send(json.dumps(body))
+            websocket.recv(timeout=20)
+        return
+    asked = connection(running.url)
+    asked.request("POST", "/chat", json.dumps(body), BEARER)
+    response = asked.getresponse()
+    response.readline()
+    response.close()
+    asked.close()
 
 
 def test_a_stopped_server_ends_its_answers_and_itself() -> None:
