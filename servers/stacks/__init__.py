@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # plans know this table, and not what serves
     from servers.service import Service
 
 
+# No index has this project: who asks one for `tokenderby[stacks]` would get a stranger's package, if anything.
+REMEDY = "in the project's folder, `make dev` or `pip install -r requirements/stacks.txt`"
+
+
 class StackError(InputError):
     """No such stack, not with this transport, or not installed; the message says what to do."""
 
@@ -87,5 +91,5 @@ def installed(name: str, transport: str) -> Stack:
     """The same, and what it needs is installed. Raises StackError."""
     stack = find(name, transport)
     if missing := stack.missing:
-        raise StackError(f"{name} needs {', '.join(missing)}: pip install 'tokenderby[stacks]'")
+        raise StackError(f"{name} needs {', '.join(missing)}: {REMEDY}")
     return stack

@@ -179,7 +179,13 @@ def test_an_event_source_resumes_and_is_told_the_end(serving: Serving, stack: st
 
 @pytest.mark.parametrize(
     ("stack", "transport"),
-    [("fastapi", "websocket"), ("fastapi-sse", "sse"), ("sse-starlette", "sse"), ("websockets-send", "websocket")],
+    [
+        ("fastapi", "sse"),
+        ("fastapi", "websocket"),
+        ("fastapi-sse", "sse"),
+        ("sse-starlette", "sse"),
+        ("websockets-send", "websocket"),
+    ],
 )
 def test_a_half_answer_ends_with_its_error(stack: str, transport: str) -> None:
     """Those with an own way to say so, with a source that breaks behind its second token."""
