@@ -27,6 +27,7 @@ from bench.proxy import real as real_proxy
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
 from clients.job import Load
 from clients.traces import TraceError, read_trace
+from servers import stacks
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
@@ -57,6 +58,7 @@ _VARIANT = (
     "load",
     "method",
     "reuse",
+    "stack",
     "stream",
     "wait",
 )  # sorted, as in a variant
@@ -90,6 +92,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     method: Literal["post", "get"] = "post"  # "get": as a browser's EventSource asks
     reuse: bool = True  # keep connections for later requests
     slo: NameOrNone = ""  # one of [slos]; changes nothing of what is measured, and stands in no variant
+    stack: NameOrNone = ""  # the server as people write it on a framework (docs/stacks.md); "": ours
     stream: NameOrNone = ""  # one of [streams]
     wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
     profile: str = "direct"  # what stands between client and server: a proxy profile's name, or one's own file
@@ -298,6 +301,17 @@ def _check_cell(cell: Cell, where: str) -> None:
     for word, transports in _WORD_IS_FOR.items():
         if word in cell.variant and cell.transport not in transports:
             raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
+    if cell.stack:
+        _check_stack(cell, where)
+
+
+def _check_stack(cell: Cell, where: str) -> None:
+    try:
+        stacks.find(cell.stack, cell.transport)
+    except stacks.StackError as error:
+        raise PlanError(f"{where} stack: {error}") from None
+    if cell.heartbeat:
+        raise PlanError(f"{where} heartbeat: means nothing to a stack, which has its framework's own")
 
 
 def _check_profile(profile: str, where: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import click
@@ -19,8 +20,9 @@ from servers.connection import listening
 from servers.process import run
 from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
 from servers.source import SILENCE_S
+from servers.stacks import STACKS, StackError, installed
 from servers.transport import TRANSPORTS
-from servers.user_errors import StreamError, UserError
+from servers.user_errors import InputError, StreamError, UserError
 
 _PREFIX = "TOKENDERBY_SERVE_"
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -88,6 +90,7 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
     metavar="SECONDS",
     help="Give a source up that has given nothing for so long.",
 )
+@_option("--stack", metavar="NAME", help=f"Serve by a framework as its users do: {', '.join(STACKS)}.")
 @_option("--raw-text", is_flag=True, help="Send text as UTF-8 instead of JSON escapes (\\u2028).")
 def main(  # noqa: PLR0917 - click passes them by name
     transport: str,
@@ -102,6 +105,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     recordings: tuple[str, ...],
     source: str | None,
     source_timeout: float,
+    stack: str | None,
     raw_text: bool,
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
@@ -129,7 +133,9 @@ def main(  # noqa: PLR0917 - click passes them by name
         raw_text,
         source,
         source_timeout,
+        stack,
     )
+    _check_stack(settings)
     _register(recordings)
     if source is not None:
         source_function(source)  # while a wrong one can still be named
@@ -141,6 +147,20 @@ def main(  # noqa: PLR0917 - click passes them by name
         run(_serve(settings))
     except OSError as error:
         raise UserError(f"{transport}: {error}") from error
+
+
+def _check_stack(settings: Settings) -> None:
+    """Raise InputError for a stack that cannot be served, or not with these options."""
+    if settings.stack is None:
+        return
+    try:
+        stack = installed(settings.stack, settings.transport)
+    except StackError as error:
+        raise InputError(f"--stack: {error}") from None
+    if settings.heartbeat_s or settings.allow_origins:
+        raise InputError(f"--stack: {stack.name} takes neither --heartbeat nor --allow-origin")
+    if stack.is_trap and not is_loopback(settings.host):
+        raise InputError(f"--stack: {stack.name} has a known mistake on purpose; it takes a loopback --host only")
 
 
 def _register(paths: tuple[str, ...]) -> None:
@@ -157,8 +177,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = Service(settings)
-    app = importlib.import_module(f"servers.{settings.transport}.app").create(service)
-    async with listening(app, settings) as port:
+    async with _serving(service) as port:
         # What exists by now lives as long as the process; looking through it again and again costs pauses.
         gc.collect()
         gc.freeze()
@@ -169,6 +188,13 @@ async def _serve(settings: Settings) -> None:
     service.close()
     if service.source is not None and service.source.is_running:
         os._exit(0)  # all is closed but for a source that does not obey, which asyncio would wait for
+
+
+def _serving(service: Service) -> AbstractAsyncContextManager[int]:
+    settings = service.settings
+    if settings.stack is not None:
+        return STACKS[settings.stack].serving(service)
+    return listening(importlib.import_module(f"servers.{settings.transport}.app").create(service), settings)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from servers.push import limit_stall
 from servers.service import Settings
 
 CLOSE_S = 1.0  # connections still open when the answers have ended are cut after so long
-_QUEUED_CONNECTIONS = 1024
+QUEUED_CONNECTIONS = 1024
 _REASON_CHARS = 100  # of a parser's words, which quote what was sent
 _log = logging.getLogger(__name__)
 
@@ -172,6 +172,12 @@ def error_response(error: RequestError | web.HTTPException) -> web.Response:
         response = error_response(_from_http_exception(error))
         response.headers.update({name: value for name, value in error.headers.items() if name == "Allow"})
         return response
+    body = encode_error(error.code, error.message)
+    return web.Response(body=body, status=error.status, headers=refusal_headers(error), content_type="application/json")
+
+
+def refusal_headers(error: RequestError) -> dict[str, str]:
+    """The headers that a refusal has beside those of its body."""
     headers = {"Cache-Control": "no-store"}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -179,8 +185,7 @@ def error_response(error: RequestError | web.HTTPException) -> web.Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == 426:
         headers |= {"Upgrade": "websocket", "Connection": "Upgrade"}
-    body = encode_error(error.code, error.message)
-    return web.Response(body=body, status=error.status, headers=headers, content_type="application/json")
+    return headers
 
 
 def _from_http_exception(error: web.HTTPException) -> RequestError:
@@ -199,7 +204,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[i
         server = runner.server
         assert server is not None
         listener = await loop.create_server(
-            lambda: ServerConnection(server, settings), settings.host, settings.port, backlog=_QUEUED_CONNECTIONS
+            lambda: ServerConnection(server, settings), settings.host, settings.port, backlog=QUEUED_CONNECTIONS
         )
         for accepting in listener.sockets:
             limit_stall(accepting)

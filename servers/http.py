@@ -55,10 +55,14 @@ def _probe(report: Callable[[], dict[str, object]]) -> Handler:
 
 
 async def _stats(request: web.Request) -> web.Response:
-    since = request.query.get("since", "0")
+    return json_response(request.app[SERVICE].stats_report(read_since(request.query.get("since", "0"))))
+
+
+def read_since(since: str) -> int:
+    """The moment (ns) that `/stats?since=` names. Raises RequestError."""
     if not (since.isascii() and since.isdecimal() and len(since) <= _NS_DIGITS):
         raise RequestError(400, "bad_request", "since: takes nanoseconds, as `now_ns` tells them")
-    return json_response(request.app[SERVICE].stats_report(int(since)))
+    return int(since)
 
 
 def json_response(value: object, status: int = 200) -> web.Response:

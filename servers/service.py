@@ -45,6 +45,7 @@ class Settings:
     raw_text: bool = False
     source: str | None = None
     source_timeout_s: float = SILENCE_S
+    stack: str | None = None
 
 
 @dataclass
@@ -175,6 +176,7 @@ class Service:
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
             "source": self.generations.source.name if self.generations.source else None,
+            "stack": self.settings.stack,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             **stats.extra,
         }

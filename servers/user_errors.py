@@ -15,6 +15,7 @@
         ├── ColumnsError       a table of another version
         ├── AddressError       a server's URL
         ├── LogError           the proxy's log cannot be written
+        ├── StackError         no such way to write a server, or not installed
         ├── ProfileError       an intermediary's profile
         ├── PlanError          a plan, or an argument that changes it
         ├── StoreError         a run's folder

@@ -11,6 +11,7 @@ import ast
 import asyncio
 import inspect
 import json
+import socket
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import uvicorn
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
@@ -205,6 +207,33 @@ def locust() -> dict[str, Any]:
     return found
 
 
+async def _nobody_asks(scope: object, receive: object, send: object) -> None:
+    """An ASGI application."""
+
+
+async def _uvicorn_starts_and_stops() -> bool:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(_nobody_asks, log_config=None, lifespan="off"))
+        running = asyncio.ensure_future(server.serve(sockets=[listener]))
+        async with asyncio.timeout(10):
+            while not server.started:
+                await asyncio.sleep(0.01)
+            server.should_exit = True
+            await running
+    return True
+
+
+UVICORN = [
+    Internal(
+        "uvicorn.Server.serve(sockets=), started, should_exit",
+        "servers/stacks/asgi.py",
+        "the port is ours to tell, when it is served and until we stop",
+        "stacks on uvicorn do not start, or do not end",
+        lambda: asyncio.run(_uvicorn_starts_and_stops()),
+    ),
+]
+
+
 class Of(NamedTuple):
     """As Internal, about what the fixture has found."""
 
@@ -254,7 +283,7 @@ OF_LOCUST = [
 ]
 
 
-@pytest.mark.parametrize("internal", AIOHTTP + WEBSOCKETS, ids=lambda internal: internal.name)
+@pytest.mark.parametrize("internal", AIOHTTP + WEBSOCKETS + UVICORN, ids=lambda internal: internal.name)
 def test_what_is_not_documented_is_as_we_use_it(internal: Internal) -> None:
     assert internal.holds(), f"{internal.name} has changed. Used because {internal.why}; without it {internal.without}"
 
@@ -264,7 +293,7 @@ def test_so_is_locust(locust: dict[str, Any], internal: Of) -> None:
     assert internal.holds(locust), f"{internal.name}: used because {internal.why}; without it {internal.without}"
 
 
-@pytest.mark.parametrize("internal", [*AIOHTTP, *WEBSOCKETS, *OF_LOCUST], ids=lambda internal: internal.name)
+@pytest.mark.parametrize("internal", [*AIOHTTP, *WEBSOCKETS, *UVICORN, *OF_LOCUST], ids=lambda internal: internal.name)
 def test_the_list_has_nothing_that_is_not_used(internal: Internal | Of) -> None:
     for file in internal.files.split():
         code = (ROOT / file).read_text()
@@ -371,7 +400,7 @@ def test_every_dependency_ends_below_its_next_major_version(requirement: Require
     assert len(bounds) == 1
 
 
-@pytest.mark.parametrize("name", ["aiohttp", "locust"])
+@pytest.mark.parametrize("name", ["aiohttp", "locust", "uvicorn"])
 def test_where_internals_are_used_below_the_next_minor_one(name: str) -> None:
     (requirement,) = [r for r in requirements() if r.name == name]
     bounds = {specifier.operator: specifier.version.split(".") for specifier in requirement.specifier}

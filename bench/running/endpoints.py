@@ -45,6 +45,7 @@ class Counters(msgspec.Struct):
     started_ns: int | None = None
     cores: list[int] | None = None
     heartbeat_s: float | None = None
+    stack: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Fleet:
             return route
 
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
-        return cell.transport, cell.heartbeat, self.plan.stream_of(cell).get("recording")
+        return cell.transport, cell.heartbeat, cell.stack, self.plan.stream_of(cell).get("recording")
 
     async def _server(self, cell: Cell) -> Server:
         async with self._locks[self._server_key(cell)]:  # cells that run at once may want the same
@@ -209,7 +210,10 @@ class Fleet:
             return
         await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
         wanted_s = cell.heartbeat / self.plan.time_scale
-        sent_s = (await server.counters(self.http)).heartbeat_s if wanted_s else None
+        told = await server.counters(self.http) if wanted_s or cell.stack else Counters()
+        if cell.stack and told.stack != cell.stack:
+            raise PartDied(f"the cell wants the stack {cell.stack}; the server at {server.url} does not say so")
+        sent_s = told.heartbeat_s
         if wanted_s and not math.isclose(sent_s or 0.0, wanted_s, rel_tol=0.01):
             does = f"sends one every {sent_s:g} s" if sent_s else "sends none, as far as it says"
             raise PartDied(f"the cell wants a heartbeat every {wanted_s:g} s; the server at {server.url} {does}")
@@ -218,7 +222,8 @@ class Fleet:
         redis = self._foreign_redis if TRANSPORTS[cell.transport].needs_redis else None
         if cell.transport in self.targets:
             return Server(cell.transport, self.targets[cell.transport], self.target_token, foreign_redis=redis)
-        child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), cell.transport)
+        log = f"{cell.transport}-{cell.stack}" if cell.stack else cell.transport
+        child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), log)
         server = Server(cell.transport, url, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, child)
         pid = (await server.counters(self.http)).redis_pid
         try:
@@ -231,6 +236,8 @@ class Fleet:
         log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
+        if cell.stack:
+            log += f"-{cell.stack}"
         try:
             upstream = host_and_port(server.url)
         except AddressError as error:
@@ -251,6 +258,8 @@ class Fleet:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
         if cell.heartbeat:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
+        if cell.stack:
+            argv += ["--stack", cell.stack]
         if self.plan.time_scale != 1:  # its own patience with idle connections races a proxy's
             argv += ["--keep-alive", f"{KEEP_ALIVE_S / self.plan.time_scale:g}"]
             argv += ["--keep", f"{Settings.keep_s / self.plan.time_scale:g}"]

@@ -13,7 +13,21 @@ import psutil
 
 from servers.process import usable_cores
 
-_PACKAGES = ("aiohttp", "websockets", "redis", "hiredis", "uvloop", "msgspec", "numpy", "pandas", "pyarrow")
+_PACKAGES = (
+    "aiohttp",
+    "websockets",
+    "redis",
+    "hiredis",
+    "uvloop",
+    "msgspec",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "sse-starlette",
+)
 _PROJECT = Path(__file__).resolve().parents[2]
 
 

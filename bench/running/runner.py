@@ -33,6 +33,7 @@ from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, creat
 from bench.table_checks import PlanError
 from clients.core.tls import Trust
 from servers.process import usable_cores
+from servers.stacks import StackError, installed
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 
@@ -52,7 +53,8 @@ class RunOptions:
 
 
 def new_run(plan: Plan, out_dir: Path) -> RunFolder:
-    """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError."""
+    """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError, PlanError."""
+    _check_stacks(plan)
     pinned = {"pinned_cores": machine.pinning()}
     run = Run(
         name=plan.name,
@@ -79,6 +81,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     if run.stated_scale != 1:
         raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
+    _check_stacks(plan)
     if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
         raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
     if schedule_sha256(plan) != run.schedule_sha256:
@@ -97,6 +100,16 @@ def reopen_run(folder: RunFolder) -> Plan:
     run.status, run.ended = "running", None
     folder.save(run)
     return plan
+
+
+def _check_stacks(plan: Plan) -> None:
+    """Raise PlanError if a stack of the plan's cells is not installed here."""
+    for cell in plan.cells:
+        try:
+            if cell.stack:
+                installed(cell.stack, cell.transport)
+        except StackError as error:
+            raise PlanError(f"[[cells]] stack: {error}") from None
 
 
 def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:

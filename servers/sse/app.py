@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from servers.chat import ChatRequest, RequestError, open_answer, read_json, refuse_if_over, unknown_stream
 from servers.generation import Generation
 from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
 from servers.service import Service
 from servers.sse import openai_routes, wire
+from servers.sse.opening import chat_from_query, is_over, opened
+
+_SEEN = "Last-Event-ID"
 
 
 def create(service: Service) -> web.Application:
@@ -21,54 +23,16 @@ def create(service: Service) -> web.Application:
 
 
 async def _post(request: web.Request) -> web.StreamResponse:
-    generations = request.app[SERVICE].generations
     chat = await read_chat(request)
-    seen = _last_event_id(request)
-    if seen is None:
-        return await _answer(request, open_answer(generations, chat), chat.first)
-    generation, first = _resumed(request, *seen)
-    return await _answer(request, generation, first)
+    return await _answer(request, *opened(request.app[SERVICE].generations, chat, request.headers.get(_SEEN)))
 
 
 async def _get(request: web.Request) -> web.StreamResponse:
-    chat = _chat_from_query(request)
-    seen = _last_event_id(request)
-    if seen is None:
-        return await _answer(request, open_answer(request.app[SERVICE].generations, chat), chat.first)
-    generation, first = _resumed(request, *seen)
-    if generation.ended and first == generation.n:
-        # The only way to tell an EventSource that there is nothing to connect again for.
+    chat, seen = chat_from_query(request.query), request.headers.get(_SEEN)
+    generation, first = opened(request.app[SERVICE].generations, chat, seen)
+    if is_over(generation, first, seen):
         return web.Response(status=204, headers={"Stream-Id": generation.stream_id})
     return await _answer(request, generation, first)
-
-
-def _chat_from_query(request: web.Request) -> ChatRequest:
-    values: dict[str, object] = dict(request.query)
-    stream = request.query.get("stream", "")
-    if stream.startswith("{"):
-        values["stream"] = read_json(stream, "stream")
-    return ChatRequest.from_values(values, strict=False)
-
-
-def _last_event_id(request: web.Request) -> tuple[str, int] | None:
-    value = request.headers.get("Last-Event-ID")
-    if not value:
-        return None
-    try:
-        return wire.parse_event_id(value)
-    except ValueError as error:
-        raise RequestError(400, "bad_request", f"Last-Event-ID: {error}") from None
-
-
-def _resumed(request: web.Request, stream_id: str, last_seen: int) -> tuple[Generation, int]:
-    generation = request.app[SERVICE].generations.get(stream_id)
-    if generation is None:
-        raise unknown_stream(stream_id)
-    first = last_seen + 1
-    if first > generation.last_first:
-        raise RequestError(400, "bad_request", f"Last-Event-ID: this answer has {generation.last_first} tokens")
-    refuse_if_over(generation, first)
-    return generation, first
 
 
 async def _answer(request: web.Request, generation: Generation, first: int) -> web.StreamResponse:

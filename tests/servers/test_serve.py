@@ -37,6 +37,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "--auth-token": ("", "two words", "se;cret", "\xe9"),
     "--recording": ("absent.jsonl",),
     "--source": ("http://", "http://user:pass@x", "nowhere", "no_such_module:x", ":", "json:x"),
+    "--stack": ("", "fastpai", "websockets-send"),
     "--source-timeout": ("nan", "0"),
 }
 

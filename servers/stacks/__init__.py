@@ -1,0 +1,95 @@
+"""The registry of stacks: the same contract served the way people write it, on the frameworks that they use.
+
+A stack is one module here with `serving(service)`, an async context that yields the port, and a line in this table.
+What they share is servers.stacks.answer; docs/stacks.md says what each one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from servers.checks import shown, suggestion
+from servers.user_errors import InputError
+
+if TYPE_CHECKING:  # plans know this table, and not what serves
+    from servers.service import Service
+
+
+# No index has this project: who asks one for `tokenderby[stacks]` would get a stranger's package, if anything.
+REMEDY = "in the project's folder, `make dev` or `pip install -r requirements/stacks.txt`"
+
+
+class StackError(InputError):
+    """No such stack, not with this transport, or not installed; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A way to write a server.
+
+    `name` is the word in plans, `title` the one for people; `packages` are what Python imports for it. `is_trap` says
+    that it has a known mistake on purpose, which makes it unfit for anybody but this machine.
+    """
+
+    name: str
+    title: str
+    transports: tuple[str, ...]
+    module: str
+    packages: tuple[str, ...] = ()
+    is_trap: bool = False
+
+    @property
+    def missing(self) -> list[str]:
+        """The packages that are not installed."""
+        return [name for name in self.packages if find_spec(name) is None]
+
+    def serving(self, service: Service) -> AbstractAsyncContextManager[int]:
+        """Serve for as long as the context lasts; yields the port."""
+        found: Callable[[Service], AbstractAsyncContextManager[int]] = import_module(
+            f"{__name__}.{self.module}"
+        ).serving
+        return found(service)
+
+
+_FASTAPI = ("fastapi", "uvicorn")
+STACKS: dict[str, Stack] = {
+    stack.name: stack
+    for stack in (
+        Stack("fastapi", "FastAPI", ("sse", "chunked", "websocket"), "fastapi_uvicorn", _FASTAPI),
+        Stack("fastapi-sse", "FastAPI's own SSE", ("sse",), "fastapi_sse", _FASTAPI),
+        Stack("sse-starlette", "sse-starlette", ("sse",), "starlette_sse", (*_FASTAPI, "sse_starlette")),
+        Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
+        Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),
+        Stack(
+            "fastapi-http-middleware",
+            "FastAPI, access checked by HTTP middleware",
+            ("sse", "chunked", "websocket"),
+            "fastapi_http_middleware",
+            _FASTAPI,
+            is_trap=True,
+        ),
+    )
+}
+
+
+def find(name: str, transport: str) -> Stack:
+    """The stack of that name, which serves `transport`. Raises StackError."""
+    stack = STACKS.get(name)
+    if stack is None:
+        raise StackError(f"unknown {shown(name)}; {suggestion(name, STACKS)}")
+    if transport not in stack.transports:
+        raise StackError(f"{name} has no {transport}, only {', '.join(stack.transports)}")
+    return stack
+
+
+def installed(name: str, transport: str) -> Stack:
+    """The same, and what it needs is installed. Raises StackError."""
+    stack = find(name, transport)
+    if missing := stack.missing:
+        raise StackError(f"{name} needs {', '.join(missing)}: {REMEDY}")
+    return stack

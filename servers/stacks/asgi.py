@@ -1,0 +1,162 @@
+"""What the stacks on FastAPI and uvicorn share: the probes, errors in our form, and uvicorn itself.
+
+Nothing of it is special: uvicorn has its defaults, but for our limits of a message's size and of a stop's length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from servers import access
+from servers.body import too_large
+from servers.chat import ChatRequest, RequestError
+from servers.connection import CLOSE_S, QUEUED_CONNECTIONS, refusal_headers
+from servers.generation import Generation
+from servers.http import STREAM_HEADERS, read_since
+from servers.messages import encode_error
+from servers.push import limit_stall
+from servers.service import DRAIN_S, MAX_BODY_BYTES, Service, Settings
+from servers.sse.opening import chat_from_query, is_over, opened
+from servers.stacks import answer
+from servers.websocket.protocol import MAX_MESSAGE_BYTES
+
+_LOOK_S = 0.01
+
+
+def application(service: Service) -> FastAPI:
+    """An application with the open probe and errors in our form; a stack includes its routes."""
+    app = FastAPI(openapi_url=None)
+    app.add_exception_handler(RequestError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(ClientDisconnect, _nobody_to_answer)
+
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        return JSONResponse(service.health_report())
+
+    return app
+
+
+def probes(service: Service, router: APIRouter) -> APIRouter:
+    """`router` with the probes that need the token."""
+
+    @router.get("/stats")
+    async def stats(since: str = "0") -> JSONResponse:
+        return JSONResponse(service.stats_report(read_since(since)))
+
+    @router.get("/clock")
+    async def clock() -> JSONResponse:
+        return JSONResponse(service.clock_report())
+
+    return router
+
+
+def check_access(service: Service, asked: HTTPConnection) -> None:
+    """The bearer check, of an HTTP request or a WebSocket upgrade. Raises RequestError."""
+    settings = service.settings
+    writes = asked.scope["type"] == "websocket" or asked.scope["method"] not in ("GET", "HEAD")
+    access.check(asked.headers, settings.auth_token, settings.allow_origins, writes=writes)
+    if asked.scope["type"] == "websocket":  # a page may read what it likes of a WebSocket: refused here or nowhere
+        access.check_origin(asked.headers, settings.allow_origins)
+
+
+def needs_token(service: Service) -> Any:
+    """The same as a dependency: it asks for what requests and WebSockets have in common, and so holds for both."""
+
+    async def check(asked: HTTPConnection) -> None:
+        check_access(service, asked)
+
+    return Depends(check)
+
+
+async def read_chat(service: Service, request: Request) -> ChatRequest:
+    """The chat request in the body; counts it. Raises RequestError."""
+    service.stats.requests += 1
+    if int(request.headers.get("Content-Length", "0")) > MAX_BODY_BYTES:
+        raise too_large()
+    encoding = request.headers.get("Content-Encoding", "")
+    return ChatRequest.parse(await answer.read_body(request.stream(), encoding))
+
+
+def add_sse(service: Service, router: APIRouter, stream: Callable[[Generation, int], Response]) -> None:
+    """The routes of SSE: `stream` answers from an index on."""
+
+    @router.post("/chat")
+    async def post(request: Request) -> Response:
+        chat = await read_chat(service, request)
+        return stream(*opened(service.generations, chat, request.headers.get("Last-Event-ID")))
+
+    @router.get("/chat")
+    async def get(request: Request) -> Response:
+        service.stats.requests += 1
+        chat, seen = chat_from_query(request.query_params), request.headers.get("Last-Event-ID")
+        generation, first = opened(service.generations, chat, seen)
+        if is_over(generation, first, seen):
+            return Response(status_code=204, headers={"Stream-Id": generation.stream_id})
+        return stream(generation, first)
+
+
+def stream_headers(stream_id: str) -> dict[str, str]:
+    """The headers of a stream."""
+    return {"Stream-Id": stream_id, **STREAM_HEADERS}
+
+
+def refusal(error: RequestError) -> Response:
+    """A refusal as JSON."""
+    body = encode_error(error.code, error.message)
+    return Response(body, error.status, refusal_headers(error), "application/json")
+
+
+async def _refuse(_: Request | WebSocket, error: Exception) -> Response:
+    """Of a WebSocket upgrade too: then it is refused with this answer."""
+    if isinstance(error, HTTPException):
+        code = error.detail.lower().replace(" ", "_")
+        response = refusal(RequestError(error.status_code, code, error.detail))
+        response.headers.update(error.headers or {})  # Allow
+        return response
+    assert isinstance(error, RequestError)
+    return refusal(error)
+
+
+async def _nobody_to_answer(_: Request | WebSocket, __: Exception) -> Response:
+    return Response(status_code=400)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, settings: Settings) -> AsyncIterator[int]:
+    """Serve `app` by uvicorn for as long as the context lasts; yields the port. Raises OSError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server((settings.host, settings.port), family=family, backlog=QUEUED_CONNECTIONS) as listener:
+        limit_stall(listener)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            backlog=QUEUED_CONNECTIONS,
+            timeout_keep_alive=max(1, round(settings.keep_alive_s)),
+            timeout_graceful_shutdown=round(DRAIN_S + CLOSE_S),
+            ws_max_size=MAX_MESSAGE_BYTES,
+        )
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(_LOOK_S)
+        if running.done():
+            running.result()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await running
