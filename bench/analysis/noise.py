@@ -81,18 +81,24 @@ def lateness_ms(measured: Measurements) -> dict[str, float]:
 
 def print_noise(measured: Measurements, console: Console) -> None:
     """Per number of the report's questions, what a run of this size can find here; then the harness's own lateness."""
-    table = Table(
-        *("two equal cells", "number", "both", "their ratio", "found in 4 of 5 runs", f"blocks for {WANTED_RATIO}×"),
-        box=SIMPLE_HEAD,
-    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("two equal cells", overflow="fold")
+    for heading in ("both", "their ratio", "4 of 5 runs\nfind", f"blocks\nfor {WANTED_RATIO}×"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown: MeasuredCell | None = None
     for original, column, finding in control_findings(measured):
         contrast = finding.contrast
         if math.isfinite(contrast.error):
-            both = f"{number(contrast.a)} and {with_unit(contrast.b, METRICS[column].unit)}"
-            found = f"{number(smallest_ratio(contrast.spread, contrast.blocks))}× or more"
+            unit = METRICS[column].unit
+            both = f"{number(contrast.a)}, {number(contrast.b)}"
+            found = f"{number(smallest_ratio(contrast.spread, contrast.blocks))}×"
             needed = blocks_needed(contrast.spread, WANTED_RATIO)
             wanted = "over 1,000" if needed is None else count(needed)
-            row = (original.key.title, METRICS[column].title, both, times(contrast.ratio), found, wanted)
+            if original is not shown:
+                table.add_row(Text(f"{original.key.title}, twice", style="bold"))
+                shown = original
+            unit = f", {unit}" if unit in ("ms", "µs/token") else ""
+            row = (f"{METRICS[column].title}{unit}", both, times(contrast.ratio), found, wanted)
             table.add_row(*map(Text, row))
     console.print(table if table.row_count else "No two equal cells are valid, so nothing is known of the noise.")
     for what, late_ms in lateness_ms(measured).items():

@@ -36,8 +36,8 @@ def test_two_equal_cells_that_differ_are_found_and_shown(tmp_path: Path) -> None
     console = Console(width=140, record=True, file=io.StringIO())
     print_noise(measured, console)
     line = next(line for line in console.export_text().splitlines() if "requests per message" in line)
-    assert "12 and 10 requests/message" in line
-    assert "1.01× or more" in line
+    assert "12, 10" in line
+    assert "1.01×" in line
 
 
 def test_two_equal_cells_that_are_equal_are_no_warning(tmp_path: Path) -> None:
