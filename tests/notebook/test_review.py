@@ -121,7 +121,7 @@ class TestAsCommitted:
         assert code[0] == "verdicts"
         assert code.index("charts") < code.index("machine"), "machine tables come late"
         first = next(cell for cell in committed.cells if cell.id == "verdicts")
-        assert "lead" in "".join(output.data.get("text/markdown", "") for output in first.outputs)
+        assert "Take " in "".join(output.data.get("text/markdown", "") for output in first.outputs)
 
     def test_nothing_of_the_machine_it_was_made_on(self, committed: NotebookNode) -> None:
         shown = str([*(cell.source for cell in committed.cells), *texts(committed), *texts(committed, "text/plain")])

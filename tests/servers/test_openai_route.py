@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.independent import request
 from support.processes import RunningServer, running_server
@@ -208,6 +208,7 @@ KEYS = st.sampled_from(CompletionRequest.__struct_fields__)
 
 
 @given(st.dictionaries(KEYS, JSON))
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_is_a_request_or_a_wrong_one(changes: dict[str, Any]) -> None:
     with suppress(ValueError):
         asked = CompletionRequest.parse({"model": "fast", "messages": HELLO} | changes)
