@@ -2,8 +2,8 @@
 
 Readers feel how soon the first token comes, and whether the text flows; what it costs only tells those apart that are
 as good there. All of it follows from the scoreboard of the first group: "take" are those that are best, as good as the
-best, or behind it by less than anybody feels (UNFELT_MS, at the far end of the interval), at all that is felt; who is
-said to be late or to cost more is claimed to be.
+best, or surely behind it by less than anybody feels (UNFELT_MS, at the far end of the interval, be the ratio judged or
+not), at all that is felt; who is said to be late or to cost more is claimed to be.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def headline(measured: Measurements) -> str:
     rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]
     good = _good(rows, felt)
-    alone = [row for row in felt if all(square.standing == "not judged" for square in row.question.squares[1:])]
+    alone = [row for row in felt if all(_is_open(square, row) for square in row.question.squares[1:])]
     if alone and len(alone) == len(felt):
         said = [_only(felt, rows)]
     else:
@@ -47,7 +47,12 @@ def _good(rows: Sequence[Answer], felt: Sequence[Answer]) -> list[Key]:
 
 
 def _is_near(square: Square, row: Answer) -> bool:
-    return square.standing in ("best", "level") or (square.standing == "behind" and _within_ms(square, row) < math.inf)
+    return square.standing in ("best", "level") or _within_ms(square, row) < math.inf
+
+
+def _is_open(square: Square, row: Answer) -> bool:
+    """Whether it might be as good as the best, or late, for all that is known."""
+    return square.standing == "not judged" and not _is_near(square, row)
 
 
 def _within_ms(square: Square, row: Answer) -> float:
@@ -86,7 +91,8 @@ def _near(good: Sequence[Key], felt: Sequence[Answer]) -> str:
     bounds = [_within_ms(square, row) for square, row in squares]
     if max(bounds) < math.inf:
         return f"{who} within {max(bounds):g} ms of the best"
-    nearly = [bound for bound, (square, _) in zip(bounds, squares, strict=True) if square.standing == "behind"]
+    judged = ("best", "level")
+    nearly = [bound for bound, (square, _) in zip(bounds, squares, strict=True) if square.standing not in judged]
     return f"{who} as good as the best" + (f", or within {max(nearly):g} ms of it," if nearly else "")
 
 
@@ -128,7 +134,7 @@ def _not_judged(felt: Sequence[Answer], rows: Sequence[Answer]) -> list[str]:
     """Who might be as good for all that is known."""
     told = {square.key for row in rows if row.question.column == COMPLETED for square in _behind(row)}
     told |= {square.key for row in felt for square in _behind(row) if not _is_near(square, row)}
-    squares = [square for row in felt for square in row.question.squares if square.standing == "not judged"]
+    squares = [square for row in felt for square in row.question.squares if _is_open(square, row)]
     open_ = [key for key in dict.fromkeys(square.key for square in squares) if key not in told]
     return [f"{_named(open_, 'and')} {'is' if len(open_) == 1 else 'are'} not judged"] if open_ else []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.analysis import scoreboard
 from bench.analysis.groups import measure
 from bench.analysis.headline import headline
 from bench.analysis.synthetic import Caricature, synthetic_run
@@ -34,6 +35,16 @@ def test_a_difference_that_is_felt_names_one(tmp_path: Path) -> None:
     assert first.startswith("Take WebSocket: it leads at first token and smoothness; SSE is late by 4")
     assert cost.startswith("It costs more than the cheapest in CPU (3.")
     assert cost.endswith(" times SSE's).")
+
+
+def test_what_cannot_be_judged_as_a_ratio_may_still_be_too_little_to_feel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interval from 0.8 to 2.6 times 2 ms says nothing of who is ahead, and that nobody can feel it."""
+    monkeypatch.setattr(scoreboard, "MOST_LEVEL", 1.0)  # so nobody is as good as the best by its interval
+    found = said(tmp_path, Caricature("websocket", delay_ms=0.5), SSE, POLLING)
+    assert found.startswith(("Take SSE or WebSocket: they are within ", "Take WebSocket or SSE: they are within "))
+    assert "not judged" not in found
 
 
 def test_who_loses_messages_is_not_to_be_taken(tmp_path: Path) -> None:
