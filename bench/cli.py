@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,16 +11,25 @@ import click
 from bench import option_types
 from bench.elsewhere import Elsewhere
 from bench.export.targets import Exports, export_options
+from bench.run_to_report import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    begin,
+    carry_out,
+    conclude,
+    fail,
+    go_on,
+    no_report,
+    run_cells,
+    say,
+    write_and_print,
+)
 from servers.arguments import HELP
 
 if TYPE_CHECKING:
-    from bench.console import Console
-    from bench.plan import Plan
-    from bench.running.runner import RunOptions
-    from bench.store import Run, RunFolder
     from clients.core.tls import Trust
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/user_errors.py)
 ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
 _SETTINGS = HELP | {"max_content_width": 100}
 
@@ -149,10 +157,10 @@ def run(  # noqa: PLR0917 - click passes them by name
     options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
     asyncio.run(runner.check_targets(options, target_wait))
     if resume:
-        return _resume(resume, out, options, exports)
-    chosen, folder = _begun(plan or "quick", changes, out)
+        return go_on(resume, out, options, exports)
+    chosen, folder = begin(plan or "quick", changes, out)
     with folder.lock():
-        return _carry_out(chosen, folder, options, exports)
+        return carry_out(chosen, folder, options, exports)
 
 
 def _trust(cafile: str | None, insecure: bool) -> Trust:
@@ -161,117 +169,6 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
     trust = Trust(cafile, insecure)
     trust.context  # noqa: B018  # read now, so that a wrong file is said before anything runs
     return trust
-
-
-def _carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
-    """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
-    console = exports.console()
-    return _conclude(folder, _run_cells(chosen, folder, options, console), console, exports)
-
-
-def _run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> Run:
-    """Run what is pending of a plan; how it ended."""
-    import asyncio
-
-    from bench.output import OutputLost
-    from bench.running import runner
-    from bench.running.expected import expected
-    from bench.running.progress import display
-
-    todo = runner.remaining(folder.load().cells)
-    takes = f", {expected(chosen, todo).text()}" if todo else ""
-    try:
-        console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
-        return asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
-    except OutputLost as error:
-        _fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
-    except OSError as error:
-        _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
-
-
-def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
-    from pathlib import Path
-
-    from bench.plan import changed, read_plan, with_control
-    from bench.running.runner import new_run
-
-    plan = with_control(changed(read_plan(name), **changes))  # type: ignore[arg-type] # click has checked the types
-    try:
-        return plan, new_run(plan, Path(out))
-    except OSError as error:
-        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
-
-
-def _resume(path: str, out: str, options: RunOptions, exports: Exports) -> int:
-    """Go on with a run; the exit code."""
-    from pathlib import Path
-
-    from bench.running.runner import reopen_run
-    from bench.store import StoreError, open_unfinished
-
-    try:
-        folder = open_unfinished(path, Path(out))
-        with folder.lock():
-            return _carry_out(reopen_run(folder), folder, options, exports)
-    except StoreError as error:
-        raise click.UsageError(f"--resume {path[:200]}: {error}") from None
-
-
-def _conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) -> int:
-    """Report what is finished; the exit code."""
-    found = _reported_faults(folder, run, console, exports)
-    found += [
-        f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
-        for cell in run.cells
-        if cell.status == "failed"
-    ]
-    for fault in found:
-        _say(fault)
-    if run.status == "interrupted":
-        _say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
-        return INTERRUPTED
-    return FAILED if found else DONE
-
-
-def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
-    """Write and print the report; why that was not possible, what got nothing through, which limits are not met."""
-    from bench.analysis.groups import measure
-    from bench.analysis.slo import gates
-    from bench.store import StoreError, link_latest
-
-    try:
-        if run.status == "complete":
-            link_latest(folder)  # before the report: whatever becomes of that, the run is complete
-        if any(cell.messages for cell in run.cells):
-            folder.merge()
-            return _report(folder, console, exports)
-        console.print("No cell finished, so there is nothing to report.")
-        measured = measure(folder)
-        return exports.write_run(measured, gates(measured), folder.path)
-    except (OSError, StoreError) as error:
-        return [_no_report(folder, error)]
-
-
-def _no_report(folder: RunFolder, error: Exception) -> str:
-    why = getattr(error, "strerror", None) or error  # pyarrow's have the one, without the other
-    return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
-
-
-def _report(
-    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
-) -> list[str]:
-    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
-    from bench.analysis.failures import faults
-    from bench.analysis.report import print_summary, write_report
-    from bench.analysis.story import claims_in, print_claims
-    from bench.export.outcome import judge
-
-    summary = write_report(folder)
-    print_summary(summary, console)
-    if summary.run.plan.get("story"):
-        print_claims(claims_in(summary.measured), console)
-    console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
 
 
 def _elsewhere(name: str, place: str, summary: str) -> None:
@@ -326,16 +223,16 @@ def calibrate(out: str) -> int:
 
     exports = Exports()
     console = exports.console()
-    plan, folder = _begun("calibrate", {}, out)
+    plan, folder = begin("calibrate", {}, out)
     with folder.lock():
-        ended = _run_cells(plan, folder, RunOptions(), console)
+        ended = run_cells(plan, folder, RunOptions(), console)
         if ended.status != "complete":
-            return _conclude(folder, ended, console, exports)
+            return conclude(folder, ended, console, exports)
         try:
             folder.merge()
             say_what_is_known(folder, Path(out), console)
         except OSError as error:
-            _fail(FAILED, f"cannot write to {out}: {error.strerror}")
+            fail(FAILED, f"cannot write to {out}: {error.strerror}")
     console.print(f"tokenderby report {folder.path} has the cells behind the noise floor.", soft_wrap=True)
     return DONE
 
@@ -365,22 +262,12 @@ def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
             if folder.mend() and folder.load().status == "complete":
                 link_latest(folder)
             folder.merge()
-            faults = _report(folder, exports.console(), exports, slo)
+            faults = write_and_print(folder, exports.console(), exports, slo)
     except OSError as error:
-        _fail(FAILED, _no_report(folder, error))
+        fail(FAILED, no_report(folder, error))
     for fault in faults:
-        _say(fault)
+        say(fault)
     return FAILED if faults else DONE
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    _say(message)
-    sys.exit(code)
-
-
-def _say(message: str) -> None:
-    with suppress(OSError):  # a standard error that is full or closed
-        click.echo(f"tokenderby: {' '.join(message.split())}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -391,7 +278,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     code = _run_command(arguments)
     lost = flush_output()
     if lost and not lost.reader_left and code == DONE:
-        _say(str(lost))
+        say(str(lost))
     sys.exit(code or (FAILED if lost else DONE))
 
 
@@ -415,7 +302,7 @@ def _run_command(arguments: list[str] | None) -> int:
 
 
 def _said(code: int, message: str) -> int:
-    _say(message)
+    say(message)
     return code
 
 

@@ -226,13 +226,13 @@ def test_killed_behind_the_last_cell(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_latest_is_linked_even_if_the_report_fails(tmp_path: Path) -> None:
-    from bench import cli
     from bench.console import Console
     from bench.export.targets import Exports
+    from bench.run_to_report import FAILED, conclude
 
     folder = build(tmp_path, "complete")
     (folder.path / "summary.csv").mkdir()
-    assert cli._conclude(folder, folder.load(), Console(quiet=True), Exports()) == cli.FAILED
+    assert conclude(folder, folder.load(), Console(quiet=True), Exports()) == FAILED
     assert open_run(LATEST, tmp_path).path == folder.path
 
 

@@ -13,6 +13,7 @@ from support.outcomes import raced
 from bench import cli
 from bench.console import Console
 from bench.export.targets import Exports
+from bench.run_to_report import INTERRUPTED, conclude
 
 
 def command(*arguments: str) -> int:
@@ -51,7 +52,7 @@ def test_a_report_with_every_format(run: Path, tmp_path: Path, capsys: pytest.Ca
 def test_limits_leave_the_code_of_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = raced(tmp_path, {"completed_ratio": 1}, blocks=1, status="interrupted")
     exports = Exports(json=str(tmp_path / "outcome.json"), junit=str(tmp_path / ("x" * 300)))
-    assert cli._conclude(folder, folder.load(), Console(quiet=True), exports) == cli.INTERRUPTED
+    assert conclude(folder, folder.load(), Console(quiet=True), exports) == INTERRUPTED
     assert json.loads((tmp_path / "outcome.json").read_text("utf-8"))["verdict"]["passed"] is False
     assert "--junit: cannot write" in capsys.readouterr().err
 

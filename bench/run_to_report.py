@@ -1,0 +1,154 @@
+"""From a plan to its report: what `run`, `report`, `calibrate` and `decide` have in common.
+
+Heavy imports are inside the functions, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bench.export.targets import Exports
+
+if TYPE_CHECKING:
+    from bench.console import Console
+    from bench.plan import Plan
+    from bench.running.runner import RunOptions
+    from bench.store import Run, RunFolder
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/user_errors.py)
+
+
+def carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
+    """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
+    console = exports.console()
+    return conclude(folder, run_cells(chosen, folder, options, console), console, exports)
+
+
+def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Console) -> Run:
+    """Run what is pending of a plan; how it ended."""
+    import asyncio
+
+    from bench.output import OutputLost
+    from bench.running import runner
+    from bench.running.expected import expected
+    from bench.running.progress import display
+
+    todo = runner.remaining(folder.load().cells)
+    takes = f", {expected(chosen, todo).text()}" if todo else ""
+    try:
+        console.print(f"plan {chosen.name}: {len(todo)} cells to run{takes}, into {folder.path}", soft_wrap=True)
+        return asyncio.run(runner.carry_out(chosen, folder, options, display(console, todo, chosen.parallel)))
+    except OutputLost as error:
+        fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
+    except OSError as error:
+        fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
+
+
+def begin(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
+    """The plan of that name, or in that file, as options change it, and a folder for its run. Raises PlanError."""
+    from bench.plan import changed, read_plan
+
+    return begin_with(changed(read_plan(name), **changes), out)  # type: ignore[arg-type] # click has checked the types
+
+
+def begin_with(plan: Plan, out: str) -> tuple[Plan, RunFolder]:
+    """The plan with its A/A control, and a folder for its run. Raises PlanError, click.UsageError."""
+    from pathlib import Path
+
+    from bench.plan import with_control
+    from bench.running.runner import new_run
+
+    plan = with_control(plan)
+    try:
+        return plan, new_run(plan, Path(out))
+    except OSError as error:
+        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
+
+
+def go_on(path: str, out: str, options: RunOptions, exports: Exports) -> int:
+    """Go on with a run; the exit code."""
+    from pathlib import Path
+
+    from bench.running.runner import reopen_run
+    from bench.store import StoreError, open_unfinished
+
+    try:
+        folder = open_unfinished(path, Path(out))
+        with folder.lock():
+            return carry_out(reopen_run(folder), folder, options, exports)
+    except StoreError as error:
+        raise click.UsageError(f"--resume {path[:200]}: {error}") from None
+
+
+def conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) -> int:
+    """Report what is finished; the exit code."""
+    found = _reported_faults(folder, run, console, exports)
+    found += [
+        f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
+        for cell in run.cells
+        if cell.status == "failed"
+    ]
+    for fault in found:
+        say(fault)
+    if run.status == "interrupted":
+        say(f"interrupted; go on with: tokenderby run --resume {folder.path}")
+        return INTERRUPTED
+    return FAILED if found else DONE
+
+
+def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
+    """Write and print the report; why that was not possible, what got nothing through, which limits are not met."""
+    from bench.analysis.groups import measure
+    from bench.analysis.slo import gates
+    from bench.store import StoreError, link_latest
+
+    try:
+        if run.status == "complete":
+            link_latest(folder)  # before the report: whatever becomes of that, the run is complete
+        if any(cell.messages for cell in run.cells):
+            folder.merge()
+            return write_and_print(folder, console, exports)
+        console.print("No cell finished, so there is nothing to report.")
+        measured = measure(folder)
+        return exports.write_run(measured, gates(measured), folder.path)
+    except (OSError, StoreError) as error:
+        return [no_report(folder, error)]
+
+
+def no_report(folder: RunFolder, error: Exception) -> str:
+    """Why there is no report, in one line."""
+    why = getattr(error, "strerror", None) or error  # pyarrow's have the one, without the other
+    return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
+
+
+def write_and_print(
+    folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
+) -> list[str]:
+    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
+    from bench.analysis.failures import faults
+    from bench.analysis.report import print_summary, write_report
+    from bench.analysis.story import claims_in, print_claims
+    from bench.export.outcome import judge
+
+    summary = write_report(folder)
+    print_summary(summary, console)
+    if summary.run.plan.get("story"):
+        print_claims(claims_in(summary.measured), console)
+    console.print(f"Report: {folder.report_path}", soft_wrap=True)
+    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Say what went wrong, and end the process."""
+    say(message)
+    sys.exit(code)
+
+
+def say(message: str) -> None:
+    """One line to standard error."""
+    with suppress(OSError):  # a standard error that is full or closed
+        click.echo(f"tokenderby: {' '.join(message.split())}", err=True)
