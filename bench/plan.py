@@ -134,6 +134,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     parallel: Annotated[int, Meta(ge=1, le=64)] = 1  # cells that run at once: for what survives, not for what it costs
     control: str = "sse"  # the transport that runs twice as the A/A control, or "none"
     story: bool = False  # print what was measured for each claim of the story behind this project
+    decision: bool = False  # say one recommendation for the plan's intermediary (tokenderby decide)
     stream: dict[str, Any] = {}
     streams: dict[Name, dict[str, Any]] = {}
     load: Load = msgspec.field(default_factory=Load)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from bench.analysis.buffering import held_back
 from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS
-from bench.analysis.failures import CellFailures, failures, incomplete_names, total_failures
+from bench.analysis.failures import CellFailures, TotalFailure, failures, incomplete_names, total_failures
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.headline import headline
 from bench.analysis.heatmaps import recovery_heat, survival_heat
@@ -27,6 +27,7 @@ from bench.analysis.knee import knee_of
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.number_tables import Table, tables, without_dashes
 from bench.analysis.polling_theory import Theory, requests_explained, theory
+from bench.analysis.recommendation import Recommendation, is_wanted, recommendation
 from bench.analysis.run_warnings import RunWarning
 from bench.analysis.score_view import STANDINGS, boards, resolution_sentence
 from bench.analysis.shown_cells import charted
@@ -105,15 +106,33 @@ def headline_of(measured: Measurements, claims: Sequence[Claim]) -> str:
     """The sentence that answers what the run was made for: the story, what survives, or which transport."""
     if claims:
         return answer_of(claims)
+    if chosen := _chosen(measured):
+        return chosen.sentence
     side_by_side = measured.cells_at_once > 1
     return (answer(survival_maps(measured)) if side_by_side else "") or headline(measured)
+
+
+def failed_altogether(measured: Measurements) -> list[TotalFailure]:
+    """What is to be said before anything else; where one way is to be chosen, that others fail is what was asked."""
+    return [] if is_wanted(measured.run.plan) else total_failures(measured)
+
+
+def _chosen(measured: Measurements) -> Recommendation | None:
+    return recommendation(measured) if is_wanted(measured.run.plan) else None
+
+
+def decision_of(measured: Measurements) -> list[str]:
+    """The lines behind one recommendation: the runner-up, what would change the choice; none where none is wanted."""
+    chosen = _chosen(measured)
+    return chosen.lines if chosen else []
 
 
 def _answers(measured: Measurements, claims: Sequence[Claim]) -> dict[str, object]:
     """What the first screen shows."""
     raced = measured.cells_at_once == 1
     return {
-        "failed": [each.sentence for each in total_failures(measured)],
+        "decision": decision_of(measured),
+        "failed": [each.sentence for each in failed_altogether(measured)],
         "headline": headline_of(measured, claims),
         "boards": boards(measured) if raced else [],
         "resolution": resolution_sentence(measured) if raced else "",

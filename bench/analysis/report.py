@@ -18,7 +18,7 @@ from rich.text import Text
 
 from bench.analysis import charts, page
 from bench.analysis.buffering import held_back
-from bench.analysis.failures import TotalFailure, total_failures
+from bench.analysis.failures import TotalFailure
 from bench.analysis.groups import MeasuredCell, Measurements, measure
 from bench.analysis.knee import knee_of
 from bench.analysis.metrics import estimate, summary_table
@@ -52,9 +52,14 @@ class Summary:
         return page.headline_of(self.measured, _claims(self.measured))
 
     @property
+    def decision(self) -> list[str]:
+        """Where one recommendation is wanted: what stands behind it, a line each."""
+        return page.decision_of(self.measured)
+
+    @property
     def failed(self) -> list[TotalFailure]:
         """What failed altogether, to be said before anything else."""
-        return total_failures(self.measured)
+        return page.failed_altogether(self.measured)
 
 
 def summarize(folder: RunFolder) -> Summary:
@@ -87,6 +92,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     for found in summary.failed:
         console.print(Text(found.sentence, style="bold red"))
     console.print(Text(summary.headline, style="bold"))
+    for line in summary.decision:
+        console.print(Padding(Text(line), (0, 0, 0, 2)))
     if summary.measured.cells_at_once == 1:
         _print_boards(boards(summary.measured), console)
         console.print(_table([*summary.measured.cells, *summary.measured.void_cells]))

@@ -209,7 +209,7 @@ def _by_transport(each: SurvivalMap, profile: str) -> dict[str, dict[Way, Spot]]
         if spot := each.spot(way, profile):
             found.setdefault(way.transport, {})[way] = spot
     return {
-        name: dict(sorted(spots.items(), key=lambda item: len(_settings(item[0])))) for name, spots in found.items()
+        name: dict(sorted(spots.items(), key=lambda item: len(settings_of(item[0])))) for name, spots in found.items()
     }
 
 
@@ -221,7 +221,7 @@ def _troubled(each: SurvivalMap, profile: str) -> bool:
 def _fate(spots: dict[Way, Spot]) -> str:
     """What became of one transport's messages, and what would help."""
     simplest, plain = next(iter(spots.items()))
-    known = "" if simplest == Way(simplest.transport) else f"with {' '.join(_settings(simplest))} "
+    known = "" if simplest == Way(simplest.transport) else f"with {' '.join(settings_of(simplest))} "
     if plain.survives:
         held = " (but held back)" if held_back_of(plain.cell) else ""
         return f"{known}got all {plain.messages} messages through{held}"
@@ -257,7 +257,7 @@ def _remedy(way: Way) -> str:
     return way.words[0]
 
 
-def _settings(way: Way) -> tuple[str, ...]:
+def settings_of(way: Way) -> tuple[str, ...]:
     """What a way sets beyond its transport's defaults."""
     return (*way.words, *([way.recovery] if way.recovery != "none" else []))
 
@@ -277,7 +277,7 @@ def answer(maps: Sequence[SurvivalMap]) -> str:
     simple = [
         way
         for way in everywhere
-        if not any(set(_settings(o)) < set(_settings(way)) for o in _siblings(everywhere, way))
+        if not any(set(settings_of(o)) < set(settings_of(way)) for o in _siblings(everywhere, way))
     ]
     profiles = counted(
         len({p for each in between for p in each.profiles} - {_DIRECT}), "intermediary", "intermediaries"
@@ -287,7 +287,7 @@ def answer(maps: Sequence[SurvivalMap]) -> str:
     others = dict.fromkeys(
         transport_title(way.transport) for way in ways if way.transport not in {w.transport for w in simple}
     )
-    lead = f"Brought every message through all {profiles}: {listed([_named(way) for way in simple])}."
+    lead = f"Brought every message through all {profiles}: {listed([named_way(way) for way in simple])}."
     return f"{lead} Not so {listed(list(others))}, however it was set." if others else lead
 
 
@@ -301,7 +301,7 @@ def _siblings(ways: Sequence[Way], way: Way) -> list[Way]:
     return [other for other in ways if other.transport == way.transport]
 
 
-def _named(way: Way) -> str:
+def named_way(way: Way) -> str:
     """For a sentence: "SSE with resuming"."""
     by = [*(_remedy(Way(way.transport, (word,))) for word in way.words)]
     by += [_remedy(Way(way.transport, recovery=way.recovery))] if way.recovery != "none" else []

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from bench.analysis.groups import Measurements
+from bench.analysis.recommendation import faults, that_count
 from bench.analysis.slo import Gate, gates, not_met
 from bench.analysis.wording import counted
 from bench.console import Console
@@ -33,11 +34,11 @@ def judge(
         own = measured.run.plan.get("slo")
         measured.run.plan["slo"] = joined(own if isinstance(own, dict) else {}, more_limits)
     judged = gates(measured)
-    missed = not_met(judged)
+    missed = that_count(measured, not_met(judged))
     if judged:
-        text = f"{len(judged) - len(missed)} of {counted(len(judged), 'limit')} met"
+        text = f"{len(judged) - len(not_met(judged))} of {counted(len(judged), 'limit')} met"
         console.print(Text(f"SLO: {text}", style="bold red" if missed else "bold green"))
-    return _lines(missed) + exports.write_run(measured, judged, folder.path)
+    return faults(measured) + _lines(missed) + exports.write_run(measured, judged, folder.path)
 
 
 def _lines(missed: Sequence[Gate]) -> list[str]:

@@ -48,6 +48,7 @@ LEAST = {  # what a command cannot do without
     "proxy": ["--upstream", "h:1"],
     "serve": ["sse"],
     "compare": ["a", "b"],
+    "decide": ["aws-alb"],
     "record": ["--source", "openai", "--messages", "README.md", "--out", "a.jsonl"],
     "import": ["README.md", "--out", "a.jsonl"],
 }
