@@ -62,10 +62,17 @@ class Chain:
         self.ended: Ending | None = None  # what ended the connection, or one way of it
         self.stopped = False  # nothing may pass any more, either way
         # A generator a stage: what one draws does not shift what another sees.
-        self.stages = [rule.stage(self, partial(random.Random, f"{seed}/{place}")) for place, rule in enumerate(rules)]
+        self.stages = [self._stage(rule, f"{seed}/{place}") for place, rule in enumerate(rules)]
         aware = [stage for stage in self.stages if stage.http]
         self.http = HttpFollower(aware, self, surroundings.not_followed) if aware else None
         self._wire(aware)
+
+    def _stage(self, rule: Rule, seed: str) -> Stage:
+        stage = rule.stage(self, partial(random.Random, seed))
+        if rule.methods or rule.content_types:
+            stage.methods = frozenset(name.encode() for name in rule.methods)
+            stage.content_types = frozenset(name.encode() for name in rule.content_types)
+        return stage
 
     def _wire(self, aware: list[Stage]) -> None:
         hops: list[Stage | HttpFollower] = list(self.stages)

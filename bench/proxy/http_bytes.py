@@ -215,6 +215,11 @@ def header(message: RequestHead | ResponseHead, name: bytes) -> bytes:
     return b",".join(value for key, value in message.headers if key == name).lower()
 
 
+def content_type(message: RequestHead | ResponseHead) -> bytes:
+    """The type of what it carries, in lower case and without parameters; b"" if it does not say."""
+    return header(message, b"content-type").partition(b";")[0].strip()
+
+
 def is_chunked(message: RequestHead | ResponseHead) -> bool:
     """Whether the message's body comes in chunks, whatever else it is encoded with."""
     return header(message, b"transfer-encoding").rpartition(b",")[2].strip() == b"chunked"

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, plain_response
+from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, content_type, plain_response
 
 NEVER = float("inf")
 
@@ -85,6 +85,8 @@ class Stage:
     """
 
     http: bool = False
+    methods: frozenset[bytes] = frozenset()  # of the exchanges that it hears of; empty: of all
+    content_types: frozenset[bytes] = frozenset()
 
     send_up: Pass
     send_down: Pass
@@ -96,6 +98,12 @@ class Stage:
         self.chain = chain
         self.deadline_s = NEVER
         self.struck = False
+
+    def concerns(self, request: RequestHead, response: ResponseHead | None = None) -> bool:
+        """Whether an exchange is one of those that its rule is limited to; of others it hears only the end."""
+        if self.methods and request.method not in self.methods:
+            return False
+        return response is None or not self.content_types or content_type(response) in self.content_types
 
     # What happens to the connection.
 

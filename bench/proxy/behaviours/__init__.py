@@ -8,6 +8,7 @@ from bench.proxy.behaviours.coalescing import Coalescing
 from bench.proxy.behaviours.cut import Cut
 from bench.proxy.behaviours.first_byte_timeout import FirstByteTimeout
 from bench.proxy.behaviours.gzip_holdback import GzipHoldback
+from bench.proxy.behaviours.head_holdback import HeadHoldback
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.behaviours.latency import Latency
@@ -32,6 +33,7 @@ BEHAVIOURS: dict[str, type[Rule]] = {
         Cut,
         FirstByteTimeout,
         GzipHoldback,
+        HeadHoldback,
         IdleTimeout,
         KeepaliveTimeout,
         Latency,

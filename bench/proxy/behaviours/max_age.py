@@ -20,7 +20,7 @@ class MaxAge(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxAgeStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return f"after {seconds(self.max_age_s)} the next response is the connection's last (Connection: close)"
 
 

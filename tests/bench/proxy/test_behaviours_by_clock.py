@@ -19,6 +19,7 @@ from bench.proxy.behaviours import (
     Cut,
     FirstByteTimeout,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     KeepaliveTimeout,
     Latency,
@@ -70,6 +71,7 @@ STREAM: Steps = [
     (4, "down", END),
 ]
 CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
 SOCKET: Steps = [(0, "up", UPGRADE), (1, "down", SWITCHING)]
 
@@ -293,6 +295,64 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [*ASK, (1, "down", b"HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\n\r\n"), (2, "down", b"hello")],
     ),
     ("other content passes", ResponseBuffering(until_complete=True, content_types=("text/html",)), STREAM, STREAM),
+    (
+        "the first bytes held, and no more than those",
+        ResponseBuffering(first_bytes=len(HELLO) + 1),
+        STREAM,
+        [*ASK, (3, "down", CHUNKED_HEAD + HELLO + THERE), (4, "down", END)],
+    ),
+    (
+        "fewer than the first bytes: held to the end",
+        ResponseBuffering(first_bytes=1024),
+        STREAM,
+        [*ASK, (4, "down", CHUNKED_HEAD + HELLO + THERE + END)],
+    ),
+    (
+        "the first bytes held for a time, and no more than those",
+        ResponseBuffering(first_bytes=1024, flush_s=1.5),
+        STREAM,
+        [*ASK, (2.5, "down", CHUNKED_HEAD + HELLO), *STREAM[3:]],
+    ),
+    # head_holdback
+    ("the head waits for the body", HeadHoldback(), STREAM, [*ASK, (2, "down", CHUNKED_HEAD + HELLO), *STREAM[3:]]),
+    (
+        "a head without a body waits for nothing",
+        HeadHoldback(),
+        [*ASK, (1, "down", EMPTY), (2, "up", REQUEST), (3, "down", CHUNKED_HEAD), (4, "down", HELLO)],
+        [*ASK, (1, "down", EMPTY), (2, "up", REQUEST), (4, "down", CHUNKED_HEAD + HELLO)],
+    ),
+    (
+        "the head waits for an end as well",
+        HeadHoldback(),
+        [*ASK, (1, "down", CLOSE_HEAD), (3, "fin down", b"")],
+        [*ASK, (3, "down", CLOSE_HEAD), (3, "fin down", b"")],
+    ),
+    ("an upgrade has no body to wait for", HeadHoldback(), SOCKET, SOCKET),
+    ("an interim response is no head", HeadHoldback(), [*ASK, (1, "down", HINTS)], [*ASK, (1, "down", HINTS)]),
+    # limited to some exchanges
+    (
+        "first byte: POSTs may be late where GETs may not",
+        FirstByteTimeout(first_byte_timeout_s=30, methods=("GET",)),
+        [(0, "up", UPLOAD + b"hello"), (40, "down", OK), (50, "up", REQUEST)],
+        [
+            (0, "up", UPLOAD),
+            (0, "up", b"hello"),
+            (40, "down", OK[:-2]),
+            (40, "down", b"ok"),
+            (50, "up", REQUEST),
+            *answered(80, 504, "first_byte_timeout"),
+        ],
+    ),
+    ("buffering of other methods", ResponseBuffering(until_complete=True, methods=("POST",)), STREAM, STREAM),
+    ("head of other content", HeadHoldback(content_types=("application/json",)), STREAM, STREAM),
+    ("other methods may be idle", IdleTimeout(idle_timeout_s=9, scope="request", methods=("POST",)), ASK, ASK),
+    ("other methods may last", MaxDuration(max_duration_s=9, methods=("POST",)), STREAM[:3], STREAM[:3]),
+    (
+        "cut in responses of a type, and never in what is no response",
+        Cut(action="rst", after_bytes=10, since="response", content_types=("text/html",)),
+        [*STREAM, (5, "up", UPGRADE), (6, "down", SWITCHING), (7, "down", text(b"hello there"))],
+        [*STREAM, (5, "up", UPGRADE), (6, "down", SWITCHING), (7, "down", text(b"hello there"))],
+    ),
     ("a WebSocket is not buffered", ResponseBuffering(until_complete=True), SOCKET, SOCKET),
     # cut
     (
@@ -570,6 +630,7 @@ STRIKES: list[tuple[Rule, Steps]] = [
     (Coalescing(coalesce_ms=5), TALK),
     (SlowClose(close_delay_s=5), TALK),
     (ResponseBuffering(buffer_bytes=100_000), STREAM),
+    (HeadHoldback(), STREAM),
     (Upgrade(action="strip"), SOCKET),
     (Upgrade(action="refuse"), SOCKET),
     (MaxAge(max_age_s=0.5), STREAM),
@@ -592,6 +653,7 @@ NO_STRIKES: list[tuple[Rule, Steps]] = [
     (Latency(latency_ms=0), TALK),
     (SlowClose(close_delay_s=5), TALK[:2]),
     (ResponseBuffering(buffer_bytes=1), STREAM),
+    (HeadHoldback(), [*ASK, (1, "down", OK)]),
     (Upgrade(action="strip"), ASK),
     (MaxAge(max_age_s=60), STREAM),
     (GzipHoldback(content_types=()), STREAM),
@@ -605,6 +667,15 @@ def test_a_behaviour_without_an_effect_does_not(rule: Rule, steps: Steps) -> Non
     works = Clockwork(rule)
     works.play(steps)
     assert not works.chain.stages[0].struck
+
+
+@pytest.mark.parametrize("holder", [HeadHoldback(), ResponseBuffering(until_complete=True)], ids=lambda r: r.name)
+def test_a_first_byte_counts_where_it_passes(holder: Rule) -> None:
+    """On the client's side of what withholds the head, the limit strikes; on the server's side it does not."""
+    early = [*ASK, (1, "down", CHUNKED_HEAD)]
+    limit = FirstByteTimeout(first_byte_timeout_s=30)
+    assert Clockwork(limit, holder).play(early) == [*ASK, *answered(30, 504, "first_byte_timeout")]
+    assert Clockwork(holder, limit).play(early) == ASK
 
 
 def test_unreachable() -> None:

@@ -25,6 +25,7 @@ from bench.proxy.behaviours import (
     Cut,
     FirstByteTimeout,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     KeepaliveTimeout,
     Latency,
@@ -187,6 +188,40 @@ async def test_response_buffering(net: Net) -> None:
     client = await net.through(stream, ResponseBuffering(until_complete=True))
     client.send(REQUEST)
     assert await client.read() == CHUNKED_HEAD + STREAM  # in one read
+
+
+async def test_response_buffering_of_the_first_bytes(net: Net) -> None:
+    """As a browser that looks at the first bytes before it shows any: one late burst, then token by token."""
+    client = await net.through(stream, ResponseBuffering(first_bytes=25))
+    client.send(REQUEST)
+    first = await client.read()
+    assert first.startswith(CHUNKED_HEAD)
+    assert len(CHUNKED_HEAD) + 25 <= len(first) < len(CHUNKED_HEAD + STREAM)
+    rest = await client.reader.readexactly(len(CHUNKED_HEAD + STREAM) - len(first))
+    assert first + rest == CHUNKED_HEAD + STREAM
+
+
+async def test_head_holdback(net: Net) -> None:
+    go_on = asyncio.Event()
+
+    async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(CHUNKED_HEAD)
+        await go_on.wait()
+        writer.write(STREAM)
+
+    client = await net.through(think, HeadHoldback())
+    client.send(REQUEST)
+    assert await client.until_end(0.15) == (b"", "silence")
+    go_on.set()
+    assert await client.reader.readexactly(len(CHUNKED_HEAD + STREAM)) == CHUNKED_HEAD + STREAM
+    assert (await net.records())[0].struck == ["head_holdback"]
+
+
+async def test_a_rule_for_one_method(net: Net) -> None:
+    client = await net.through(stream, ResponseBuffering(until_complete=True, methods=("POST",)))
+    client.send(REQUEST)
+    assert len(await client.read()) < len(CHUNKED_HEAD + STREAM)  # a GET's tokens come as they are
 
 
 async def test_gzip_holdback(net: Net) -> None:

@@ -20,6 +20,7 @@ from bench.proxy.behaviours import (
     Cut,
     FirstByteTimeout,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     Latency,
     MaxAge,
@@ -50,6 +51,11 @@ OWN: dict[str, tuple[Rule, ...]] = {
         ResponseBuffering(flush_s=2),
         Cut(action="black_hole", after_bytes=400, since="response", way="down"),
         GzipHoldback(content_types=()),
+    ),
+    "everything that withholds a little": (
+        FirstByteTimeout(first_byte_timeout_s=20, methods=("GET", "PURGE")),
+        ResponseBuffering(first_bytes=40, flush_s=30, content_types=("text/event-stream",)),
+        HeadHoldback(methods=("GET", "POST")),
     ),
     "a response that stops": (ChunkedTruncation(where="inside_character", after_chunks=2),),
     "everything that waits": (
@@ -117,6 +123,7 @@ SPLIT: tuple[tuple[Rule, ...], ...] = (
     (Cut(action="rst", after_bytes=90, since="response"),),
     (Upgrade(action="strip"), MaxAge(max_age_s=1e-9)),
     (Upgrade(), ResponseBuffering(until_complete=True)),
+    (ResponseBuffering(first_bytes=30), HeadHoldback(content_types=("text/event-stream", "text/html"))),
 )
 
 
