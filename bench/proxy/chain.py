@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bench.proxy.http_follower import HttpFollower
 from bench.proxy.rule import Rule
-from bench.proxy.stage import NEVER, End, Ending, Pass, Phase, Stage, Way
+from bench.proxy.stage import NEVER, Common, End, Ending, Pass, Phase, Stage, Way
 
 
 class Surroundings(Protocol):
@@ -55,8 +55,11 @@ class Chain:
     up_eof: End
     down_eof: End
 
-    def __init__(self, rules: Sequence[Rule], surroundings: Surroundings, seed: str) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], surroundings: Surroundings, seed: str, common: Common | None = None
+    ) -> None:
         self._surroundings = surroundings
+        self.common = common or Common()
         self._busy = False
         self._holders: dict[Way, set[object]] = {"up": set(), "down": set()}
         self.ended: Ending | None = None  # what ended the connection, or one way of it

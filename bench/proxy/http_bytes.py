@@ -318,6 +318,11 @@ def with_header(head: bytes, line: bytes) -> bytes:
     return first + b"\n" + line + b"\r\n" + rest
 
 
+def closing(head: bytes) -> bytes:
+    """The head of a response that is its connection's last."""
+    return with_header(without_headers(head, b"connection", b"keep-alive"), b"Connection: close")
+
+
 def plain_response(status: int, body: str = "", headers: Headers = ()) -> bytes:
     """A whole response in plain text that closes the connection, as intermediaries send when they give up."""
     phrase = PHRASES.get(status, "Error")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,6 +101,11 @@ class Route:
         if self.proxy and not self.proxy.alive:
             return self.proxy.obituary()
         return self.server.failure()
+
+    def mark_start(self) -> None:
+        """A cell's measured part begins: the moments of its profile's events are counted from here."""
+        if self.proxy and self.proxy.alive:
+            self.proxy.process.send_signal(signal.SIGUSR1)
 
     async def check_answers(self, http: aiohttp.ClientSession) -> None:
         """Raise PartDied if the server or the proxy hangs: it runs, but does not answer. One of ours is then killed."""

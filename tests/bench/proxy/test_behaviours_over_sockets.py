@@ -23,6 +23,7 @@ from bench.proxy.behaviours import (
     ChunkedTruncation,
     Coalescing,
     Cut,
+    CutAll,
     FirstByteTimeout,
     GzipHoldback,
     HeadHoldback,
@@ -31,6 +32,7 @@ from bench.proxy.behaviours import (
     Latency,
     MaxAge,
     MaxDuration,
+    Nagle,
     Noop,
     Refuse,
     ResponseBuffering,
@@ -245,6 +247,36 @@ async def test_cut(net: Net, action: Action, n: int) -> None:
     assert (record.ended_by, record.closed, record.bytes_down) == ("cut", action, n)
 
 
+async def test_cut_all(net: Net) -> None:
+    """All at once; who comes in the outage is refused, who comes behind it is served."""
+    address = await net.proxy(await net.serve(stall), CutAll(at_s=0.4, action="rst", outage_s=0.3))
+    clients = [await net.connect(address) for _ in range(5)]
+    for client in clients:
+        client.send(REQUEST)
+    seen = await asyncio.gather(*(client.until_end() for client in clients))
+    assert seen == [(CHUNKED_HEAD + chunk(b"hello"), "rst")] * 5
+    assert await (await net.connect(address)).until_end() == (b"", "rst")
+    await asyncio.sleep(0.4)
+    later = await net.connect(address)
+    later.send(REQUEST)
+    assert (await later.read()).startswith(CHUNKED_HEAD)
+    records = await net.records(7)
+    ends = [record.start_ns / 1e9 + record.ended_at_s for record in records[:5]]
+    assert max(ends) - min(ends) < 0.1
+    assert [record.ended_by for record in records] == ["cut_all"] * 6 + ["client"]
+
+
+async def test_cut_all_after_a_grace(net: Net) -> None:
+    """A reload: who waits for a request goes at once, who is in a response may go on for a while."""
+    address = await net.proxy(await net.serve(stall), CutAll(at_s=0.3, grace_s=0.4, action="rst"))
+    idle, busy = await net.connect(address), await net.connect(address)
+    busy.send(REQUEST)
+    assert await idle.until_end() == (b"", "fin")
+    assert await busy.until_end() == (CHUNKED_HEAD + chunk(b"hello"), "rst")
+    first, second = sorted(await net.records(2), key=lambda record: record.connection)
+    assert second.ended_at_s - first.ended_at_s > 0.3
+
+
 @pytest.mark.parametrize("since", ["connection", "response"])
 async def test_cut_where_the_server_speaks_first(net: Net, since: Literal["connection", "response"]) -> None:
     """At once, so that its first bytes come together with the news that it is connected; they count as well."""
@@ -316,6 +348,15 @@ async def test_coalescing(net: Net) -> None:
     got = await arrivals(client)
     assert b"".join(data for _, data in got) == CHUNKED_HEAD + STREAM
     assert len(got) <= 5
+
+
+async def test_nagle(net: Net) -> None:
+    """A token every 10 ms comes in bursts; a time scale changes nothing of a kernel's 40 ms."""
+    client = await net.through(stream, Nagle(late_acks="all").scaled(1000), Cut(action="fin", after_s=0.4))
+    client.send(REQUEST)
+    got = await arrivals(client)
+    assert b"".join(data for _, data in got) == CHUNKED_HEAD + STREAM
+    assert len(got) <= 6
 
 
 async def test_slow_close(net: Net) -> None:

@@ -84,6 +84,11 @@ BAD = [
         "[[behaviour]]\ntype = 'head_holdback'\ncontent_types = ['text/html; charset=utf-8']",
         ["content_types takes types in lower case, without param"],
     ),
+    (
+        "[[behaviour]]\ntype = 'cut_all'\nat_s = 5\nevery_s = 9\ngrace_s = 9",
+        ["every_s takes more than grace_s and outage_s"],
+    ),
+    ("[[behaviour]]\ntype = 'cut_all'\nat_s = 5\nstatus = 503", ["status is for an outage_s"]),
     ("[[behaviour]]\ntype = 'slicing'\nslice_bytes = 5\nvariation_bytes = 5", ["variation_bytes"]),
     ("[[behaviour]]\ntype = 'bandwidth'\nrate_kbit = 5\nburst_bytes = -5", ["burst_bytes"]),
     ("[[behaviour]]\ntype = 'websocket_close'", ["after_s", "idle_timeout_s"]),
