@@ -31,7 +31,7 @@ from servers import stacks
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
-from servers.transport import PUSHED, TRANSPORTS
+from servers.transport import HEAD_FIRST, PUSHED, TRANSPORTS
 
 MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
@@ -48,11 +48,13 @@ NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
     "wait": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
+    "head": HEAD_FIRST,
     "heartbeat": PUSHED,
     "method": ("sse",),
 }
 _VARIANT = (
     "copy",
+    "head",
     "heartbeat",
     "interval",
     "load",
@@ -86,6 +88,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     transport: str
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
+    head: Literal["early", "late"] = "early"  # "late": the server withholds the response's head until the first token
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
     interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
     load: NameOrNone = ""  # one of [loads]
@@ -313,6 +316,8 @@ def _check_stack(cell: Cell, where: str) -> None:
         raise PlanError(f"{where} stack: {error}") from None
     if cell.heartbeat:
         raise PlanError(f"{where} heartbeat: means nothing to a stack, which has its framework's own")
+    if cell.head == "late":
+        raise PlanError(f"{where} head: means nothing to a stack, which has its framework's own")
 
 
 def _check_profile(profile: str, where: str) -> None:

@@ -21,7 +21,7 @@ from servers.process import run
 from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
 from servers.source import SILENCE_S
 from servers.stacks import STACKS, StackError, installed
-from servers.transport import TRANSPORTS
+from servers.transport import HEAD_FIRST, TRANSPORTS
 from servers.user_errors import InputError, StreamError, UserError
 
 _PREFIX = "TOKENDERBY_SERVE_"
@@ -91,6 +91,7 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
     help="Give a source up that has given nothing for so long.",
 )
 @_option("--stack", metavar="NAME", help=f"Serve by a framework as its users do: {', '.join(STACKS)}.")
+@_option("--late-head", is_flag=True, help="Send the head of a streamed response with its first token only.")
 @_option("--raw-text", is_flag=True, help="Send text as UTF-8 instead of JSON escapes (\\u2028).")
 def main(  # noqa: PLR0917 - click passes them by name
     transport: str,
@@ -106,6 +107,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     source: str | None,
     source_timeout: float,
     stack: str | None,
+    late_head: bool,
     raw_text: bool,
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
@@ -134,7 +136,9 @@ def main(  # noqa: PLR0917 - click passes them by name
         source,
         source_timeout,
         stack,
+        late_head,
     )
+    _check_late_head(settings)
     _check_stack(settings)
     _register(recordings)
     if source is not None:
@@ -147,6 +151,14 @@ def main(  # noqa: PLR0917 - click passes them by name
         run(_serve(settings))
     except OSError as error:
         raise UserError(f"{transport}: {error}") from error
+
+
+def _check_late_head(settings: Settings) -> None:
+    """Raise InputError where no response begins before its first token anyway, or there is none."""
+    if settings.late_head and settings.stack is not None:
+        raise InputError("--late-head: means nothing to a stack, whose head is its framework's own business")
+    if settings.late_head and settings.transport not in HEAD_FIRST:
+        raise InputError(f"--late-head: means nothing to {settings.transport}, only to {', '.join(HEAD_FIRST)}")
 
 
 def _check_stack(settings: Settings) -> None:

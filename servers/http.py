@@ -218,26 +218,41 @@ async def stream_answer(
     return response
 
 
+async def until_begun(service: Service, generation: Generation, first: int) -> None:
+    """Return when a response's head may go: at once, or on a server with late heads once there is a token from `first`
+    on. Raises RequestError if the answer fails before that, or if the server stops.
+    """
+    if service.settings.late_head:
+        await _until(service, generation, lambda: generation.ended or generation.produced > first)
+        if generation.failure is not None and generation.ended and generation.produced <= first:
+            raise RequestError(*generation.failure)
+
+
 async def until_ended(service: Service, generation: Generation) -> None:
     """Return when the answer is complete. Raises RequestError if it fails, or if the server stops before."""
-    end = _End(generation)
-    with service.answering(end):
-        if not await end.wait():
-            raise RequestError(503, "stopping", "the server is stopping; ask again", 1)
+    await _until(service, generation, lambda: generation.ended)
     if generation.failure is not None:
         raise RequestError(*generation.failure)
 
 
-class _End:
-    """Waits for an answer's last token (servers.generation.Reader), or for the server's stop."""
+async def _until(service: Service, generation: Generation, is_there: Callable[[], bool]) -> None:
+    moment = _Moment(generation, is_there)
+    with service.answering(moment):
+        if not await moment.wait():
+            raise RequestError(503, "stopping", "the server is stopping; ask again", 1)
 
-    def __init__(self, generation: Generation) -> None:
+
+class _Moment:
+    """Waits for a moment in an answer (servers.generation.Reader), or for the server's stop."""
+
+    def __init__(self, generation: Generation, is_there: Callable[[], bool]) -> None:
         self._generation = generation
+        self._is_there = is_there
         self._over = asyncio.Event()
 
     def wake(self) -> None:
-        """Notice the last token."""
-        if self._generation.ended:
+        """Look whether it is there."""
+        if self._is_there():
             self._over.set()
 
     def stop(self) -> None:
@@ -245,14 +260,14 @@ class _End:
         self._over.set()
 
     async def wait(self) -> bool:
-        """Whether the answer has ended."""
+        """Whether it came."""
         self._generation.subscribe(self)
         try:
             self.wake()
             await self._over.wait()
         finally:
             self._generation.unsubscribe(self)
-        return self._generation.ended
+        return self._is_there()
 
 
 def _cut(request: web.Request) -> None:

@@ -46,6 +46,7 @@ class Settings:
     source: str | None = None
     source_timeout_s: float = SILENCE_S
     stack: str | None = None
+    late_head: bool = False
 
 
 @dataclass
@@ -178,6 +179,7 @@ class Service:
             "source": self.generations.source.name if self.generations.source else None,
             "stack": self.settings.stack,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
+            "late_head": self.settings.late_head,
             **stats.extra,
         }
 

@@ -16,7 +16,8 @@ class Transport:
 
     `name` is the word in plans, `title` the one for people, `colour` from the Okabe-Ito palette, which people
     with any common colour blindness can tell apart. `streams` is false for a baseline that answers all at once, and
-    `pulls` is true where tokens travel only when the client asks.
+    `pulls` is true where tokens travel only when the client asks, `head_first` where an HTTP response begins before its
+    first token.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Transport:
     streams: bool = True
     pulls: bool = False
     needs_redis: bool = False
+    head_first: bool = False
 
     @property
     def user_class(self) -> str:
@@ -37,8 +39,8 @@ TRANSPORTS: dict[str, Transport] = {
     for t in (
         Transport("polling", "Polling", "#E69F00", pulls=True, needs_redis=True),
         Transport("websocket", "WebSocket", "#CC79A7"),
-        Transport("chunked", "Chunked", "#0072B2"),
-        Transport("sse", "SSE", "#009E73"),
+        Transport("chunked", "Chunked", "#0072B2", head_first=True),
+        Transport("sse", "SSE", "#009E73", head_first=True),
         Transport("blocking", "Blocking", "#7F7F7F", streams=False),
     )
 }
@@ -47,3 +49,5 @@ STREAMING: tuple[str, ...] = tuple(name for name, transport in TRANSPORTS.items(
 """All but the baselines, which have no tokens to watch: no user in Locust, no address of their own under Compose."""
 PUSHED: tuple[str, ...] = tuple(name for name in STREAMING if not TRANSPORTS[name].pulls)
 """Those whose server sends a token as soon as there is one, so that heartbeats and cut connections mean something."""
+HEAD_FIRST: tuple[str, ...] = tuple(name for name, transport in TRANSPORTS.items() if transport.head_first)
+"""Those whose server may as well withhold the head of its response until there is a token."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bench.proxy.http_follower import HttpFollower
 from bench.proxy.rule import Rule
-from bench.proxy.stage import NEVER, End, Ending, Pass, Phase, Stage, Way
+from bench.proxy.stage import NEVER, Common, End, Ending, Pass, Phase, Stage, Way
 
 
 class Surroundings(Protocol):
@@ -55,17 +55,27 @@ class Chain:
     up_eof: End
     down_eof: End
 
-    def __init__(self, rules: Sequence[Rule], surroundings: Surroundings, seed: str) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], surroundings: Surroundings, seed: str, common: Common | None = None
+    ) -> None:
         self._surroundings = surroundings
+        self.common = common or Common()
         self._busy = False
         self._holders: dict[Way, set[object]] = {"up": set(), "down": set()}
         self.ended: Ending | None = None  # what ended the connection, or one way of it
         self.stopped = False  # nothing may pass any more, either way
         # A generator a stage: what one draws does not shift what another sees.
-        self.stages = [rule.stage(self, partial(random.Random, f"{seed}/{place}")) for place, rule in enumerate(rules)]
+        self.stages = [self._stage(rule, f"{seed}/{place}") for place, rule in enumerate(rules)]
         aware = [stage for stage in self.stages if stage.http]
         self.http = HttpFollower(aware, self, surroundings.not_followed) if aware else None
         self._wire(aware)
+
+    def _stage(self, rule: Rule, seed: str) -> Stage:
+        stage = rule.stage(self, partial(random.Random, seed))
+        if rule.methods or rule.content_types:
+            stage.methods = frozenset(name.encode() for name in rule.methods)
+            stage.content_types = frozenset(name.encode() for name in rule.content_types)
+        return stage
 
     def _wire(self, aware: list[Stage]) -> None:
         hops: list[Stage | HttpFollower] = list(self.stages)

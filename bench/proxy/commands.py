@@ -116,6 +116,7 @@ def _say_ready(name: str, address: tuple[str, int]) -> None:
 
 def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], time_scale: float) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it has no events whose moments could be counted anew
     try:
         with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as address:
             _say_ready(name, address)

@@ -215,6 +215,11 @@ def header(message: RequestHead | ResponseHead, name: bytes) -> bytes:
     return b",".join(value for key, value in message.headers if key == name).lower()
 
 
+def content_type(message: RequestHead | ResponseHead) -> bytes:
+    """The type of what it carries, in lower case and without parameters; b"" if it does not say."""
+    return header(message, b"content-type").partition(b";")[0].strip()
+
+
 def is_chunked(message: RequestHead | ResponseHead) -> bool:
     """Whether the message's body comes in chunks, whatever else it is encoded with."""
     return header(message, b"transfer-encoding").rpartition(b",")[2].strip() == b"chunked"
@@ -311,6 +316,11 @@ def with_header(head: bytes, line: bytes) -> bytes:
     """The head with one more header line."""
     first, rest = head.split(b"\n", 1)
     return first + b"\n" + line + b"\r\n" + rest
+
+
+def closing(head: bytes) -> bytes:
+    """The head of a response that is its connection's last."""
+    return with_header(without_headers(head, b"connection", b"keep-alive"), b"Connection: close")
 
 
 def plain_response(status: int, body: str = "", headers: Headers = ()) -> bytes:

@@ -135,8 +135,9 @@ class HttpFollower:
         self._request = request
         self.phase = "waiting"
         for stage in self._stages:
-            stage.request(now_s, request)
-            head = stage.rewrite_request(head)
+            if stage.concerns(request):
+                stage.request(now_s, request)
+                head = stage.rewrite_request(head)
         if not self._chain.stopped:
             self.send_up(now_s, head)
 
@@ -195,8 +196,9 @@ class HttpFollower:
     def _begin_response(self, now_s: float, request: RequestHead, response: ResponseHead, head: bytes) -> None:
         self.phase = "responding"
         for stage in reversed(self._stages):
-            stage.response(now_s, request, response)
-            head = stage.rewrite_response(head)
+            if stage.concerns(request, response):
+                stage.response(now_s, request, response)
+                head = stage.rewrite_response(head)
         if not self._chain.stopped:
             self.send_down(now_s, head)
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench.proxy.behaviours import BEHAVIOURS
-from bench.proxy.rule import Rule, check_order
+from bench.proxy.rule import Rule, check_conditions, check_order
 from bench.table_checks import check_keys, to_struct
 from servers.checks import suggestion
 from servers.user_errors import InputError
@@ -113,6 +113,7 @@ def _parse_rule(where: str, table: dict[str, Any]) -> Rule:
     rule = to_struct(table, rule_type, where, ProfileError)
     try:
         rule.check()
+        check_conditions(rule)
     except ValueError as error:
         raise ProfileError(f"{where}: {error}") from error
     for listing in ("unsure", "unscaled"):

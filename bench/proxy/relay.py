@@ -11,6 +11,7 @@ import math
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Literal, cast
@@ -18,7 +19,7 @@ from typing import Literal, cast
 from bench.proxy.chain import Chain
 from bench.proxy.log import ConnectionLog, ConnectionRecord, NotFollowed
 from bench.proxy.rule import Rule, labels
-from bench.proxy.stage import NEVER, Ending, Way
+from bench.proxy.stage import NEVER, Common, Ending, Way
 
 LINGER_S = 1.0
 """After a FIN that a behaviour sends, the client's bytes are still read (and dropped) for this long: closing at once
@@ -95,7 +96,8 @@ class Side(asyncio.Protocol):
         """FIN behind what was written; the other direction stays open."""
         if self.is_open and not self.sent_fin and not self.transport.is_closing():
             self.sent_fin = True
-            self.transport.write_eof()
+            with suppress(OSError):  # of asyncio's own loop, which does not notice a RST behind a FIN
+                self.transport.write_eof()
             self._close_if_over()
 
     def close(self) -> None:
@@ -134,6 +136,7 @@ class Relay:
         *,
         seed: int,
         log: ConnectionLog,
+        common: Common,
         when_over: Callable[[Relay], None],
     ) -> None:
         self.number = number
@@ -152,7 +155,7 @@ class Relay:
         self._armed_s = NEVER
         self._connecting: asyncio.Task[None] | None = None
         self._end: tuple[str, float, Literal["fin", "rst", "black_hole"], float] | None = None
-        self.chain = Chain(rules, self, f"{seed}/{number}")
+        self.chain = Chain(rules, self, f"{seed}/{number}", common)
 
     def factory(self) -> Side:
         """The protocol for the accepted socket."""
@@ -206,8 +209,9 @@ class Relay:
                 self.note_end("upstream", monotonic(), "rst")
                 self.client.reset()
         self._connecting = None
-        if not self.client.is_open:
-            self.server.close()
+        ended = self.chain.ended
+        if not self.client.is_open or (ended and self.chain.stopped and ended.action != "black_hole"):
+            self.server.close()  # it came too late
             self._check_over()
         elif not self.chain.stopped:
             self._listen(monotonic())

@@ -7,19 +7,25 @@ time scale divides it.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
 
 from bench.proxy.stage import Action, Context, LateData, Stage, Way
+from servers.checks import shown
 
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]  # more would be beyond what timers take
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
+
+Condition = Literal["methods", "content_types"]
+PER_REQUEST: tuple[Condition, ...] = ("methods",)
+PER_RESPONSE: tuple[Condition, ...] = ("methods", "content_types")
 
 Draw = Callable[[], random.Random]
 """Makes a stage's own seeded randomness; most need none, and a generator takes 2.5 KB of each connection."""
@@ -31,6 +37,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     source: keys of the sources of the numbers (docs/proxy.md lists them)
     unsure: names of the parameters that are undocumented, secondary or conflicting in the sources
     unscaled: names of the times that a time scale leaves alone, because the real one's are fixed
+    methods: only requests with one of these methods, and their responses; empty: all
+    content_types: only responses of one of these types (without parameters: "text/event-stream"); empty: all
     """
 
     name: ClassVar[str]
@@ -42,14 +50,25 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     source: str = ""
     unsure: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    content_types: tuple[str, ...] = ()
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         """The behaviour at work on one connection; `draw` makes that stage its own randomness."""
         raise NotImplementedError
 
-    def words(self) -> str:
-        """The rule in words, with its numbers and units."""
+    def deed(self) -> str:
+        """What it does, in words, with its numbers and units."""
         raise NotImplementedError
+
+    def words(self) -> str:
+        """The rule in words: what it does, and to what."""
+        only = " and ".join(", ".join(names) for names in (self.methods, self.content_types) if names)
+        return f"{self.deed()}; only {only}" if only else self.deed()
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """By what it can be limited: by what it can tell before it does something."""
+        return ()
 
     def check(self) -> None:
         """Raise ValueError where single parameters are fine but together make no sense."""
@@ -64,6 +83,26 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             and (value := getattr(self, field)) is not None
         }
         return msgspec.structs.replace(self, **times)
+
+
+def check_conditions(rule: Rule) -> None:
+    """Raise ValueError where a rule is limited by what it cannot be limited by, or by what there never is."""
+    for condition, (pattern, takes) in _CONDITIONS.items():
+        names: tuple[str, ...] = getattr(rule, condition)
+        if names and condition not in rule.conditions():
+            raise ValueError(f"{condition} means nothing to it, as it is set here")
+        for name in names:
+            if not pattern.fullmatch(name):
+                raise ValueError(f"{condition} takes {takes}, not {shown(name)}")
+
+
+_CONDITIONS: dict[Condition, tuple[re.Pattern[str], str]] = {
+    "methods": (re.compile("[A-Z][A-Z-]{0,31}"), 'names in capitals ("GET")'),
+    "content_types": (
+        re.compile("[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}"),
+        'types in lower case, without parameters ("text/event-stream")',
+    ),
+}
 
 
 def check_order(rules: Sequence[Rule]) -> None:

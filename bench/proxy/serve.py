@@ -13,6 +13,7 @@ from typing import Self
 from bench.proxy.log import ConnectionLog, Late, Started
 from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
+from bench.proxy.stage import Common
 from servers.lags import LoopProbe
 from servers.user_errors import InputError
 
@@ -56,6 +57,7 @@ class Proxy:
         self._profile = profile
         self.relays: set[Relay] = set()
         self._accepted = 0
+        self._common = Common()
 
     async def __aenter__(self) -> Self:
         try:
@@ -68,7 +70,12 @@ class Proxy:
         self._log.write(Started(profile=self._profile, behaviours=labels(self._rules)))
         self._probe = LoopProbe(self._note_lateness, is_busy=lambda: self.relays)
         self.address = self._server.sockets[0].getsockname()[:2]
+        self.count_from_now()
         return self
+
+    def count_from_now(self) -> None:
+        """From now on the moments of the profile's events are counted; first of all from the start of the proxy."""
+        self._common.start_s = monotonic()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -89,7 +96,13 @@ class Proxy:
     def _accept(self) -> Side:
         self._accepted += 1
         relay = self.relay_type(
-            self._accepted, self._upstream, self._rules, seed=self._seed, log=self._log, when_over=self._over
+            self._accepted,
+            self._upstream,
+            self._rules,
+            seed=self._seed,
+            log=self._log,
+            common=self._common,
+            when_over=self._over,
         )
         self.relays.add(relay)
         return relay.factory()
@@ -105,10 +118,14 @@ class Proxy:
 
 
 async def serve(proxy: Proxy, ready: Callable[[tuple[str, int]], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called with the address once connections are accepted."""
+    """Serve until SIGTERM or SIGINT; `ready` is called with the address once connections are accepted.
+
+    At SIGUSR1 the moments of events are counted anew.
+    """
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, proxy.count_from_now)
     async with proxy:
         ready(proxy.address)
         await stop.wait()

@@ -13,11 +13,11 @@ override costs nothing, because the chain leaves it out of that path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar, cast
 
 import msgspec
 
-from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, plain_response
+from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, content_type, plain_response
 
 NEVER = float("inf")
 
@@ -53,9 +53,30 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How long after a black hole began the proxy lets go of what the peers left open."""
 
 
+_Shared = TypeVar("_Shared")
+
+
+class Common:
+    """What the connections through one proxy have in common.
+
+    start_s: from when on the moments of its events are counted, on the chains' clock
+    """
+
+    def __init__(self, start_s: float = 0.0) -> None:
+        self.start_s = start_s
+        self._shared: dict[int, object] = {}
+
+    def shared(self, rule: object, make: Callable[[], _Shared]) -> _Shared:
+        """What the stages of this very rule share; made when it is first asked for."""
+        if id(rule) not in self._shared:
+            self._shared[id(rule)] = make()
+        return cast(_Shared, self._shared[id(rule)])
+
+
 class Context(Protocol):
     """The chain, as one of its stages sees it."""
 
+    common: Common
     stopped: bool
     """Nothing may pass any more, either way."""
 
@@ -85,6 +106,8 @@ class Stage:
     """
 
     http: bool = False
+    methods: frozenset[bytes] = frozenset()  # of the exchanges that it hears of; empty: of all
+    content_types: frozenset[bytes] = frozenset()
 
     send_up: Pass
     send_down: Pass
@@ -96,6 +119,12 @@ class Stage:
         self.chain = chain
         self.deadline_s = NEVER
         self.struck = False
+
+    def concerns(self, request: RequestHead, response: ResponseHead | None = None) -> bool:
+        """Whether an exchange is one of those that its rule is limited to; of others it hears only the end."""
+        if self.methods and request.method not in self.methods:
+            return False
+        return response is None or not self.content_types or content_type(response) in self.content_types
 
     # What happens to the connection.
 

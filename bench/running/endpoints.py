@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ class Counters(msgspec.Struct):
     started_ns: int | None = None
     cores: list[int] | None = None
     heartbeat_s: float | None = None
+    late_head: bool | None = None
     stack: str | None = None
 
 
@@ -99,6 +101,11 @@ class Route:
         if self.proxy and not self.proxy.alive:
             return self.proxy.obituary()
         return self.server.failure()
+
+    def mark_start(self) -> None:
+        """A cell's measured part begins: the moments of its profile's events are counted from here."""
+        if self.proxy and self.proxy.alive:
+            self.proxy.process.send_signal(signal.SIGUSR1)
 
     async def check_answers(self, http: aiohttp.ClientSession) -> None:
         """Raise PartDied if the server or the proxy hangs: it runs, but does not answer. One of ours is then killed."""
@@ -186,7 +193,7 @@ class Fleet:
             return route
 
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
-        return cell.transport, cell.heartbeat, cell.stack, self.plan.stream_of(cell).get("recording")
+        return cell.transport, cell.head, cell.heartbeat, cell.stack, self.plan.stream_of(cell).get("recording")
 
     async def _server(self, cell: Cell) -> Server:
         async with self._locks[self._server_key(cell)]:  # cells that run at once may want the same
@@ -210,9 +217,11 @@ class Fleet:
             return
         await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
         wanted_s = cell.heartbeat / self.plan.time_scale
-        told = await server.counters(self.http) if wanted_s or cell.stack else Counters()
+        told = await server.counters(self.http) if wanted_s or cell.stack or cell.head == "late" else Counters()
         if cell.stack and told.stack != cell.stack:
             raise PartDied(f"the cell wants the stack {cell.stack}; the server at {server.url} does not say so")
+        if cell.head == "late" and not told.late_head:
+            raise PartDied(f"the cell wants a late head; the server at {server.url} does not say that it has one")
         sent_s = told.heartbeat_s
         if wanted_s and not math.isclose(sent_s or 0.0, wanted_s, rel_tol=0.01):
             does = f"sends one every {sent_s:g} s" if sent_s else "sends none, as far as it says"
@@ -236,6 +245,8 @@ class Fleet:
         log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
+        if cell.head == "late":
+            log += "-late-head"
         if cell.stack:
             log += f"-{cell.stack}"
         try:
@@ -258,6 +269,8 @@ class Fleet:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
         if cell.heartbeat:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
+        if cell.head == "late":
+            argv.append("--late-head")
         if cell.stack:
             argv += ["--stack", cell.stack]
         if self.plan.time_scale != 1:  # its own patience with idle connections races a proxy's

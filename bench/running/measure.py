@@ -156,7 +156,7 @@ class CellRunner:
         """
         log = self._folder.path / "logs" / "load.log"
         child = await Child.start("load process", [sys.executable, "-m", "clients.load"], log, self._pins["load"])
-        talk = asyncio.create_task(_talk(child, job, partial(self._read, route), on_progress))
+        talk = asyncio.create_task(_talk(child, job, partial(self._begin, route), on_progress))
         death = asyncio.create_task(route.died())
         limit_s = time_limit_s(job.load)
         try:
@@ -171,6 +171,10 @@ class CellRunner:
                 task.cancel()
             child.kill()
             await asyncio.gather(talk, death, child.process.wait(), return_exceptions=True)
+
+    async def _begin(self, route: Route) -> Reading:
+        route.mark_start()
+        return await self._read(route)
 
     async def _read(self, route: Route, earlier: Reading | None = None) -> Reading:
         cores = {core for cores in self._pins.values() for core in cores}

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from servers.chat import open_answer
 from servers.chunked import wire
-from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
+from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer, until_begun
 from servers.service import Service
 
 
@@ -21,6 +21,7 @@ async def _post(request: web.Request) -> web.StreamResponse:
     service = request.app[SERVICE]
     chat = await read_chat(request)
     generation = open_answer(service.generations, chat)
+    await until_begun(service, generation, chat.first)
     return await stream_answer(
         request,
         generation.stream_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from servers.generation import Generation
-from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer
+from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer, until_begun
 from servers.service import Service
 from servers.sse import openai_routes, wire
 from servers.sse.opening import chat_from_query, is_over, opened
@@ -49,6 +49,7 @@ async def _answer(request: web.Request, generation: Generation, first: int) -> w
             events.append(wire.encode_end(end) if generation.failure is None else wire.encode_failure(end))
         return b"".join(events)
 
+    await until_begun(service, generation, first)
     return await stream_answer(
         request,
         generation.stream_id,

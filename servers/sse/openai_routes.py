@@ -16,6 +16,7 @@ from servers.http import (
     json_response,
     read_body,
     stream_answer,
+    until_begun,
     until_ended,
 )
 from servers.messages import decode_error
@@ -113,6 +114,7 @@ async def _stream(request: web.Request, generation: Generation, completion: Comp
             chunks.append(completion.end(generation.n) if failure is None else openai_wire.encode_failure(*failure[:3]))
         return b"".join(chunks)
 
+    await until_begun(request.app[SERVICE], generation, 0)
     return await _pushed(request, generation, wire.CONTENT_TYPE, encode, wire.HEARTBEAT)
 
 

@@ -66,6 +66,7 @@ def test_a_list_stands_for_a_cell_per_value() -> None:
         (Cell(transport="polling", wait=20.0, reuse=False), "polling reuse=off wait=20"),
         (Cell(transport="websocket", profile="aws-alb", recovery="resume"), "websocket aws-alb resume"),
         (Cell(transport="chunked", heartbeat=15.0, load="bursty"), "chunked heartbeat=15 load=bursty"),
+        (Cell(transport="chunked", head="late", heartbeat=15.0), "chunked head=late heartbeat=15"),
     ],
 )
 def test_cell_keys(cell: Cell, key: str) -> None:
@@ -130,6 +131,8 @@ def test_named_load_inherits_and_named_stream_does_not() -> None:
         ({"cells": [SSE | {"intervall": 1}]}, ["[[cells]] 1", "intervall", "interval"]),
         ({"cells": [SSE, {"transport": []}]}, ["[[cells]] 2 transport: takes a value, or a list of at least one"]),
         ({"cells": [SSE | {"interval": 1}]}, []),
+        ({"cells": [{"transport": "websocket", "head": "late"}]}, ["[[cells]] 1 head", "means nothing to websocket"]),
+        ({"cells": [SSE | {"head": "late", "stack": "fastapi"}]}, ["[[cells]] 1 head", "means nothing to a stack"]),
         ({"cells": [SSE | {"interval": 2}]}, ["[[cells]] 1 interval", "means nothing to sse", "polling"]),
         ({"cells": [{"transport": "polling", "interval": 0}]}, ["[[cells]] 1 interval", "from 0.001"]),
         ({"cells": [{"transport": "polling", "wait": [1, "x"]}]}, ["[[cells]] 1 wait", "a number", "'x'"]),

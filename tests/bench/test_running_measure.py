@@ -6,16 +6,23 @@ import asyncio
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
 from support.processes import running_server
 
-from bench.running.endpoints import Counters, Route, Server
+from bench import tables
+from bench.plan import Cell, Plan
+from bench.running.blocks import schedule
+from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, own_seconds
-from bench.running.measure import Reading
+from bench.running.measure import CellRunner, Reading
 from bench.running.targets import RedisReading
+from bench.store import RunFolder
+from clients.core.tls import Trust
+from clients.job import Load
 from servers.process import usable_cores
 
 SPIN = "import time\nwhile time.process_time() < 0.3: pass"
@@ -73,3 +80,27 @@ async def test_a_server_s_lags_are_those_of_the_cell_alone() -> None:
             after = await Reading.take(route, http, usable_cores(), before)
     assert (before.counters.loop_lag_us_max or 0) > 900_000, "of all that was"
     assert (after.counters.loop_lag_us_max or 0) < 900_000, "since then"
+
+
+async def test_a_profiles_events_count_from_a_cells_measured_part(tmp_path: Path) -> None:
+    """The second cell that a proxy sees meets them as the first does."""
+    for name in ("cells", "logs"):
+        (tmp_path / name).mkdir()
+    profile = tmp_path / "deploy.toml"
+    profile.write_text("[[behaviour]]\ntype = 'cut_all'\nat_s = 0.5\n")
+    cells = [Cell(transport="sse", profile=str(profile), reuse=reuse) for reuse in (True, False)]
+    load = Load(streams=2, rate_per_s=50, warmup_streams=0, timeout_s=20)
+    stream = {"profile": "fast", "tokens": 60, "ttft_ms": 20, "gap_ms": 20}
+    plan = Plan(name="test", blocks=1, load=load, stream=stream, cells=tuple(cells))
+    folder = RunFolder(tmp_path)
+    async with aiohttp.ClientSession() as http:
+        fleet = Fleet(plan, http, tmp_path, [])
+        runner = CellRunner(plan, folder, http, {"load": [], "servers": []}, print, trust=Trust())
+        try:
+            by_key = {cell.key: cell for cell in cells}
+            for record in schedule(plan):
+                await runner.run(by_key[record.cell], record, fleet, lambda _done, _of: None)
+                messages = tables.read(Path(f"{folder.cell_prefix(record.id)}.streams.parquet"))
+                assert messages["drops"].to_pylist() == [1, 1]
+        finally:
+            await fleet.stop()

@@ -285,6 +285,22 @@ async def test_a_heartbeat_that_the_target_does_not_send_fails_the_cell(
     await fleet(server("sse").url).route(Cell(transport="sse"))
 
 
+async def test_a_late_head_is_asked_of_the_server(
+    http: aiohttp.ClientSession, server: GetServer, tmp_path: Path
+) -> None:
+    """Of ours it is an option; a target has to say that it has one."""
+    cells = [Cell(transport="sse"), Cell(transport="sse", head="late")]
+    ours = Fleet(Plan(name="test"), http, tmp_path, [])
+    try:
+        servers = [(await ours.route(cell)).server for cell in cells]
+        assert [(await each.counters(http)).late_head for each in servers] == [False, True]
+    finally:
+        await ours.stop()
+    target = Fleet(Plan(name="test"), http, tmp_path, [], {"sse": server("sse").url})
+    with pytest.raises(PartDied, match=r"wants a late head; .* does not say that it has one"):
+        await target.route(cells[1])
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are pinned on Linux only")
 @pytest.mark.parametrize(
     ("usable", "taken", "servers", "load"),

@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from support import rawhttp, sources
 from support.independent import request
 from support.processes import RunningServer, running_server
 from support.transports import ASK
@@ -67,9 +70,10 @@ def test_a_password_is_not_repeated() -> None:
 def test_the_help_names_each_option_and_its_variable(flag: str) -> None:
     result = CliRunner().invoke(main, [flag])
     assert result.exit_code == 0
-    for option in (*WRONG, "--raw-text"):
+    flags = ("--late-head", "--raw-text")
+    for option in (*WRONG, *flags):
         assert option in result.output
-    assert result.output.count("TOKENDERBY_") == len(WRONG) + 1
+    assert result.output.count("TOKENDERBY_") == len(WRONG) + len(flags)
 
 
 @pytest.mark.parametrize(("options", "warned"), [((), True), (("--auth-token", "s3cret"), False)])
@@ -103,3 +107,37 @@ def test_raw_text_is_the_same_text_as_utf8(transport: str) -> None:
 
 def test_text_is_escaped_unless_raw(server: Callable[[str], RunningServer]) -> None:
     assert request(server("chunked").url, "POST", "/chat", {"message": "x", "stream": AT_ONCE})[2].isascii()
+
+
+# ---- --late-head
+
+
+@pytest.mark.parametrize("words", [["websocket"], ["polling"], ["blocking"], ["sse", "--stack", "aiohttp-write"]])
+def test_a_late_head_where_none_can_be_is_refused(words: list[str]) -> None:
+    result = CliRunner().invoke(main, [*words, "--late-head"])
+    assert (result.exit_code, "--late-head: means nothing to" in result.output) == (2, True)
+
+
+ROUTES = [
+    ("chunked", "/chat", {}),
+    ("sse", "/chat", {}),
+    ("sse", "/v1/chat/completions", {"model": sources.NAME, "stream": True}),
+]
+
+
+@pytest.mark.parametrize(("transport", "path", "words"), ROUTES)
+def test_a_late_head_comes_with_the_first_token(transport: str, path: str, words: dict[str, Any]) -> None:
+    """Not with a heartbeat, and an answer that fails before it has a status to say so."""
+
+    def asked(message: str) -> bytes:
+        said = {"messages": [{"role": "user", "content": message}]} if words else {"message": message}
+        return rawhttp.post(words | said, target=path)
+
+    with running_server(transport, "--late-head", "--heartbeat", "0.05", "--source", sources.NAME) as running:
+        with rawhttp.connected(running.url) as connection:
+            started_s = time.monotonic()
+            connection.sendall(asked("late"))
+            first = connection.recv(1 << 16)
+            assert time.monotonic() - started_s > 0.3
+            assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert rawhttp.exchange(running.url, asked("raises"), half_close=True).startswith(b"HTTP/1.1 502 ")

@@ -13,7 +13,7 @@ from bench.proxy.chain import Chain
 from bench.proxy.log import ConnectionRecord, read_log
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
-from bench.proxy.stage import NEVER, Ending, Way
+from bench.proxy.stage import NEVER, Common, Ending, Way
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -35,14 +35,14 @@ class Clockwork:
     unfollowed: why the bytes are not followed as HTTP any more
     """
 
-    def __init__(self, *rules: Rule, seed: str = "0/1") -> None:
-        self.now_s = 0.0
+    def __init__(self, *rules: Rule, seed: str = "0/1", at_s: float = 0.0, common: Common | None = None) -> None:
+        self.now_s = at_s  # of the connection's opening
         self.deadline_s = NEVER
         self.seen: list[tuple[float, str, Any]] = []
         self.unfollowed: list[str] = []
-        self.chain = Chain(rules, self, seed)
-        self.chain.accepted(0.0)
-        self.chain.opened(0.0)
+        self.chain = Chain(rules, self, seed, common)
+        self.chain.accepted(at_s)
+        self.chain.opened(at_s)
 
     def play(self, steps: Sequence[tuple[float, str, bytes]], until_s: float = 1e6) -> list[tuple[float, str, Any]]:
         """Feed (time, "up" | "down" | "fin up" | "fin down", bytes) in order, with every timer between and after."""

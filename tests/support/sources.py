@@ -35,6 +35,11 @@ async def empty(_: str) -> AsyncIterator[str]:
     yield ""
 
 
+async def late(_: str) -> AsyncIterator[str]:
+    await asyncio.sleep(0.3)
+    yield "At last"
+
+
 async def raises(message: str) -> AsyncIterator[str]:
     if message:
         raise OSError("the secret is 42")

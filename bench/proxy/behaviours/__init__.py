@@ -6,13 +6,16 @@ from bench.proxy.behaviours.bandwidth import Bandwidth
 from bench.proxy.behaviours.chunked_truncation import ChunkedTruncation
 from bench.proxy.behaviours.coalescing import Coalescing
 from bench.proxy.behaviours.cut import Cut
+from bench.proxy.behaviours.cut_all import CutAll
 from bench.proxy.behaviours.first_byte_timeout import FirstByteTimeout
 from bench.proxy.behaviours.gzip_holdback import GzipHoldback
+from bench.proxy.behaviours.head_holdback import HeadHoldback
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.behaviours.latency import Latency
 from bench.proxy.behaviours.max_age import MaxAge
 from bench.proxy.behaviours.max_duration import MaxDuration
+from bench.proxy.behaviours.nagle import Nagle
 from bench.proxy.behaviours.noop import Noop
 from bench.proxy.behaviours.refuse import Refuse
 from bench.proxy.behaviours.response_buffering import ResponseBuffering
@@ -30,13 +33,16 @@ BEHAVIOURS: dict[str, type[Rule]] = {
         ChunkedTruncation,
         Coalescing,
         Cut,
+        CutAll,
         FirstByteTimeout,
         GzipHoldback,
+        HeadHoldback,
         IdleTimeout,
         KeepaliveTimeout,
         Latency,
         MaxAge,
         MaxDuration,
+        Nagle,
         Noop,
         Refuse,
         ResponseBuffering,

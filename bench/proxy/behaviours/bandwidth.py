@@ -29,7 +29,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return BandwidthStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         burst = f" after a burst of {self.burst_bytes} bytes" if self.burst_bytes else ""
         return f"lets {self.rate_kbit:g} kbit/s through {way_words(self.way)}{burst}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import ChunkedBody, RequestHead, ResponseHead, is_chunked
-from bench.proxy.rule import Count, Draw, Rule
+from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Rule
 from bench.proxy.stage import Context, Stage
 
 WHERE = {
@@ -29,10 +29,13 @@ class ChunkedTruncation(Rule, frozen=True, kw_only=True):
     where: Literal["last_chunk", "chunk_boundary", "inside_chunk", "inside_character"] = "last_chunk"
     after_chunks: Count = 1
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_RESPONSE
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return ChunkedTruncationStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return f"closes (FIN) a chunked response early: {WHERE[self.where].format(n=self.after_chunks)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead, ResponseHead, header
-from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
+from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Positive, Rule, way_words
 from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
 
 
@@ -28,10 +28,13 @@ class Coalescing(Rule, frozen=True, kw_only=True):
         if self.scope == "response" and self.way != "down":
             raise ValueError('scope = "response" takes way = "down"')
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_RESPONSE if self.scope == "response" else ()
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return CoalescingStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         where = "in HTTP responses" if self.scope == "response" else way_words(self.way)
         return f"joins {where} what comes within {self.coalesce_ms:g} ms, up to {self.coalesce_bytes} bytes"
 

@@ -6,7 +6,19 @@ import random
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead, ResponseHead
-from bench.proxy.rule import Count, Draw, NotNegative, Positive, Probability, Rule, ending, seconds, way_words
+from bench.proxy.rule import (
+    PER_RESPONSE,
+    Condition,
+    Count,
+    Draw,
+    NotNegative,
+    Positive,
+    Probability,
+    Rule,
+    ending,
+    seconds,
+    way_words,
+)
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage, Way
 
 
@@ -36,10 +48,13 @@ class Cut(Rule, frozen=True, kw_only=True):
         if self.way != "both" and self.action != "black_hole":
             raise ValueError('way is for action = "black_hole"')
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_RESPONSE if self.since == "response" else ()
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return CutStage(self, chain, draw())
 
-    def words(self) -> str:
+    def deed(self) -> str:
         after = f"{self.after_bytes} bytes" if self.after_s is None else seconds(self.after_s)
         what = ending(self.action, None, self.late_data)
         what += "" if self.way == "both" else f" {way_words(self.way)}"
@@ -71,7 +86,10 @@ class CutStage(Stage):
         self.wake_at(NEVER)
 
     def tunnelled(self, now_s: float) -> None:
-        if not self._counts:  # a response that could not be followed to its end is counted on
+        rule = self._rule
+        if not (
+            self._counts or rule.methods or rule.content_types
+        ):  # a response that could not be followed to its end is counted on
             self._start(now_s)
 
     def down(self, now_s: float, data: bytes) -> None:

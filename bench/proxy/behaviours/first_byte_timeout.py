@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.proxy.http_bytes import RequestHead, ResponseHead
-from bench.proxy.rule import Draw, Positive, Rule, Status, seconds
+from bench.proxy.http_bytes import RequestHead
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, Positive, Rule, Status, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
 
@@ -16,10 +16,13 @@ class FirstByteTimeout(Rule, frozen=True, kw_only=True):
     status: Status = 504
     body: str = ""
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_REQUEST
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return FirstByteTimeoutStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return f"answers {self.status} if no response begins within {seconds(self.first_byte_timeout_s)}"
 
 
@@ -35,8 +38,12 @@ class FirstByteTimeoutStage(Stage):
     def request(self, now_s: float, request: RequestHead) -> None:
         self.wake_at(now_s + self._rule.first_byte_timeout_s)
 
-    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
-        self.wake_at(NEVER)
+    def down(self, now_s: float, data: bytes) -> None:
+        # While the chain waits, it is an interim response, which is no answer. (Not `response`: another behaviour may
+        # hold the head between the server and here.)
+        if self.deadline_s != NEVER and self.chain.phase != "waiting":
+            self.wake_at(NEVER)
+        self.send_down(now_s, data)
 
     def tunnelled(self, now_s: float) -> None:
         self.wake_at(NEVER)

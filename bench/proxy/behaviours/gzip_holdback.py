@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from bench.proxy.http_bytes import Body, RequestHead, ResponseHead, header, response_body, with_header, without_headers
-from bench.proxy.rule import Draw, Rule
+from bench.proxy.rule import PER_RESPONSE, Condition, Draw, Rule
 from bench.proxy.stage import Context, Stage
 
 GZIP_WINDOW = 31  # zlib's wbits for a 32 KiB window in a gzip wrapper
@@ -15,7 +15,7 @@ class GzipHoldback(Rule, frozen=True, kw_only=True):
     """Compresses responses for clients that accept gzip.
 
     sync_flush: flush the compressor after every read, so that nothing is withheld
-    content_types: compress only these (without parameters); empty: all
+    content_types: empty: all
     """
 
     name = "gzip_holdback"
@@ -24,12 +24,15 @@ class GzipHoldback(Rule, frozen=True, kw_only=True):
     sync_flush: bool = False
     content_types: tuple[str, ...] = ("text/html",)
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_RESPONSE
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return GzipHoldbackStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         how = "flushing after every read" if self.sync_flush else "withholding until the compressor's buffer is full"
-        return f"compresses {', '.join(self.content_types) or 'responses'} with gzip, {how}"
+        return f"compresses responses with gzip, {how}"
 
 
 class GzipHoldbackStage(Stage):
@@ -45,14 +48,12 @@ class GzipHoldbackStage(Stage):
         self._head_is_next = False
 
     def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
-        content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
         body = response_body(request, response)
         if (
             b"gzip" not in header(request, b"accept-encoding")
             or request.http_version < b"1.1"
             or header(response, b"content-encoding")
             or body.done
-            or (self._rule.content_types and content_type not in self._rule.content_types)
         ):
             return
         self._compressor = zlib.compressobj(wbits=GZIP_WINDOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, Positive, Rule, Status, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
 RESET_BY = {
@@ -41,10 +41,13 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_REQUEST if self.scope == "request" else ()
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return IdleTimeoutStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         what = ending(self.action, self.status, self.late_data)
         return f"after {seconds(self.idle_timeout_s)} with {RESET_BY[self.reset_by]}{SCOPE[self.scope]}: {what}"
 

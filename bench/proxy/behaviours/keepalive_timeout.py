@@ -18,7 +18,7 @@ class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return KeepaliveTimeoutStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         after = seconds(self.keepalive_timeout_s)
         return f"{ending(self.action, None, 'drop')} {after} after a response without another request"
 

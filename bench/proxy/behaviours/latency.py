@@ -27,7 +27,7 @@ class Latency(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return LatencyStage(self, chain, draw())
 
-    def words(self) -> str:
+    def deed(self) -> str:
         jitter = f" ± {self.jitter_ms:g} ms ({self.distribution})" if self.jitter_ms else ""
         return f"delays {way_words(self.way)} by {self.latency_ms:g} ms{jitter}"
 

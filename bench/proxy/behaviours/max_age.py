@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.proxy.http_bytes import RequestHead, ResponseHead, with_header, without_headers
+from bench.proxy.http_bytes import RequestHead, ResponseHead, closing
 from bench.proxy.rule import Draw, Positive, Rule, seconds
 from bench.proxy.stage import Context, Stage
 
@@ -20,7 +20,7 @@ class MaxAge(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxAgeStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return f"after {seconds(self.max_age_s)} the next response is the connection's last (Connection: close)"
 
 
@@ -42,9 +42,7 @@ class MaxAgeStage(Stage):
         self._is_last = self.struck = now_s >= self._old_s
 
     def rewrite_response(self, head: bytes) -> bytes:
-        if not self._is_last:
-            return head
-        return with_header(without_headers(head, b"connection", b"keep-alive"), b"Connection: close")
+        return closing(head) if self._is_last else head
 
     def finished(self, now_s: float) -> None:
         if self._is_last:

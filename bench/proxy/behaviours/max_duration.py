@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import Draw, Positive, Rule, Status, ending, seconds
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, Positive, Rule, Status, ending, seconds
 from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
 
 SCOPE = {"connection": "of the connection", "request": "of a request", "websocket": "of a WebSocket (or plain TCP)"}
@@ -27,10 +27,13 @@ class MaxDuration(Rule, frozen=True, kw_only=True):
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_REQUEST if self.scope == "request" else ()
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return MaxDurationStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         what = ending(self.action, self.status, self.late_data)
         return f"{seconds(self.max_duration_s)} after the start {SCOPE[self.scope]}, active or not: {what}"
 

@@ -14,5 +14,5 @@ class Noop(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return Stage(self.name, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return "passes everything on"

@@ -7,7 +7,7 @@ import random
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import Draw, NotNegative, Probability, Rule, Status
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, NotNegative, Probability, Rule, Status
 from bench.proxy.stage import Context, Stage
 
 
@@ -26,10 +26,13 @@ class Refuse(Rule, frozen=True, kw_only=True):
     body: str = ""
     retry_after_s: NotNegative | None = None
 
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_REQUEST if self.mode == "status" else ()
+
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return RefuseStage(self, chain, draw())
 
-    def words(self) -> str:
+    def deed(self) -> str:
         what = f"answers {self.status}" if self.mode == "status" else f"refuses the connection ({self.mode.upper()})"
         return f"{what} with probability {self.probability:g}"
 

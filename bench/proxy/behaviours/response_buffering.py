@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http_bytes import RequestHead, ResponseHead, header, is_chunked
-from bench.proxy.rule import Count, Draw, Positive, Rule, seconds
+from bench.proxy.http_bytes import HEAD_END, RequestHead, ResponseHead, header, is_chunked
+from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Positive, Rule, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -16,37 +16,44 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
     """Holds responses, head and body, and passes them on in whole buffers.
 
     buffer_bytes: pass on as many whole buffers of this size as are full (the head counts)
+    first_bytes: hold only until so many bytes of a body are there (its head does not count, the framing of chunks
+        does); from then on everything goes on at once
     flush_s: pass on what is held this long after its first byte came
     until_complete: pass on nothing before the response is complete
     honour_x_accel_buffering: a response with `X-Accel-Buffering: no` is not held
     chunked: whether a chunked response is held as well, or goes on as it comes
     drop_on_cut: what is held of a body when another behaviour cuts the connection is lost; the head still goes out
-    content_types: hold only these (without parameters, "text/event-stream"); empty: all
     """
 
     name = "response_buffering"
     holds = True
 
     buffer_bytes: Count | None = None
+    first_bytes: Count | None = None
     flush_s: Positive | None = None
     until_complete: bool = False
     honour_x_accel_buffering: bool = False
     chunked: Literal["hold", "pass"] = "hold"
     drop_on_cut: bool = False
-    content_types: tuple[str, ...] = ()
 
     def check(self) -> None:
-        if self.until_complete == (self.buffer_bytes is not None or self.flush_s is not None):
-            raise ValueError("takes either until_complete = true, or buffer_bytes and/or flush_s")
+        if self.until_complete == any((self.buffer_bytes, self.first_bytes, self.flush_s)):
+            raise ValueError("takes either until_complete = true, or buffer_bytes, first_bytes and/or flush_s")
+        if self.buffer_bytes and self.first_bytes:
+            raise ValueError("takes either buffer_bytes or first_bytes")
+
+    def conditions(self) -> tuple[Condition, ...]:
+        return PER_RESPONSE
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return ResponseBufferingStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         until = ["complete"] if self.until_complete else []
         until += [f"{self.buffer_bytes} bytes are there"] if self.buffer_bytes else []
+        until += [f"the first {self.first_bytes} bytes of a body are there"] if self.first_bytes else []
         until += [f"{seconds(self.flush_s)} have passed"] if self.flush_s else []
-        what = f"{', '.join(self.content_types) or 'responses'}{' unless chunked' if self.chunked == 'pass' else ''}"
+        what = f"responses{' unless chunked' if self.chunked == 'pass' else ''}"
         unless = ", except with X-Accel-Buffering: no" if self.honour_x_accel_buffering else ""
         return f"withholds {what} until {' or '.join(until)}{unless}"
 
@@ -65,12 +72,10 @@ class ResponseBufferingStage(Stage):
 
     def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
         rule = self._rule
-        content_type = header(response, b"content-type").split(b";")[0].strip().decode("latin-1")
         self._head_is_next = True
         self._holds = not (
             (rule.honour_x_accel_buffering and header(response, b"x-accel-buffering") == b"no")
             or (rule.chunked == "pass" and is_chunked(response))
-            or (rule.content_types and content_type not in rule.content_types)
         )
 
     def down(self, now_s: float, data: bytes) -> None:
@@ -80,10 +85,11 @@ class ResponseBufferingStage(Stage):
         if not self._held and self._rule.flush_s:
             self.wake_at(now_s + self._rule.flush_s)
         if self._head_is_next:
-            self._head_is_next, self._head_bytes = False, len(data)
+            self._head_is_next = False
+            end = HEAD_END.search(data)  # another behaviour may have sent more along with it
+            self._head_bytes = end.end() if end else len(data)
         self._held += data
-        size = self._rule.buffer_bytes or MAX_HELD_BYTES
-        self._flush(now_s, len(self._held) - len(self._held) % size)
+        self._flush(now_s, self._ready_bytes())
         self.struck |= bool(self._held)
 
     def down_eof(self, now_s: float) -> None:
@@ -101,11 +107,19 @@ class ResponseBufferingStage(Stage):
     def expired(self, now_s: float) -> None:
         self._flush(now_s, len(self._held))
 
+    def _ready_bytes(self) -> int:
+        """How much of what is held may go on, unless its time is over."""
+        held, first_bytes = len(self._held), self._rule.first_bytes
+        if first_bytes:
+            return held if held - self._head_bytes >= min(first_bytes, MAX_HELD_BYTES) else 0
+        return held - held % min(self._rule.buffer_bytes or MAX_HELD_BYTES, MAX_HELD_BYTES)
+
     def _flush(self, now_s: float, n_bytes: int) -> None:
         if n_bytes:
             data = bytes(self._held[:n_bytes])
             del self._held[:n_bytes]
             self._head_bytes = 0
+            self._holds &= not self._rule.first_bytes
             self.send_down(now_s, data)
         if not self._held:
             self.wake_at(NEVER)

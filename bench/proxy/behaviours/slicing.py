@@ -30,7 +30,7 @@ class Slicing(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return SlicingStage(self, chain, draw())
 
-    def words(self) -> str:
+    def deed(self) -> str:
         variation = f" ± {self.variation_bytes}" if self.variation_bytes else ""
         return f"cuts {way_words(self.way)} into {self.slice_bytes}{variation} bytes, {self.delay_ms:g} ms apart"
 

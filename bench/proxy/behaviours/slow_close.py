@@ -18,7 +18,7 @@ class SlowClose(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return SlowCloseStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return f"passes a close on {way_words(self.way)} {seconds(self.close_delay_s)} late"
 
 

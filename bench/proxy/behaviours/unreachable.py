@@ -21,7 +21,7 @@ class Unreachable(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return UnreachableStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         return f"answers {self.status} while the server cannot be reached"
 
 

@@ -20,7 +20,7 @@ class Upgrade(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return UpgradeStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         if self.action == "strip":
             return "strips the Upgrade header, so that a WebSocket cannot open"
         return f"refuses a WebSocket upgrade with {self.status}"

@@ -39,7 +39,7 @@ class WebsocketClose(Rule, frozen=True, kw_only=True):
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return WebsocketCloseStage(self, chain)
 
-    def words(self) -> str:
+    def deed(self) -> str:
         after = f"{seconds(self.after_s)}" if self.after_s else f"{seconds(self.idle_timeout_s or 0)} of silence"
         return f"closes a WebSocket with code {self.close_code} after {after}"
 

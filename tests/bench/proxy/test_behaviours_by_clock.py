@@ -7,6 +7,7 @@ import random
 import zlib
 from typing import Any
 
+import msgspec
 import pytest
 from support.proxies import CHUNKED_HEAD, CLOSE_HEAD, OK, REQUEST, SWITCHING, UPGRADE, Clockwork, chunk
 from websockets.frames import BINARY, CLOSE, TEXT, Close, Frame
@@ -17,13 +18,16 @@ from bench.proxy.behaviours import (
     ChunkedTruncation,
     Coalescing,
     Cut,
+    CutAll,
     FirstByteTimeout,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     KeepaliveTimeout,
     Latency,
     MaxAge,
     MaxDuration,
+    Nagle,
     Noop,
     Refuse,
     ResponseBuffering,
@@ -34,8 +38,9 @@ from bench.proxy.behaviours import (
     WebsocketClose,
 )
 from bench.proxy.behaviours.websocket_close import FrameBoundaries
-from bench.proxy.http_bytes import plain_response
+from bench.proxy.http_bytes import closing, plain_response
 from bench.proxy.rule import Rule
+from bench.proxy.stage import Common
 
 Steps = list[tuple[float, str, bytes]]
 Seen = list[tuple[float, str, Any]]
@@ -70,6 +75,7 @@ STREAM: Steps = [
     (4, "down", END),
 ]
 CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
 SOCKET: Steps = [(0, "up", UPGRADE), (1, "down", SWITCHING)]
 
@@ -293,6 +299,64 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [*ASK, (1, "down", b"HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\n\r\n"), (2, "down", b"hello")],
     ),
     ("other content passes", ResponseBuffering(until_complete=True, content_types=("text/html",)), STREAM, STREAM),
+    (
+        "the first bytes held, and no more than those",
+        ResponseBuffering(first_bytes=len(HELLO) + 1),
+        STREAM,
+        [*ASK, (3, "down", CHUNKED_HEAD + HELLO + THERE), (4, "down", END)],
+    ),
+    (
+        "fewer than the first bytes: held to the end",
+        ResponseBuffering(first_bytes=1024),
+        STREAM,
+        [*ASK, (4, "down", CHUNKED_HEAD + HELLO + THERE + END)],
+    ),
+    (
+        "the first bytes held for a time, and no more than those",
+        ResponseBuffering(first_bytes=1024, flush_s=1.5),
+        STREAM,
+        [*ASK, (2.5, "down", CHUNKED_HEAD + HELLO), *STREAM[3:]],
+    ),
+    # head_holdback
+    ("the head waits for the body", HeadHoldback(), STREAM, [*ASK, (2, "down", CHUNKED_HEAD + HELLO), *STREAM[3:]]),
+    (
+        "a head without a body waits for nothing",
+        HeadHoldback(),
+        [*ASK, (1, "down", EMPTY), (2, "up", REQUEST), (3, "down", CHUNKED_HEAD), (4, "down", HELLO)],
+        [*ASK, (1, "down", EMPTY), (2, "up", REQUEST), (4, "down", CHUNKED_HEAD + HELLO)],
+    ),
+    (
+        "the head waits for an end as well",
+        HeadHoldback(),
+        [*ASK, (1, "down", CLOSE_HEAD), (3, "fin down", b"")],
+        [*ASK, (3, "down", CLOSE_HEAD), (3, "fin down", b"")],
+    ),
+    ("an upgrade has no body to wait for", HeadHoldback(), SOCKET, SOCKET),
+    ("an interim response is no head", HeadHoldback(), [*ASK, (1, "down", HINTS)], [*ASK, (1, "down", HINTS)]),
+    # limited to some exchanges
+    (
+        "first byte: POSTs may be late where GETs may not",
+        FirstByteTimeout(first_byte_timeout_s=30, methods=("GET",)),
+        [(0, "up", UPLOAD + b"hello"), (40, "down", OK), (50, "up", REQUEST)],
+        [
+            (0, "up", UPLOAD),
+            (0, "up", b"hello"),
+            (40, "down", OK[:-2]),
+            (40, "down", b"ok"),
+            (50, "up", REQUEST),
+            *answered(80, 504, "first_byte_timeout"),
+        ],
+    ),
+    ("buffering of other methods", ResponseBuffering(until_complete=True, methods=("POST",)), STREAM, STREAM),
+    ("head of other content", HeadHoldback(content_types=("application/json",)), STREAM, STREAM),
+    ("other methods may be idle", IdleTimeout(idle_timeout_s=9, scope="request", methods=("POST",)), ASK, ASK),
+    ("other methods may last", MaxDuration(max_duration_s=9, methods=("POST",)), STREAM[:3], STREAM[:3]),
+    (
+        "cut in responses of a type, and never in what is no response",
+        Cut(action="rst", after_bytes=10, since="response", content_types=("text/html",)),
+        [*STREAM, (5, "up", UPGRADE), (6, "down", SWITCHING), (7, "down", text(b"hello there"))],
+        [*STREAM, (5, "up", UPGRADE), (6, "down", SWITCHING), (7, "down", text(b"hello there"))],
+    ),
     ("a WebSocket is not buffered", ResponseBuffering(until_complete=True), SOCKET, SOCKET),
     # cut
     (
@@ -335,6 +399,30 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(1, "down", b"220 ready"), (2, "down", b"2"), *cut(2, "rst", "cut")],
     ),
     ("never, with probability 0", Cut(action="rst", after_s=5, probability=0), TALK, TALK),
+    # cut_all
+    ("cut at a moment", CutAll(at_s=5, action="rst"), TALK[:2], [*TALK[:2], *cut(5, "rst", "cut_all")]),
+    ("all become black holes", CutAll(at_s=5, action="black_hole"), [], cut(5, "black_hole", "cut_all")),
+    ("a moment that is over", CutAll(at_s=0), TALK, TALK),
+    ("again and again", CutAll(at_s=0, every_s=7), [], cut(7, "fin", "cut_all")),
+    (
+        "after a grace, in mid-response, which says that it is the last",
+        CutAll(at_s=0.5, grace_s=2),
+        STREAM,
+        [*ASK, (1, "down", closing(CHUNKED_HEAD)), (2, "down", HELLO), *cut(2.5, "fin", "cut_all")],
+    ),
+    (
+        "in the grace, behind the response",
+        CutAll(at_s=2.5, grace_s=20),
+        STREAM,
+        [*STREAM, *cut(4, "fin", "cut_all")],
+    ),
+    ("a grace is not for who waits", CutAll(at_s=9, grace_s=20), STREAM, [*STREAM, *cut(9, "fin", "cut_all")]),
+    (
+        "a grace for a WebSocket",
+        CutAll(at_s=9, grace_s=20, action="rst"),
+        SOCKET,
+        [*SOCKET, *cut(29, "rst", "cut_all")],
+    ),
     # refuse
     ("refused", Refuse(), [], cut(0, "rst", "refuse")),
     ("refused by FIN", Refuse(mode="fin"), [], cut(0, "fin", "refuse")),
@@ -367,6 +455,44 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         Slicing(slice_bytes=2, delay_ms=10),
         [(0, "down", b"abcde"), (0, "fin down", b"")],
         [(0.0, "down", b"ab"), (0.01, "down", b"cd"), (0.02, "down", b"e"), (0.02, "fin down", b"")],
+    ),
+    # nagle
+    (
+        "small pieces wait for the acknowledgement that is late, until the receiver says something",
+        Nagle(),
+        [(0, "down", b"0"), (0.01, "down", b"1"), (0.06, "up", b"x"), (0.08, "down", b"2"), (0.09, "down", b"3")],
+        [(0, "down", b"0"), (0.04, "down", b"1"), (0.06, "up", b"x"), (0.08, "down", b"2"), (0.12, "down", b"3")],
+    ),
+    (
+        "small pieces behind an acknowledgement that was late go on at once",
+        Nagle(),
+        [(0, "down", b"0"), (0.01, "down", b"1"), (0.05, "down", b"2"), (0.06, "down", b"3")],
+        [(0, "down", b"0"), (0.04, "down", b"1"), (0.05, "down", b"2"), (0.06, "down", b"3")],
+    ),
+    (
+        "small pieces wait for each acknowledgement, the first does not",
+        Nagle(late_acks="all"),
+        [(i / 100, "down", bytes([48 + i])) for i in range(10)],
+        [(0, "down", b"0"), (0.04, "down", b"123"), (0.08, "down", b"4567"), (0.12, "down", b"89")],
+    ),
+    ("pieces that are far enough apart", Nagle(), TALK, TALK),
+    (
+        "an acknowledgement that comes with data, and the end",
+        Nagle(),
+        [(0, "down", b"a"), (0.01, "down", b"b"), (0.02, "up", b"x"), (0.03, "down", b"c"), (0.035, "fin down", b"")],
+        [
+            (0, "down", b"a"),
+            (0.02, "up", b"x"),
+            (0.02, "down", b"b"),
+            (0.035, "down", b"c"),
+            (0.035, "fin down", b""),
+        ],
+    ),
+    (
+        "a whole segment waits for none, and the second is acknowledged at once",
+        Nagle(segment_bytes=3, way="up"),
+        [(0, "up", b"a"), (0.01, "up", b"bcde"), (0.02, "up", b"f"), (0.03, "up", b"ghi"), (0.05, "down", b"z")],
+        [(0, "up", b"a"), (0.01, "up", b"bcd"), (0.03, "up", b"efghi"), (0.05, "down", b"z")],
     ),
     # coalescing
     (
@@ -570,6 +696,8 @@ STRIKES: list[tuple[Rule, Steps]] = [
     (Coalescing(coalesce_ms=5), TALK),
     (SlowClose(close_delay_s=5), TALK),
     (ResponseBuffering(buffer_bytes=100_000), STREAM),
+    (Nagle(), [(0, "down", b"a"), (0, "down", b"b")]),
+    (HeadHoldback(), STREAM),
     (Upgrade(action="strip"), SOCKET),
     (Upgrade(action="refuse"), SOCKET),
     (MaxAge(max_age_s=0.5), STREAM),
@@ -590,8 +718,10 @@ def test_a_behaviour_that_has_an_effect_says_so(rule: Rule, steps: Steps) -> Non
 NO_STRIKES: list[tuple[Rule, Steps]] = [
     (Noop(), TALK),
     (Latency(latency_ms=0), TALK),
+    (Nagle(), TALK),
     (SlowClose(close_delay_s=5), TALK[:2]),
     (ResponseBuffering(buffer_bytes=1), STREAM),
+    (HeadHoldback(), [*ASK, (1, "down", OK)]),
     (Upgrade(action="strip"), ASK),
     (MaxAge(max_age_s=60), STREAM),
     (GzipHoldback(content_types=()), STREAM),
@@ -605,6 +735,38 @@ def test_a_behaviour_without_an_effect_does_not(rule: Rule, steps: Steps) -> Non
     works = Clockwork(rule)
     works.play(steps)
     assert not works.chain.stages[0].struck
+
+
+@pytest.mark.parametrize("holder", [HeadHoldback(), ResponseBuffering(until_complete=True)], ids=lambda r: r.name)
+def test_a_first_byte_counts_where_it_passes(holder: Rule) -> None:
+    """On the client's side of what withholds the head, the limit strikes; on the server's side it does not."""
+    early = [*ASK, (1, "down", CHUNKED_HEAD)]
+    limit = FirstByteTimeout(first_byte_timeout_s=30)
+    assert Clockwork(limit, holder).play(early) == [*ASK, *answered(30, 504, "first_byte_timeout")]
+    assert Clockwork(holder, limit).play(early) == ASK
+
+
+OUTAGE = CutAll(at_s=10, every_s=100, grace_s=5, outage_s=3)
+
+
+@pytest.mark.parametrize("status", [None, 503])
+@pytest.mark.parametrize(
+    ("at_s", "served"), [(1, True), (14.5, True), (15, False), (17.9, False), (18, True), (116, False)]
+)
+def test_an_outage_behind_the_moment(at_s: float, served: bool, status: int | None) -> None:
+    works = Clockwork(msgspec.structs.replace(OUTAGE, status=status), at_s=at_s)
+    seen = works.play([(at_s, "up", REQUEST)], until_s=at_s)
+    refused = answered(at_s, 503, "cut_all") if status else cut(at_s, "rst", "cut_all")
+    assert seen == ([(at_s, "up", REQUEST)] if served else refused)
+
+
+def test_moments_that_are_counted_anew() -> None:
+    """As at the start of a cell's measured part: who was to be cut soon is cut then."""
+    common = Common()
+    works = Clockwork(CutAll(at_s=10), common=common)
+    works.run_until(8)
+    common.start_s = 7.0
+    assert works.play([]) == cut(17, "fin", "cut_all")
 
 
 def test_unreachable() -> None:

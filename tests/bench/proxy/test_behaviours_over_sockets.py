@@ -23,13 +23,16 @@ from bench.proxy.behaviours import (
     ChunkedTruncation,
     Coalescing,
     Cut,
+    CutAll,
     FirstByteTimeout,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     KeepaliveTimeout,
     Latency,
     MaxAge,
     MaxDuration,
+    Nagle,
     Noop,
     Refuse,
     ResponseBuffering,
@@ -189,6 +192,40 @@ async def test_response_buffering(net: Net) -> None:
     assert await client.read() == CHUNKED_HEAD + STREAM  # in one read
 
 
+async def test_response_buffering_of_the_first_bytes(net: Net) -> None:
+    """As a browser that looks at the first bytes before it shows any: one late burst, then token by token."""
+    client = await net.through(stream, ResponseBuffering(first_bytes=25))
+    client.send(REQUEST)
+    first = await client.read()
+    assert first.startswith(CHUNKED_HEAD)
+    assert len(CHUNKED_HEAD) + 25 <= len(first) < len(CHUNKED_HEAD + STREAM)
+    rest = await client.reader.readexactly(len(CHUNKED_HEAD + STREAM) - len(first))
+    assert first + rest == CHUNKED_HEAD + STREAM
+
+
+async def test_head_holdback(net: Net) -> None:
+    go_on = asyncio.Event()
+
+    async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(CHUNKED_HEAD)
+        await go_on.wait()
+        writer.write(STREAM)
+
+    client = await net.through(think, HeadHoldback())
+    client.send(REQUEST)
+    assert await client.until_end(0.15) == (b"", "silence")
+    go_on.set()
+    assert await client.reader.readexactly(len(CHUNKED_HEAD + STREAM)) == CHUNKED_HEAD + STREAM
+    assert (await net.records())[0].struck == ["head_holdback"]
+
+
+async def test_a_rule_for_one_method(net: Net) -> None:
+    client = await net.through(stream, ResponseBuffering(until_complete=True, methods=("POST",)))
+    client.send(REQUEST)
+    assert len(await client.read()) < len(CHUNKED_HEAD + STREAM)  # a GET's tokens come as they are
+
+
 async def test_gzip_holdback(net: Net) -> None:
     client = await net.through(stream, GzipHoldback(content_types=("text/event-stream",)))
     client.send(REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n")
@@ -208,6 +245,36 @@ async def test_cut(net: Net, action: Action, n: int) -> None:
     assert await client.until_end() == ((CHUNKED_HEAD + STREAM)[:n], action)
     (record,) = await net.records()
     assert (record.ended_by, record.closed, record.bytes_down) == ("cut", action, n)
+
+
+async def test_cut_all(net: Net) -> None:
+    """All at once; who comes in the outage is refused, who comes behind it is served."""
+    address = await net.proxy(await net.serve(stall), CutAll(at_s=0.4, action="rst", outage_s=0.3))
+    clients = [await net.connect(address) for _ in range(5)]
+    for client in clients:
+        client.send(REQUEST)
+    seen = await asyncio.gather(*(client.until_end() for client in clients))
+    assert seen == [(CHUNKED_HEAD + chunk(b"hello"), "rst")] * 5
+    assert await (await net.connect(address)).until_end() == (b"", "rst")
+    await asyncio.sleep(0.4)
+    later = await net.connect(address)
+    later.send(REQUEST)
+    assert (await later.read()).startswith(CHUNKED_HEAD)
+    records = await net.records(7)
+    ends = [record.start_ns / 1e9 + record.ended_at_s for record in records[:5]]
+    assert max(ends) - min(ends) < 0.1
+    assert [record.ended_by for record in records] == ["cut_all"] * 6 + ["client"]
+
+
+async def test_cut_all_after_a_grace(net: Net) -> None:
+    """A reload: who waits for a request goes at once, who is in a response may go on for a while."""
+    address = await net.proxy(await net.serve(stall), CutAll(at_s=0.3, grace_s=0.4, action="rst"))
+    idle, busy = await net.connect(address), await net.connect(address)
+    busy.send(REQUEST)
+    assert await idle.until_end() == (b"", "fin")
+    assert await busy.until_end() == (CHUNKED_HEAD + chunk(b"hello"), "rst")
+    first, second = sorted(await net.records(2), key=lambda record: record.connection)
+    assert second.ended_at_s - first.ended_at_s > 0.3
 
 
 @pytest.mark.parametrize("since", ["connection", "response"])
@@ -281,6 +348,15 @@ async def test_coalescing(net: Net) -> None:
     got = await arrivals(client)
     assert b"".join(data for _, data in got) == CHUNKED_HEAD + STREAM
     assert len(got) <= 5
+
+
+async def test_nagle(net: Net) -> None:
+    """A token every 10 ms comes in bursts; a time scale changes nothing of a kernel's 40 ms."""
+    client = await net.through(stream, Nagle(late_acks="all").scaled(1000), Cut(action="fin", after_s=0.4))
+    client.send(REQUEST)
+    got = await arrivals(client)
+    assert b"".join(data for _, data in got) == CHUNKED_HEAD + STREAM
+    assert len(got) <= 6
 
 
 async def test_slow_close(net: Net) -> None:

@@ -18,12 +18,15 @@ from bench.proxy.behaviours import (
     ChunkedTruncation,
     Coalescing,
     Cut,
+    CutAll,
     FirstByteTimeout,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     Latency,
     MaxAge,
     MaxDuration,
+    Nagle,
     Noop,
     Refuse,
     ResponseBuffering,
@@ -43,6 +46,7 @@ OWN: dict[str, tuple[Rule, ...]] = {
         Latency(latency_ms=5, jitter_ms=4),
         Bandwidth(rate_kbit=80),
         Slicing(slice_bytes=7, variation_bytes=6),
+        Nagle(segment_bytes=50, way="both"),
         Coalescing(coalesce_ms=20, scope="response"),
         SlowClose(close_delay_s=1),
     ),
@@ -51,6 +55,12 @@ OWN: dict[str, tuple[Rule, ...]] = {
         Cut(action="black_hole", after_bytes=400, since="response", way="down"),
         GzipHoldback(content_types=()),
     ),
+    "everything that withholds a little": (
+        FirstByteTimeout(first_byte_timeout_s=20, methods=("GET", "PURGE")),
+        ResponseBuffering(first_bytes=40, flush_s=30, content_types=("text/event-stream",)),
+        HeadHoldback(methods=("GET", "POST")),
+    ),
+    "a reload every minute": (CutAll(at_s=10, every_s=60, grace_s=20, outage_s=5, status=503),),
     "a response that stops": (ChunkedTruncation(where="inside_character", after_chunks=2),),
     "everything that waits": (
         MaxDuration(max_duration_s=50, scope="websocket"),
@@ -117,6 +127,7 @@ SPLIT: tuple[tuple[Rule, ...], ...] = (
     (Cut(action="rst", after_bytes=90, since="response"),),
     (Upgrade(action="strip"), MaxAge(max_age_s=1e-9)),
     (Upgrade(), ResponseBuffering(until_complete=True)),
+    (ResponseBuffering(first_bytes=30), HeadHoldback(content_types=("text/event-stream", "text/html"))),
 )
 
 

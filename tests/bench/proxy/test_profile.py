@@ -72,6 +72,23 @@ BAD = [
     ("[[behaviour]]\ntype = 'cut'\naction = 'fin'", ["after_bytes", "after_s"]),
     ("[[behaviour]]\ntype = 'cut'\naction = 'fin'\nafter_s = 1\nway = 'up'", ["way", "black_hole"]),
     ("[[behaviour]]\ntype = 'response_buffering'", ["until_complete", "buffer_bytes"]),
+    ("[[behaviour]]\ntype = 'response_buffering'\nbuffer_bytes = 5\nfirst_bytes = 5", ["buffer_bytes or first_bytes"]),
+    ("[[behaviour]]\ntype = 'latency'\nlatency_ms = 5\nmethods = ['GET']", ["methods means nothing to it"]),
+    (
+        "[[behaviour]]\ntype = 'first_byte_timeout'\nfirst_byte_timeout_s = 5\ncontent_types = ['a/b']",
+        ["content_types"],
+    ),
+    ("[[behaviour]]\ntype = 'idle_timeout'\nidle_timeout_s = 5\nmethods = ['GET']", ["methods means nothing to it"]),
+    ("[[behaviour]]\ntype = 'head_holdback'\nmethods = ['get']", ["methods takes names in capitals", "not 'get'"]),
+    (
+        "[[behaviour]]\ntype = 'head_holdback'\ncontent_types = ['text/html; charset=utf-8']",
+        ["content_types takes types in lower case, without param"],
+    ),
+    (
+        "[[behaviour]]\ntype = 'cut_all'\nat_s = 5\nevery_s = 9\ngrace_s = 9",
+        ["every_s takes more than grace_s and outage_s"],
+    ),
+    ("[[behaviour]]\ntype = 'cut_all'\nat_s = 5\nstatus = 503", ["status is for an outage_s"]),
     ("[[behaviour]]\ntype = 'slicing'\nslice_bytes = 5\nvariation_bytes = 5", ["variation_bytes"]),
     ("[[behaviour]]\ntype = 'bandwidth'\nrate_kbit = 5\nburst_bytes = -5", ["burst_bytes"]),
     ("[[behaviour]]\ntype = 'websocket_close'", ["after_s", "idle_timeout_s"]),
@@ -145,5 +162,5 @@ def test_the_documentation_has_the_table_as_it_is() -> None:
 def test_the_documentation_has_every_behaviour_and_parameter() -> None:
     rows = {line.split("`")[1]: line for line in DOCS.read_text().splitlines() if line.startswith("| `")}
     for name, rule in BEHAVIOURS.items():
-        parameters = set(rule.__struct_fields__) - {"source", "unsure", "unscaled"}
+        parameters = set(rule.__struct_fields__) - {"source", "unsure", "unscaled", "methods", "content_types"}
         assert [field for field in parameters if f"`{field}`" not in rows[name]] == []

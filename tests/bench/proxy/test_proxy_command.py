@@ -202,3 +202,16 @@ def test_an_address_that_is_not_here(profile: str) -> None:
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+async def test_a_signal_makes_the_moments_of_events_count_anew(net: Net, tmp_path: Path) -> None:
+    host, port = await net.serve(echo)
+    profile = tmp_path / "deploy.toml"
+    profile.write_text("[[behaviour]]\ntype = 'cut_all'\nat_s = 0.4\n")
+    with running("--profile", str(profile), "--upstream", f"{host}:{port}") as (ready, process):
+        client = await net.connect(address(ready))
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGUSR1)
+        signalled_s = time.monotonic()
+        assert await client.until_end() == (b"", "fin")
+        assert time.monotonic() - signalled_s > 0.3

@@ -11,6 +11,7 @@ import pytest
 from support.proxies import Client, Net
 
 from bench.proxy.behaviours import IdleTimeout, Latency, Noop
+from bench.proxy.relay import NO_LINGER
 from bench.proxy.rule import Rule
 from servers.process import allow_many_files
 
@@ -177,3 +178,19 @@ async def test_what_is_open_when_the_proxy_stops_is_logged(net: Net) -> None:
     assert await client.until_end() == (b"", "rst")
     (record,) = await net.records()
     assert (record.ended_by, record.bytes_up) == ("proxy", 1)
+
+
+async def test_a_reset_behind_a_half_close_leaves_nothing_open(net: Net) -> None:
+    """A client that has sent its FIN and is reset then: what a behaviour sends it has nobody to go to."""
+
+    async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.4)
+
+    client = await net.through(mute, IdleTimeout(idle_timeout_s=0.2))
+    client.writer.write_eof()
+    await asyncio.sleep(0.1)
+    raw = client.writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    client.writer.transport.abort()
+    assert [record.ended_by for record in await net.records()] == ["client"]
+    assert not net.proxies[-1].relays

@@ -1,0 +1,115 @@
+"""What users report of intermediaries, with our real servers and clients: each effect as they tell it, scaled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from secrets import token_hex
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from support.asking import question
+from support.processes import RunningServer, running_server
+
+from bench.proxy import profile as profiles
+from bench.proxy.behaviours import CutAll, HeadHoldback
+from bench.proxy.rule import Rule
+from bench.proxy.serve import Proxy
+from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Mode, Policy
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
+from servers.stream import StreamSpec, build
+from servers.transport import HEAD_FIRST
+
+Stream = dict[str, float]
+SCALE = 50.0
+MODES: tuple[Mode, ...] = ("none", "resume")
+LONG: Stream = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 50, "gap_sigma": 0, "tokens": 20}
+THINKING: Stream = {"ttft_ms": 40_000 / SCALE, "ttft_sigma": 0, "gap_ms": 5, "gap_sigma": 0, "tokens": 4}
+"""A model that thinks for 40 s before its first token."""
+
+
+@pytest.fixture(scope="module")
+def late() -> Iterator[dict[str, RunningServer]]:
+    """The servers that can withhold a head, doing so."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(running_server(name, "--late-head")) for name in HEAD_FIRST}
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 0
+
+
+async def ask(url: str, transport: str, stream: Stream, **settings: Any) -> StreamRecord:
+    """One message, over connections of its own."""
+    asked = question(build(StreamSpec.parse(stream), 7), stream=stream, stream_id=token_hex(8), timeout_s=30)
+    client = AioClient(transport, ClientSettings(url, **settings))
+    record = await client.ask(asked)
+    await client.close()
+    return record
+
+
+async def ask_through(
+    url: str, transport: str, rules: tuple[Rule, ...], stream: Stream, number: int = 1, **settings: Any
+) -> list[StreamRecord]:
+    """As many messages side by side through a proxy with those rules."""
+    async with Proxy(address_of(url), rules) as proxy:
+        front = f"http://127.0.0.1:{proxy.address[1]}"
+        return await asyncio.gather(*(ask(front, transport, stream, **settings) for _ in range(number)))
+
+
+async def test_a_model_that_thinks_longer_than_a_first_byte_limit(
+    server: Callable[[str], RunningServer], late: dict[str, RunningServer]
+) -> None:
+    """Heroku's H12: 40 s of thinking behind 30 s pass where the head goes out at once, and fail where it does not."""
+    heroku = profiles.load("heroku").scaled(SCALE).rules
+    holding = (*heroku, HeadHoldback())  # the servers are in a hurry, and something on the way is not
+    asking = {
+        (transport, way): ask_through(url, transport, rules, THINKING)
+        for transport in HEAD_FIRST
+        for way, url, rules in (
+            ("early", server(transport).url, heroku),
+            ("late", late[transport].url, heroku),
+            ("held", server(transport).url, holding),
+        )
+    }
+    records = dict(zip(asking, await asyncio.gather(*asking.values()), strict=True))
+    for transport in HEAD_FIRST:
+        assert records[transport, "early"][0].outcome is Outcome.OK
+        for way in ("late", "held"):
+            (record,) = records[transport, way]
+            assert record.outcome is Outcome.HTTP_ERROR
+            assert "503" in record.detail
+
+
+@pytest.mark.parametrize("transport", HEAD_FIRST)
+async def test_a_late_head_loses_nothing(late: dict[str, RunningServer], transport: str) -> None:
+    (record,) = await ask_through(late[transport].url, transport, (), {**THINKING, "ttft_ms": 50})
+    assert (record.outcome, record.tokens_lost, record.text_ok) == (Outcome.OK, 0, True)
+
+
+async def test_a_deployment_ends_all_streams_at_once(server: Callable[[str], RunningServer]) -> None:
+    """Who is in mid-answer at the moment loses the connection, all in one instant; who resumes loses no token."""
+    event = CutAll(at_s=0.4, action="fin")
+    by_mode: dict[Mode, list[StreamRecord]] = {
+        mode: await ask_through(server("sse").url, "sse", (event,), LONG, 6, recovery=Policy(mode, base_s=0.01))
+        for mode in MODES
+    }
+    assert [record.outcome for record in by_mode["none"]] == [Outcome.TRUNCATED] * 6
+    for record in by_mode["resume"]:
+        assert (record.outcome, record.drops, record.tokens_lost, record.text_ok) == (Outcome.OK, 1, 0, True)
+
+
+async def test_a_phone_changes_its_network(server: Callable[[str], RunningServer]) -> None:
+    """Nobody is told: only a limit for silence notices, and a new connection goes on."""
+    event, policy = CutAll(at_s=0.3, action="black_hole"), Policy("resume", base_s=0.01)
+    url = server("chunked").url
+    records = await ask_through(url, "chunked", (event,), LONG, 2, recovery=policy, silence_s=0.5)
+    for record in records:
+        assert record.noticed_by == ["silence"]
+        assert (record.outcome, record.tokens_lost, record.text_ok) == (Outcome.OK, 0, True)
