@@ -44,6 +44,8 @@ _OF_TIME = (
     "tls_ms",
     "bytes_in",
     "bytes_out",
+    "requests_at_ns",
+    "drops_at_ns",
 )
 
 
