@@ -63,7 +63,7 @@ MESSAGE = (
     *(Column(name, "double", 3, math.nan) for name in ("dns_ms", "tcp_ms", "tls_ms")),
     *(Column(name, "int64", 4, math.nan) for name in ("packets_in", "packets_out", "wire_bytes")),
     Column("head_ms", "double", 4, math.nan),
-    Column("attempts", "int64", 5, 0),
+    Column("attempts", "int64", 5, math.nan),
     Column("causes", "string", 5, ""),
     Column("finished_by", "string", 5, ""),
     Column("stop_s", "double", 5, math.nan),

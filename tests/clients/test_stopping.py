@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from support.processes import RunningServer
+from support.processes import RunningServer, running_server
 
 from bench.proxy.behaviours.cut import Cut
 from bench.proxy.serve import Proxy
@@ -79,6 +79,19 @@ async def behind(url: str, transport: str, cut: Cut, folder: Path) -> Sequence[S
         }  # fmt: skip
         records, _ = await run_cell(msgspec.convert(document, Job), lambda done, of: None)
     return records
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[RunningServer]:
+    """As people write it."""
+    with running_server("sse", "--stack", "fastapi") as server:
+        yield server
+
+
+async def test_a_framework_s_iterator_ends_with_its_connection(stack: RunningServer, tmp_path: Path) -> None:
+    records = await behind(stack.url, "sse", Cut(action="rst", after_s=0.2, since="response"), tmp_path)
+    assert [record.drops for record in records] == [1] * 4
+    assert all(record.stop_s is not None and record.stop_s < 0.8 for record in records)
 
 
 @pytest.mark.parametrize("transport", ["sse", "chunked", "websocket", "blocking"])
