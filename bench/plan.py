@@ -25,13 +25,14 @@ from bench import slo as slo_checks
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
+from clients.core.fallback import order_from
 from clients.job import Load
 from clients.traces import TraceError, read_trace
 from servers import stacks
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
-from servers.transport import HEAD_FIRST, PUSHED, TRANSPORTS
+from servers.transport import HEAD_FIRST, PUSHED, STREAMING, TRANSPORTS
 
 MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
@@ -39,7 +40,7 @@ MAX_CELL_RUNS = 20_000  # cells times blocks
 MAX_SPAN_S = 86_400.0  # from a cell's first message to its last
 MAX_TABLES = 32  # of [loads], of [streams] and of [slos]
 
-Recovery = Literal["none", "restart", "resume"]
+Recovery = Literal["none", "restart", "resume", "fallback"]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
@@ -51,8 +52,10 @@ _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "head": HEAD_FIRST,
     "heartbeat": PUSHED,
     "method": ("sse",),
+    "unread": PUSHED,
 }
 _VARIANT = (
+    "backoff",
     "copy",
     "head",
     "heartbeat",
@@ -62,6 +65,7 @@ _VARIANT = (
     "reuse",
     "stack",
     "stream",
+    "unread",
     "wait",
 )  # sorted, as in a variant
 
@@ -87,6 +91,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing to measure. Words left at their defaults do not appear in its variant."""
 
     transport: str
+    backoff: Literal["jitter", "constant"] = (
+        "jitter"  # "constant": always `backoff_s` of the load before another attempt
+    )
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
     head: Literal["early", "late"] = "early"  # "late": the server withholds the response's head until the first token
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
@@ -97,6 +104,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slo: NameOrNone = ""  # one of [slos]; changes nothing of what is measured, and stands in no variant
     stack: NameOrNone = ""  # the server as people write it on a framework (docs/stacks.md); "": ours
     stream: NameOrNone = ""  # one of [streams]
+    unread: Annotated[float, Meta(ge=0, le=86_400)] = (
+        0.0  # seconds for which the client reads nothing, from the first token
+    )
     wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
     profile: str = "direct"  # what stands between client and server: a proxy profile's name, or one's own file
     recovery: Recovery = "none"
@@ -150,6 +160,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def load_of(self, cell: Cell) -> Load:
         """The load of this cell."""
         return self.loads[cell.load] if cell.load else self.load
+
+    def order_of(self, cell: Cell) -> tuple[str, ...]:
+        """The transports that may carry the cell's messages, its own first: others only with recovery `fallback`."""
+        if cell.recovery != "fallback":
+            return (cell.transport,)
+        return order_from(cell.transport, self.load_of(cell).fallback)
 
     def stream_of(self, cell: Cell) -> dict[str, Any]:
         """The stream table of this cell, `recording` still a file."""
@@ -303,10 +319,21 @@ def _check_cell(cell: Cell, where: str) -> None:
     if cell.transport not in TRANSPORTS:
         raise unknown(f"{where} transport", cell.transport, TRANSPORTS)
     for word, transports in _WORD_IS_FOR.items():
-        if word in cell.variant and cell.transport not in transports:
+        may_poll = cell.recovery == "fallback" and word in ("interval", "wait")
+        if word in cell.variant and cell.transport not in transports and not may_poll:
             raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
     if cell.stack:
         _check_stack(cell, where)
+    if cell.recovery == "fallback":
+        _check_fallback(cell, where)
+
+
+def _check_fallback(cell: Cell, where: str) -> None:
+    if not TRANSPORTS[cell.transport].streams:
+        raise PlanError(f"{where} recovery: {cell.transport} has all of an answer or nothing; fallback goes on with it")
+    if cell.stack or cell.method == "get":
+        word = "stack" if cell.stack else "method"
+        raise PlanError(f"{where} {word}: takes no recovery fallback, which needs our own servers and a page's script")
 
 
 def _check_stack(cell: Cell, where: str) -> None:
@@ -406,6 +433,9 @@ def _check_references(plan: Plan) -> None:
 
 
 def _check_load(load: Load, where: str) -> None:
+    for name in load.fallback:
+        if name not in STREAMING:
+            raise unknown(f"{where} fallback", name, STREAMING)
     if load.arrivals == "trace" and load.trace is None:
         raise PlanError(f'{where} trace: arrivals = "trace" takes a file in Azure\'s format')
     if load.arrivals in ("poisson", "constant", "gamma") and load.streams / load.rate_per_s > MAX_SPAN_S:

@@ -67,6 +67,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     proxy_cpu_s: float | None = None
     redis_commands: int | None = None
     delay_ms_p50: float | None = None  # over its tokens, due to received: what lags are set against
+    requests_worst_second: int | None = None  # the most that all users together sent within any second
     generator_lag_ms_p99: float | None = None  # intended to actual start
     request_lag_ms_p99: float | None = None  # start until the server had the request
     emit_lag_ms_p99: float | None = None  # due to sent

@@ -7,6 +7,7 @@ History:
 2   drops: noticed_by, detection_ms, catch_up_ms, tokens_discarded, tokens_wasted
 3   connections: dns_ms, tcp_ms, tls_ms
 4   packets_in, packets_out, wire_bytes, head_ms; in summary.csv those from itl_ms_p50 on
+5   attempts, causes, finished_by, stop_s; in summary.csv requests_worst_second
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from servers.user_errors import InputError
 
-VERSION = 4
+VERSION = 5
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
 
@@ -62,6 +63,10 @@ MESSAGE = (
     *(Column(name, "double", 3, math.nan) for name in ("dns_ms", "tcp_ms", "tls_ms")),
     *(Column(name, "int64", 4, math.nan) for name in ("packets_in", "packets_out", "wire_bytes")),
     Column("head_ms", "double", 4, math.nan),
+    Column("attempts", "int64", 5, math.nan),
+    Column("causes", "string", 5, ""),
+    Column("finished_by", "string", 5, ""),
+    Column("stop_s", "double", 5, math.nan),
 )
 """The others, each a field of clients.core.record.StreamRecord (results/README.md)."""
 
@@ -77,7 +82,7 @@ SUMMARY = (
     *("client_cpu_us_per_token", "server_cpu_us_per_token"),
     *("itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "wait_s_per_answer"),
     *("wire_bytes_per_token", "packets_per_token", "cpu_us_per_token_over_baseline"),
-    *("goodput_ratio", "head_ms_p50", "stop_s_p50", "valid"),
+    *("goodput_ratio", "head_ms_p50", "stop_s_p50", "requests_worst_second", "valid"),
 )
 """Of summary.csv, without the `_lo` and `_hi` that follow each estimate."""
 

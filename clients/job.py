@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from clients.core.fallback import DEFAULT_ORDER
+
 LONG_ENOUGH_S = 1.0  # of measuring, for a share of a core to mean anything: refusals are over in no time
 
 Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
@@ -44,6 +46,12 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
         None  # the client gives a connection up after so long without a byte
     )
+    token_silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
+        None  # the same without a token, since the request or the last token, whatever else came
+    )
+    fallback: list[str] = msgspec.field(
+        default_factory=lambda: [*DEFAULT_ORDER]
+    )  # the order of transports that recovery "fallback" goes by, round and round from the cell's own
     # After a drop (clients.core.recovery): a random wait of at most backoff_s, doubled with each attempt up to the cap.
     backoff_s: Annotated[float, Meta(gt=0, le=3600)] = 0.1
     backoff_cap_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
@@ -73,6 +81,7 @@ class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     variant: dict[str, object] = {}
     profile: str = "direct"
     recovery: str = "none"
+    others: dict[str, str] = {}  # what recovery `fallback` may go over to, in order, each with its URL
     auth_token: str | None = None
     cafile: str | None = None  # https only: whom to trust instead of the system's authorities
     insecure: bool = False  # https only: trust anybody
@@ -97,6 +106,7 @@ class JobResult(msgspec.Struct, kw_only=True):
     loop_lag_ms_max: float
     request_lag_ms_p99: float  # from a message's start until the server has its request
     delay_ms_p50: float | None  # of all tokens, due to received; None of none
+    requests_worst_second: int = 0  # the most that all users together sent within any second
     clock_offset_ns: int = 0
     notes: list[str] = []
 

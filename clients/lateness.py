@@ -15,15 +15,19 @@ from clients.core.record import StreamRecord
 def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]:
     """How late the server was with each token; where answers are sent whole (not `streams`), with each one's last.
 
-    A token that is sent again after a drop is late for another reason, so messages with drops say nothing here.
+    A token that is sent again is late for another reason, so messages of several attempts say nothing here.
     """
     first = 0 if streams else -1
     return [
         sent_ns - due_ns
         for record in records
-        if not record.drops
+        if _is_undisturbed(record)
         for sent_ns, due_ns in zip(record.sent_ns[first:], record.due_ns[first:], strict=True)
     ]
+
+
+def _is_undisturbed(record: StreamRecord) -> bool:
+    return not record.drops and record.attempts <= 1
 
 
 def start_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
@@ -34,12 +38,12 @@ def start_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
 def request_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
     """How long each message's request took to its server: the model begins there, so the first token's due time tells.
 
-    Connecting is part of it. Messages with drops, and those without their first token, say nothing here.
+    Connecting is part of it. Messages of several attempts, and those without their first token, say nothing here.
     """
     return [
         record.due_ns[0] - record.ttft_scheduled_ns - record.start_ns
         for record in records
-        if not record.drops and len(record.i) and record.i[0] == 0
+        if _is_undisturbed(record) and len(record.i) and record.i[0] == 0
     ]
 
 

@@ -24,7 +24,9 @@ import msgspec
 
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
-from clients.core.clock import Account, account_of
+from clients.bursts import worst_second
+from clients.core.clock import Account, account_of, get_json
+from clients.core.errors import ClientFailure
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
@@ -33,6 +35,7 @@ from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
 from clients.job import Job, JobResult
 from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms, request_lags_ns, start_lags_ns
+from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
 from servers import recording
 from servers.lags import LoopProbe
@@ -43,6 +46,7 @@ from servers.transport import TRANSPORTS
 _LEAD_NS = 20_000_000  # the measured phase begins so long after everything is ready
 _BEAT_NS = 10_000_000  # how often the event loop's lag is looked at
 _PROGRESS_S = 0.25
+_NOTICE_S = 1.0  # behind the last message, for a server to notice that somebody has gone
 
 
 class Users:
@@ -155,6 +159,8 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         auth_token=job.auth_token,
         recovery=Policy(cast(Mode, job.recovery), job.load.backoff_s, job.load.backoff_cap_s, job.load.attempts),
         silence_s=job.load.silence_s,
+        token_silence_s=job.load.token_silence_s,
+        others=job.others,
         trust=Trust(job.cafile, job.insecure),
     )
     messages = plan_messages(job.load, job.stream, job.seed, job.block)
@@ -171,13 +177,16 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         gc.disable()
         on_progress(0, len(messages))  # whoever measures the server's cost begins here
         cpu_s = time.process_time()
+        begin_ns = time.monotonic_ns()
         await phase.run(lambda done: on_progress(done, len(messages)))
         cpu_s = time.process_time() - cpu_s
+        records = sorted(phase.records, key=lambda record: record.stream_id)
+        if any(record.drops for record in records):
+            await _learn_of_stops(job.transport, settings, records, account.offset_ns, begin_ns)
     finally:
         gc.enable()
         await users.close()
         timer.close()
-    records = sorted(phase.records, key=lambda record: record.stream_id)
     _to_our_clock(records, account.offset_ns)
     result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)
     result.clock_offset_ns, result.notes = account.offset_ns, account.notes
@@ -188,6 +197,26 @@ async def _account(transport: str, settings: ClientSettings) -> Account:
     client = AioClient(transport, settings)
     try:
         return await client.run(account_of(client.session))
+    finally:
+        await client.close()
+
+
+async def _learn_of_stops(
+    transport: str, settings: ClientSettings, records: Sequence[StreamRecord], offset_ns: int, begin_ns: int
+) -> None:
+    """Ask the server how long it went on for connections that dropped since `begin_ns`, if it can tell.
+
+    What still goes on is given `_NOTICE_S` to end: a server notices a closed connection with its next token or two.
+    """
+    client = AioClient(transport, settings)
+    path, until_s = f"/stats?since={max(1, begin_ns + offset_ns)}", time.monotonic() + _NOTICE_S
+    try:
+        while not enter_stops(records, spans_told(await client.run(get_json(client.session, path))), offset_ns):
+            if time.monotonic() >= until_s:
+                return
+            await asyncio.sleep(_NOTICE_S / 10)
+    except (ClientFailure, ValueError):
+        return
     finally:
         await client.close()
 
@@ -223,6 +252,7 @@ def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, stre
         loop_lag_ms_max=max(phase.loop_lags_ns, default=0) / 1e6,
         request_lag_ms_p99=p99_ms(request_lags_ns(records)),
         delay_ms_p50=delay_ms_p50(records),
+        requests_worst_second=worst_second(record.requests_at_ns for record in records),
     )
 
 

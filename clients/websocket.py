@@ -7,6 +7,7 @@ from clients.core.exchange import Exchange
 from clients.core.http_scripts import respond
 from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
+from clients.core.unread import stop_reading
 from clients.core.websocket_connection import WebSocketConnection
 from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.websocket.wire import decode
@@ -23,14 +24,16 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
         connection = yield from _open(session, exchange)
     if connection.failure is not None:
         raise connection.failure
-    exchange.note_request()
-    asked_ns = session.heard_ns = session.now_ns
+    exchange.note_request(session.now_ns)
+    session.asks()
+    asked_ns = session.now_ns
     connection.send(exchange.body())
     yield from session.wait_for_news()
     inflow = _FrameInflow(session, exchange.ledger, connection)
     if session.is_read:  # and not the connection's end
         exchange.record.response_ms.append((session.now_ns - asked_ns) / 1e6)
         inflow()
+        yield from stop_reading(session, exchange, inflow)
     session.on_read = inflow
     try:
         while exchange.ledger.end is None:

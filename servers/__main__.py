@@ -13,10 +13,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import click
+from aiohttp import web
 
 from servers import logs, recording
 from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
+from servers.http import together
 from servers.process import run
 from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
 from servers.source import SILENCE_S
@@ -92,6 +94,13 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 )
 @_option("--stack", metavar="NAME", help=f"Serve by a framework as its users do: {', '.join(STACKS)}.")
 @_option("--late-head", is_flag=True, help="Send the head of a streamed response with its first token only.")
+@_option(
+    "--also",
+    multiple=True,
+    type=click.Choice(list(TRANSPORTS)),
+    metavar="TRANSPORT",
+    help="Give the same answers by this transport too, each transport below its name: /sse/chat.",
+)
 @_option("--raw-text", is_flag=True, help="Send text as UTF-8 instead of JSON escapes (\\u2028).")
 def main(  # noqa: PLR0917 - click passes them by name
     transport: str,
@@ -108,6 +117,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     source_timeout: float,
     stack: str | None,
     late_head: bool,
+    also: tuple[str, ...],
     raw_text: bool,
 ) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
@@ -137,6 +147,7 @@ def main(  # noqa: PLR0917 - click passes them by name
         source_timeout,
         stack,
         late_head,
+        tuple(name for name in dict.fromkeys(also) if name != transport),
     )
     _check_late_head(settings)
     _check_stack(settings)
@@ -169,8 +180,8 @@ def _check_stack(settings: Settings) -> None:
         stack = installed(settings.stack, settings.transport)
     except StackError as error:
         raise InputError(f"--stack: {error}") from None
-    if settings.heartbeat_s or settings.allow_origins:
-        raise InputError(f"--stack: {stack.name} takes neither --heartbeat nor --allow-origin")
+    if settings.heartbeat_s or settings.allow_origins or settings.also:
+        raise InputError(f"--stack: {stack.name} takes neither --heartbeat nor --allow-origin nor --also")
     if stack.is_trap and not is_loopback(settings.host):
         raise InputError(f"--stack: {stack.name} has a known mistake on purpose; it takes a loopback --host only")
 
@@ -194,7 +205,7 @@ async def _serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(json.dumps({"transport": settings.transport, "url": f"http://{host}:{port}"}), flush=True)
+        print(json.dumps(_ready(settings, f"http://{host}:{port}")), flush=True)
         await stop.wait()
         await service.stop()
     service.close()
@@ -206,7 +217,23 @@ def _serving(service: Service) -> AbstractAsyncContextManager[int]:
     settings = service.settings
     if settings.stack is not None:
         return STACKS[settings.stack].serving(service)
-    return listening(importlib.import_module(f"servers.{settings.transport}.app").create(service), settings)
+    if not settings.also:
+        return listening(_application(service), settings)
+    services = (service, *map(service.beside, settings.also))
+    return listening(together(map(_application, services)), settings)
+
+
+def _application(service: Service) -> web.Application:
+    app: web.Application = importlib.import_module(f"servers.{service.settings.transport}.app").create(service)
+    return app
+
+
+def _ready(settings: Settings, root: str) -> dict[str, object]:
+    """What is said when the server listens: where, and where else with `--also`."""
+    name = settings.transport
+    if not settings.also:
+        return {"transport": name, "url": root}
+    return {"transport": name, "url": f"{root}/{name}", "also": {other: f"{root}/{other}" for other in settings.also}}
 
 
 if __name__ == "__main__":

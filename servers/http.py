@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from servers.service import MAX_BODY_BYTES, Service
 BODY_TIMEOUT_S = 30.0
 CHAT_PATHS = ("/chat", "/v1/chat")  # whose requests are counted
 SERVICE = web.AppKey("service", Service)
+PREFIX = web.AppKey("prefix", str)
 CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -36,6 +37,7 @@ def application(service: Service) -> web.Application:
     """An application with the probes and the shared checks; a transport adds its routes."""
     app = web.Application(middlewares=[_shared_checks], client_max_size=MAX_BODY_BYTES)
     app[SERVICE] = service
+    app[PREFIX] = f"/{service.settings.transport}" if service.settings.also else ""
     for path, report in (
         ("/healthz", service.health_report),
         ("/clock", service.clock_report),
@@ -45,6 +47,14 @@ def application(service: Service) -> web.Application:
     race = page.Race(page.columns_of(service.settings.transport))
     page.add_routes(app, lambda: race)
     return app
+
+
+def together(applications: Iterable[web.Application]) -> web.Application:
+    """Applications of several transports behind one port, each below its transport's name."""
+    root = web.Application(client_max_size=MAX_BODY_BYTES)
+    for app in applications:
+        root.add_subapp(app[PREFIX], app)
+    return root
 
 
 def _probe(report: Callable[[], dict[str, object]]) -> Handler:
@@ -77,11 +87,12 @@ async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
-        if request.path != "/healthz":
+        path = request.path.removeprefix(request.app[PREFIX])
+        if path != "/healthz":
             writes = request.method not in ("GET", "HEAD")
             settings = service.settings
             access.check(request.headers, settings.auth_token, settings.allow_origins, writes=writes)
-        if request.path.startswith(CHAT_PATHS):
+        if path.startswith(CHAT_PATHS):
             service.stats.requests += 1
         response = await handler(request)
     except RequestError as error:
@@ -237,7 +248,7 @@ async def until_ended(service: Service, generation: Generation) -> None:
 
 async def _until(service: Service, generation: Generation, is_there: Callable[[], bool]) -> None:
     moment = _Moment(generation, is_there)
-    with service.answering(moment):
+    with service.answering(moment, generation.stream_id):
         if not await moment.wait():
             raise RequestError(503, "stopping", "the server is stopping; ask again", 1)
 

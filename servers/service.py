@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import psutil
 
 from servers import source
+from servers.answering import Spans
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.lags import Lags, LoopProbe
@@ -47,6 +49,7 @@ class Settings:
     source_timeout_s: float = SILENCE_S
     stack: str | None = None
     late_head: bool = False
+    also: tuple[str, ...] = ()
 
 
 @dataclass
@@ -99,12 +102,19 @@ class Service:
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()
         self._answering: set[Stoppable] = set()
+        self._spans = Spans()
         self._idle = asyncio.Event()
         self._idle.set()
         prose(), hazards()  # read now: at its limit of descriptors a server could not open their file
         self._process = psutil.Process(os.getpid())
         self._rss_bytes = 0
         self._started_ns = time.monotonic_ns()
+
+    def beside(self, transport: str) -> Service:
+        """The same answers, clock and counters for another transport of this process."""
+        other = copy(self)
+        other.settings = replace(self.settings, transport=transport)
+        return other
 
     def _named_source(self) -> LiveSource | None:
         name = self.settings.source
@@ -119,7 +129,7 @@ class Service:
         Raises servers.push.ReaderGone.
         """
         push = Push(generation, first, connection, self.stats)
-        with self.answering(push):
+        with self.answering(push, generation.stream_id):
             completed = await push.run(self.settings.heartbeat_s)
         if completed and generation.failure is None:
             self.note_delivered(generation)
@@ -131,12 +141,13 @@ class Service:
         generation.delivered = True
 
     @contextmanager
-    def answering(self, work: Stoppable) -> Iterator[None]:
-        """Hold the server's stop back while `work` goes on, for a limited time."""
+    def answering(self, work: Stoppable, stream_id: str) -> Iterator[None]:
+        """Hold the server's stop back while `work` on an answer goes on, for a limited time; keep when it was."""
         self._answering.add(work)
         self._idle.clear()
         try:
-            yield
+            with self._spans.of(stream_id):
+                yield
         finally:
             self._answering.discard(work)
             if not self._answering:
@@ -180,6 +191,7 @@ class Service:
             "stack": self.settings.stack,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             "late_head": self.settings.late_head,
+            **({"answered": self._spans.since(since_ns)} if since_ns else {}),
             **stats.extra,
         }
 

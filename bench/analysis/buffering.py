@@ -69,10 +69,11 @@ def held_back_of(cell: MeasuredCell) -> HeldBack | None:
 
 
 def _answers(cell: MeasuredCell) -> pd.DataFrame:
-    """The messages that could tell: streamed, complete, and without a drop, after which a backlog comes at once."""
+    """The messages that could tell: streamed, complete, and in one attempt, behind which a backlog comes at once."""
     transport = TRANSPORTS.get(cell.key.transport)
-    if transport is None or not transport.streams or transport.pulls:
+    reads_all = not any(word.startswith("unread=") for word in cell.key.words)  # else the client itself held them back
+    if transport is None or not transport.streams or transport.pulls or not reads_all:
         return cell.messages.iloc[:0]
     m = cell.messages
     telling = (m["emissions"] >= MIN_EMISSIONS) | ((m["emissions"] > 1) & (m["model_span_ms"] >= MIN_SPAN_MS))
-    return m[m["completed"] & (m["drops"] == 0) & telling]
+    return m[m["completed"] & (m["drops"] == 0) & ~(m["attempts"] > 1) & telling]

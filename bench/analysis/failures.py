@@ -31,7 +31,9 @@ _OF_WORD = {
     "status 404": "The server has no such path, or no longer knows the stream.",
     "status 429": "The server limits how often it is asked.",
     "silence": "The clients' own limit for silence, `silence_s`, ended these messages.",
+    "token silence": "The clients' own limit for a silence of tokens, `token_silence_s`, ended these messages.",
 }
+SILENCES = ("silence", "token silence")  # words for a client that has lost patience
 
 
 class Cause(NamedTuple):
@@ -71,7 +73,7 @@ class CellFailures:
     @property
     def is_fault(self) -> bool:
         """Whether nothing got through though nothing stood in between, and not because the clients were impatient."""
-        return self.altogether and self.key.profile == _DIRECT and self.causes[0].word != "silence"
+        return self.altogether and self.key.profile == _DIRECT and self.causes[0].word not in SILENCES
 
     @property
     def hint(self) -> str:

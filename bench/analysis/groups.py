@@ -273,6 +273,8 @@ _TOTALS = (
         "wait_s",
         "within_slo",
         "span_s",
+        "requests_worst_second",
+        "cells",
     ),
 )
 
@@ -302,6 +304,7 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
     server, redis = _micro(cell.server_cpu_s), _micro(cell.redis_cpu_s)
     client = _micro(cell.client_cpu_s)
     needs_redis = cell.transport in TRANSPORTS and TRANSPORTS[cell.transport].needs_redis
+    needs_redis = needs_redis or (cell.recovery == "fallback" and cell.redis_cpu_s is not None)
     return {
         "block": cell.block,
         "messages": len(messages),
@@ -329,6 +332,8 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "wait_s": float(messages["wait_s"].sum()),
         "within_slo": float(messages["within_slo"].sum(skipna=False)),
         "span_s": per_message.span_s(messages),
+        "requests_worst_second": math.nan if cell.requests_worst_second is None else float(cell.requests_worst_second),
+        "cells": 1.0,
     }
 
 

@@ -93,11 +93,6 @@ def _time_lost(cell: MeasuredCell) -> Estimator:
     return _median_of(dropped.assign(lost_ms=times), "lost_ms")
 
 
-def _not_measured(cell: MeasuredCell) -> Estimator:
-    """What no part of the harness can see yet."""
-    return quantile_of_values(0.5, {})
-
-
 def _median_of_known(column: str) -> Callable[[MeasuredCell], Estimator]:
     """The median over the messages that have a value."""
     return lambda cell: _median_of(cell.messages, column)
@@ -146,7 +141,10 @@ METRICS: dict[str, Metric] = {
     ),
     "goodput_ratio": Metric("messages within the SLO", "share", _ratio("within_slo", "messages")),
     "head_ms_p50": Metric("head of the response p50", "ms", _median_of_known("head_ms")),
-    "stop_s_p50": Metric("generating for nobody p50", "s", _not_measured),
+    "stop_s_p50": Metric("generating for nobody p50", "s", _of_dropped("stop_s")),
+    "requests_worst_second": Metric(
+        "requests in the worst second", "requests/s", _ratio("requests_worst_second", "cells")
+    ),
     # Not in summary.csv: for the report, its charts and the notebook.
     "burst_emitted_mean": Metric("tokens per emission", "tokens/emission", _ratio("tokens", "emissions")),
     "bytes_per_message": Metric("bytes per message", "B/message", _ratio("bytes", "bytes_messages")),

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.contrasts import paired
-from bench.analysis.groups import MeasuredCell, Measurements
+from bench.analysis.groups import MeasuredCell, Measurements, transport_title
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.quantities import as_shown, unit_of
 from bench.analysis.survival import how_noticed
@@ -18,8 +19,8 @@ from bench.analysis.wording import count, counted, interval, number
 
 DASH = "–"
 _TRANSIT = "transit_ms_p50"
-_DROP = ("detection_ms_p50", "recovery_ms_p50", "catch_up_ms_p50")
-_DROP_MEANS = ("drops", "requests", "connections", "tokens_discarded", "tokens_wasted")  # per message
+_DROP = ("detection_ms_p50", "recovery_ms_p50", "catch_up_ms_p50", "stop_s_p50", "requests_worst_second")
+_DROP_MEANS = ("drops", "attempts", "requests", "connections", "tokens_discarded", "tokens_wasted")  # per message
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,19 @@ def stage_table(cells: Sequence[MeasuredCell]) -> Table:
 
 
 def drops_table(cells: Sequence[MeasuredCell]) -> Table:
-    """Of the cells that had drops: how they were noticed, what they cost. Means are per message of the cell."""
+    """Of the cells that tried again: what had gone wrong, what it cost. Means are per message of the cell."""
     rows = []
     for cell in cells:
-        if (cell.messages["drops"] > 0).any():
+        if ((cell.messages["drops"] > 0) | (cell.messages["attempts"] > 1)).any():
             means = [(number(float(cell.messages[column].mean())), "") for column in _DROP_MEANS]
-            shown = [(how_noticed(cell.messages), ""), *means, *values(cell, _DROP)]
+            words = [(text or DASH, "") for text in (how_noticed(cell.messages), _finished_by(cell))]
+            shown = [*words, *means, *values(cell, _DROP)]
             rows.append(Row(cell.key.title, colour(cell.key), shown, _standing(cell)))
     means_of = ((f"{column.replace('_', ' ')} per message", "") for column in _DROP_MEANS)
-    return Table("Drops, and coming back", [("noticed by", ""), *means_of, *headings(_DROP)], rows)
+    return Table("Drops, and coming back", [("noticed by", ""), ("finished by", ""), *means_of, *headings(_DROP)], rows)
+
+
+def _finished_by(cell: MeasuredCell) -> str:
+    """Which other transports brought the end of a cell's messages (recovery `fallback`): "SSE 3×, Polling 1×"."""
+    names = Counter(name for name in cell.messages["finished_by"] if name not in ("", cell.key.transport))
+    return ", ".join(f"{transport_title(name)} {times}×" for name, times in names.most_common())

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.analysis import intervals, student
 from bench.analysis.claims import MIN_BLOCKS
+from bench.analysis.failures import SILENCES
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
@@ -275,7 +276,7 @@ def _false_alarms(measured: Measurements) -> Iterator[RunWarning]:
 
 
 def _silences(cell: MeasuredCell) -> int:
-    return sum(text.split("; ").count("silence") for text in cell.messages["noticed_by"])
+    return sum(how in SILENCES for text in cell.messages["noticed_by"] for how in text.split("; "))
 
 
 def _harness(measured: Measurements) -> Iterator[RunWarning]:

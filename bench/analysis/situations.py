@@ -110,6 +110,8 @@ def _situation(words: Words, plan: Mapping[str, Any]) -> Situation:
         patience = seconds(load["silence_s"])
         parts.append(f"clients give up after {patience} without a byte")
         when += f" and clients wait no longer than {patience}" if load["silence_s"] < silent_s else ""
+    if load.get("token_silence_s"):
+        parts.append(f"clients give up after {seconds(load['token_silence_s'])} without a token")
     return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words))
 
 
@@ -188,6 +190,11 @@ def _clause(name: str, value: object) -> str:
         return "clients wait for ever"
     if name == "silence_s" and isinstance(value, int | float):
         return f"clients wait no longer than {seconds(value)}"
+    if name == "token_silence_s":
+        limit = f"no longer than {seconds(value)}" if isinstance(value, int | float) else "for ever"
+        return f"clients wait {limit} for a token"
+    if name == "fallback" and isinstance(value, list):
+        return f"clients go over to {' and then '.join(value)}"
     if name == "attempts":
         return f"clients give up after {value} attempts in a row"
     return f"{name} is {value}"

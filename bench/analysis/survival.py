@@ -27,6 +27,11 @@ from clients.core.record import Outcome
 from servers.transport import TRANSPORTS
 
 _DIRECT = "direct"
+_RECOVERIES = {
+    "resume": "resuming",
+    "restart": "starting again",
+    "fallback": "going over to another transport",
+}
 _NEVER_OPENED = ("refused", "http_error", "protocol_error")
 
 # What became of a message that is not whole, in the words of a sentence; {} stands for how many.
@@ -171,7 +176,7 @@ def _way(key: Key) -> Way:
 
 def _order(way: Way) -> tuple[object, ...]:
     place = list(TRANSPORTS).index(way.transport) if way.transport in TRANSPORTS else len(TRANSPORTS)
-    return place, way.transport, {"none": 0, "restart": 1, "resume": 2}.get(way.recovery, 3), way.words
+    return place, way.transport, {"none": 0, "restart": 1, "resume": 2, "fallback": 3}.get(way.recovery, 4), way.words
 
 
 def profile_title(name: str) -> str:
@@ -250,7 +255,7 @@ def _is_simple(way: Way) -> bool:
 
 def _remedy(way: Way) -> str:
     if way.recovery != "none":
-        return {"resume": "resuming", "restart": "starting again"}.get(way.recovery, way.recovery)
+        return _RECOVERIES.get(way.recovery, way.recovery)
     name, _, value = way.words[0].partition("=")
     if name == "heartbeat" and value.replace(".", "", 1).isdecimal():
         return f"a heartbeat every {seconds(float(value))}"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -55,6 +56,7 @@ class Server:
     """A server that can be asked at `url`. `child` is None where it is not ours, `redis` where it started none.
 
     `foreign_redis` is a client of the Redis that it uses, where the user named one; `token` is what it asks for.
+    `others` are the URLs of further transports, for recovery `fallback`.
     """
 
     transport: str
@@ -63,6 +65,7 @@ class Server:
     child: Child | None = None
     redis: psutil.Process | None = None
     foreign_redis: Redis | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_ours(self) -> bool:
@@ -95,6 +98,14 @@ class Route:
     url: str
     proxy: Child | None = None
     proxy_log: Path | None = None
+
+    @property
+    def others(self) -> dict[str, str]:
+        """The further transports, by the same way."""
+        if self.proxy is None:
+            return dict(self.server.others)
+        root = self.url.removesuffix(base_path(self.server.url))
+        return {name: root + base_path(url) for name, url in self.server.others.items()}
 
     def failure(self) -> PartDied | None:
         """What has died, if anything."""
@@ -193,7 +204,8 @@ class Fleet:
             return route
 
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
-        return cell.transport, cell.head, cell.heartbeat, cell.stack, self.plan.stream_of(cell).get("recording")
+        order = self.plan.order_of(cell)
+        return *order, cell.head, cell.heartbeat, cell.stack, self.plan.stream_of(cell).get("recording")
 
     async def _server(self, cell: Cell) -> Server:
         async with self._locks[self._server_key(cell)]:  # cells that run at once may want the same
@@ -228,21 +240,35 @@ class Fleet:
             raise PartDied(f"the cell wants a heartbeat every {wanted_s:g} s; the server at {server.url} {does}")
 
     async def _open_server(self, cell: Cell) -> Server:
-        redis = self._foreign_redis if TRANSPORTS[cell.transport].needs_redis else None
+        order = self.plan.order_of(cell)
+        redis = self._foreign_redis if any(TRANSPORTS[name].needs_redis for name in order) else None
         if cell.transport in self.targets:
-            return Server(cell.transport, self.targets[cell.transport], self.target_token, foreign_redis=redis)
-        log = f"{cell.transport}-{cell.stack}" if cell.stack else cell.transport
+            others = {name: self._target_beside(cell, name) for name in order[1:]}
+            url, token = self.targets[cell.transport], self.target_token
+            return Server(cell.transport, url, token, foreign_redis=redis, others=others)
+        log = f"{cell.transport}-{cell.stack}" if cell.stack else "-".join(order)
         child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), log)
         server = Server(cell.transport, url, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, child)
         pid = (await server.counters(self.http)).redis_pid
         try:
-            return replace(server, redis=psutil.Process(pid) if pid else None, foreign_redis=redis)
+            others = {name: f"{url.removesuffix(base_path(url))}/{name}" for name in order[1:]}
+            return replace(server, redis=psutil.Process(pid) if pid else None, foreign_redis=redis, others=others)
         except psutil.Error:
             await child.stop()
             raise PartDied(f"the Redis of the {cell.transport} server died") from None
 
+    def _target_beside(self, cell: Cell, other: str) -> str:
+        """The target of another transport that the cell may go over to. Raises PartDied where it cannot."""
+        own, url = self.targets[cell.transport], self.targets.get(other)
+        if url is None:
+            raise PartDied(f"recovery fallback may go over to {other}: name its server too, by --target {other}=URL")
+        if cell.profile != "direct" and urlsplit(url).netloc != urlsplit(own).netloc:
+            what = f"the targets of {cell.transport} and {other} have two"
+            raise PartDied(f"{cell.profile_name} stands before one address, and {what}")
+        return url
+
     async def _open_proxy(self, cell: Cell, server: Server) -> Route:
-        log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
+        log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{'-'.join(self.plan.order_of(cell))}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
         if cell.head == "late":
@@ -267,6 +293,8 @@ class Fleet:
 
     def _server_argv(self, cell: Cell) -> list[str]:
         argv = [sys.executable, "-m", "servers", cell.transport, "--port", "0"]
+        for name in self.plan.order_of(cell)[1:]:
+            argv += ["--also", name]
         if cell.heartbeat:
             argv += ["--heartbeat", f"{cell.heartbeat / self.plan.time_scale:g}"]
         if cell.head == "late":

@@ -227,6 +227,7 @@ def _note(record: CellRecord, result: JobResult) -> None:
     record.generator_lag_ms_p99 = result.generator_lag_ms_p99
     record.loop_lag_ms_p99, record.loop_lag_ms_max = result.loop_lag_ms_p99, result.loop_lag_ms_max
     record.request_lag_ms_p99, record.emit_lag_ms_p99 = result.request_lag_ms_p99, result.emit_lag_ms_p99
+    record.requests_worst_second = result.requests_worst_second
     record.clock_offset_ns = result.clock_offset_ns
     record.notes = result.notes
 
@@ -317,6 +318,7 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, route: Route, folder: Ru
         settings=scaled_settings(cell, scale),
         profile=cell.profile_name,
         recovery=cell.recovery,
+        others=dict(route.others),
         auth_token=route.server.token,
         cafile=trust.cafile,
         insecure=trust.insecure,

@@ -14,7 +14,7 @@ from clients.job import Load
 from servers.stream import StreamSpec
 from servers.transport import TRANSPORTS
 
-_LOAD_TIMES = ("think_s", "timeout_s", "silence_s", "backoff_s", "backoff_cap_s")
+_LOAD_TIMES = ("think_s", "timeout_s", "silence_s", "token_silence_s", "backoff_s", "backoff_cap_s")
 _LOAD_RATES = ("rate_per_s", "speed_up")
 _STREAM_TIMES = ("ttft_ms", "gap_ms", "stall_ms")
 
@@ -39,7 +39,10 @@ def scaled_stream(stream: dict[str, object], time_scale: float) -> dict[str, obj
 
 
 def scaled_settings(cell: Cell, time_scale: float) -> dict[str, object]:
-    """What the client takes instead of the cell's own words: how often it polls, and how long a poll may be held."""
-    if time_scale == 1 or not TRANSPORTS[cell.transport].pulls:
+    """What the client takes instead of the cell's own words: how often it polls, how long a poll may be held, …"""
+    if time_scale == 1:
         return {}
-    return {"interval": cell.interval / time_scale, "wait": cell.wait / time_scale}
+    unread = {"unread": cell.unread / time_scale} if cell.unread else {}
+    if not TRANSPORTS[cell.transport].pulls and cell.recovery != "fallback":
+        return {**unread}
+    return {**unread, "interval": cell.interval / time_scale, "wait": cell.wait / time_scale}

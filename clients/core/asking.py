@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from typing import cast
 
@@ -21,19 +22,25 @@ Raises ClientFailure.
 """
 
 
+@cache
 def attempt_of(transport: str) -> Attempt:
     """What `transport` does; the module `clients.<transport>` names it `attempt`."""
     return cast(Attempt, import_module(f"clients.{transport}").attempt)
 
 
-def ask(session: Session, attempt: Attempt, question: Question) -> Script[StreamRecord]:
-    """Send one message and see what becomes of its answer. Never raises for what a server or the network does."""
+def ask(session: Session, transport: str, question: Question) -> Script[StreamRecord]:
+    """Send one message and see what becomes of its answer. Never raises for what a server or the network does.
+
+    It begins with `transport`; `session.settings.others` are what recovery `fallback` may go over to.
+    """
     session.setup = setup = SetupTimes()
-    exchange = Exchange.begin(question, session.settings.policy, session.now_ns)
+    urls = {transport: session.settings.url, **session.settings.others}
+    exchange = Exchange.begin(question, session.settings.policy, session.now_ns, [*urls])
+    session.token_ns = lambda: exchange.ledger.token_ns
     session.limit(question.intended_start_ns + round(question.timeout_s * 1e9), question.timeout_s)
     failure: ClientFailure | None = None
     try:
-        yield from _complete(session, attempt, exchange)
+        yield from _complete(session, urls, exchange)
     except ClientFailure as error:
         failure = error
     except Exception as error:
@@ -49,12 +56,14 @@ def ask(session: Session, attempt: Attempt, question: Question) -> Script[Stream
     return record
 
 
-def _complete(session: Session, attempt: Attempt, exchange: Exchange) -> Script[None]:
+def _complete(session: Session, urls: Mapping[str, str], exchange: Exchange) -> Script[None]:
     """Try until the end message has come, as the recovery policy allows. Raises the last ClientFailure."""
     while True:
         exchange.begin_attempt(session.now_ns)
+        if len(urls) > 1:
+            session.go_to(urls[exchange.turns.current])
         try:
-            yield from attempt(session, exchange)
+            yield from attempt_of(exchange.turns.current)(session, exchange)
             if exchange.ledger.end is None:
                 raise AnswerTruncated("the response is complete, but has no end message", "end")
             return

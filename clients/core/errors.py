@@ -12,6 +12,7 @@
     ├── LimitReached
     │   ├── MessageTimeout      the whole message took too long
     │   └── SilenceTimeout      no byte came for too long: a black hole
+    │       └── TokenSilence    bytes came, but no token: what holds the answer back, or heartbeats alone
     └── OwnFault                the harness itself failed
 
 A failure is data: it carries the outcome that its message gets, and `how` the client learnt of it.
@@ -151,6 +152,15 @@ class SilenceTimeout(LimitReached):
 
     def __init__(self, silence_s: float) -> None:
         super().__init__(f"no byte for {silence_s:g} s", "silence")
+
+
+class TokenSilence(SilenceTimeout):
+    """No token was received for `silence_s`, whatever else came."""
+
+    def __init__(self, silence_s: float) -> None:
+        super().__init__(silence_s)
+        self.args = (f"no token for {silence_s:g} s",)
+        self.how = "token silence"
 
 
 class OwnFault(ClientFailure):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clients.core.errors import ClientFailure, NoConnection, RequestRefused
+from clients.core.fallback import Turns
 from clients.core.ledger import Ledger
 from clients.core.record import UNKNOWN_NS, Outcome, StreamRecord
 from clients.core.recovery import Policy
@@ -53,12 +55,14 @@ class Exchange:
     question: Question
     policy: Policy
     record: StreamRecord
+    turns: Turns
     ledger: Ledger = field(default_factory=Ledger)
     first: int = 0
     restarts: int = 0
     poll_path: str = ""  # polling: the answer to the POST
     last_event_id: str = ""  # SSE
     retry_s: float = 0.0  # SSE: the server's standing wish before a reconnection
+    has_paused: bool = False  # whether the client has stopped reading for a while (clients.core.unread)
     _begun_ns: int = 0  # of this attempt
     _held: int = 0  # indices that had come when this attempt began
     _requests: int = 0  # that had been sent when this attempt began
@@ -69,13 +73,13 @@ class Exchange:
     _stream_lost: bool = False  # whether the server had no such stream any more
 
     @classmethod
-    def begin(cls, question: Question, policy: Policy, now_ns: int) -> Exchange:
-        """Nothing is sent yet."""
+    def begin(cls, question: Question, policy: Policy, now_ns: int, order: Sequence[str] = ("",)) -> Exchange:
+        """Nothing is sent yet. `order`: the transports, the first of which is the message's own."""
         schedule = question.schedule
         record = StreamRecord(question.stream_id, question.intended_start_ns, schedule.n, start_ns=now_ns)
         record.conversation, record.turn = question.conversation, question.turn
         record.ttft_scheduled_ns = UNKNOWN_NS if question.is_told else schedule.ttft_ns
-        return cls(question, policy, record)
+        return cls(question, policy, record, Turns(order))
 
     def fields(self) -> dict[str, object]:
         """The chat request. One that starts again asks for a new answer, not for the one that was cut."""
@@ -92,11 +96,14 @@ class Exchange:
         """An attempt begins."""
         self._begun_ns, self._held, self._requests = now_ns, self.ledger.distinct(), self.record.requests
         self._asked = False
+        self.record.attempts += 1
+        self.record.finished_by = self.turns.current
         self.ledger.make_room(MAX_TOKENS if self.question.is_told else self.question.schedule.n)
 
-    def note_request(self, *, upgrade: bool = False) -> None:
+    def note_request(self, now_ns: int, *, upgrade: bool = False) -> None:
         """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""
         self.record.requests += 1
+        self.record.requests_at_ns.append(now_ns)
         self._asked = self._asked or not upgrade
 
     def end_attempt(self, failure: ClientFailure, now_ns: int) -> float:
@@ -114,9 +121,10 @@ class Exchange:
         self._out = True
         self._reached = self._reached or (self._asked and leaves_at_work(failure, now_ns - self._begun_ns))
         self._stream_lost = self._is_unknown(failure)
-        chance = random.random()
+        self.record.causes.append(f"{self.turns.current} {failure.how}".strip())
+        has_other = self._stream_lost or self._passes_on(failure, progressed=progressed)
         delay_s = self.policy.delay_s(
-            failure, self._without_progress, chance, self.retry_s, stream_lost=self._stream_lost
+            failure, self._without_progress, random.random(), self.retry_s, has_other=has_other
         )
         if delay_s is None:
             raise failure
@@ -128,6 +136,8 @@ class Exchange:
 
         A stream that the server no longer has cannot be resumed; then resuming, too, begins anew.
         """
+        if self.turns.current != self.record.finished_by:
+            self.poll_path, self.last_event_id, self.retry_s = "", "", 0.0  # means nothing to another transport
         if self.policy.mode != "restart" and not self._stream_lost:
             self.first = self.ledger.next_index()
             return
@@ -148,8 +158,15 @@ class Exchange:
             self._count_wasted(record.tokens_lost)
         return record
 
+    def _passes_on(self, failure: ClientFailure, *, progressed: bool) -> bool:
+        """Whether another transport is to go on."""
+        return self.policy.mode == "fallback" and self.turns.pass_on(
+            failure, progressed=progressed, stream_lost=self._stream_lost
+        )
+
     def _note_drop(self, failure: ClientFailure, now_ns: int) -> None:
         record = self.record
+        record.drops_at_ns.append((self._begun_ns, now_ns))
         record.drops += 1
         record.noticed_by.append(failure.how)
         if record.requests > self._requests:  # else it was cut while nobody asked, and nobody knows when

@@ -11,6 +11,7 @@ from clients.core.exchange import Exchange
 from clients.core.http1 import MAX_BODY_BYTES, HttpConnection, Request, Response
 from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
+from clients.core.unread import stop_reading
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
 
 LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up
@@ -43,7 +44,7 @@ class BodyTooLong(NotTheFormat):
 
 def respond(session: Session, exchange: Exchange, request: Request, statuses: tuple[int, ...]) -> Script[Asked]:
     """Send a request; its response, once the head is there and has one of `statuses`. Raises ClientFailure."""
-    exchange.note_request(upgrade="Upgrade" in request.headers)
+    exchange.note_request(session.now_ns, upgrade="Upgrade" in request.headers)
     asked = yield from send(session, request)
     asked_ns = session.now_ns  # a connection that had to be opened first has times of its own
     yield from _until(session, asked.response, lambda: asked.response.has_begun)
@@ -63,7 +64,7 @@ def send(session: Session, request: Request) -> Script[Asked]:
         connection = yield from session.open(HttpConnection())
     response = connection.begin()
     closing = {} if session.settings.reuse else {"Connection": "close"}
-    session.heard_ns = session.now_ns
+    session.asks()
     session.send(request.encode(session.endpoint, _ALWAYS | session.headers | closing))
     return Asked(connection, response)
 
@@ -145,6 +146,7 @@ def _enter(session: Session, exchange: Exchange, response: Response, decoder: De
     ledger = exchange.ledger
     inflow = _Inflow(session, ledger, response, decoder)
     inflow()  # what came with the head
+    yield from stop_reading(session, exchange, inflow)
     session.on_read = inflow
     try:
         while not response.is_complete:

@@ -36,6 +36,11 @@ class Ledger:
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
 
+    @property
+    def token_ns(self) -> int:
+        """When a message came last, whether seen before or not; 0: never."""
+        return self._progress[-1][1] if self._progress else 0
+
     def make_room(self, tokens: int) -> None:
         """An attempt begins that should bring so many tokens; NotTheFormat is raised far beyond that."""
         self._most_tokens = len(self.tokens) + 2 * tokens + _SPARE_TOKENS

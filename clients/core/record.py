@@ -44,6 +44,10 @@ class StreamRecord:
     `head_ms` is the time from the first request to the head of its response; a message over a WebSocket that is open
     already has none. `response_ms` has, for each request that was answered, the time until the answer's first byte.
     `dns_ms`, `tcp_ms` and `tls_ms` say how long the message's connections took to open; TTFT counts that time as well.
+    `requests_at_ns` says when each request was sent. `attempts` counts the tries at the message, `causes` says how each
+    that failed did, behind its transport's name (`websocket status 403`), and `finished_by` is the transport of the
+    last: another than the cell's only with recovery `fallback`. `drops_at_ns` has for each drop when its attempt began
+    and when it was noticed; `stop_s` how long from there the server went on for it, added up (clients.stopping).
     `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 
@@ -79,6 +83,12 @@ class StreamRecord:
     tcp_ms: float = 0.0
     tls_ms: float = 0.0
     response_ms: list[float] = field(default_factory=list)
+    requests_at_ns: list[int] = field(default_factory=list)
+    attempts: int = 0
+    causes: list[str] = field(default_factory=list)
+    finished_by: str = ""
+    drops_at_ns: list[tuple[int, int]] = field(default_factory=list)
+    stop_s: float | None = None
     ttft_scheduled_ns: int = 0  # the simulated model's own time to first token; UNKNOWN_NS of a source
     conversation: int = 0
     turn: int = 0

@@ -1,7 +1,8 @@
 """What a client does after a drop: whether it tries again, and when (pure; chance is an argument).
 
 Exponential backoff with full jitter: before attempt k a client waits a random time between 0 and
-`base_s` x 2^k, at most `cap_s`, so that many clients that were cut at once do not come back at once. What the server
+`base_s` x 2^k, at most `cap_s`, so that many clients that were cut at once do not come back at once. With the backoff
+`constant` it waits `base_s` each time, as many clients in the field do, and they do come back at once. What the server
 asks for (`retry:` of an event stream, `Retry-After`) is the least that it waits. `attempts` in a row without a
 single new token, and it gives up.
 """
@@ -13,17 +14,22 @@ from typing import Literal
 
 from clients.core.errors import ClientFailure, NetworkFault, NoConnection, SilenceTimeout
 
-Mode = Literal["none", "restart", "resume"]
+Mode = Literal["none", "restart", "resume", "fallback"]
+Backoff = Literal["jitter", "constant"]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """`none`: a drop ends the message. `restart`: ask again from the start. `resume`: go on at the next index."""
+    """`none`: a drop ends the message. `restart`: ask again from the start. `resume`: go on at the next index.
+
+    `fallback`: the same, over the next transport where one does not get through (clients.core.fallback).
+    """
 
     mode: Mode = "none"
     base_s: float = 0.1
     cap_s: float = 5.0
     attempts: int = 8
+    backoff: Backoff = "jitter"
 
     def delay_s(
         self,
@@ -32,18 +38,19 @@ class Policy:
         chance: float,
         asked_s: float = 0.0,
         *,
-        stream_lost: bool = False,
+        has_other: bool = False,
     ) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
 
         `without_progress` counts the attempts in a row that brought nothing new, `chance` is uniform in [0, 1),
-        `asked_s` the server's standing wish; the failure may carry one of its own. `stream_lost`: it says that the
-        stream is unknown there, which calls for a new answer.
+        `asked_s` the server's standing wish; the failure may carry one of its own. `has_other`: there is another thing
+        to ask for, a new answer where the stream is unknown, or the same over another transport.
         """
-        may_recover = failure.is_drop or stream_lost or isinstance(failure, NoConnection)
+        may_recover = failure.is_drop or has_other or isinstance(failure, NoConnection)
         if self.mode == "none" or not may_recover or without_progress >= self.attempts:
             return None
-        backoff_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(without_progress, 30))
+        jittered_s = chance * min(self.cap_s, self.base_s * 2.0 ** min(without_progress, 30))
+        backoff_s = jittered_s if self.backoff == "jitter" else self.base_s
         return max(failure.retry_after_s or 0.0, asked_s, backoff_s)
 
 
@@ -65,7 +72,7 @@ class EventSourcePolicy(Policy):
         chance: float,
         asked_s: float = 0.0,
         *,
-        stream_lost: bool = False,
+        has_other: bool = False,
     ) -> float | None:
         """See Policy; chance and the number of attempts mean nothing to a browser."""
         if self.mode == "none" or not isinstance(failure, NetworkFault | SilenceTimeout):

@@ -15,7 +15,15 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from clients.core.endpoint import Endpoint
-from clients.core.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
+from clients.core.errors import (
+    ClientFailure,
+    MessageTimeout,
+    NoConnection,
+    NoSecureConnection,
+    SilenceTimeout,
+    TokenSilence,
+    broken,
+)
 from clients.core.settings import ClientSettings
 from clients.core.tls import TlsLayer
 
@@ -33,6 +41,8 @@ class Action(Enum):
 
     CONNECT = "connect"
     CLOSE = "close"  # what was sent before still goes out
+    STOP_READING = "stop reading"
+    READ_ON = "read on"
 
 
 class Driver(Protocol):
@@ -46,6 +56,12 @@ class Driver(Protocol):
 
     def disconnect(self) -> None:
         """Close the connection, also one that is being opened: nothing of it is told any more."""
+
+    def stop_reading(self) -> None:
+        """Leave in the kernel's buffer what comes from now on, the connection's end too; one read may still be told."""
+
+    def read_on(self) -> None:
+        """Read again."""
 
 
 class Connection(Protocol):
@@ -92,6 +108,7 @@ class Session:
         self.headers = {"Authorization": f"Bearer {settings.auth_token}"} if settings.auth_token else {}
         self.now_ns = 0  # of the event that is being worked on
         self.heard_ns = 0  # since when there is silence
+        self.token_ns: Callable[[], int] = _never  # when a token came last
         self.connection: Connection | None = None  # kept when it has ended, until the next is opened
         # While an answer streams, each read goes here and not through the script, which costs more than all the rest;
         # true means that the script has to look.
@@ -105,7 +122,9 @@ class Session:
         self._script: Script[Any] | None = None
         self._timeout: MessageTimeout | None = None
         self._deadline_ns = NEVER_NS
-        self._silence_ns = NEVER_NS if settings.silence_s is None else round(settings.silence_s * 1e9)
+        self._silence_ns = _limit_ns(settings.silence_s)
+        self._token_silence_ns = _limit_ns(settings.token_silence_s)
+        self._asked_ns = 0  # since when a token may be waited for
         self._has_socket = False  # wanted or open
         self._is_connected = False
         self._setup_failure: ClientFailure | None = None
@@ -177,6 +196,10 @@ class Session:
                     driver.connect()
                 elif action is Action.CLOSE:
                     driver.disconnect()
+                elif action is Action.STOP_READING:
+                    driver.stop_reading()
+                elif action is Action.READ_ON:
+                    driver.read_on()
                 else:
                     driver.write(action)
 
@@ -225,8 +248,8 @@ class Session:
         self._deadline_ns, self._timeout = deadline_ns, MessageTimeout(timeout_s)
 
     def no_limit(self) -> None:
-        """Take back `limit`."""
-        self._deadline_ns = NEVER_NS
+        """Take back `limit`, and what `token_ns` has told."""
+        self._deadline_ns, self.token_ns = NEVER_NS, _never
 
     def send(self, data: bytes) -> None:
         """Send these bytes over the open connection."""
@@ -261,7 +284,8 @@ class Session:
     def open(self, connection: C) -> Script[C]:
         """Open a connection for this protocol. Raises NoConnection, NoSecureConnection, SilenceTimeout."""
         self.hang_up()
-        self._setup_failure, self._has_socket, self.heard_ns = None, True, self.now_ns
+        self._setup_failure, self._has_socket = None, True
+        self.asks()
         self.actions.append(Action.CONNECT)
         yield from self._set_up(lambda: self._is_connected)
         if self.endpoint.secure:
@@ -280,13 +304,45 @@ class Session:
                 raise failure
             yield from self.wait_for_news()
 
+    def go_to(self, url: str) -> None:
+        """Ask there from now on; a connection to elsewhere is closed. Raises InputError."""
+        endpoint = Endpoint.parse(url)
+        if endpoint != self.endpoint:
+            self.hang_up()
+            self.endpoint = endpoint
+
+    def asks(self) -> None:
+        """From now on something is waited for: silence begins."""
+        self.heard_ns = self._asked_ns = self.now_ns
+
     def wait_for_news(self) -> Script[None]:
         """Until anything has happened. Raises SilenceTimeout."""
-        yield self.heard_ns + self._silence_ns
+        yield min(self.heard_ns + self._silence_ns, self._tokens_until_ns)
         if self.now_ns >= self.heard_ns + self._silence_ns:
             raise SilenceTimeout(self._silence_ns / 1e9)
+        if self.now_ns >= self._tokens_until_ns:
+            raise TokenSilence(self._token_silence_ns / 1e9)
+
+    @property
+    def _tokens_until_ns(self) -> int:
+        return max(self._asked_ns, self.token_ns()) + self._token_silence_ns
+
+    def read_nothing(self, for_s: float) -> Script[None]:
+        """Leave what comes unread for so long; silence begins behind that."""
+        self.actions.append(Action.STOP_READING)
+        yield from self.sleep(self.now_ns + round(for_s * 1e9))
+        self.actions.append(Action.READ_ON)
+        self.asks()
 
     def sleep(self, until_ns: int) -> Script[None]:
         """Do nothing until then."""
         while self.now_ns < until_ns:
             yield until_ns
+
+
+def _never() -> int:
+    return 0
+
+
+def _limit_ns(limit_s: float | None) -> int:
+    return NEVER_NS if limit_s is None else round(limit_s * 1e9)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast, get_args
 
-from clients.core.recovery import EventSourcePolicy, Policy
+from clients.core.recovery import Backoff, EventSourcePolicy, Policy
 from clients.core.tls import Trust
 from servers.checks import choice, number
 from servers.user_errors import InputError
 
 MAX_WAIT_S = 3600  # between two polls, or in one
+MAX_UNREAD_S = 86_400  # longer than any message may take: for ever
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class ClientSettings:
 
     `interval_s`: from the start of one poll to the start of the next. `wait_s`: how long a poll may be held (0: not
     at all). `reuse`: keep the connection for the next message. `method`: how SSE asks, `post` as fetch does, or `get`
-    as EventSource does. `silence_s`: give a connection up when nothing came for so long (None: never).
+    as EventSource does. `silence_s`: give a connection up when nothing came for so long (None: never);
+    `token_silence_s`: when no token came for so long, since the request or the last one, whatever else did.
+    `unread_s`: stop reading for so long at the first token of an answer (0: never). `others`: the transports that
+    recovery `fallback` may go over to, in order, each with its URL.
     `trust`: whose certificates are good where the URL is https.
     """
 
@@ -28,10 +32,13 @@ class ClientSettings:
     auth_token: str | None = field(default=None, repr=False)
     recovery: Policy = field(default_factory=Policy)
     silence_s: float | None = None
+    token_silence_s: float | None = None
     reuse: bool = True
     interval_s: float = 1.0
     wait_s: float = 0.0
     method: str = "post"
+    unread_s: float = 0.0
+    others: Mapping[str, str] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
 
     def __post_init__(self) -> None:
@@ -55,6 +62,11 @@ class ClientSettings:
             )
         if "method" in variant:
             given["method"] = choice("method", str(variant["method"]).lower(), ("post", "get"))
+        if "unread" in variant:
+            given["unread_s"] = number("unread", variant["unread"], 0, MAX_UNREAD_S, what="seconds", text=True)
+        if "backoff" in variant:
+            backoff = choice("backoff", str(variant["backoff"]).lower(), get_args(Backoff))
+            given["recovery"] = replace(given.get("recovery", Policy()), backoff=cast(Backoff, backoff))
         return cls(**given)
 
     @property

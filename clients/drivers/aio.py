@@ -10,7 +10,7 @@ import socket
 from time import monotonic_ns
 from typing import Any, cast
 
-from clients.core.asking import ask, attempt_of
+from clients.core.asking import ask
 from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
@@ -25,7 +25,7 @@ class AioClient:
     def __init__(self, transport: str, settings: ClientSettings) -> None:
         self.session = Session(settings)
         self.meter = Meter()
-        self._attempt = attempt_of(transport)
+        self._transport = transport
         self._loop: asyncio.AbstractEventLoop
         self._wire: _Wire | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -35,7 +35,7 @@ class AioClient:
     async def ask(self, question: Question) -> StreamRecord:
         """Send one message and see what becomes of its answer."""
         self.meter.begin()
-        record = await self.run(ask(self.session, self._attempt, question))
+        record = await self.run(ask(self.session, self._transport, question))
         self.meter.end(record)
         return record
 
@@ -99,6 +99,16 @@ class AioClient:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+    def stop_reading(self) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.stop_reading()
+
+    def read_on(self) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.read_on()
 
     def opened(self, wire: _Wire, dns_ns: int, tcp_ns: int) -> None:
         """The connection that was wanted is open: told before anything that comes over it."""
@@ -167,6 +177,16 @@ class _Wire(asyncio.Protocol):
             self._given_up = takes_nothing()
         else:
             self._transport.write(data)
+
+    def stop_reading(self) -> None:
+        """Leave what comes unread."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Read again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         read_ns = monotonic_ns()

@@ -14,7 +14,7 @@ import gevent
 from gevent import socket as gevent_socket
 from gevent.event import Event
 
-from clients.core.asking import ask, attempt_of
+from clients.core.asking import ask
 from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
@@ -32,7 +32,7 @@ class GeventClient:
     def __init__(self, transport: str, settings: ClientSettings) -> None:
         self.session = Session(settings)
         self.meter = Meter()
-        self._attempt = attempt_of(transport)
+        self._transport = transport
         self._wire: _Wire | None = None
         self._connecting: gevent.Greenlet | None = None
         self._news = Event()
@@ -40,7 +40,7 @@ class GeventClient:
     def ask(self, question: Question) -> StreamRecord:
         """Send one message and see what becomes of its answer."""
         self.meter.begin()
-        record = self.run(ask(self.session, self._attempt, question))
+        record = self.run(ask(self.session, self._transport, question))
         self.meter.end(record)
         return record
 
@@ -87,6 +87,16 @@ class GeventClient:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+    def stop_reading(self) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.may_read.clear()
+
+    def read_on(self) -> None:
+        """See clients.core.session.Driver."""
+        if self._wire is not None:
+            self._wire.may_read.set()
 
     def forget(self, wire: _Wire) -> None:
         """That connection is over."""
@@ -137,6 +147,8 @@ class _Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unsent: list[bytes] = []
         self._is_over = False
+        self.may_read = Event()
+        self.may_read.set()
         client.meter.opened(self)  # type: ignore[arg-type]  # it only asks for the socket
         gevent.spawn(self._read)
 
@@ -154,6 +166,7 @@ class _Wire:
                     return
                 if received(data, read_ns):
                     self._client.obey()
+                    self.may_read.wait()
                 left_bytes -= len(data)
                 if left_bytes <= 0:
                     gevent.sleep(0)
@@ -209,3 +222,4 @@ class _Wire:
         self._is_over = True
         self._client.meter.lost(self)  # type: ignore[arg-type]
         self._socket.close()
+        self.may_read.set()

@@ -34,7 +34,7 @@ async def messages(service: Service, generation: Generation, first: int) -> Asyn
     reader = _Reader()
     generation.subscribe(reader)
     try:
-        with service.answering(reader):
+        with service.answering(reader, generation.stream_id):
             async for message in _messages(service, generation, first, reader):
                 yield message
     finally:

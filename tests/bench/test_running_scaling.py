@@ -23,8 +23,9 @@ from servers.stream import StreamSpec, build
 # What of a load is no time: these stay, every other field has to change.
 UNSCALED = {
     *("arrivals", "streams", "gamma_shape", "warmup_streams", "concurrency", "turns", "attempts", "trace", "trace_s"),
+    "fallback",
 }
-FULL = Load(think_s=330, silence_s=100, timeout_s=320)
+FULL = Load(think_s=330, silence_s=100, token_silence_s=200, timeout_s=320)
 
 
 def job_of(cell: Cell, **changes: object) -> Job:

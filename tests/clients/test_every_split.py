@@ -43,6 +43,8 @@ _OF_TIME = (
     "tls_ms",
     "bytes_in",
     "bytes_out",
+    "requests_at_ns",
+    "drops_at_ns",
 )
 _COMPARED = [field.name for field in fields(StreamRecord) if field.name not in _OF_TIME]
 

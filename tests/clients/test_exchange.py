@@ -23,7 +23,7 @@ def attempt(of: Exchange, failure: ClientFailure, tokens: int = 0, *, asks: bool
     """One attempt that brings so many further tokens and then fails."""
     of.begin_attempt(at_ns)
     if asks:
-        of.note_request()
+        of.note_request(at_ns)
     held = len(of.ledger.tokens)
     if tokens:
         of.ledger.add([TokenMessage(i, ANSWER.texts[i], 0, 0) for i in range(held, held + tokens)], at_ns + 1)
@@ -104,7 +104,7 @@ def test_a_limit_that_struck_leaves_a_model_at_work_and_a_refusal_does_not(
 ) -> None:
     of, failure = exchange(), RequestRefused(detail, f"status {status}", status, by_server=detail == OWN)
     of.begin_attempt(1000)
-    of.note_request()
+    of.note_request(1000)
     with suppress(ClientFailure):
         of.end_attempt(failure, 1000 + after_ms * 1_000_000)
     assert of.settle(failure).tokens_wasted == wasted
@@ -118,7 +118,7 @@ def test_a_limit_that_struck_each_attempt_wasted_an_answer_each_time() -> None:
     of, failure = exchange("restart"), RequestRefused("upstream request timeout", "status 503", 503)
     for at_ns in (1000, 2_000_000_000):
         of.begin_attempt(at_ns)
-        of.note_request()
+        of.note_request(at_ns)
         of.end_attempt(failure, at_ns + LATE * 1_000_000)
         of.try_again()
     assert of.record.tokens_wasted == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -42,6 +43,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "--source": ("http://", "http://user:pass@x", "nowhere", "no_such_module:x", ":", "json:x"),
     "--stack": ("", "fastpai", "websockets-send"),
     "--source-timeout": ("nan", "0"),
+    "--also": ("", "grpc"),
 }
 
 
@@ -88,6 +90,27 @@ def test_a_port_that_is_taken_is_said_in_a_line() -> None:
         result = serve("sse", "--port", str(taken.getsockname()[1]))
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
+
+
+# ---- --also
+
+
+def test_one_process_gives_the_same_answers_by_several_transports() -> None:
+    words = ["--also", "sse", "--also", "polling", "--also", "websocket", "--auth-token", "s3cret"]
+    with running_server("websocket", *words) as running:
+        root = running.url.removesuffix("/websocket")
+        for name in ("websocket", "sse", "polling"):
+            assert request(root, "GET", f"/{name}/healthz")[::2] == (200, b'{"transport":"%s"}' % name.encode())
+            assert request(root, "GET", f"/{name}/stats")[0] == 401
+        bearer = {"Authorization": "Bearer s3cret"}
+        question = {"message": "x", "stream_id": "one", "stream": {"profile": "fast", "tokens": 3}}
+        assert request(root, "POST", "/sse/chat", question, headers=bearer)[0] == 200
+        assert request(root, "POST", "/polling/chat", question | {"from": 1}, headers=bearer)[0] == 202
+        page = json.loads(request(root, "GET", "/polling/chat/one?from=1", headers=bearer)[2])
+        assert [token["i"] for token in page["tokens"]] == [1, 2]
+        stats = json.loads(request(root, "GET", "/websocket/stats", headers=bearer)[2])
+        assert (stats["streams_started"], stats["requests"]) == (1, 3)
+        assert request(root, "GET", "/healthz")[0] == 404
 
 
 # ---- --raw-text

@@ -46,6 +46,23 @@ def test_latencies_by_the_names_of_the_field(tmp_path: Path) -> None:
     assert math.isnan(estimate(cell, "goodput_ratio").value), "the plan has no limits"
 
 
+def test_what_comes_back_at_once_and_what_goes_on_for_nobody(tmp_path: Path) -> None:
+    """The stops of messages that dropped, for ever among them; the worst second is a mean over blocks."""
+    stops_s = [0.25, 4.0, math.inf]
+    dropped = [Message([(10, 12)], facts={"drops": 1, "stop_s": stop_s}) for stop_s in stops_s]
+    run = RunBuilder(tmp_path)
+    for block, worst in ((1, 30), (2, 50)):
+        run.cell("sse", block, [*dropped, Message([(10, 12)])], requests_worst_second=worst)
+        run.cell("chunked", block, [Message([(10, 12)], facts={"drops": 1})])
+    measured = measure(run.write())
+    assert values(measured.cell("sse"), "stop_s_p50", "requests_worst_second") == {
+        "stop_s_p50": 4.0,
+        "requests_worst_second": 40.0,
+    }
+    unknown = values(measured.cell("chunked"), "stop_s_p50", "requests_worst_second")
+    assert all(math.isnan(value) for value in unknown.values())
+
+
 def test_waiting_grows_with_coarseness(tmp_path: Path) -> None:
     """A reader at the model's pace is through so much later than the model as the latest token was late."""
     run = RunBuilder(tmp_path)

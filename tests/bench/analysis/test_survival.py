@@ -301,6 +301,9 @@ def test_held_back_answers_ring_whatever_their_mean_gap_says(tmp_path: Path) -> 
     builder.cell("sse", 1, [prompt] * 8)
     builder.cell("polling", 1, [held] * 8)  # bursts are what polling is
     builder.cell("chunked", 1, [Message(held.tokens, facts={"drops": 1})] * 8)  # a backlog after a drop comes at once
+    builder.cell("sse", 1, [held] * 8, variant={"unread": 5})  # it is the client that holds them back
+    polled = Message(held.tokens, facts={"attempts": 2, "finished_by": "polling"})
+    builder.cell("websocket", 1, [polled] * 8, recovery="fallback")
     folder = builder.write()
     (alarm,) = buffering.held_back(measure(folder))
     assert alarm.key.profile == "corporate-proxy"
@@ -311,9 +314,27 @@ def test_held_back_answers_ring_whatever_their_mean_gap_says(tmp_path: Path) -> 
     assert "buffered in 8 of 8 answers" in folder.report_path.read_text()
 
 
-def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(tmp_path: Path) -> None:
+def test_who_finished_the_messages_of_another_transport_is_told(tmp_path: Path) -> None:
+    """The row is that of the transport they began with, and a refused upgrade is no drop."""
+    causes = ["websocket status 403", "sse silence"]
+    facts = {"attempts": 3, "drops": 1, "noticed_by": ["silence"], "causes": causes, "finished_by": "polling"}
+    refused = Message(arrived().tokens, facts={"attempts": 2, "causes": causes[:1], "finished_by": "sse"})
     builder = RunBuilder(tmp_path)
-    builder.cell("sse", 1, [cut("silence"), arrived()])
+    builder.cell("websocket", 1, [Message(arrived().tokens, facts=facts), refused, refused], recovery="fallback")
+    builder.cell("polling", 1, [arrived()])
+    folder = builder.write()
+    table = number_tables.drops_table(measure(folder).cells)
+    ((name, cells),) = [(row.title, row.cells) for row in table.rows]
+    shown = dict(zip((title for title, _ in table.headings), (text for text, _ in cells), strict=True))
+    assert name == "WebSocket · fallback"
+    assert (shown["noticed by"], shown["finished by"]) == ("silence 1×", "SSE 2×, Polling 1×")
+    assert shown["attempts per message"] == "2.33"
+
+
+@pytest.mark.parametrize("how", ["silence", "token silence"])
+def test_a_silence_limit_that_strikes_with_nothing_in_between_is_a_false_alarm(tmp_path: Path, how: str) -> None:
+    builder = RunBuilder(tmp_path)
+    builder.cell("sse", 1, [cut(how), arrived()])
     builder.cell("sse", 1, [cut("silence")], profile="mobile-nat")  # there it may well be right
     (alarm,) = [warning for warning in run_warnings(measure(builder.write())) if warning.code == "false alarms"]
     assert alarm.text.endswith("gave up living connections: SSE 1.")

@@ -1,0 +1,117 @@
+"""How long a server goes on for a connection that has dropped: on paper, and with real servers behind real cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+from support.processes import RunningServer, running_server
+
+from bench.proxy.behaviours.cut import Cut
+from bench.proxy.serve import Proxy
+from clients.core.record import StreamRecord
+from clients.job import Job
+from clients.load import run_cell
+from clients.stopping import enter_stops, spans_told
+from servers.answering import KEPT, Spans
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("drops", "spans", "stop_s"),
+    [
+        ([(1, 3)], [("s", 2, 5)], 2.0),
+        ([(1, 3)], [("s", 2, 3)], 0.0),
+        ([(1, 3)], [("s", 1, 2)], 0.0),  # the server noticed before the client did
+        ([(1, 3)], [("s", 2, None)], math.inf),
+        ([(1, 3)], [("t", 2, 5), ("s", 4, 9)], None),  # another's, and that of the next attempt
+        ([(1, 3)], [("s", 1, 2), ("s", 2, 6)], 3.0),  # the wait for the whole answer, then its way
+        ([(1, 3), (4, 6)], [("s", 2, 4), ("s", 5, 9)], 4.0),
+        ([(1, 3), (4, 6)], [("s", 2, 4)], 1.0),  # the second attempt reached nobody
+        ([(1, 3), (4, 6)], [("s", 2, 4), ("s-1", 5, 8)], 3.0),  # asked anew, under another id
+        ([], [("s", 2, 5)], None),
+    ],
+)
+def test_on_paper(drops: list[tuple[int, int]], spans: list[Any], stop_s: float | None) -> None:
+    record = StreamRecord("s", 0, 1, attempts=1 + len(drops))
+    record.drops_at_ns = [(begun * S, dropped * S) for begun, dropped in drops]
+    ahead_ns = 3600 * S  # the server's clock
+    there = [(name, begin * S + ahead_ns, None if end is None else end * S + ahead_ns) for name, begin, end in spans]
+    enter_stops([record], there, ahead_ns)
+    assert record.stop_s == stop_s
+
+
+@pytest.mark.parametrize("told", [{}, {"answered": None}, {"answered": [["s", "x", 1]]}, {"answered": [["s", 1]]}])
+def test_a_server_that_does_not_tell(told: dict[str, object]) -> None:
+    assert spans_told(told) == []
+
+
+def test_what_a_server_tells_is_bounded() -> None:
+    spans = Spans()
+    for number in range(KEPT + 10):
+        with spans.of(str(number)):
+            pass
+    with spans.of("another"):
+        assert spans.since(1)[-1][::2] == ("another", None)
+    told = spans.since(1)
+    assert (len(told), told[0][0]) == (KEPT, "11")
+    assert spans.since(told[-1][2] or 0) == []
+
+
+STREAM = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 50, "gap_sigma": 0, "tokens": 30}
+
+
+async def behind(url: str, transport: str, cut: Cut, folder: Path) -> Sequence[StreamRecord]:
+    """Four messages behind a cut, and what became of them."""
+    upstream = urlsplit(url)
+    async with Proxy((upstream.hostname or "", upstream.port or 0), [cut]) as proxy:
+        load = {"streams": 4, "rate_per_s": 50.0, "warmup_streams": 0, "timeout_s": 10.0, "silence_s": 0.3}
+        document = {
+            "transport": transport, "url": f"http://127.0.0.1:{proxy.address[1]}", "out": str(folder / "cell"),
+            "block": 1, "cell": f"{transport} {cut.action}", "seed": 5, "stream": STREAM, "load": load,
+        }  # fmt: skip
+        records, _ = await run_cell(msgspec.convert(document, Job), lambda done, of: None)
+    return records
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[RunningServer]:
+    """As people write it."""
+    with running_server("sse", "--stack", "fastapi") as server:
+        yield server
+
+
+async def test_a_framework_s_iterator_ends_with_its_connection(stack: RunningServer, tmp_path: Path) -> None:
+    records = await behind(stack.url, "sse", Cut(action="rst", after_s=0.2, since="response"), tmp_path)
+    assert [record.drops for record in records] == [1] * 4
+    assert all(record.stop_s is not None and record.stop_s < 0.8 for record in records)
+
+
+@pytest.mark.parametrize("transport", ["sse", "chunked", "websocket", "blocking"])
+async def test_real_servers_notice_what_the_network_tells_and_nothing_else(
+    server: Callable[[str], RunningServer], tmp_path: Path, transport: str
+) -> None:
+    """Behind a black hole nobody tells them: the work goes on to the answer's end, or beyond what is measured.
+
+    Nor does a FIN while nothing is sent: whoever has said all that it has to say may still be reading.
+    """
+    url = server(transport).url
+    since = "response" if transport != "blocking" else "connection"
+    cuts = {action: Cut(action=action, after_s=0.2, since=since) for action in ("fin", "rst", "black_hole")}  # type: ignore[arg-type]
+    asked = (behind(url, transport, cut, tmp_path) for cut in cuts.values())
+    found = dict(zip(cuts, await asyncio.gather(*asked), strict=True))
+    for action, records in found.items():
+        assert [record.drops for record in records] == [1] * 4, action
+        stops_s = [record.stop_s for record in records]
+        assert all(stop_s is not None for stop_s in stops_s), action
+        if action == "rst" or (action == "fin" and transport != "blocking"):  # at once, or with the next token or two
+            assert max(s for s in stops_s if s is not None) < 0.8
+        else:
+            assert min(s for s in stops_s if s is not None) > 0.2

@@ -1,0 +1,126 @@
+"""A reader that stops reading: scripted servers on both drivers, then what it costs a real server and the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from support.asking import ANSWER, question
+from support.drivers import AsyncUser
+from support.feeding import schedule_of
+from support.processes import running_server
+from support.scripted import Connection, scripted
+from support.transports import SCRIPTED, pieces
+
+from bench.running.endpoints import ready_child
+from clients.core.record import Outcome
+from clients.core.recovery import Policy
+from clients.core.settings import ClientSettings
+from clients.drivers.aio import AioClient
+from servers import recording
+
+MakeClient = Callable[..., AsyncUser]
+PAUSE_S = 0.3
+
+
+def trickling(transport: str) -> Callable[[Connection], object]:
+    """A token every 10 ms: all are sent before the pause is over."""
+
+    async def script(connection: Connection) -> None:
+        await (connection.upgrade() if transport == "websocket" else connection.request())
+        if transport == "websocket":
+            await connection.frame()
+        for piece in pieces(transport, ANSWER):
+            await connection.send(piece)
+            await asyncio.sleep(0.01)
+        await connection.hold()
+
+    return script
+
+
+@pytest.mark.parametrize("transport", SCRIPTED)
+async def test_it_reads_the_first_token_then_nothing_then_all(client: MakeClient, transport: str) -> None:
+    """Its own pause is no silence of the server's, though it is longer than both limits."""
+    async with scripted(trickling(transport)) as server:  # type: ignore[arg-type]
+        record = await client(
+            transport, server.url, unread_s=PAUSE_S, silence_s=PAUSE_S / 2, token_silence_s=PAUSE_S / 2
+        ).ask(question())
+    assert (record.outcome, record.drops, record.tokens_lost) == (Outcome.OK, 0, 0), record.detail
+    came = [at - record.received_ns[0] for at in record.received_ns]
+    assert came[-1] >= PAUSE_S * 1e9
+    assert len(set(record.read)) <= 3  # the first, perhaps one that was on its way, and the rest at once
+
+
+@pytest.mark.parametrize("transport", SCRIPTED)
+async def test_for_ever_is_until_its_time_is_over(client: MakeClient, transport: str) -> None:
+    async with scripted(trickling(transport)) as server:  # type: ignore[arg-type]
+        user = client(transport, server.url, unread_s=3600)
+        record = await user.ask(question(timeout_s=0.4))
+        assert (record.outcome, record.detail.split(":")[0]) == (Outcome.TIMEOUT, "timeout")
+        assert 1 <= record.tokens_received < ANSWER.n
+        record = await user.ask(question(timeout_s=0.4))  # over a connection that is read
+    assert (record.connections, record.tokens_received > 0) == (1, True)
+
+
+async def test_once_a_message(client: MakeClient) -> None:
+    """A connection that is cut while nobody reads is found out behind the pause, and the rest is read without one."""
+    asked: list[bytes] = []
+
+    async def script(connection: Connection) -> None:
+        asked.append(await connection.request())
+        parts = pieces("chunked", ANSWER)
+        if len(asked) == 1:
+            await connection.send(parts[0] + parts[1])
+            await asyncio.sleep(0.05)
+            await connection.send(parts[2])
+            return
+        await connection.send(parts[0] + b"".join(parts[3:]))
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client("chunked", server.url, unread_s=PAUSE_S, recovery=Policy("resume", base_s=0.001)).ask(
+            question()
+        )
+    assert (record.outcome, record.noticed_by, len(asked)) == (Outcome.OK, ["fin"], 2), record.detail
+    assert record.received_ns[-1] - record.received_ns[2] < PAUSE_S * 1e9
+
+
+# ---- what it costs
+
+READERS = 5
+PIECES = 1_500
+TEXT = "eight kB" * 1_000  # 12 MB an answer: more than two kernels' buffers of each connection take
+
+
+async def test_those_who_do_not_read_cost_server_and_proxy_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_text(json.dumps({"deltas": [TEXT] * PIECES}) + "\n")
+    large = recording.load(path)
+    stream = {"recording": large.id, "ttft_ms": 0, "ttft_sigma": 0, "gap_ms": 0, "gap_sigma": 0}
+    answer = schedule_of(*[TEXT] * PIECES)
+    with running_server("chunked", "--recording", str(path)) as server:
+        argv = [sys.executable, "-m", "bench.proxy", "--upstream", server.url.removeprefix("http://")]
+        proxy, url = await ready_child("proxy", [*argv, "--profile", "none"], tmp_path / "proxy.log", [0])
+        users = [AioClient("chunked", ClientSettings(url, unread_s=1.5)) for _ in range(READERS)]
+        try:
+            processes = [psutil.Process(server.process.pid), psutil.Process(proxy.process.pid)]
+            whole = AioClient("chunked", ClientSettings(url))
+            asked = [question(answer, stream_id="large", stream=stream, timeout_s=60) for _ in range(READERS + 1)]
+            assert (await whole.ask(asked[0])).outcome is Outcome.OK
+            await whole.close()
+            before = [process.memory_info().rss for process in processes]
+            asking = [asyncio.create_task(user.ask(each)) for user, each in zip(users, asked[1:], strict=True)]
+            await asyncio.sleep(0.8)  # all have stopped by now, and everything that can be sent was
+            grown = [process.memory_info().rss - rss for process, rss in zip(processes, before, strict=True)]
+            records = await asyncio.gather(*asking)
+        finally:
+            await asyncio.gather(*(user.close() for user in users))
+            await proxy.stop()
+    assert [record.outcome for record in records] == [Outcome.OK] * READERS
+    assert all(record.received_ns[-1] - record.received_ns[0] > 1.5e9 for record in records)
+    assert max(grown) < READERS * 1e6 + 16e6, grown  # all of it were 60 MB
