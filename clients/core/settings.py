@@ -13,6 +13,7 @@ from servers.user_errors import InputError
 
 MAX_WAIT_S = 3600  # between two polls, or in one
 MAX_UNREAD_S = 86_400  # longer than any message may take: for ever
+MAX_SHARE = 1000  # users of one HTTP/2 connection
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class ClientSettings:
     `token_silence_s`: when no token came for so long, since the request or the last one, whatever else did.
     `unread_s`: stop reading for so long at the first token of an answer (0: never). `others`: the transports that
     recovery `fallback` may go over to, in order, each with its URL.
-    `trust`: whose certificates are good where the URL is https.
+    `trust`: whose certificates are good where the URL is https. `http`: 1 for HTTP/1.1, or 2; then `share` users have
+    one connection together (clients.core.carrier).
     """
 
     url: str
@@ -40,6 +42,8 @@ class ClientSettings:
     unread_s: float = 0.0
     others: Mapping[str, str] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
+    http: int = 1
+    share: int = 50
 
     def __post_init__(self) -> None:
         if not (self.auth_token or "").isascii() or not (self.auth_token or "").isprintable():
@@ -67,6 +71,10 @@ class ClientSettings:
         if "backoff" in variant:
             backoff = choice("backoff", str(variant["backoff"]).lower(), get_args(Backoff))
             given["recovery"] = replace(given.get("recovery", Policy()), backoff=cast(Backoff, backoff))
+        if "http" in variant:
+            given["http"] = int(choice("http", str(variant["http"]), ("1", "2")))
+        if "share" in variant:
+            given["share"] = int(number("share", variant["share"], 1, MAX_SHARE, whole=True, text=True))
         return cls(**given)
 
     @property
