@@ -170,7 +170,7 @@ def whole(record: StreamRecord) -> tuple[Outcome, int, int, int, bool]:
 ALL = (Outcome.OK, 0, 0, 0, True)
 
 
-@pytest.mark.parametrize("silence", [{"silence_s": 0.1}, {"token_silence_s": 0.1}])
+@pytest.mark.parametrize("silence", [{"silence_s": 0.5}, {"token_silence_s": 0.5}])
 async def test_refused_then_held_back_then_polled(client: MakeClient, silence: dict[str, float]) -> None:
     polled = Polled()
     async with scripts(refusing("403 No"), sse(2, "silence"), polled.script) as urls:

@@ -106,10 +106,10 @@ async def test_those_who_do_not_read_cost_server_and_proxy_bounded_memory(tmp_pa
     with running_server("chunked", "--recording", str(path)) as server:
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", server.url.removeprefix("http://")]
         proxy, url = await ready_child("proxy", [*argv, "--profile", "none"], tmp_path / "proxy.log", [0])
-        users = [AioClient("chunked", ClientSettings(url, unread_s=1.5)) for _ in range(READERS)]
+        users = [AioClient("chunked", ClientSettings(url.url, unread_s=1.5)) for _ in range(READERS)]
         try:
             processes = [psutil.Process(server.process.pid), psutil.Process(proxy.process.pid)]
-            whole = AioClient("chunked", ClientSettings(url))
+            whole = AioClient("chunked", ClientSettings(url.url))
             asked = [question(answer, stream_id="large", stream=stream, timeout_s=60) for _ in range(READERS + 1)]
             assert (await whole.ask(asked[0])).outcome is Outcome.OK
             await whole.close()
