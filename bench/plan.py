@@ -52,6 +52,7 @@ _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "method": ("sse",),
 }
 _VARIANT = (
+    "client",
     "copy",
     "heartbeat",
     "interval",
@@ -85,6 +86,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing to measure. Words left at their defaults do not appear in its variant."""
 
     transport: str
+    client: Literal["asyncio", "browser"] = "asyncio"  # "browser": a page in Chromium asks (docs/browser.md)
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
     interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
@@ -303,6 +305,15 @@ def _check_cell(cell: Cell, where: str) -> None:
             raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
     if cell.stack:
         _check_stack(cell, where)
+    if cell.client == "browser":
+        _check_browser_can(cell, where)
+
+
+def _check_browser_can(cell: Cell, where: str) -> None:
+    if not cell.reuse:
+        raise PlanError(f"{where} reuse: a browser decides by itself; leave it out where client is browser")
+    if cell.recovery not in ("none", "resume"):
+        raise PlanError(f"{where} recovery: a browser's client takes none or resume, not {cell.recovery}")
 
 
 def _check_stack(cell: Cell, where: str) -> None:
@@ -333,6 +344,7 @@ def changed(
     plan: Plan,
     *,
     transports: Sequence[str] | None = None,
+    clients: Sequence[str] | None = None,
     profiles: Sequence[str] | None = None,
     recoveries: Sequence[str] | None = None,
     streams: int | None = None,
@@ -343,9 +355,9 @@ def changed(
 ) -> Plan:
     """`plan` as command-line options change it, checked like a file. Raises PlanError.
 
-    `transports` keeps their cells, and adds a plain one for a transport that had none; `profiles` and `recoveries`
-    run every cell once behind or with each; `streams` sets the messages per cell and block of every load; `slo` are
-    limits as if they stood in `[slo]`.
+    `transports` keeps their cells, and adds a plain one for a transport that had none; `clients`, `profiles`
+    and `recoveries` run every cell once by, behind or with each; `streams` sets the messages per cell and block of
+    every load; `slo` are limits as if they stood in `[slo]`.
     """
     table = msgspec.to_builtins(plan)
     table["slo"] = slo_checks.joined(plan.slo, slo or {})
@@ -362,7 +374,7 @@ def changed(
         kept = [cell for cell in cells if cell["transport"] in transports]
         present = {cell["transport"] for cell in kept}
         cells = kept + [{"transport": name} for name in transports if name not in present]
-    spread = {"profile": profiles, "recovery": recoveries}
+    spread = {"client": clients, "profile": profiles, "recovery": recoveries}
     spread = {key: list(values) for key, values in spread.items() if values is not None}
     unique = {msgspec.json.encode(cell | spread, order="sorted"): cell | spread for cell in _without(cells, spread)}
     return parse(table | {"cells": list(unique.values())})
@@ -402,7 +414,7 @@ def _check_references(plan: Plan) -> None:
 def _check_load(load: Load, where: str) -> None:
     if load.arrivals == "trace" and load.trace is None:
         raise PlanError(f'{where} trace: arrivals = "trace" takes a file in Azure\'s format')
-    if load.arrivals in ("poisson", "constant", "gamma") and load.streams / load.rate_per_s > MAX_SPAN_S:
+    if load.arrivals in ("poisson", "constant", "gamma", "burst") and load.streams / load.rate_per_s > MAX_SPAN_S:
         lasts = f"{load.streams} messages at {load.rate_per_s:g} a second last longer than {MAX_SPAN_S:g} s"
         raise PlanError(f"{where} rate_per_s: {lasts}")
     if load.trace is not None:
