@@ -16,7 +16,7 @@ from rich.table import Table
 
 from bench.proxy.profile import Profile, load
 from bench.proxy.profile import names as names_of_all
-from bench.proxy.real import PREFIX, real_proxy
+from bench.proxy.real import PREFIX, real_proxy, written
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command, Number
@@ -86,7 +86,8 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
 
     Prints one JSON line when ready and serves until SIGTERM. The profiles real:nginx, real:nginx-http11,
     real:nginx-unbuffered, real:haproxy and real:haproxy-no-delay start the real thing with the same timeouts (and
-    write no log).
+    write no log). real:nginx-h2 and real:haproxy-h2 speak TLS and HTTP/2 too: the line then has the `cafile` that
+    makes their certificate trusted, and `plain_url`, a port on this machine without TLS.
 
     \b
     Examples:
@@ -110,15 +111,15 @@ def _cannot_serve(listen: tuple[str, int], error: OSError) -> UserError:
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    print(json.dumps({"profile": name, "url": f"http://{host}:{address[1]}"}), flush=True)
+    print(json.dumps({"profile": name, "url": f"http://{written(address)}"}), flush=True)
 
 
 def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], time_scale: float) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as address:
-            _say_ready(name, address)
+        with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as running:
+            secure = {"cafile": str(running.cafile), "plain_url": running.plain_url} if running.cafile else {}
+            print(json.dumps({"profile": name, "url": running.url} | secure), flush=True)
             while True:
                 time.sleep(0.5)  # signal.pause() would miss a signal that comes just before it
     except KeyboardInterrupt:

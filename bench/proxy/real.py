@@ -2,10 +2,14 @@
 
 `tokenderby proxy --profile real:nginx` puts one in front of a server; tests/bench/proxy/test_real.py compares them
 with the emulated ones. The timeouts are read from the profiles, so that both always have the same.
+
+Those that end in `-h2` speak TLS too, with a certificate made for the occasion, and HTTP/2 to whom asks for it (ALPN);
+a second port speaks plain HTTP/1.1 to the same servers, so that the three can be compared.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -13,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.proxy import profile as profiles
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
+from bench.proxy.certificate import make_certificate
 from bench.proxy.profile import Profile, ProfileError
 from servers.process import free_port
 from servers.user_errors import UserError
@@ -58,6 +64,32 @@ _NGINX = (
 """
 )
 
+# Settings for streams: each piece goes on at once (proxy_buffering), a request's body too, and a connection lasts for
+# many more requests than the default of 1000, which one HTTP/2 connection of many users has soon had.
+_NGINX_TLS = (
+    f"master_process off;\n{NGINX_HEAD}"
+    """
+  keepalive_timeout {keepalive_ms}ms;
+  keepalive_requests 1000000;
+  proxy_read_timeout {idle_ms}ms;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  server {{
+    listen {listen} ssl{http2_word};
+    listen {plain};
+    {http2_line}
+    ssl_certificate {cert};
+    ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    location / {{
+      proxy_pass http://{upstream};
+      proxy_request_buffering off;
+      {extra}
+    }}
+  }}
+}}
+"""
+)
+
 # What nginx's own documentation tells to set for WebSockets.
 NGINX_HTTP11 = """proxy_http_version 1.1;
       proxy_set_header Upgrade $http_upgrade;
@@ -79,6 +111,10 @@ backend servers
   server upstream {upstream}
 """
 
+_HAPROXY_TLS = HAPROXY.replace(
+    "bind {listen}\n", "bind {listen} ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.2\n  bind {plain}\n"
+)
+
 
 class _Kind(NamedTuple):
     program: str
@@ -86,32 +122,58 @@ class _Kind(NamedTuple):
     config: str
     extra: str
     command: Callable[[str, Path], list[str]]
+    twin: str = ""  # the profile whose timeouts it has, if it is not the one of its name; then it speaks TLS
 
 
-def _nginx(extra: str) -> _Kind:
-    return _Kind(
-        "nginx",
-        "nginx-light",
-        _NGINX,
-        extra,
-        lambda program, folder: [program, "-e", f"{folder}/error.log", "-c", f"{folder}/config"],
-    )
+def _nginx(extra: str, config: str = _NGINX, twin: str = "") -> _Kind:
+    def command(program: str, folder: Path) -> list[str]:
+        return [program, "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
+
+    return _Kind("nginx", "nginx-light", config, extra, command, twin)
 
 
-def _haproxy(extra: str) -> _Kind:
-    return _Kind(
-        "haproxy", "haproxy", HAPROXY, extra, lambda program, folder: [program, "-db", "-f", f"{folder}/config"]
-    )
+def _haproxy(extra: str, config: str = HAPROXY, twin: str = "") -> _Kind:
+    def command(program: str, folder: Path) -> list[str]:
+        return [program, "-db", "-f", f"{folder}/config"]
+
+    return _Kind("haproxy", "haproxy", config, extra, command, twin)
 
 
 KINDS: dict[str, _Kind] = {
     "nginx": _nginx("proxy_http_version 1.0;"),  # the default up to 1.29.6
     "nginx-http11": _nginx(NGINX_HTTP11),
     "nginx-unbuffered": _nginx(f"proxy_buffering off;\n      {NGINX_HTTP11}"),
+    "nginx-h2": _nginx(f"proxy_buffering off;\n      {NGINX_HTTP11}", _NGINX_TLS, "nginx-unbuffered"),
     "haproxy": _haproxy(""),
     "haproxy-no-delay": _haproxy("option http-no-delay"),
+    "haproxy-h2": _haproxy("option http-no-delay", _HAPROXY_TLS, "haproxy-no-delay"),
 }
-"""Profile name -> how to start the real one of that name."""
+"""Name -> how to start the real one: of the profile of that name, or one that speaks TLS and HTTP/2."""
+
+SECURE = tuple(name for name, kind in KINDS.items() if kind.twin)
+"""Those that speak TLS and HTTP/2."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A real proxy that listens. One that speaks TLS has a `cafile` that makes its certificate trusted, and `plain`.
+
+    address: host and port, of TLS where it speaks that; plain: those of plain HTTP/1.1 otherwise
+    """
+
+    address: tuple[str, int]
+    plain: tuple[str, int] | None = None
+    cafile: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to ask; https if it speaks TLS."""
+        return f"{'http' if self.plain is None else 'https'}://{written(self.address)}"
+
+    @property
+    def plain_url(self) -> str:
+        """Where to ask without TLS."""
+        return f"http://{written(self.plain or self.address)}"
 
 
 class RealProxyError(UserError):
@@ -137,43 +199,71 @@ def real_proxy(
     *,
     time_scale: float = 1.0,
     listen: tuple[str, int] = ("127.0.0.1", 0),
-) -> Iterator[tuple[str, int]]:
-    """A running real proxy in front of `upstream`; yields its address.
+) -> Iterator[Running]:
+    """A running real proxy in front of `upstream`; its folder, with the key of its certificate, goes with it.
 
     name: one of KINDS; time_scale divides its timeouts
-    Raises ProfileError, RealProxyError.
+    listen: where; port 0 is any free one. The plain port of one that speaks TLS is any on 127.0.0.1
+    Raises ProfileError, RealProxyError, CertificateError.
     """
-    program = find(name)
-    timeouts = profiles.load(name).scaled(time_scale)
+    program, kind = find(name), KINDS[name]
     address = (listen[0], listen[1] or free_port(listen[0]))
     with tempfile.TemporaryDirectory(prefix=f"tokenderby-{name}-") as text:
         folder = Path(text)
-        (folder / "config").write_text(_config(KINDS[name], timeouts, folder, address, upstream))
+        running = _secured(folder, address) if kind.twin else Running(address)
+        timeouts = profiles.load(kind.twin or name).scaled(time_scale)
+        words = _words(kind, timeouts, upstream) | _places(folder, running)
+        if kind.twin and kind.program == "nginx":
+            words |= _http2_words(program)
+        (folder / "config").write_text(kind.config.format(**words))
         with (folder / "output").open("wb") as output:
-            command = KINDS[name].command(program, folder)
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(kind.command(program, folder), stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait_until_ready(process, address, folder)
-            yield address
+            yield running
         finally:
             process.terminate()
             process.wait()
 
 
-def _config(kind: _Kind, profile: Profile, folder: Path, listen: tuple[str, int], upstream: tuple[str, int]) -> str:
+def _secured(folder: Path, address: tuple[str, int]) -> Running:
+    """A certificate in `folder`, and HAProxy's file of both it and its key."""
+    made = make_certificate(folder)
+    both = folder / "both.pem"
+    both.touch(0o600)
+    both.write_bytes(made.cert.read_bytes() + made.key.read_bytes())
+    return Running(address, ("127.0.0.1", free_port("127.0.0.1")), made.cert)
+
+
+def _words(kind: _Kind, profile: Profile, upstream: tuple[str, int]) -> dict[str, object]:
     idle = next(rule for rule in profile.rules if isinstance(rule, IdleTimeout))
     keepalive = next(rule for rule in profile.rules if isinstance(rule, KeepaliveTimeout))
-    return kind.config.format(
-        folder=folder,
-        listen=_written(listen),
-        upstream=_written(upstream),
-        idle_ms=round(idle.idle_timeout_s * 1000),
-        keepalive_ms=round(keepalive.keepalive_timeout_s * 1000),
-        extra=kind.extra,
-    )
+    return {
+        "upstream": written(upstream),
+        "idle_ms": round(idle.idle_timeout_s * 1000),
+        "keepalive_ms": round(keepalive.keepalive_timeout_s * 1000),
+        "extra": kind.extra,
+    }
 
 
-def _written(address: tuple[str, int]) -> str:
+def _places(folder: Path, running: Running) -> dict[str, object]:
+    places: dict[str, object] = {"folder": folder, "listen": written(running.address)}
+    if running.plain is None:
+        return places
+    files = {"cert": folder / "cert.pem", "key": folder / "key.pem", "both": folder / "both.pem"}
+    return places | files | {"plain": written(running.plain)}
+
+
+def _http2_words(program: str) -> dict[str, object]:
+    """How this nginx is told to speak HTTP/2: since 1.25.1 by a line of its own, before that by a word of `listen`."""
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=READY_TIMEOUT_S, check=False).stderr
+    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", said)
+    is_old = found is not None and tuple(map(int, found.groups())) < (1, 25, 1)
+    return {"http2_word": " http2" if is_old else "", "http2_line": "" if is_old else "http2 on;"}
+
+
+def written(address: tuple[str, int]) -> str:
+    """HOST:PORT as URLs and configurations have it: an IPv6 address in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -14,8 +14,9 @@ from support.asking import question
 from support.drivers import AsyncUser
 from support.processes import RunningServer
 from support.scripted import Connection, blocking, scripted, switching
-from support.tls import Certificate, certificate, nginx_with_tls
+from support.tls import certificate, nginx_with_tls
 
+from bench.proxy.certificate import Certificate
 from clients.core.record import Outcome
 from clients.core.recovery import Policy
 from clients.core.tls import TlsLayer, Trust

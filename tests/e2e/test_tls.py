@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from support.locusts import locust
 from support.processes import RunningServer
-from support.tls import Certificate, certificate, nginx_with_tls
+from support.tls import certificate, nginx_with_tls
 
+from bench.proxy.certificate import Certificate
 from bench.store import RunFolder
 from servers.transport import STREAMING, TRANSPORTS
 
