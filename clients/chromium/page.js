@@ -31,7 +31,7 @@ import { wholeAnswer } from "/whole-answer.js";
  * @property {number} k  the message's number
  * @property {number} offsetMs  of a conversation's first message, after the beginning
  * @property {string} message
- * @property {object} body
+ * @property {Record<string, unknown>} body
  */
 
 const LEAD_MS = 20;
@@ -137,6 +137,7 @@ const screen = new (class Screen {
 
   /** How long a frame is while nothing happens. */
   async measure() {
+    /** @type {number[]} */
     const times = [];
     for (let k = 0; k < STILL_FRAMES; k++) times.push(await new Promise(requestAnimationFrame));
     const gaps = times.slice(1).map((time, k) => time - times[k]);
@@ -218,7 +219,7 @@ function reasonOf(error) {
 
 /**
  * @param {Way} way
- * @param {{ k: number, message: string, body: object, signal: AbortSignal }} question
+ * @param {{ k: number, message: string, body: Record<string, unknown>, signal: AbortSignal }} question
  */
 function begin({ transport, ...limits }, { k, ...question }) {
   const url = `/chat#${k}`; // the fragment stays here: it tells which message a request was for
@@ -226,7 +227,7 @@ function begin({ transport, ...limits }, { k, ...question }) {
   if (transport === "websocket") return streamChat({ url: "/chat", transport, ...limits, ...question });
   /** @type {typeof globalThis.fetch} */
   const tagged = (address, init) => fetch(Object.assign(new URL(String(address)), { hash: `${k}` }), init);
-  return streamChat({ url, transport, fetch: tagged, ...limits, ...question, body: { ...question.body } });
+  return streamChat({ url, transport, fetch: tagged, ...limits, ...question });
 }
 
 /** @typedef {Awaited<ReturnType<typeof ask>>} Answer */

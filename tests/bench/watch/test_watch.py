@@ -142,6 +142,26 @@ def test_one_transport_alone_and_no_recovery(page: Page) -> None:
     expect(page.locator("race-column[data-transport=sse] .bubble")).to_have_text("")
 
 
+def test_after_thinking_the_question_is_asked_again_until_it_is_stopped(page: Page) -> None:
+    put(page, "none")
+    page.locator("race-column[data-transport=chunked]").get_by_role("button", name="Only this one").click()
+    page.get_by_label("Model").select_option("hazards")  # short
+    page.get_by_label("Think time").select_option("2 s")  # divided by ten, as all times
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    page.get_by_role("button", name="Ask").click()
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("The next question comes after 2 s of thinking.", timeout=COMPLETE_MS)
+    with page.expect_request("**/chat", timeout=COMPLETE_MS):
+        pass
+    assert len(asked) >= 2
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled(timeout=COMPLETE_MS)
+    before = len(asked)
+    page.wait_for_timeout(500)
+    assert len(asked) == before
+
+
 def test_another_heartbeat(page: Page, watched: str) -> None:
     """The servers are started again with it, and the page goes on at the same addresses."""
     put(page, "none")
