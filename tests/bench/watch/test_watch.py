@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, Page, expect
 from support.chromium import chromium
 from support.independent import request
+from support.sockets import free_ports
+
+from bench.watch.command import watch
+from servers.transport import TRANSPORTS
 
 pytestmark = pytest.mark.needs("chromium", "redis")
 CUTS = """title = "cuts every request after a second"
@@ -39,7 +44,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page's URL; times divided by ten."""
     profile = tmp_path_factory.mktemp("watch") / "cuts.toml"
     profile.write_text(CUTS)
+    ports = free_ports(1 + len(TRANSPORTS))
     words = ["watch", "--no-browser", "--profile", str(profile), "--time-scale", "10"]
+    words += ["--port", f"{ports[0]}-{ports[-1]}"]
     process = subprocess.Popen([sys.executable, "-m", "bench.cli", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -224,6 +231,21 @@ def test_a_phone_fits_and_little_moves_for_who_wants_that(page: Page, scheme: st
     brightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
     assert (brightness < 200) == (scheme == "dark")
     page.get_by_role("button", name="Stop").click()
+
+
+def test_all_of_it_is_where_it_was_told_to_be(watched: str) -> None:
+    """A container publishes these ports, and no others."""
+    first = int(watched.rpartition(":")[2])
+    columns = json.loads(request(watched, "GET", "/race.json")[2])["columns"]
+    assert [column["url"] for column in columns] == [f"http://127.0.0.1:{first + k}/chat" for k in range(1, 6)]
+    assert all(request(column["url"].removesuffix("/chat"), "GET", "/healthz")[0] == 200 for column in columns)
+
+
+@pytest.mark.parametrize("port", ["8010-8012", "8015-8010", "65533-65538", "99999", "x", "-1", "0-5"])
+def test_ports_that_cannot_be(port: str) -> None:
+    done = CliRunner().invoke(watch, ["--no-browser", "--port", port])
+    assert done.exit_code == 2
+    assert "takes a port" in done.output
 
 
 def test_the_levers_are_the_pages_own(watched: str) -> None:
