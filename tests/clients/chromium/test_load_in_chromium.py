@@ -1,0 +1,81 @@
+"""A page in Chromium asks the real servers: exact answers, times that fit the server's, six connections to a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pytest
+from support.processes import running_server
+
+from clients.chromium.load import run_cell
+from clients.core.record import Outcome, StreamRecord
+from clients.job import Job
+
+pytestmark = pytest.mark.needs("chromium")
+# Long pauses: on a slow machine too, one of several has its first token before another is over.
+STREAM = {"profile": "fast", "tokens": 4, "ttft_ms": 50, "ttft_sigma": 0, "gap_ms": 300, "gap_sigma": 0}
+SEVEN = {"arrivals": "burst", "concurrency": 7, "streams": 7, "rate_per_s": 1, "warmup_streams": 0, "timeout_s": 30}
+
+
+async def asked(
+    transport: str, url: str, out: Path, **job: Any
+) -> tuple[list[StreamRecord], pd.DataFrame, list[tuple[int, int]]]:
+    """Records, what was painted, and what progress was told."""
+    words = {"block": 1, "cell": transport, "seed": 1, "stream": STREAM, "load": SEVEN}
+    told: list[tuple[int, int]] = []
+    document = words | job | {"transport": transport, "url": url, "out": str(out / "cell")}
+    records, _ = await run_cell(msgspec.convert(document, Job), lambda done, of: told.append((done, of)))
+    assert {record.outcome for record in records} == {Outcome.OK}, [record.detail for record in records]
+    return records, pd.read_parquet(out / "cell.painted.parquet"), told
+
+
+async def test_the_seventh_waits_for_one_of_six_connections(tmp_path: Path) -> None:
+    with running_server("sse", "--auth-token", "s3cret") as server:
+        records, painted, told = await asked("sse", server.url, tmp_path, auth_token="s3cret")
+    first_end_ns = min(record.end_ns for record in records)
+    (late,) = (record for record in records if record.first_token_ns > first_end_ns)
+    assert painted.loc[painted["waited_ms"].idxmax(), "stream_id"] == late.stream_id
+    assert set(painted["protocol"]) == {"http/1.1"}
+    assert sum(record.connections for record in records) in (5, 6)  # one may be open before: browsers guess
+    assert told[0] == (0, 7)
+    assert told[-1] == (7, 7)
+    check_times(records, painted)
+
+
+def check_times(records: list[StreamRecord], painted: pd.DataFrame) -> None:
+    """Due, sent, received and painted are in this order, to the error that is told, and that is small."""
+    rows = painted.set_index("stream_id")
+    for record in records:
+        row = rows.loc[record.stream_id]
+        error_ns = int(row["clock_error_ns"])
+        assert 0 < error_ns < 20_000_000  # a busy machine's round trips; far below a millisecond on a quiet one
+        for due_ns, sent_ns, received_ns in zip(record.due_ns, record.sent_ns, record.received_ns, strict=True):
+            assert due_ns <= sent_ns <= received_ns + error_ns
+        assert record.intended_start_ns <= record.start_ns < record.first_token_ns <= row["first_painted_ns"]
+        assert row["first_shown_ns"] >= record.first_token_ns
+        assert record.received_ns[-1] <= row["last_painted_ns"]
+        assert row["tokens_painted"] == 4
+        assert 1 <= row["frames"] <= 4
+
+
+async def test_websockets_do_not_wait(tmp_path: Path) -> None:
+    with running_server("websocket") as server:
+        records, painted, _ = await asked("websocket", server.url, tmp_path)
+    assert max(record.first_token_ns for record in records) < min(record.end_ns for record in records)
+    assert [record.connections for record in records] == [1] * 7
+    check_times(records, painted)
+
+
+async def test_what_does_not_stream_is_painted_at_once(tmp_path: Path) -> None:
+    alone = SEVEN | {"concurrency": 1, "streams": 1}
+    with running_server("blocking") as server:
+        _, painted, _ = await asked("blocking", server.url, tmp_path, load=alone)
+    assert painted[["frames", "tokens_painted"]].to_numpy().tolist() == [[1, 4]]
+
+
+async def test_a_browser_has_no_restart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none or resume"):
+        await asked("sse", "http://127.0.0.1:9", tmp_path, recovery="restart")
