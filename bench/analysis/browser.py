@@ -35,9 +35,9 @@ def browser_cells(measured: Measurements) -> dict[int, pd.DataFrame]:
 
 def _with_painted(messages: pd.DataFrame, painted: pd.DataFrame) -> pd.DataFrame:
     joined = messages.join(painted, on="stream_id", how="inner")
-    to_paint_ms = (joined["first_painted_ns"] - joined["first_token_ns"]) / 1e6
-    to_paint_ms = to_paint_ms.where(joined["completed"] & (joined["first_painted_ns"] > 0))
-    return joined.assign(to_paint_ms=to_paint_ms, painted_overhead_ms=joined["ttft_overhead_ms"] + to_paint_ms)
+    is_painted = joined["completed"] & (joined["first_painted_ns"] > 0)
+    to_paint_ms = ((joined["first_painted_ns"] - joined["first_token_ns"]) / 1e6).where(is_painted, np.inf)
+    return joined.assign(painted_overhead_ms=joined["ttft_overhead_ms"] + to_paint_ms)
 
 
 class FirstToken(NamedTuple):
