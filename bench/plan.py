@@ -24,7 +24,9 @@ from msgspec import Meta
 from bench import slo as slo_checks
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
+from bench.secure_cells import check_secure
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
+from clients.core.settings import MAX_SHARE
 from clients.job import Load
 from clients.traces import TraceError, read_trace
 from servers import stacks
@@ -44,8 +46,10 @@ Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 
-# Which transports a word of a variant means something to; the others take every transport.
+# Which transports a word of a variant means something to; the others take every transport. A WebSocket over HTTP/2 (RFC
+# 8441) is beyond nginx, and so are its clients here.
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
+    "http": tuple(name for name in TRANSPORTS if name != "websocket"),
     "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
     "wait": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
     "heartbeat": PUSHED,
@@ -55,12 +59,15 @@ _VARIANT = (
     "client",
     "copy",
     "heartbeat",
+    "http",
     "interval",
     "load",
     "method",
     "reuse",
+    "share",
     "stack",
     "stream",
+    "tls",
     "wait",
 )  # sorted, as in a variant
 
@@ -89,13 +96,16 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     client: Literal["asyncio", "browser"] = "asyncio"  # "browser": a page in Chromium asks (docs/browser.md)
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
+    http: Literal[1, 2] = 1  # 2: HTTP/2, whose connections users share; takes tls = true, as browsers do
     interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
     load: NameOrNone = ""  # one of [loads]
     method: Literal["post", "get"] = "post"  # "get": as a browser's EventSource asks
     reuse: bool = True  # keep connections for later requests
+    share: Annotated[int, Meta(ge=1, le=MAX_SHARE)] = 50  # users of one connection, with http = 2
     slo: NameOrNone = ""  # one of [slos]; changes nothing of what is measured, and stands in no variant
     stack: NameOrNone = ""  # the server as people write it on a framework (docs/stacks.md); "": ours
     stream: NameOrNone = ""  # one of [streams]
+    tls: bool = False  # by a real nginx before the server, or by the profile, if that is one that speaks TLS
     wait: Annotated[float, Meta(ge=0, le=300)] = 0.0  # seconds that a poll may be held open (long polling)
     profile: str = "direct"  # what stands between client and server: a proxy profile's name, or one's own file
     recovery: Recovery = "none"
@@ -115,7 +125,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def profile_name(self) -> str:
         """The profile without its folder and ending, if it is a file of the user's own."""
-        return Path(self.profile).name.removesuffix(".toml")
+        return profile_name(self.profile)
 
     @property
     def key(self) -> str:
@@ -123,6 +133,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         profile = self.profile_name if self.profile != "direct" else ""
         recovery = self.recovery if self.recovery != "none" else ""
         return " ".join(filter(None, (self.transport, self.variant_text, profile, recovery)))
+
+
+def profile_name(profile: str) -> str:
+    """A profile without its folder and ending, if it is a file of the user's own."""
+    return Path(profile).name.removesuffix(".toml")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -294,6 +309,7 @@ def _expand(choices: dict[str, list[Any]], where: str, folder: Path, checked: se
         if cell.profile not in checked:
             _check_profile(cell.profile, where)
             checked.add(cell.profile)
+        check_secure(cell, where)
         yield cell
 
 

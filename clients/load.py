@@ -30,7 +30,7 @@ from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
-from clients.drivers.aio import AioClient
+from clients.drivers.aio import AioClient, AioPool
 from clients.job import Job, JobResult
 from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms, request_lags_ns, start_lags_ns
 from clients.timer import Timer
@@ -50,17 +50,21 @@ _PROGRESS_S = 0.25
 
 
 class Users:
-    """Virtual users, each with its own connection. A message takes the one that was idle for the shortest time."""
+    """Virtual users. A message takes the one that was idle for the shortest time.
+
+    Each has its own connection; over HTTP/2 they share some.
+    """
 
     def __init__(self, transport: str, settings: ClientSettings) -> None:
         self._transport, self._settings = transport, settings
+        self._pool = AioPool(settings) if settings.http == 2 else None
         self._idle: list[AioClient] = []
         self._all: list[AioClient] = []
 
     def take(self) -> AioClient:
         """An idle user, or a new one."""
         if not self._idle:
-            self._all.append(AioClient(self._transport, self._settings))
+            self._all.append(AioClient(self._transport, self._settings, self._pool))
             return self._all[-1]
         return self._idle.pop()
 

@@ -16,7 +16,7 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import add, sub
+from operator import add, mul, sub
 from typing import cast
 
 from clients.core.record import StreamRecord
@@ -36,6 +36,8 @@ _SYN_BYTES = 8  # so much: segment size, window scale, and that SACK is understo
 # Packets in and out from `close` on: FIN, FIN with ACK, ACK; or, where the other side's FIN has come, FIN and ACK.
 _ESTABLISHED, _CLOSE_WAIT = 1, 8
 _CLOSING = {_ESTABLISHED: (1, 2), _CLOSE_WAIT: (1, 1)}
+
+_FINE = 1 << 20  # into so many parts a byte or a packet is cut where messages share it
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class Traffic:
     def since(self, before: Traffic) -> Traffic:
         """What was added since `before` was read."""
         return self._each(sub, before)
+
+    def times(self, factor: int) -> Traffic:
+        """Each number so many times."""
+        return self._each(mul, Traffic(*[factor] * 5))
+
+    def parts(self, number: int) -> Traffic:
+        """Each number divided by `number`, to the nearest whole one."""
+        return self._each(lambda a, b: (a + b // 2) // b, Traffic(*[number] * 5))
 
     def _each(self, apply: Callable[[int, int], int], other: Traffic) -> Traffic:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -90,11 +100,15 @@ class Meter:
         return sum(map(traffic, self._open.values()), self._closed)
 
     def begin(self) -> None:
-        """A message begins, or there will be none any more; what has passed since the last one is that one's."""
+        """A message begins; what has passed since the last one is that one's."""
         now = self.read()
         if self._last is not None:
             _enter_packets(self._last, now.since(self._began))
         self._began, self._last = now, None
+
+    def close(self) -> None:
+        """There will be no message any more."""
+        self.begin()
 
     def end(self, record: StreamRecord) -> None:
         """The message that has begun is over; its packets are entered again when the next one begins."""
@@ -102,6 +116,64 @@ class Meter:
         record.bytes_in, record.bytes_out = used.received, used.sent
         _enter_packets(record, used)
         self._last = record
+
+
+class SharedMeter(Meter):
+    """What went through connections that several users share: in equal parts to the messages that are under way.
+
+    As a sum over all messages it is exact. What passes while none is under way is the next one's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared_out = NOTHING
+        self._of_each = NOTHING  # the part of a message that was under way all the time, in 1/_FINE of what is counted
+        self._under_way = 0
+
+    def enter(self) -> Traffic:
+        """A message begins; `leave` takes what this returns."""
+        self._share_out()
+        self._under_way += 1
+        return self._of_each
+
+    def leave(self, entered: Traffic) -> Traffic:
+        """The message is over: its part."""
+        self._share_out()
+        self._under_way -= 1
+        return self._of_each.since(entered).parts(_FINE)
+
+    def _share_out(self) -> None:
+        if self._under_way:
+            now = self.read()
+            self._of_each += now.since(self._shared_out).times(_FINE).parts(self._under_way)
+            self._shared_out = now
+
+
+class PartMeter:
+    """A user's part of a SharedMeter, from a message's beginning to its end."""
+
+    def __init__(self, shared: SharedMeter) -> None:
+        self._shared = shared
+        self._entered: Traffic | None = None
+
+    def begin(self) -> None:
+        """A message begins; one that was never ended is over."""
+        self.close()
+        self._entered = self._shared.enter()
+
+    def end(self, record: StreamRecord) -> None:
+        """The message that has begun is over."""
+        if self._entered is not None:
+            used = self._shared.leave(self._entered)
+            self._entered = None
+            record.bytes_in, record.bytes_out = used.received, used.sent
+            _enter_packets(record, used)
+
+    def close(self) -> None:
+        """There will be no message any more."""
+        if self._entered is not None:
+            self._shared.leave(self._entered)
+            self._entered = None
 
 
 def _enter_packets(record: StreamRecord, used: Traffic) -> None:

@@ -54,9 +54,9 @@ async def _surroundings(injury: Injury, folder: Path) -> AsyncIterator[RunOption
         if injury.slow_emitter:
             transport = str(injury.cell["transport"])
             argv = [sys.executable, "-m", _SLOW_SERVER, transport]
-            child, url = await ready_child("slow server", argv, folder / "slow.log", cores["servers"])
+            child, ready = await ready_child("slow server", argv, folder / "slow.log", cores["servers"])
             stack.push_async_callback(child.stop)
-            options = RunOptions(targets={transport: url})
+            options = RunOptions(targets={transport: ready.url})
         yield options
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, cast
 
 import msgspec
 
@@ -72,6 +72,12 @@ def check_order(rules: Sequence[Rule]) -> None:
         holder = next((behind for behind in rules[n + 1 :] if behind.holds), None)
         if rule.looks_into_bodies and holder:
             raise ValueError(f"{rule.name} takes its place behind {holder.name}, which holds what it looks into")
+
+
+def reads_http(rules: Sequence[Rule]) -> bool:
+    """Whether any of these behaviours follows HTTP, which TLS would hide from it."""
+    nowhere = cast(Context, None)  # a stage is only made, and never at work
+    return any(rule.stage(nowhere, random.Random).http for rule in rules)
 
 
 def labels(rules: Sequence[Rule]) -> list[str]:

@@ -33,13 +33,13 @@ def server_url(url: str) -> str:
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def host_and_port(url: str) -> str:
+def host_and_port(url: str, *, passes_tls: bool = False) -> str:
     """HOST:PORT of a server's URL, as `tokenderby proxy --upstream` takes it, with the scheme's port if none is given.
 
-    Raises AddressError for https, which the proxy does not speak to a server.
+    Raises AddressError for https, which the proxy does not speak to a server, unless it just passes it through.
     """
     endpoint = Endpoint.parse(url)
-    if endpoint.secure:
+    if endpoint.secure and not passes_tls:
         raise AddressError("the proxy speaks plain HTTP to a server, not https; leave the cell's profile out")
     return f"[{endpoint.host}]:{endpoint.port}" if ":" in endpoint.host else f"{endpoint.host}:{endpoint.port}"
 

@@ -11,23 +11,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import msgspec
 import psutil
 from redis.asyncio import Redis
 
-from bench.plan import Cell, Plan
+from bench.plan import Cell, Plan, profile_name
 from bench.running.addresses import AddressError, base_path, host_and_port
 from bench.running.processes import NO_SECRETS, Child, PartDied
 from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
+from bench.secure_cells import is_secure
 from servers.service import KEEP_ALIVE_S, Settings
 from servers.transport import TRANSPORTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
 _WATCH_S = 0.2
 _MOST_LOG_NAME = 160
+TLS_FRONT = "real:nginx-h2"  # what ends TLS before a server of ours, unless the cell's own profile does
+_PATIENT = 0.01  # its times are multiplied by a hundred: it stands for the server's own TLS, and cuts nobody
 _STARTING = 6  # processes that start at once; more would only wait for the processor, and for READY_S
 
 
@@ -85,20 +87,53 @@ class Server:
         return None
 
 
+class Ready(msgspec.Struct, frozen=True):
+    """What a process prints when it is ready. One that speaks TLS has a `plain_url` too, and whom to trust."""
+
+    url: str
+    plain_url: str | None = None
+    cafile: str | None = None
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A proxy that runs."""
+
+    child: Child
+    ready: Ready
+    log: Path
+
+
 @dataclass(frozen=True)
 class Route:
-    """Where a cell's load goes: to the server, or to the proxy before it."""
+    """Where a cell's load goes: to the server, or to the last of the proxies before it.
+
+    `cafile` says whom to trust where one of them speaks TLS; `proxy_log` is the last one's.
+    """
 
     server: Server
     url: str
-    proxy: Child | None = None
+    proxies: tuple[Child, ...] = ()
     proxy_log: Path | None = None
+    cafile: str | None = None
+
+    def through(self, hop: Hop, *, tls: bool) -> Route:
+        """The same with one more proxy before it. What passes TLS through speaks it as far as anybody can see."""
+        url = hop.ready.url if tls or hop.ready.plain_url is None else hop.ready.plain_url
+        if self.url.startswith("https:"):
+            url = url.replace("http:", "https:")
+        return Route(
+            self.server,
+            url + base_path(self.server.url),
+            (*self.proxies, hop.child),
+            hop.log,
+            hop.ready.cafile or self.cafile,
+        )
 
     def failure(self) -> PartDied | None:
         """What has died, if anything."""
-        if self.proxy and not self.proxy.alive:
-            return self.proxy.obituary()
-        return self.server.failure()
+        dead = next((proxy for proxy in self.proxies if not proxy.alive), None)
+        return dead.obituary() if dead else self.server.failure()
 
     async def check_answers(self, http: aiohttp.ClientSession) -> None:
         """Raise PartDied if the server or the proxy hangs: it runs, but does not answer. One of ours is then killed."""
@@ -108,9 +143,11 @@ class Route:
             if self.server.child:
                 await self.server.child.end()
             raise PartDied(f"the {self.server.transport} server hangs: {error}") from None
-        if self.proxy and not await _answers(http, self.url):
-            await self.proxy.end()
-            raise PartDied(f"the {self.proxy.name} hangs: nothing comes back from {self.url}")
+        if self.proxies and not await _answers(http, self.url):
+            for proxy in self.proxies:
+                await proxy.end()
+            names = " or the ".join(proxy.name for proxy in self.proxies)
+            raise PartDied(f"the {names} hangs: nothing comes back from {self.url}")
 
     async def died(self) -> PartDied:
         """Wait until a part dies; for ever, if all live."""
@@ -155,7 +192,7 @@ class Fleet:
     redis_url: str | None = field(default=None, repr=False)
     patience: Patience = field(default_factory=lambda: Patience(RETURN_S))
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
-    _proxies: dict[tuple[str, str], Route] = field(default_factory=dict)
+    _hops: dict[tuple[str, str], Hop] = field(default_factory=dict)  # by the URL behind a proxy, and its profile
     _locks: defaultdict[object, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTING))
     _foreign_redis: Redis | None = None
@@ -169,21 +206,24 @@ class Fleet:
         cells = list(cells)
         servers = {self._server_key(cell): cell for cell in cells}
         await asyncio.gather(*map(self._server, servers.values()), return_exceptions=True)
-        proxies = {(*self._server_key(cell), cell.profile): cell for cell in cells}
+        proxies = {(*self._server_key(cell), cell.profile, cell.tls): cell for cell in cells}
         await asyncio.gather(*map(self.route, proxies.values()), return_exceptions=True)
 
     async def route(self, cell: Cell) -> Route:
         """The route for `cell`, started if it is not there or has died. Raises PartDied."""
-        server = await self._server(cell)
-        if cell.profile == "direct":
-            return Route(server, server.url)
-        key = server.url, cell.profile
+        route = Route(server := await self._server(cell), server.url)
+        if cell.tls and server.child is not None and not is_secure(cell.profile):
+            route = await self._through(cell, route, TLS_FRONT)
+        return route if cell.profile == "direct" else await self._through(cell, route, cell.profile)
+
+    async def _through(self, cell: Cell, route: Route, profile: str) -> Route:
+        key = route.url, profile
         async with self._locks[key]:
-            route = self._proxies.pop(key, None)
-            if route is None or route.failure():
-                route = await self._open_proxy(cell, server)
-            self._proxies[key] = route
-            return route
+            hop = self._hops.pop(key, None)
+            if hop is None or not hop.child.alive:
+                hop = await self._open_proxy(cell, route, profile)
+            self._hops[key] = hop
+        return route.through(hop, tls=cell.tls)
 
     def _server_key(self, cell: Cell) -> tuple[object, ...]:
         return cell.transport, cell.heartbeat, cell.stack, self.plan.stream_of(cell).get("recording")
@@ -208,6 +248,8 @@ class Fleet:
             await self.patience.wait(f"{self.redis_url}", lambda: check_redis(redis, cell.transport))
         if server.child is not None:
             return
+        if cell.tls and not server.url.startswith("https:"):
+            raise PartDied(f"the cell wants TLS; the address of the server is {server.url}")
         await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
         wanted_s = cell.heartbeat / self.plan.time_scale
         told = await server.counters(self.http) if wanted_s or cell.stack else Counters()
@@ -223,8 +265,8 @@ class Fleet:
         if cell.transport in self.targets:
             return Server(cell.transport, self.targets[cell.transport], self.target_token, foreign_redis=redis)
         log = f"{cell.transport}-{cell.stack}" if cell.stack else cell.transport
-        child, url = await self._open(f"{cell.transport} server", self._server_argv(cell), log)
-        server = Server(cell.transport, url, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, child)
+        child, ready = await self._open(f"{cell.transport} server", self._server_argv(cell), log)
+        server = Server(cell.transport, ready.url, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, child)
         pid = (await server.counters(self.http)).redis_pid
         try:
             return replace(server, redis=psutil.Process(pid) if pid else None, foreign_redis=redis)
@@ -232,24 +274,28 @@ class Fleet:
             await child.stop()
             raise PartDied(f"the Redis of the {cell.transport} server died") from None
 
-    async def _open_proxy(self, cell: Cell, server: Server) -> Route:
-        log = f"proxy-{cell.profile_name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
+    async def _open_proxy(self, cell: Cell, route: Route, profile: str) -> Hop:
+        name, is_behind_tls = profile_name(profile), bool(route.proxies)
+        log = f"proxy-{name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
         if cell.stack:
             log += f"-{cell.stack}"
+        if is_behind_tls:
+            log += "-tls"
         try:
-            upstream = host_and_port(server.url)
+            upstream = host_and_port(route.url, passes_tls=is_behind_tls)
         except AddressError as error:
-            raise PartDied(f"the {cell.transport} target cannot be behind {cell.profile_name}: {error}") from None
+            raise PartDied(f"the {cell.transport} target cannot be behind {name}: {error}") from None
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", upstream]
-        argv += ["--profile", cell.profile, "--time-scale", f"{self.plan.time_scale:g}", "--seed", str(self.plan.seed)]
+        scale = _PATIENT if profile == TLS_FRONT != cell.profile else self.plan.time_scale
+        argv += ["--profile", profile, "--time-scale", f"{scale:g}", "--seed", str(self.plan.seed)]
         log_file = self.logs / f"{log}.jsonl"
         argv += ["--log", str(log_file)]
-        child, url = await self._open(f"{cell.profile_name} proxy", argv, log)
-        return Route(server, url + base_path(server.url), child, log_file)
+        child, ready = await self._open(f"{name} proxy", argv, log)
+        return Hop(child, ready, log_file)
 
-    async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, str]:
+    async def _open(self, name: str, argv: list[str], log: str) -> tuple[Child, Ready]:
         secrets = {"TOKENDERBY_REDIS_URL": self.redis_url} if self.redis_url else {}
         async with self._starting:
             return await ready_child(name, argv, self.logs / f"{log}.log", self.cpus, secrets)
@@ -269,26 +315,26 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop everything of ours."""
-        children = [route.proxy for route in self._proxies.values()]
-        children += [server.child for server in self._servers.values()]
-        self._proxies.clear()
+        children = [hop.child for hop in self._hops.values()]
+        children += [server.child for server in self._servers.values() if server.child]
+        self._hops.clear()
         self._servers.clear()
         try:
             await asyncio.gather(*map(_stop, children))
         finally:
-            await asyncio.gather(*(child.end() for child in children if child))
+            await asyncio.gather(*(child.end() for child in children))
             if self._foreign_redis:
                 await self._foreign_redis.aclose()
 
 
 async def ready_child(
     name: str, argv: Sequence[str], log: Path, cpus: Sequence[int], secrets: Mapping[str, str] = NO_SECRETS
-) -> tuple[Child, str]:
-    """Start a process that prints a JSON line with its `url` when it is ready; that URL. Raises PartDied, OSError."""
+) -> tuple[Child, Ready]:
+    """Start a process that prints a JSON line with its `url` when it is ready; that line. Raises PartDied, OSError."""
     child = await Child.start(name, argv, log, cpus, secrets)
     try:
         async with asyncio.timeout(READY_S):
-            return child, await _ready_url(child)
+            return child, await _ready(child)
     except BaseException as error:
         await child.stop()
         if isinstance(error, TimeoutError | msgspec.MsgspecError):
@@ -301,10 +347,9 @@ async def _stop(child: Child | None) -> None:
         await child.stop()
 
 
-async def _ready_url(child: Child) -> str:
+async def _ready(child: Child) -> Ready:
     assert child.process.stdout is not None
     line = await child.process.stdout.readline()
     if not line:
         raise await child.died()
-    ready: dict[str, Any] = msgspec.json.decode(line)
-    return str(ready["url"])
+    return msgspec.json.decode(line, type=Ready)

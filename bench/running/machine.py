@@ -135,9 +135,16 @@ def busy_seconds(cores: Collection[int]) -> float:
 
 def own_seconds() -> float:
     """CPU seconds of this process and all that it has started, with what of it has ended and was waited for."""
-    me = psutil.Process()
-    times = [_times_with_ended(process) for process in (me, *me.children(recursive=True))]
-    return sum(times)
+    return tree_seconds(os.getpid())
+
+
+def tree_seconds(pid: int) -> float:
+    """CPU seconds of a process and all that it has started, with what of it has ended and was waited for."""
+    try:
+        root = psutil.Process(pid)
+        return sum(_times_with_ended(process) for process in (root, *root.children(recursive=True)))
+    except psutil.Error:  # it has ended, which its owner notices
+        return 0.0
 
 
 def _times_with_ended(process: psutil.Process) -> float:

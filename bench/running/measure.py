@@ -22,7 +22,7 @@ from bench import tables
 from bench.plan import Cell, Plan
 from bench.proxy.log import longest_stall_ms
 from bench.running.endpoints import Counters, Fleet, Route, Server
-from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds
+from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds, tree_seconds
 from bench.running.processes import Child, PartDied
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.running.streams import wire_stream
@@ -68,12 +68,12 @@ class Reading:
         cls, route: Route, http: aiohttp.ClientSession, cores: Collection[int], earlier: Reading | None = None
     ) -> Reading:
         """Read the meters of `route` and of the machine's `cores`; lags are those since the `earlier` reading."""
-        proxy = psutil.Process(route.proxy.process.pid) if route.proxy else None
+        proxies = [tree_seconds(proxy.process.pid) for proxy in route.proxies]
         since_ns = (earlier.counters.now_ns or 0) if earlier else 0
         counters = await route.server.counters(http, since_ns)
         redis = await _read_redis(route.server)
         processor = own_seconds(), busy_seconds(cores), *cpu_steal()
-        return cls(time.monotonic_ns(), counters, redis, cpu_seconds(proxy), *processor)
+        return cls(time.monotonic_ns(), counters, redis, sum(proxies) if proxies else None, *processor)
 
     def foreign_ratio(self, later: Reading) -> float | None:
         """The share of one core that other programs took of the run's cores until `later`; None if that is too soon."""
@@ -253,7 +253,7 @@ def _note_surroundings(record: CellRecord, route: Route, before: Reading, after:
     record.steal_ratio = before.steal_ratio(after)
     # What runs already is not told apart from other programs, and what is far away takes its time.
     record.foreign_cpu_ratio = before.foreign_ratio(after) if route.server.is_ours else None
-    if record.profile != "direct" or not route.server.is_ours:
+    if route.proxies or not route.server.is_ours:
         record.request_lag_ms_p99 = None
     if route.proxy_log is not None and route.proxy_log.exists():  # the real ones write none
         with suppress(OSError, msgspec.DecodeError):  # the end of the run says so
@@ -317,8 +317,8 @@ def job_for(plan: Plan, cell: Cell, record: CellRecord, route: Route, folder: Ru
         profile=cell.profile_name,
         recovery=cell.recovery,
         auth_token=route.server.token,
-        cafile=trust.cafile,
-        insecure=trust.insecure,
+        cafile=route.cafile or trust.cafile,
+        insecure=trust.insecure and route.cafile is None,
         recordings=recordings,
     )
 

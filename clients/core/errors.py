@@ -8,6 +8,8 @@
     │   ├── NoConnection        none could be opened
     │   │   └── NoSecureConnection   no TLS, or a certificate that is not trusted
     │   ├── ConnectionBroken    reset, or closed with an error, before the end message
+    │   ├── StreamReset         of an HTTP/2 connection, which goes on: this stream alone was reset
+    │   ├── ServerLeaves        of an HTTP/2 connection: the server has announced its end (GOAWAY)
     │   └── AnswerTruncated     closed as if all were well, but before the end message
     ├── LimitReached
     │   ├── MessageTimeout      the whole message took too long
@@ -47,6 +49,7 @@ class ClientFailure(Exception):
 
     outcome: ClassVar[Outcome]
     is_drop: bool = False
+    is_unprocessed: bool = False  # the server has promised that it did nothing with the request
     retry_after_s: float | None = None  # the server's wish
 
     def __init__(self, detail: str, how: str) -> None:
@@ -123,6 +126,29 @@ class ConnectionBroken(NetworkFault):
     """The connection was reset (`rst`) or closed with an error (`close 1011`)."""
 
     outcome = Outcome.DROPPED
+
+
+class StreamReset(NetworkFault):
+    """One stream of an HTTP/2 connection was reset (`rst_stream internal_error`), RFC 9113 §6.4."""
+
+    outcome = Outcome.DROPPED
+
+    def __init__(self, detail: str, error: str, *, is_unprocessed: bool = False) -> None:
+        super().__init__(detail, f"rst_stream {error}")
+        self.is_unprocessed = is_unprocessed
+
+
+class ServerLeaves(NetworkFault):
+    """The server announced the end of an HTTP/2 connection, and did not complete the answer (`goaway no_error`).
+
+    RFC 9113 §6.8; of a stream above the last one that it names it has done nothing.
+    """
+
+    outcome = Outcome.DROPPED
+
+    def __init__(self, detail: str, error: str, *, is_unprocessed: bool = False) -> None:
+        super().__init__(detail, f"goaway {error}")
+        self.is_unprocessed = is_unprocessed
 
 
 class AnswerTruncated(NetworkFault):

@@ -169,11 +169,12 @@ class Exchange:
 def leaves_at_work(failure: ClientFailure, waited_ns: int) -> bool:
     """Whether a model may be at work on a question that was sent, and that failed after `waited_ns`.
 
-    It is not where no connection was opened, and not behind a refusal: the server's own, or an intermediary's that came
-    at once. A refusal that took its time is an intermediary that has waited for a server. Nobody can know behind a
-    black hole, or when an intermediary that reached nobody tried for long; then it is counted.
+    It is not where no connection was opened, nor where HTTP/2 promises that nothing was done, and not behind a refusal:
+    the server's own, or an intermediary's that came at once. A refusal that took its time is an intermediary that has
+    waited for a server. Nobody can know behind a black hole, or when an intermediary that reached nobody tried for
+    long; then it is counted.
     """
-    if isinstance(failure, NoConnection):
+    if isinstance(failure, NoConnection) or failure.is_unprocessed:
         return False
     if not isinstance(failure, RequestRefused) or failure.status in _GATEWAY_TIMEOUTS:
         return True

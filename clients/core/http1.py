@@ -6,22 +6,18 @@ and what comes behind a response is nobody's: then the connection is not fit for
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from clients.core.endpoint import Endpoint
 from clients.core.errors import AnswerTruncated, ClientFailure, NotTheFormat
-from servers.codings import CODINGS, unpacker
+from clients.core.response import Response
+from clients.core.session import Session
 
 MAX_HEAD_BYTES = 65_536
-MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
 _SWITCHING = 101
-_PIECE_BYTES = 1 << 20  # of what is unpacked at a time
-_UNPACKED = frozenset({"", "identity"})
 
 
 @dataclass(frozen=True)
@@ -33,33 +29,30 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
+    def fields(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The header's fields but for the host; `headers` go with every request."""
+        body = {"Content-Type": "application/json", "Content-Length": str(len(self.body))} if self.body else {}
+        return {**headers, **self.headers, **body}
+
     def encode(self, endpoint: Endpoint, headers: Mapping[str, str]) -> bytes:
         """The request's bytes; `headers` go with every request to `endpoint`."""
-        fields = {"Host": endpoint.authority, **headers, **self.headers}
-        if self.body:
-            fields |= {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
+        fields = {"Host": endpoint.authority, **self.fields(headers)}
         lines = [f"{self.method} {endpoint.target(self.path)} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         # All are ASCII but Last-Event-ID, which goes back as it came (WHATWG HTML §9.2.3: UTF-8).
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-class Response:
-    """One response while it comes. `failure` says what is wrong with it, or that it ended too early."""
+class Http1Response(Response):
+    """A response as llhttp reads it."""
 
     def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}  # names in lower case; fields of one name are joined (RFC 9110 §5.3)
-        self.has_begun = self.has_head = self.is_complete = False
+        super().__init__()
         self.is_fit = True  # whether its connection may be used again
-        self.failure: ClientFailure | None = None
-        self.surplus = b""  # what followed the head of a 101: the bytes of the other protocol
-        self._body: list[bytes] = []
         self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
         self._last_part: int | None = None  # what follows this part is another response's
         self._parser = HttpResponseParser(self)
         self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
-        self._unpack: _Unpacker | None = None
 
     # What httptools calls.
 
@@ -71,22 +64,18 @@ class Response:
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field of the head, or a trailer, which says nothing here."""
         if not self.has_head:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+            self.add_field(name, value)
 
     def on_headers_complete(self) -> None:
         """A head is complete; an interim one is forgotten."""
         if self.has_head:
             return
-        self.status = self._parser.get_status_code()
-        if 100 <= self.status < 200 and self.status != _SWITCHING:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != _SWITCHING:
             self.headers.clear()
             self._bare_bytes = 0
             return
-        self.has_head = True
-        coding = self.headers.get("content-encoding", "").strip().lower()
-        if coding not in _UNPACKED:
-            self._unpack = _Unpacker(coding)
+        self.complete_head(status)
 
     def on_message_complete(self) -> None:
         """The response is complete (an interim one ends like any other)."""
@@ -144,38 +133,6 @@ class Response:
             self._last_part = 0
         return data if self._unpack is None else self._unpack(data)
 
-    @property
-    def content_type(self) -> str:
-        """The media type without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-class _Unpacker:
-    """A body's Content-Encoding undone piece by piece; a body that unpacks far beyond MAX_BODY_BYTES is refused."""
-
-    def __init__(self, coding: str) -> None:
-        self._coding = coding
-        self._stream: Any = None  # a zlib.decompressobj, when the first byte is there
-        self._bytes = 0
-
-    def __call__(self, data: bytes) -> bytes:
-        if self._coding not in CODINGS:
-            raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
-        if self._stream is None and data:
-            self._stream = unpacker(self._coding, data[0])
-        if not data or self._stream.eof:  # zlib would keep all that follows
-            return b""
-        try:
-            parts = [self._stream.decompress(data, _PIECE_BYTES)]
-            while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
-                self._bytes += len(parts[-1])
-                parts.append(self._stream.decompress(self._stream.unconsumed_tail, _PIECE_BYTES))
-        except zlib.error as error:
-            raise NotTheFormat(f"Content-Encoding {self._coding}: {error}") from None
-        if self._bytes > MAX_BODY_BYTES:
-            raise NotTheFormat(f"a body of more than {MAX_BODY_BYTES} bytes")
-        return b"".join(parts)
-
 
 class HttpConnection:
     """A connection over which requests go one after the other."""
@@ -183,11 +140,18 @@ class HttpConnection:
     def __init__(self) -> None:
         self.failure: ClientFailure | None = None  # between two responses the end of a connection is none
         self.is_fit = True
-        self._response: Response | None = None
+        self._response: Http1Response | None = None
 
-    def begin(self) -> Response:
+    def begin(self) -> Http1Response:
         """The response to the request that is about to be sent."""
-        self._response = response = Response()
+        self._response = response = Http1Response()
+        return response
+
+    def ask(self, session: Session, request: Request, headers: Mapping[str, str]) -> Response:
+        """Send a request; its response, which is still to come."""
+        response = self.begin()
+        closing = {} if session.settings.reuse else {"Connection": "close"}
+        session.send(request.encode(session.endpoint, {**headers, **closing}))
         return response
 
     def finish(self) -> None:
@@ -217,3 +181,6 @@ class HttpConnection:
     def say_goodbye(self) -> bool:
         """HTTP/1.1 has no farewell."""
         return False
+
+    def leave(self) -> None:
+        """See clients.core.session.Connection."""

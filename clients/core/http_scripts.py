@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from clients.core.carrier import Place
 from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused, seconds
 from clients.core.exchange import Exchange
-from clients.core.http1 import MAX_BODY_BYTES, HttpConnection, Request, Response
+from clients.core.http1 import HttpConnection, Request
 from clients.core.ledger import Ledger
+from clients.core.response import MAX_BODY_BYTES, Response
 from clients.core.session import Script, Session
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
 
@@ -31,9 +33,9 @@ class Decoder(Protocol):
 
 @dataclass
 class Asked:
-    """A request that has got a response's head: the connection is the response's until `finish`."""
+    """A request that has got a response's head: the connection, or its part of one, is the response's till `finish`."""
 
-    connection: HttpConnection
+    connection: HttpConnection | Place
     response: Response
 
 
@@ -59,13 +61,11 @@ def respond(session: Session, exchange: Exchange, request: Request, statuses: tu
 def send(session: Session, request: Request) -> Script[Asked]:
     """Send a request, over a new connection if the old one is not fit. Raises ClientFailure."""
     connection = session.connection
-    if not isinstance(connection, HttpConnection) or not connection.is_fit:
-        connection = yield from session.open(HttpConnection())
-    response = connection.begin()
-    closing = {} if session.settings.reuse else {"Connection": "close"}
+    if not isinstance(connection, HttpConnection | Place) or not connection.is_fit:
+        pool = session.pool
+        connection = yield from (session.open(HttpConnection()) if pool is None else pool.join(session))
     session.heard_ns = session.now_ns
-    session.send(request.encode(session.endpoint, _ALWAYS | session.headers | closing))
-    return Asked(connection, response)
+    return Asked(connection, connection.ask(session, request, _ALWAYS | session.headers))
 
 
 def _until(session: Session, response: Response, is_there: Callable[[], bool]) -> Script[None]:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from clients.core.endpoint import Endpoint
 from clients.core.errors import ClientFailure, MessageTimeout, NoConnection, NoSecureConnection, SilenceTimeout, broken
 from clients.core.settings import ClientSettings
-from clients.core.tls import TlsLayer
+from clients.core.tls import HTTP_1, TlsLayer
+
+if TYPE_CHECKING:
+    from clients.core.carrier import Pool
 
 NEVER_NS = 1 << 62
 MAX_UNSENT_BYTES = 1 << 20  # a server that takes nothing, and makes a client answer its pings, is given up
@@ -65,6 +68,9 @@ class Connection(Protocol):
     def say_goodbye(self) -> bool:
         """Begin the protocol's farewell; whether an answer can be waited for."""
 
+    def leave(self) -> None:
+        """Its user goes. Of one that is the user's own nothing is left to do; one that is shared lives on."""
+
 
 C = TypeVar("C", bound=Connection)
 
@@ -77,6 +83,15 @@ class SetupTimes:
     dns_ns: int = 0
     tcp_ns: int = 0
     tls_ns: int = 0
+
+    def add(self, other: SetupTimes) -> None:
+        """Another one's are this one's too: it was opened for its sake."""
+        self.connections += other.connections
+        self.dns_ns, self.tcp_ns, self.tls_ns = (
+            self.dns_ns + other.dns_ns,
+            self.tcp_ns + other.tcp_ns,
+            self.tls_ns + other.tls_ns,
+        )
 
 
 class Session:
@@ -110,18 +125,25 @@ class Session:
         self._is_connected = False
         self._setup_failure: ClientFailure | None = None
         self._tls: TlsLayer | None = None
+        self.pool: Pool | None = None  # of the connections that it shares with others, in place of one of its own
+        self.obey: Callable[[], None] = lambda: None  # its driver's, for what comes to pass over a shared connection
 
     # What a driver tells.
 
     def begin(self, script: Script[Any], now_ns: int) -> None:
         """Run `script` as far as it goes. Its `result`, or `error`, is there when `is_busy` is false again."""
-        if self._script is not None:  # whoever waited for it was cancelled, perhaps in the middle of an answer
-            self._script.close()
-            self.hang_up()
-            self.no_limit()
+        self.stop(now_ns)
         self.now_ns, self._script, self.is_busy = now_ns, script, True
         self.result = self.error = None
         self._resume()
+
+    def stop(self, now_ns: int) -> None:
+        """Whoever waited for the script, if there is one, was cancelled, perhaps in the middle of an answer."""
+        if self._script is not None:
+            self.now_ns = now_ns
+            self._script.close()
+            self.hang_up()
+            self._finish(None, None)
 
     def connected(self, now_ns: int, dns_ns: int, tcp_ns: int) -> None:
         """The connection that was wanted is open."""
@@ -149,6 +171,13 @@ class Session:
             return False
         self._resume()
         return not self.is_busy or bool(self.actions) or self.wake_ns < self.armed_ns
+
+    def told(self, now_ns: int) -> None:
+        """There is news for it that came over a connection which others share; `now_ns` is the stamp of the read."""
+        self.now_ns = self.heard_ns = now_ns
+        if self.on_read is None or self.on_read():
+            self._resume()
+            self.obey()
 
     def ended(self, error: BaseException | None, now_ns: int) -> None:
         """The connection is over: closed in an orderly way (None), or not."""
@@ -189,9 +218,7 @@ class Session:
                 self._finish(stop.value, None)
             except Exception as error:
                 self._finish(None, error)
-        if self.connection is not None:
-            for data in self.connection.data_to_send():
-                self.send(data)
+        self.flush()
 
     def _finish(self, result: Any, error: Exception | None) -> None:
         self._script, self.is_busy, self.result, self.error = None, False, result, error
@@ -238,15 +265,22 @@ class Session:
             if self._tls.failure is not None and self.connection is not None:
                 self.connection.end(self._tls.failure)
 
+    def flush(self) -> None:
+        """Send what the protocol has to say."""
+        if self.connection is not None:
+            for data in self.connection.data_to_send():
+                self.send(data)
+
     def hang_up(self) -> None:
         """Close the connection at once, if there is one or is about to be."""
         if self._has_socket:
-            for data in self.connection.data_to_send() if self.connection is not None else ():
-                self.send(data)
+            self.flush()
             if self._tls is not None:
                 self._tls.say_goodbye()
                 self._send_records()
             self.actions.append(Action.CLOSE)
+        elif self.connection is not None:
+            self.connection.leave()
         self.connection = self._tls = None
         self._has_socket = self._is_connected = False
 
@@ -258,17 +292,22 @@ class Session:
                 yield until_ns
         self.hang_up()
 
-    def open(self, connection: C) -> Script[C]:
-        """Open a connection for this protocol. Raises NoConnection, NoSecureConnection, SilenceTimeout."""
+    def open(self, connection: C, alpn: str = HTTP_1) -> Script[C]:
+        """Open a connection for this protocol, `alpn` over TLS.
+
+        Raises NoConnection, NoSecureConnection, SilenceTimeout.
+        """
         self.hang_up()
         self._setup_failure, self._has_socket, self.heard_ns = None, True, self.now_ns
         self.actions.append(Action.CONNECT)
         yield from self._set_up(lambda: self._is_connected)
         if self.endpoint.secure:
             began_ns = self.now_ns
-            self._tls = tls = TlsLayer(self.settings.trust.context, self.endpoint.host)
+            self._tls = tls = TlsLayer(self.settings.trust.context_for(alpn), self.endpoint.host)
             self._send_records()
             yield from self._set_up(lambda: tls.is_open)
+            if alpn not in (HTTP_1, tls.alpn):  # to a server that knows nothing of ALPN we speak HTTP/1.1
+                raise NoSecureConnection(f"the server does not speak {alpn} over TLS (ALPN: {tls.alpn or 'none'})")
             self.setup.tls_ns += self.now_ns - began_ns
         self.connection = connection
         return connection

@@ -12,6 +12,7 @@ from servers.checks import choice, number
 from servers.user_errors import InputError
 
 MAX_WAIT_S = 3600  # between two polls, or in one
+MAX_SHARE = 1000  # users of one HTTP/2 connection
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class ClientSettings:
     `interval_s`: from the start of one poll to the start of the next. `wait_s`: how long a poll may be held (0: not
     at all). `reuse`: keep the connection for the next message. `method`: how SSE asks, `post` as fetch does, or `get`
     as EventSource does. `silence_s`: give a connection up when nothing came for so long (None: never).
-    `trust`: whose certificates are good where the URL is https.
+    `trust`: whose certificates are good where the URL is https. `http`: 1 for HTTP/1.1, or 2; then `share` users have
+    one connection together (clients.core.carrier).
     """
 
     url: str
@@ -33,6 +35,8 @@ class ClientSettings:
     wait_s: float = 0.0
     method: str = "post"
     trust: Trust = field(default_factory=Trust)
+    http: int = 1
+    share: int = 50
 
     def __post_init__(self) -> None:
         if not (self.auth_token or "").isascii() or not (self.auth_token or "").isprintable():
@@ -55,6 +59,10 @@ class ClientSettings:
             )
         if "method" in variant:
             given["method"] = choice("method", str(variant["method"]).lower(), ("post", "get"))
+        if "http" in variant:
+            given["http"] = int(choice("http", str(variant["http"]), ("1", "2")))
+        if "share" in variant:
+            given["share"] = int(number("share", variant["share"], 1, MAX_SHARE, whole=True, text=True))
         return cls(**given)
 
     @property

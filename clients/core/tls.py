@@ -10,6 +10,7 @@ from functools import cached_property
 from clients.core.errors import ClientFailure, ConnectionBroken, NoSecureConnection, NotTheFormat
 from servers.user_errors import InputError
 
+HTTP_1, HTTP_2 = "http/1.1", "h2"  # as ALPN calls them (RFC 7301 §6, RFC 9113 §3.1)
 _READ_BYTES = 65_536
 
 
@@ -22,7 +23,18 @@ class Trust:
 
     @cached_property
     def context(self) -> ssl.SSLContext:
-        """The same for OpenSSL, read once. Raises InputError where `cafile` is none."""
+        """The same for OpenSSL, read once, for HTTP/1.1. Raises InputError where `cafile` is none."""
+        return self._context(HTTP_1)
+
+    @cached_property
+    def _http2_context(self) -> ssl.SSLContext:
+        return self._context(HTTP_2)
+
+    def context_for(self, alpn: str) -> ssl.SSLContext:
+        """The same for a version of HTTP."""
+        return self._http2_context if alpn == HTTP_2 else self.context
+
+    def _context(self, alpn: str) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.cafile)
         except (OSError, ssl.SSLError) as error:
@@ -30,7 +42,7 @@ class Trust:
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([alpn])
         return context
 
 
@@ -44,6 +56,11 @@ class TlsLayer:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._shake_hands()
+
+    @property
+    def alpn(self) -> str | None:
+        """What the server has chosen to speak, if it says."""
+        return self._tls.selected_alpn_protocol()
 
     def _shake_hands(self) -> None:
         try:

@@ -15,7 +15,8 @@ from websockets.uri import parse_uri
 
 from clients.core.endpoint import Endpoint
 from clients.core.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
-from clients.core.http1 import Request, Response
+from clients.core.http1 import Request
+from clients.core.response import Response
 from servers.messages import MAX_MESSAGE_BYTES
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -129,6 +130,9 @@ class WebSocketConnection:
         self._is_leaving = True
         self._protocol.send_close(1000)
         return True
+
+    def leave(self) -> None:
+        """See clients.core.session.Connection."""
 
 
 def plain_messages(data: bytes) -> list[bytes] | None:

@@ -11,38 +11,27 @@ from time import monotonic_ns
 from typing import Any, cast
 
 from clients.core.asking import ask, attempt_of
+from clients.core.carrier import Carrier, Pool
 from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.core.session import ADDRESS_LIMIT_S, MAX_UNSENT_BYTES, Script, Session, T
 from clients.core.settings import ClientSettings
-from clients.sockets import Meter
+from clients.sockets import Meter, PartMeter, SharedMeter
 
 
-class AioClient:
-    """One user of one transport. `ask` never raises for what a server or the network does; that is in the record."""
+class AioDriver:
+    """What moves the bytes of one session. What goes through its connections is counted by `sockets`."""
 
-    def __init__(self, transport: str, settings: ClientSettings) -> None:
-        self.session = Session(settings)
-        self.meter = Meter()
-        self._attempt = attempt_of(transport)
+    def __init__(self, session: Session, sockets: Meter) -> None:
+        self.session = session
+        self.sockets = sockets
         self._loop: asyncio.AbstractEventLoop
         self._wire: _Wire | None = None
         self.connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
-
-    async def ask(self, question: Question) -> StreamRecord:
-        """Send one message and see what becomes of its answer."""
-        self.meter.begin()
-        record = await self.run(ask(self.session, self._attempt, question))
-        self.meter.end(record)
-        return record
-
-    async def close(self) -> None:
-        """Close what is open."""
-        await self.run(self.session.farewell())
-        self.meter.begin()
+        session.obey = self.obey
 
     async def run(self, script: Script[T]) -> T:
         """Run a script to its result. Raises what it raises."""
@@ -140,10 +129,52 @@ class AioClient:
         raise OSError("the name has no address")
 
 
+class AioClient(AioDriver):
+    """One user of one transport. `ask` never raises for what a server or the network does; that is in the record.
+
+    `pool`: the HTTP/2 connections that it shares with other users.
+    """
+
+    def __init__(self, transport: str, settings: ClientSettings, pool: AioPool | None = None) -> None:
+        super().__init__(Session(settings), Meter())
+        self.meter: Meter | PartMeter = self.sockets
+        self._attempt = attempt_of(transport)
+        if settings.http == 2:
+            self.session.pool = pool = pool or AioPool(settings)
+            self.meter = PartMeter(pool.meter)
+
+    async def ask(self, question: Question) -> StreamRecord:
+        """Send one message and see what becomes of its answer."""
+        self.meter.begin()
+        record = await self.run(ask(self.session, self._attempt, question))
+        self.meter.end(record)
+        return record
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self.run(self.session.farewell())
+        self.meter.close()
+
+
+class AioPool(Pool):
+    """HTTP/2 connections, each moved by a driver of its own."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        super().__init__(settings)
+        self.meter = SharedMeter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, carrier: Carrier) -> None:
+        """See clients.core.carrier.Pool."""
+        task = asyncio.get_running_loop().create_task(AioDriver(carrier.session, self.meter).run(carrier.carry()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
 class _Wire(asyncio.Protocol):
     """One TCP connection; after `close` it tells nothing any more."""
 
-    def __init__(self, client: AioClient, asked_ns: int, resolved_ns: int) -> None:
+    def __init__(self, client: AioDriver, asked_ns: int, resolved_ns: int) -> None:
         self._client = client
         self._wanted_by = client.connecting
         self._asked_ns, self._resolved_ns = asked_ns, resolved_ns
@@ -157,7 +188,7 @@ class _Wire(asyncio.Protocol):
         if self._client.connecting is not self._wanted_by:  # nobody wants it any more
             self.close()
             return
-        self._client.meter.opened(transport)
+        self._client.sockets.opened(transport)
         self._client.opened(self, self._resolved_ns - self._asked_ns, monotonic_ns() - self._resolved_ns)
 
     def write(self, data: bytes) -> None:
@@ -177,7 +208,7 @@ class _Wire(asyncio.Protocol):
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._client.meter.lost(self._transport)
+        self._client.sockets.lost(self._transport)
         self._end(self._given_up or exc)
 
     def _end(self, error: Exception | None) -> None:
@@ -190,5 +221,5 @@ class _Wire(asyncio.Protocol):
     def close(self) -> None:
         """Close at once; what was written before still goes out."""
         self._is_over = True
-        self._client.meter.lost(self._transport)
+        self._client.sockets.lost(self._transport)
         self._transport.close()

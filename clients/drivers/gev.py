@@ -15,39 +15,28 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 
 from clients.core.asking import ask, attempt_of
+from clients.core.carrier import Carrier, Pool
 from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.core.session import ADDRESS_LIMIT_S, MAX_UNSENT_BYTES, NEVER_NS, Script, Session, T
 from clients.core.settings import ClientSettings
-from clients.sockets import Meter
+from clients.sockets import Meter, PartMeter, SharedMeter
 
 _READ_BYTES = 65_536
 _TURN_BYTES = 4 * _READ_BYTES  # then all others have theirs: a reader for whom there is always more never waits
 
 
-class GeventClient:
-    """One user of one transport. `ask` never raises for what a server or the network does; that is in the record."""
+class GeventDriver:
+    """What moves the bytes of one session. What goes through its connections is counted by `sockets`."""
 
-    def __init__(self, transport: str, settings: ClientSettings) -> None:
-        self.session = Session(settings)
-        self.meter = Meter()
-        self._attempt = attempt_of(transport)
+    def __init__(self, session: Session, sockets: Meter) -> None:
+        self.session = session
+        self.sockets = sockets
         self._wire: _Wire | None = None
         self._connecting: gevent.Greenlet | None = None
         self._news = Event()
-
-    def ask(self, question: Question) -> StreamRecord:
-        """Send one message and see what becomes of its answer."""
-        self.meter.begin()
-        record = self.run(ask(self.session, self._attempt, question))
-        self.meter.end(record)
-        return record
-
-    def close(self) -> None:
-        """Close what is open."""
-        self.run(self.session.farewell())
-        self.meter.begin()
+        session.obey = self.obey
 
     def run(self, script: Script[T]) -> T:
         """Run a script to its result. Raises what it raises."""
@@ -111,6 +100,45 @@ class GeventClient:
         self.obey()
 
 
+class GeventClient(GeventDriver):
+    """One user of one transport. `ask` never raises for what a server or the network does; that is in the record.
+
+    `pool`: the HTTP/2 connections that it shares with other users.
+    """
+
+    def __init__(self, transport: str, settings: ClientSettings, pool: GeventPool | None = None) -> None:
+        super().__init__(Session(settings), Meter())
+        self.meter: Meter | PartMeter = self.sockets
+        self._attempt = attempt_of(transport)
+        if settings.http == 2:
+            self.session.pool = pool = pool or GeventPool(settings)
+            self.meter = PartMeter(pool.meter)
+
+    def ask(self, question: Question) -> StreamRecord:
+        """Send one message and see what becomes of its answer."""
+        self.meter.begin()
+        record = self.run(ask(self.session, self._attempt, question))
+        self.meter.end(record)
+        return record
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.run(self.session.farewell())
+        self.meter.close()
+
+
+class GeventPool(Pool):
+    """HTTP/2 connections, each moved by a driver of its own."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        super().__init__(settings)
+        self.meter = SharedMeter()
+
+    def start(self, carrier: Carrier) -> None:
+        """See clients.core.carrier.Pool."""
+        gevent.spawn(GeventDriver(carrier.session, self.meter).run, carrier.carry())
+
+
 def _first_of(addresses: list[Any]) -> Any:
     for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
         is_last = number == len(addresses)
@@ -130,14 +158,14 @@ def _first_of(addresses: list[Any]) -> Any:
 class _Wire:
     """One TCP connection and the greenlet that reads it; after `close` it tells nothing any more."""
 
-    def __init__(self, client: GeventClient, connection: Any) -> None:
+    def __init__(self, client: GeventDriver, connection: Any) -> None:
         self._client = client
         self._session = client.session
         self._socket = connection
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unsent: list[bytes] = []
         self._is_over = False
-        client.meter.opened(self)  # type: ignore[arg-type]  # it only asks for the socket
+        client.sockets.opened(self)  # type: ignore[arg-type]  # it only asks for the socket
         gevent.spawn(self._read)
 
     def get_extra_info(self, name: str) -> Any:
@@ -207,5 +235,5 @@ class _Wire:
 
     def _shut(self) -> None:
         self._is_over = True
-        self._client.meter.lost(self)  # type: ignore[arg-type]
+        self._client.sockets.lost(self)  # type: ignore[arg-type]
         self._socket.close()

@@ -137,13 +137,13 @@ async def test_a_proxy_that_hangs_is_ended(server: GetServer, tmp_path: Path) ->
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as http:
         fleet = Fleet(Plan(name="test"), http, tmp_path, [], {"sse": server("sse").url})
         route = await fleet.route(cell)
-        assert route.proxy
+        assert route.proxies
         try:
             await route.check_answers(http)
-            os.kill(route.proxy.process.pid, signal.SIGSTOP)
+            os.kill(route.proxies[0].process.pid, signal.SIGSTOP)
             with pytest.raises(PartDied, match="the none proxy hangs"):
                 await route.check_answers(http)
-            assert (await fleet.route(cell)).proxy is not route.proxy
+            assert (await fleet.route(cell)).proxies != route.proxies
         finally:
             await fleet.stop()
 

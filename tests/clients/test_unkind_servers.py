@@ -21,9 +21,10 @@ from support.feeding import encoded, encoded_end
 from support.scripted import Connection, blocking, chunk, close_frame, frame, response, scripted, streamed, switching
 from support.transports.polling import ACCEPTED, page
 
-from clients.core.http1 import MAX_HEAD_BYTES, HttpConnection, Response, _Unpacker
+from clients.core.http1 import MAX_HEAD_BYTES, Http1Response, HttpConnection
 from clients.core.record import Outcome
 from clients.core.recovery import Policy
+from clients.core.response import Unpacker
 from clients.core.settings import ClientSettings
 from clients.drivers.aio import AioClient
 from servers.sse import wire as sse
@@ -247,7 +248,7 @@ async def test_the_end_of_a_websocket_is_answered(client: MakeClient, said: byte
 
 
 def test_the_body_of_a_second_response_is_not_that_of_an_empty_first() -> None:
-    taken = Response()
+    taken = Http1Response()
     taken.feed(response(b"") + response(b"hello"))
     assert (taken.take(), taken.is_complete, taken.is_fit) == (b"", True, False)
 
@@ -278,7 +279,7 @@ async def test_tokens_without_end_are_not_held(client: MakeClient, transport: st
 
 @pytest.mark.parametrize("endless", [b"0\r\nX: ", b"5;"])
 def test_trailers_and_chunk_extensions_have_an_end(endless: bytes) -> None:
-    held = Response()
+    held = Http1Response()
     held.feed(HEAD + endless)
     for _ in range(1 + MAX_HEAD_BYTES // 1_000):
         held.feed(b"a" * 1_000)
@@ -286,7 +287,7 @@ def test_trailers_and_chunk_extensions_have_an_end(endless: bytes) -> None:
 
 
 def test_what_follows_a_compressed_body_is_not_kept() -> None:
-    unpack = _Unpacker("gzip")
+    unpack = Unpacker("gzip")
     assert unpack(gzip.compress(b"x")) == b"x"
     assert [unpack(b"y" * 1_000) for _ in range(3)] == [b""] * 3
     assert not unpack._stream.unused_data

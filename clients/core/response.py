@@ -1,0 +1,76 @@
+"""What every version of HTTP has of a response: status, fields, and a body that may be packed (pure)."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from clients.core.errors import ClientFailure, NotTheFormat
+from servers.codings import CODINGS, unpacker
+
+MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
+_PIECE_BYTES = 1 << 20  # of what is unpacked at a time
+_UNPACKED = frozenset({"", "identity"})
+
+
+class Response:
+    """One response while it comes. `failure` says what is wrong with it, or that it ended too early."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}  # names in lower case; fields of one name are joined (RFC 9110 §5.3)
+        self.has_begun = self.has_head = self.is_complete = False
+        self.failure: ClientFailure | None = None
+        self.surplus = b""  # what followed the head of a 101: the bytes of the other protocol
+        self._body: list[bytes] = []
+        self._unpack: Unpacker | None = None
+
+    def add_field(self, name: bytes, value: bytes) -> None:
+        """One field of the head."""
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def complete_head(self, status: int) -> None:
+        """The head is complete: all its fields are there."""
+        self.status, self.has_head = status, True
+        coding = self.headers.get("content-encoding", "").strip().lower()
+        if coding not in _UNPACKED:
+            self._unpack = Unpacker(coding)
+
+    def take(self) -> bytes:
+        """The body's bytes that have come since the last time, unpacked. Raises NotTheFormat."""
+        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        return data if self._unpack is None else self._unpack(data)
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Unpacker:
+    """A body's Content-Encoding undone piece by piece; a body that unpacks far beyond MAX_BODY_BYTES is refused."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._stream: Any = None  # a zlib.decompressobj, when the first byte is there
+        self._bytes = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        if self._coding not in CODINGS:
+            raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
+        if self._stream is None and data:
+            self._stream = unpacker(self._coding, data[0])
+        if not data or self._stream.eof:  # zlib would keep all that follows
+            return b""
+        try:
+            parts = [self._stream.decompress(data, _PIECE_BYTES)]
+            while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
+                self._bytes += len(parts[-1])
+                parts.append(self._stream.decompress(self._stream.unconsumed_tail, _PIECE_BYTES))
+        except zlib.error as error:
+            raise NotTheFormat(f"Content-Encoding {self._coding}: {error}") from None
+        if self._bytes > MAX_BODY_BYTES:
+            raise NotTheFormat(f"a body of more than {MAX_BODY_BYTES} bytes")
+        return b"".join(parts)
