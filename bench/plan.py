@@ -328,6 +328,8 @@ def _check_cell(cell: Cell, where: str) -> None:
 def _check_browser_can(cell: Cell, where: str) -> None:
     if not cell.reuse:
         raise PlanError(f"{where} reuse: a browser decides by itself; leave it out where client is browser")
+    if "share" in cell.variant:
+        raise PlanError(f"{where} share: a browser's page is one user; leave it out where client is browser")
     if cell.recovery not in ("none", "resume"):
         raise PlanError(f"{where} recovery: a browser's client takes none or resume, not {cell.recovery}")
 

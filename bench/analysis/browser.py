@@ -19,7 +19,7 @@ from bench.analysis.theme import colour
 from bench.analysis.wording import number
 
 BROWSER = "client=browser"
-_NATIVE = "method=get"
+_NATIVE, _TLS, _HTTP_2 = "method=get", "tls=on", "http=2"
 _BURST = "burst"
 _VERSIONS = {"http/1.1": "HTTP/1.1", "h2": "HTTP/2", "h3": "HTTP/3"}
 
@@ -86,9 +86,9 @@ def _at_once(measured: Measurements, cell: MeasuredCell) -> int | None:
 
 def way_title(key: Key, at_once: int | None = None) -> str:
     """How it is asked, for people: "SSE, EventSource · 12 at once · aws-alb"."""
-    native = ", EventSource" if _NATIVE in key.words else ""
+    by = "" if key.transport != "sse" else ", EventSource" if _NATIVE in key.words else ", fetch"
     said = (BROWSER, _NATIVE, *(word for word in key.words if at_once and word.startswith("load=")))
-    name = " ".join((f"{transport_title(key.transport)}{native}", *(word for word in key.words if word not in said)))
+    name = " ".join((f"{transport_title(key.transport)}{by}", *(word for word in key.words if word not in said)))
     crowd = f"{at_once} at once" if at_once and at_once > 1 else ""
     profile = "" if key.profile == "direct" else key.profile
     return " · ".join(filter(None, (name, crowd, profile)))
@@ -151,36 +151,29 @@ class Way:
 
 def ways_at_once(measured: Measurements) -> list[Way]:
     """TTFT by the number of messages at once, for each way to ask and each route; empty without loads of bursts."""
-    routes: dict[tuple[str, str, bool], dict[int, pd.DataFrame]] = {}
+    routes: dict[Key, dict[int, pd.DataFrame]] = {}
     for place, messages in browser_cells(measured).items():
         key = measured.cells[place].key
-        if (at_once := _at_once(measured, measured.cells[place])) and not _other_words(key.words):
-            routes.setdefault((key.transport, key.profile, _NATIVE in key.words), {})[at_once] = messages
-    versions = {profile: _version(found) for (_, profile, _), found in routes.items() if _version(found)}
-    several = {route: found for route, found in routes.items() if len(found) > 1}
-    return [_way(route, found, versions) for route, found in several.items()]
-
-
-def _other_words(words: tuple[str, ...]) -> list[str]:
-    known = (BROWSER, _NATIVE)
-    return [word for word in words if word not in known and not word.startswith(("load=", "http=", "tls="))]
+        if at_once := _at_once(measured, measured.cells[place]):
+            route = key._replace(variant=" ".join(word for word in key.words if not word.startswith("load=")))
+            routes.setdefault(route, {})[at_once] = messages
+    return [_way(route, found) for route, found in routes.items() if len(found) > 1]
 
 
 def _version(by_number: Mapping[int, pd.DataFrame]) -> str:
-    """What Resource Timing says of the requests; a WebSocket has no entry there."""
-    found = pd.concat(list(by_number.values()))["protocol"].replace("", np.nan).dropna()
-    return _VERSIONS.get(str(found.mode()[0]), str(found.mode()[0])) if len(found) else ""
+    """What Resource Timing says of the requests; of a WebSocket, which begins with HTTP/1.1, it says nothing."""
+    found = pd.concat(list(by_number.values()))["protocol"].replace("", "http/1.1").mode()[0]
+    return _VERSIONS.get(str(found), str(found))
 
 
-def _way(route: tuple[str, str, bool], by_number: Mapping[int, pd.DataFrame], versions: Mapping[str, str]) -> Way:
-    transport, profile, is_native = route
-    version = versions.get(profile, "")
-    through = "" if profile == "direct" else f" ({profile})"
+def _way(route: Key, by_number: Mapping[int, pd.DataFrame]) -> Way:
+    told = (_version(by_number), "TLS" if _TLS in route.words else "", *([route.profile] * (route.profile != "direct")))
+    plain = " ".join(word for word in route.words if word not in (_TLS, _HTTP_2))
     return Way(
-        title=way_title(Key(transport, _NATIVE if is_native else "")),
-        colour=colour(Key(transport)),
-        version=f"{version}{through}",
-        is_native=is_native,
+        title=way_title(Key(route.transport, plain)),
+        colour=colour(route),
+        version=", ".join(filter(None, told)),
+        is_native=_NATIVE in route.words,
         last_ms={n: _last_ms(messages) for n, messages in sorted(by_number.items())},
         all_ms={n: messages["ttft_ms"].tolist() for n, messages in sorted(by_number.items())},
     )

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from bench.analysis.browser import FirstToken, Way, first_tokens, ways_at_once
+from bench.analysis.browser import FirstToken, Way, first_tokens, way_title, ways_at_once
 from bench.analysis.groups import Measurements
-from bench.analysis.theme import FAINT, WIDTH_INCHES, colour, label, plain
+from bench.analysis.theme import FAINT, WIDTH_INCHES, colour, in_two_lines, plain
 
 _ROW_INCHES = 0.45
 _STAGES = (("asyncio client", "o", 0.45), ("in script", "s", 0.7), ("painted", "D", 1.0))  # name, marker, opacity
@@ -26,7 +26,7 @@ def painted(measured: Measurements) -> Figure | None:
     axes = figure.subplots()
     for row, each in enumerate(found):
         _draw_row(axes, row, each)
-    axes.set_yticks(range(len(found)), [label(each.cell.key) for each in found])
+    axes.set_yticks(range(len(found)), [in_two_lines(way_title(each.cell.key)) for each in found])
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="first token over the model's own time, median [ms], logarithmic")
     axes.xaxis.set_major_formatter(FuncFormatter(plain))

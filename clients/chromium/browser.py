@@ -24,6 +24,10 @@ ARGS = (
     "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
 )
 """Nothing that a browser does by itself, and no window."""
+HTTP_1 = "--disable-http2"
+"""Over TLS a browser takes HTTP/2 where a server offers it, unless it is told not to."""
+ANY_CERTIFICATE = "--ignore-certificate-errors"
+"""Chromium takes no file of authorities. Holds for WebSockets too, other than Playwright's `ignore_https_errors`."""
 
 _HERE = Path(__file__).parent
 _BROWSER = _HERE.parent / "browser"
@@ -54,13 +58,13 @@ def executable() -> str:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """A browser of this process's own. Raises NoBrowser."""
+async def chromium(*more: str) -> AsyncIterator[Browser]:
+    """A browser of this process's own, with more words for its command line. Raises NoBrowser."""
     path = executable()
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGS))
+        browser = await playwright.chromium.launch(executable_path=path, args=[*ARGS, *more])
         try:
             yield browser
         finally:
@@ -68,12 +72,10 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def open_page(
-    browser: Browser, url: str, cookies: Mapping[str, str], *, trusts_all: bool = False
-) -> AsyncIterator[Page]:
+async def open_page(browser: Browser, url: str, cookies: Mapping[str, str]) -> AsyncIterator[Page]:
     """The page, as if the server at `url` had sent it; then nothing stands between the page and that server."""
     origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-    context = await browser.new_context(ignore_https_errors=trusts_all)
+    context = await browser.new_context()
     await context.add_cookies([{"name": name, "value": value, "url": origin} for name, value in cookies.items()])
     page = await context.new_page()
     await page.route("**/*", _answer)

@@ -9,6 +9,7 @@ over HTTP/1.1, one thread for everything.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -22,8 +23,9 @@ import psutil
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
 from clients.chromium.answers import Answer, Painted, painted_of, record_of
-from clients.chromium.browser import chromium, open_page
+from clients.chromium.browser import ANY_CERTIFICATE, HTTP_1, chromium, open_page
 from clients.chromium.page_clock import PageClock, Reading
+from clients.core.endpoint import Endpoint
 from clients.core.exchange import GREETING
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
@@ -159,11 +161,28 @@ def way_of(job: Job, settings: ClientSettings) -> dict[str, Any]:
 @asynccontextmanager
 async def _asker(job: Job) -> AsyncIterator[_Asker]:
     cookies = {_COOKIE: job.auth_token} if job.auth_token else {}
-    async with _clock() as clock_url, chromium() as browser:
-        # The load process's own connection has checked the server's certificate; Chromium takes no file of authorities.
-        trusts_all = job.insecure or job.cafile is not None
-        async with open_page(browser, job.url, cookies, trusts_all=trusts_all) as page:
-            yield await _Asker.ready(page, clock_url)
+    words = [] if job.variant.get("http") == 2 else [HTTP_1]
+    words += [ANY_CERTIFICATE] if await _is_trusted(job) else []
+    async with (
+        _clock() as clock_url,
+        chromium(*words) as browser,
+        open_page(browser, job.url, cookies) as page,
+    ):
+        yield await _Asker.ready(page, clock_url)
+
+
+async def _is_trusted(job: Job) -> bool:
+    """Whether the certificate is good by what the job says. Chromium cannot be told that, so we look for it."""
+    endpoint = Endpoint.parse(job.url)
+    if not endpoint.secure or not (job.insecure or job.cafile):
+        return False
+    try:
+        context = Trust(job.cafile, job.insecure).context
+        _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
+    except OSError:  # ssl's errors too; then Chromium says what is wrong
+        return False
+    writer.close()
+    return True
 
 
 @asynccontextmanager

@@ -78,7 +78,6 @@ class RunBuilder:
         folder.merge()
         return folder
 
-
     def _write_painted(self, folder: RunFolder, record: CellRecord, messages: Sequence[Message]) -> None:
         rows = [Painted(f"{record.id}-{k}", **PAINTED | m.painted) for k, m in enumerate(messages) if m.painted]
         if rows:

@@ -19,11 +19,11 @@ PLAN: dict[str, Any] = {
     "load": {"arrivals": "burst", "concurrency": 1},
     "loads": {"two": {"arrivals": "burst", "concurrency": 2}},
 }
-BROWSER = {"client": "browser"}
+BROWSER: dict[str, object] = {"client": "browser"}
 TWO = BROWSER | {"load": "two"}
 
 
-def shown(first_ms: float, painted_ms: float, start_ns: int = 1000 * 1000 * MS, **facts: Any) -> Message:
+def shown(first_ms: float, painted_ms: float, start_ns: int = 1000 * 1000 * MS) -> Message:
     """A message whose model begins after 100 ms, in script after `first_ms`, painted after `painted_ms`."""
     painted = {
         "first_painted_ns": start_ns + round(painted_ms * MS),
@@ -58,17 +58,17 @@ def test_what_a_browser_adds_to_the_first_token(paper: RunBuilder) -> None:
 def test_the_table_of_what_was_painted(paper: RunBuilder) -> None:
     measured = measure(paper.write())
     (table,) = painted_tables(measured)
-    assert [row.title for row in table.rows] == ["SSE", "SSE · 2 at once"]
+    assert [row.title for row in table.rows] == ["SSE, fetch", "SSE, fetch · 2 at once"]
     texts = [[value for value, _ in row.cells] for row in table.rows]
     assert texts[0] == ["1", "4", "10", "1.50", "16", "1", "0", "0.0800"]
     assert texts[1][0] == "–"  # no asyncio client has asked so
-    assert [row.title for row in painted_tables(measured, only_alone=True)[0].rows] == ["SSE"]
+    assert [row.title for row in painted_tables(measured, only_alone=True)[0].rows] == ["SSE, fetch"]
 
 
 def test_the_last_of_so_many_at_once(paper: RunBuilder) -> None:
     measured = measure(paper.write())
     (way,) = ways_at_once(measured)
-    assert (way.title, way.version) == ("SSE", "HTTP/1.1")
+    assert (way.title, way.version) == ("SSE, fetch", "HTTP/1.1")
     assert way.last_ms == {1: 104, 2: 400}  # the median of 300 and 500
     assert sorted(way.all_ms[2]) == [110, 120, 300, 500]
     (table,) = at_once_tables(measured)
@@ -78,7 +78,9 @@ def test_the_last_of_so_many_at_once(paper: RunBuilder) -> None:
 def test_the_report_shows_both(paper: RunBuilder) -> None:
     folder = paper.write()
     summary = write_report(folder)
-    assert {"painted.png", "painted.svg", "at_once.png", "at_once.svg"} <= {p.name for p in folder.charts_path.iterdir()}
+    assert {"painted.png", "painted.svg", "at_once.png", "at_once.svg"} <= {
+        p.name for p in folder.charts_path.iterdir()
+    }
     html = folder.report_path.read_text()
     assert "What a browser adds to the first token" in html
     assert "Six connections to a server" in html
@@ -92,7 +94,7 @@ def test_a_failed_message_is_never_painted(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path, {"plan": PLAN})
     good, cut = shown(104, 110), shown(104, 110, start_ns=1001 * 1000 * MS)
     cut.outcome, cut.expected = "truncated", 9
-    run.cell("sse", 1, [good, cut, cut], variant=BROWSER)
+    run.cell("sse", 1, [good, cut, cut], variant={"client": "browser"})
     (found,) = first_tokens(measure(run.write()))
     assert (found.script_ms, found.painted_ms) == (float("inf"), float("inf"))
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from support.processes import running_server
 
+from bench.proxy.real import real_proxy
 from clients.chromium.load import run_cell
 from clients.core.record import Outcome, StreamRecord
 from clients.job import Job
@@ -37,7 +38,7 @@ async def test_the_seventh_waits_for_one_of_six_connections(tmp_path: Path) -> N
         records, painted, told = await asked("sse", server.url, tmp_path, auth_token="s3cret")
     first_end_ns = min(record.end_ns for record in records)
     (late,) = (record for record in records if record.first_token_ns > first_end_ns)
-    assert painted.loc[painted["waited_ms"].idxmax(), "stream_id"] == late.stream_id
+    assert painted["stream_id"].iloc[int(painted["waited_ms"].argmax())] == late.stream_id
     assert set(painted["protocol"]) == {"http/1.1"}
     assert sum(record.connections for record in records) in (5, 6)  # one may be open before: browsers guess
     assert told[0] == (0, 7)
@@ -47,10 +48,10 @@ async def test_the_seventh_waits_for_one_of_six_connections(tmp_path: Path) -> N
 
 def check_times(records: list[StreamRecord], painted: pd.DataFrame) -> None:
     """Due, sent, received and painted are in this order, to the error that is told, and that is small."""
-    rows = painted.set_index("stream_id")
+    rows = {row["stream_id"]: row for row in painted.to_dict("records")}
     for record in records:
-        row = rows.loc[record.stream_id]
-        error_ns = int(row["clock_error_ns"])
+        row = rows[record.stream_id]
+        error_ns = row["clock_error_ns"]
         assert 0 < error_ns < 20_000_000  # a busy machine's round trips; far below a millisecond on a quiet one
         for due_ns, sent_ns, received_ns in zip(record.due_ns, record.sent_ns, record.received_ns, strict=True):
             assert due_ns <= sent_ns <= received_ns + error_ns
@@ -61,11 +62,20 @@ def check_times(records: list[StreamRecord], painted: pd.DataFrame) -> None:
         assert 1 <= row["frames"] <= 4
 
 
-async def test_websockets_do_not_wait(tmp_path: Path) -> None:
-    with running_server("websocket") as server:
-        records, painted, _ = await asked("websocket", server.url, tmp_path)
+@pytest.mark.needs("nginx", "openssl")
+@pytest.mark.parametrize(("transport", "http"), [("sse", 2), ("websocket", 1)])
+async def test_over_http2_nobody_waits_nor_over_websockets(transport: str, http: int, tmp_path: Path) -> None:
+    """Through a real nginx with TLS; its certificate is good by the job's file of authorities alone."""
+    with (
+        running_server(transport) as server,
+        real_proxy("nginx-h2", ("127.0.0.1", int(server.url.rpartition(":")[2]))) as nginx,
+    ):
+        variant = {"client": "browser", "tls": "on", "http": http}
+        records, painted, _ = await asked(transport, nginx.url, tmp_path, variant=variant, cafile=str(nginx.cafile))
     assert max(record.first_token_ns for record in records) < min(record.end_ns for record in records)
-    assert [record.connections for record in records] == [1] * 7
+    assert set(painted["protocol"]) == {"h2" if http == 2 else ""}  # of a WebSocket the browser does not tell
+    opened = sum(record.connections for record in records)
+    assert opened == 7 if transport == "websocket" else opened <= 1  # it may be open before: browsers guess
     check_times(records, painted)
 
 
