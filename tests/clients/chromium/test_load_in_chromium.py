@@ -79,13 +79,6 @@ async def test_over_http2_nobody_waits_nor_over_websockets(transport: str, http:
     check_times(records, painted)
 
 
-async def test_what_does_not_stream_is_painted_at_once(tmp_path: Path) -> None:
-    alone = SEVEN | {"concurrency": 1, "streams": 1}
-    with running_server("blocking") as server:
-        _, painted, _ = await asked("blocking", server.url, tmp_path, load=alone)
-    assert painted[["frames", "tokens_painted"]].to_numpy().tolist() == [[1, 4]]
-
-
 async def test_a_browser_has_no_restart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none or resume"):
         await asked("sse", "http://127.0.0.1:9", tmp_path, recovery="restart")
