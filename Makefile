@@ -70,6 +70,7 @@ requirements:  ## pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/run.txt
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra locust --extra notebook -c requirements/dev.txt -o requirements/container.txt
 	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra stacks -c requirements/dev.txt -o requirements/stacks.txt
+	uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra browser -c requirements/dev.txt -o requirements/browser.txt
 	printf 'hatchling\neditables\n' | uv pip compile - -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/build.txt
 
 # Jupyter does not start as root unless it is told to; in a container root is the only user there may be.

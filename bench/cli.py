@@ -91,6 +91,7 @@ _limit = option(
 @cli.command(help=_RUN_HELP)
 @click.argument("plan", required=False, metavar="[PLAN]", shell_complete=option_types.plan_words)
 @option("--transports", callback=option_types.comma_list, metavar="A,B", help="Only these transports.")
+@option("--clients", callback=option_types.comma_list, metavar="A,B", help="asyncio, browser: who asks.")
 @option("--profiles", callback=option_types.comma_list, metavar="A,B", help="Every cell behind each of these.")
 @option(
     "--recovery",

@@ -60,6 +60,7 @@ _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
 }
 _VARIANT = (
     "backoff",
+    "client",
     "copy",
     "head",
     "heartbeat",
@@ -101,6 +102,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backoff: Literal["jitter", "constant"] = (
         "jitter"  # "constant": always `backoff_s` of the load before another attempt
     )
+    client: Literal["asyncio", "browser"] = "asyncio"  # "browser": a page in Chromium asks (docs/browser.md)
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
     head: Literal["early", "late"] = "early"  # "late": the server withholds the response's head until the first token
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
@@ -342,6 +344,9 @@ def _check_cell(cell: Cell, where: str) -> None:
         _check_stack(cell, where)
     if cell.recovery == "fallback":
         _check_fallback(cell, where)
+    if cell.client == "browser":
+        _check_browser_can(cell, where)
+    _check_shared(cell, where)
 
 
 def _check_fallback(cell: Cell, where: str) -> None:
@@ -350,6 +355,24 @@ def _check_fallback(cell: Cell, where: str) -> None:
     if cell.stack or cell.method == "get":
         word = "stack" if cell.stack else "method"
         raise PlanError(f"{where} {word}: takes no recovery fallback, which needs our own servers and a page's script")
+
+
+def _check_browser_can(cell: Cell, where: str) -> None:
+    if not cell.reuse:
+        raise PlanError(f"{where} reuse: a browser decides by itself; leave it out where client is browser")
+    if "share" in cell.variant:
+        raise PlanError(f"{where} share: a browser's page is one user; leave it out where client is browser")
+    if words := sorted({"backoff", "unread"} & set(cell.variant)):
+        raise PlanError(f"{where} {words[0]}: means nothing to a browser's client")
+    if cell.recovery not in ("none", "resume"):
+        raise PlanError(f"{where} recovery: a browser's client takes none or resume, not {cell.recovery}")
+
+
+def _check_shared(cell: Cell, where: str) -> None:
+    """A connection that users share is nobody's to stop reading, or to leave for another transport."""
+    if cell.http == 2 and (cell.unread or cell.recovery == "fallback"):
+        word = "unread" if cell.unread else "recovery fallback"
+        raise PlanError(f"{where} {word}: takes HTTP/1.1; leave http = 2 out")
 
 
 def _check_stack(cell: Cell, where: str) -> None:
@@ -382,6 +405,7 @@ def changed(
     plan: Plan,
     *,
     transports: Sequence[str] | None = None,
+    clients: Sequence[str] | None = None,
     profiles: Sequence[str] | None = None,
     recoveries: Sequence[str] | None = None,
     streams: int | None = None,
@@ -392,9 +416,9 @@ def changed(
 ) -> Plan:
     """`plan` as command-line options change it, checked like a file. Raises PlanError.
 
-    `transports` keeps their cells, and adds a plain one for a transport that had none; `profiles` and `recoveries`
-    run every cell once behind or with each; `streams` sets the messages per cell and block of every load; `slo` are
-    limits as if they stood in `[slo]`.
+    `transports` keeps their cells, and adds a plain one for a transport that had none; `clients`, `profiles`
+    and `recoveries` run every cell once by, behind or with each; `streams` sets the messages per cell and block of
+    every load; `slo` are limits as if they stood in `[slo]`.
     """
     table = msgspec.to_builtins(plan)
     table["slo"] = slo_checks.joined(plan.slo, slo or {})
@@ -411,7 +435,7 @@ def changed(
         kept = [cell for cell in cells if cell["transport"] in transports]
         present = {cell["transport"] for cell in kept}
         cells = kept + [{"transport": name} for name in transports if name not in present]
-    spread = {"profile": profiles, "recovery": recoveries}
+    spread = {"client": clients, "profile": profiles, "recovery": recoveries}
     spread = {key: list(values) for key, values in spread.items() if values is not None}
     unique = {msgspec.json.encode(cell | spread, order="sorted"): cell | spread for cell in _without(cells, spread)}
     return parse(table | {"cells": list(unique.values())})
@@ -454,7 +478,7 @@ def _check_load(load: Load, where: str) -> None:
             raise unknown(f"{where} fallback", name, STREAMING)
     if load.arrivals == "trace" and load.trace is None:
         raise PlanError(f'{where} trace: arrivals = "trace" takes a file in Azure\'s format')
-    if load.arrivals in ("poisson", "constant", "gamma") and load.streams / load.rate_per_s > MAX_SPAN_S:
+    if load.arrivals in ("poisson", "constant", "gamma", "burst") and load.streams / load.rate_per_s > MAX_SPAN_S:
         lasts = f"{load.streams} messages at {load.rate_per_s:g} a second last longer than {MAX_SPAN_S:g} s"
         raise PlanError(f"{where} rate_per_s: {lasts}")
     if load.trace is not None:

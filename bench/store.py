@@ -5,6 +5,7 @@
         cells/<cell id>.*.parquet   what a load process wrote, until the run is complete
         streams.parquet             those files put together: a row per message
         tokens.parquet              the same for tokens; the rows of a message stand together
+    painted.parquet             what a browser painted, a row per message that one asked; other runs have none
     results/latest                  points at the newest complete run
 
 Schema history of `run.json`:
@@ -19,7 +20,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ import msgspec
 from msgspec import Meta
 
 from bench import tables
-from bench.tables import TABLES
+from bench.tables import PAINTED, TABLES
 
 if sys.platform != "win32":
     import fcntl
@@ -154,6 +155,11 @@ class RunFolder:
         return self._table("tokens")
 
     @property
+    def painted_path(self) -> Path:
+        """The table of what a browser painted; only runs with one have it."""
+        return self._table(PAINTED)
+
+    @property
     def charts_path(self) -> Path:
         """The folder of the report's pictures."""
         return self.path / "charts"
@@ -204,7 +210,7 @@ class RunFolder:
     def check(self) -> None:
         """Raise StoreError if a table is damaged, lacks columns, or is there without the other. None at all is fine."""
         found = [table for table in TABLES if self._table(table).exists()]
-        for table in found:
+        for table in (*found, PAINTED) if self.painted_path.exists() else found:
             tables.check(self._table(table), table)
         if len(found) == 1:
             raise StoreError(f"{self.path}: {found[0]}.parquet is there, but not the other of {' and '.join(TABLES)}")
@@ -236,6 +242,8 @@ class RunFolder:
             raise StoreError(f"{self.path}: {text}")
         for cell in measured:
             parts = {table: self._part(cell.id, table) for table in TABLES}
+            if (painted := self._part(cell.id, PAINTED)).exists():
+                parts[PAINTED] = painted
             faults = (tables.fault(path, table) for table, path in parts.items())
             if why := next(filter(None, faults), ""):
                 for part in parts.values():
@@ -258,13 +266,27 @@ class RunFolder:
         kept = [cell for cell in finished if self._has_parts(cell.id) or (cell.block, cell.cell) in held]
         for table in TABLES:
             tables.concatenate({cell.id: partial(self._rows_of, cell, table) for cell in kept}, self._table(table))
+        self._merge_painted(kept)
         if run.status == "complete":
             self._remove_parts()
+
+    def _merge_painted(self, kept: Sequence[CellRecord]) -> None:
+        """The same for what a browser painted, of the cells that one asked."""
+        held = tables.cells_in(self.painted_path) if self.painted_path.exists() else set()
+        rows: dict[str, Callable[[], Any]] = {}
+        for cell in kept:
+            part = self._part(cell.id, PAINTED)
+            if part.exists():
+                rows[cell.id] = partial(tables.read, part)
+            elif (cell.block, cell.cell) in held:
+                rows[cell.id] = partial(tables.read, self.painted_path, _rows_in(cell))
+        if rows:
+            tables.concatenate(rows, self.painted_path)
 
     def _rows_of(self, cell: CellRecord, table: str) -> Any:
         if self._has_parts(cell.id):
             return tables.read(self._part(cell.id, table))
-        messages = tables.read(self.streams_path, [("block", "==", cell.block), ("cell", "==", cell.cell)])
+        messages = tables.read(self.streams_path, _rows_in(cell))
         if table == "streams":
             return messages
         return tables.read(self.tokens_path, [("stream_id", "in", messages["stream_id"].to_pylist())])
@@ -299,10 +321,17 @@ class RunFolder:
     def _remove_unfinished_files(self) -> None:
         """What `replace_file`, `tables.concatenate` and a load process leave when they are killed."""
         for path in self.path.iterdir():
-            if re.fullmatch(r"\.(run\.json|summary\.csv|report\.html|(streams|tokens)\.parquet)\.\d+", path.name):
+            if re.fullmatch(
+                r"\.(run\.json|summary\.csv|report\.html|(streams|tokens|painted)\.parquet)\.\d+", path.name
+            ):
                 path.unlink()
         for path in (self.path / "cells").glob("*.parquet.part"):
             path.unlink()
+
+
+def _rows_in(cell: CellRecord) -> list[tuple[str, str, object]]:
+    """Which rows of a table of messages are the cell's."""
+    return [("block", "==", cell.block), ("cell", "==", cell.cell)]
 
 
 def _remove(path: Path) -> None:

@@ -19,6 +19,8 @@ from clients.columns import Column
 from servers.user_errors import InputError
 
 TABLES = ("streams", "tokens")
+PAINTED = "painted"
+"""A third one, which only cells that a browser asked have: a row per message (clients.chromium.answers.Painted)."""
 ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
 
 
@@ -30,7 +32,11 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind))
 
 
-_COLUMNS: dict[str, Sequence[Column]] = {"streams": (*columns.CELL, *columns.MESSAGE), "tokens": columns.TOKEN}
+_COLUMNS: dict[str, Sequence[Column]] = {
+    "streams": (*columns.CELL, *columns.MESSAGE),
+    "tokens": columns.TOKEN,
+    PAINTED: columns.PAINTED,
+}
 _IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
     "int64": pa.types.is_integer,
     "string": _is_text,

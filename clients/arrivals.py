@@ -106,6 +106,14 @@ def _gamma(load: Load, uniform: Callable[[], float]) -> Iterator[float]:
         yield gamma_variate(shape, uniform) / (shape * load.rate_per_s)
 
 
+def _burst(load: Load, _: Callable[[], float]) -> Iterator[float]:
+    """So many at one moment, and then nothing until the rate is right again."""
+    yield 0.0
+    while True:
+        yield from (0.0 for _ in range(load.concurrency - 1))
+        yield load.concurrency / load.rate_per_s
+
+
 def _closed(load: Load, _: Callable[[], float]) -> Iterator[float]:
     """All users start at once."""
     while True:
@@ -116,6 +124,7 @@ _PROCESSES: dict[str, Callable[[Load, Callable[[], float]], Iterator[float]]] = 
     "poisson": _poisson,
     "constant": _constant,
     "gamma": _gamma,
+    "burst": _burst,
     "closed": _closed,
 }
 

@@ -73,6 +73,18 @@ MESSAGE = (
 TOKEN = (Column("stream_id", "string"), *(Column(name) for name in ("i", "due_ns", "sent_ns", "received_ns", "read")))
 """Of tokens.parquet."""
 
+PAINTED = (
+    *CELL,
+    Column("stream_id", "string"),
+    *(Column(name) for name in ("first_painted_ns", "last_painted_ns", "first_shown_ns", "frames", "tokens_painted")),
+    Column("painted_gap_ms_max", "double"),
+    *(Column(name) for name in ("frames_dropped", "long_tasks")),
+    *(Column(name, "double") for name in ("long_tasks_ms", "waited_ms")),
+    Column("protocol", "string"),
+    Column("clock_error_ns"),
+)
+"""Of painted.parquet, which only runs with a browser have: clients.chromium.answers.Painted."""
+
 SUMMARY = (
     *("transport", "variant", "profile", "recovery", "streams", "completed_ratio"),
     *("ttft_ms_p50", "ttft_ms_p95", "ttft_ms_p99", "ttft_overhead_ms_p50", "ttft_overhead_ms_p99"),

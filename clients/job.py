@@ -16,7 +16,7 @@ from clients.core.fallback import DEFAULT_ORDER
 
 LONG_ENOUGH_S = 1.0  # of measuring, for a share of a core to mean anything: refusals are over in no time
 
-Arrivals = Literal["poisson", "constant", "gamma", "closed", "trace"]
+Arrivals = Literal["poisson", "constant", "gamma", "burst", "closed", "trace"]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Positive = Annotated[float, Meta(ge=1e-6, le=1e9)]
 
@@ -24,9 +24,10 @@ Positive = Annotated[float, Meta(ge=1e-6, le=1e9)]
 class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
     """The `[load]` table of a plan: when messages start.
 
-    Open loop (`poisson`, `constant`, `gamma`, `trace`): starts are fixed before the run. `closed`: each of
-    `concurrency` users asks again when its answer is complete. With `turns` > 1 every arrival is a conversation
-    of so many messages, `think_s` apart after each answer (partly open). A trace determines by itself how many messages
+    Open loop (`poisson`, `constant`, `gamma`, `burst`, `trace`): starts are fixed before the run. A `burst` is
+    `concurrency` messages at one moment, and the next when `rate_per_s` allows it. `closed`: each of `concurrency`
+    users asks again when its answer is complete. With `turns` > 1 every arrival is a conversation of so many messages,
+    `think_s` apart after each answer (partly open). A trace determines by itself how many messages
     there are and how long each answer is: `streams`, `rate_per_s` and `turns` say nothing then, but for the warm-up.
     """
 
@@ -37,7 +38,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     warmup_streams: Annotated[int, Meta(ge=0, le=100_000)] = (
         8  # sent first at the same rate and thrown away; they open the connections
     )
-    concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 10  # closed loop only
+    concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 10  # closed loop: users; burst: messages at one moment
     turns: Annotated[int, Meta(ge=1, le=10_000)] = 1
     think_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = (
@@ -102,9 +103,10 @@ class JobResult(msgspec.Struct, kw_only=True):
     measured_s: float
     generator_lag_ms_p99: float  # start - intended
     emit_lag_ms_p99: float  # sent - due
-    loop_lag_ms_p99: float  # how late the load process's own event loop was
-    loop_lag_ms_max: float
-    request_lag_ms_p99: float  # from a message's start until the server has its request
+    # How late the load process's own event loop was; None where that is what is measured (a page).
+    loop_lag_ms_p99: float | None
+    loop_lag_ms_max: float | None
+    request_lag_ms_p99: float | None  # from a message's start until the server has its request
     delay_ms_p50: float | None  # of all tokens, due to received; None of none
     requests_worst_second: int = 0  # the most that all users together sent within any second
     clock_offset_ns: int = 0

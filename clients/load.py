@@ -16,9 +16,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import groupby
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -42,6 +42,10 @@ from servers.lags import LoopProbe
 from servers.process import run
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
+
+OnProgress = Callable[[int, int], object]
+"""Is told how many messages are over, and of how many."""
+RunCell = Callable[[Job, OnProgress], Coroutine[Any, Any, tuple[list[StreamRecord], JobResult]]]
 
 _LEAD_NS = 20_000_000  # the measured phase begins so long after everything is ready
 _BEAT_NS = 10_000_000  # how often the event loop's lag is looked at
@@ -93,13 +97,11 @@ class Phase:
         *,
         is_told: bool = False,
     ) -> None:
-        self._load = job.load
-        self._is_told = is_told
         self._think_ns = round(job.load.think_s * 1e9)
-        self._users, self._timer, self._prefix = users, timer, prefix
+        self._users, self._timer = users, timer
         self.records: list[StreamRecord] = []
         self.loop_lags_ns: list[int] = []
-        self._questions = self._made(messages)
+        self._questions = {m.k: prepared(m, prefix, job.load.timeout_s, is_told=is_told) for m in messages}
         self._conversations = [list(turns) for _, turns in groupby(messages, key=lambda message: message.conversation)]
 
     async def run(self, on_record: Callable[[int], object]) -> None:
@@ -112,24 +114,6 @@ class Phase:
                     group.create_task(self._converse(turns, begin_ns, on_record))
         finally:
             probe.close()
-
-    def _made(self, messages: Sequence[PlannedMessage]) -> dict[int, Callable[[int], Question]]:
-        def question(message: PlannedMessage) -> Callable[[int], Question]:
-            schedule = build(StreamSpec.parse(message.stream), message.seed)
-            schedule.sha256  # noqa: B018  # computed and kept now
-            return lambda intended_ns: Question(
-                f"{self._prefix}-{message.k:05d}",
-                message.seed,
-                message.stream,
-                schedule,
-                intended_ns,
-                timeout_s=self._load.timeout_s,
-                conversation=message.conversation,
-                turn=message.turn,
-                is_told=self._is_told,
-            )
-
-        return {message.k: question(message) for message in messages}
 
     async def _converse(
         self,
@@ -149,7 +133,24 @@ class Phase:
             self._users.give_back(user)
 
 
-async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple[list[StreamRecord], JobResult]:
+def prepared(message: PlannedMessage, prefix: str, timeout_s: float, *, is_told: bool) -> Callable[[int], Question]:
+    """All of a question but its intended start, with the answer that it has to get."""
+    schedule = build(StreamSpec.parse(message.stream), message.seed)
+    schedule.sha256  # noqa: B018  # computed and kept now
+    return lambda intended_ns: Question(
+        f"{prefix}-{message.k:05d}",
+        message.seed,
+        message.stream,
+        schedule,
+        intended_ns,
+        timeout_s=timeout_s,
+        conversation=message.conversation,
+        turn=message.turn,
+        is_told=is_told,
+    )
+
+
+async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord], JobResult]:
     """Send a cell's messages. Raises ValueError (with its subclasses) for a job that cannot be sent."""
     if job.transport not in TRANSPORTS:
         raise ValueError(f"transport: there is no {job.transport!r}, but {', '.join(TRANSPORTS)}")
@@ -171,11 +172,11 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
     timer = Timer()
     users = Users(job.transport, settings)
     try:
-        account = await _account(job.transport, settings)
+        account = await server_account(job.transport, settings)
         is_told = bool(account.source)
         planned = plan_warmup(job.load, job.stream, job.seed, job.block)
-        await Phase(job, users, timer, f"{_prefix(job)}-w", planned, is_told=is_told).run(lambda done: None)
-        phase = Phase(job, users, timer, _prefix(job), messages, is_told=is_told)
+        await Phase(job, users, timer, f"{stream_id_prefix(job)}-w", planned, is_told=is_told).run(lambda done: None)
+        phase = Phase(job, users, timer, stream_id_prefix(job), messages, is_told=is_told)
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -191,13 +192,14 @@ async def run_cell(job: Job, on_progress: Callable[[int, int], object]) -> tuple
         gc.enable()
         await users.close()
         timer.close()
-    _to_our_clock(records, account.offset_ns)
+    to_our_clock(records, account.offset_ns)
     result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)
     result.clock_offset_ns, result.notes = account.offset_ns, account.notes
     return records, result
 
 
-async def _account(transport: str, settings: ClientSettings) -> Account:
+async def server_account(transport: str, settings: ClientSettings) -> Account:
+    """What the server says of itself, asked over a connection of its own."""
     client = AioClient(transport, settings)
     try:
         return await client.run(account_of(client.session))
@@ -225,7 +227,7 @@ async def _learn_of_stops(
         await client.close()
 
 
-def _prefix(job: Job) -> str:
+def stream_id_prefix(job: Job) -> str:
     """Begins every stream id; differs from cell to cell and from run to run, as a server may outlive a run.
 
     Always of the same length: SSE repeats the id with every token, and a cell's name must not show in its bytes.
@@ -234,7 +236,8 @@ def _prefix(job: Job) -> str:
     return f"b{job.block % 100:02d}-{cell}-{os.urandom(3).hex()}"
 
 
-def _to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:
+def to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:
+    """Put the server's stamps on this machine's clock."""
     if offset_ns:
         for record in records:
             for column in (record.due_ns, record.sent_ns):
@@ -260,7 +263,8 @@ def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, stre
     )
 
 
-def _columns(job: Job) -> results.CellColumns:
+def cell_columns(job: Job) -> results.CellColumns:
+    """What the rows of the job's cell begin with."""
     variant = results.variant_words(job.variant)
     return results.CellColumns(job.block, job.cell, job.transport, variant, job.profile, job.recovery)
 
@@ -278,22 +282,22 @@ class _Progress:
             print(json.dumps({"done": done, "of": of}), flush=True)
 
 
-async def _run_until_signal(job: Job) -> tuple[list[StreamRecord], JobResult]:
-    """Like `run_cell`; SIGINT and SIGTERM cancel it."""
+async def _until_signal(job: Job, run: RunCell) -> tuple[list[StreamRecord], JobResult]:
+    """Run the cell; SIGINT and SIGTERM cancel it."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
-    return await run_cell(job, _Progress())
+    return await run(job, _Progress())
 
 
-def main() -> int:
+def main(run_job: RunCell = run_cell) -> int:
     """Do what the job on standard input says. Exit codes: 0 done, 1 failed, 2 a wrong job, 130 interrupted."""
     try:
         job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-        records, result = run(_run_until_signal(job))
-        results.write(job.out, _columns(job), records)
+        records, result = run(_until_signal(job, run_job))
+        results.write(job.out, cell_columns(job), records)
         print(msgspec.json.encode(result).decode(), flush=True)
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("load: interrupted", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""The two files that a load process leaves: a row per message, and a row per received token."""
+"""The files that a load process leaves: a row per message, a row per received token, and what a browser painted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,22 @@ def write(out: str | Path, cell: CellColumns, records: Sequence[StreamRecord]) -
     _write(_tokens(records), Path(f"{out}.tokens.parquet"))
 
 
+def write_painted(out: str | Path, cell: CellColumns, painted: Sequence[Any]) -> None:
+    """Write `<out>.painted.parquet`: a row per message that a browser showed. Raises OSError."""
+    rows = [vars(cell) | vars(each) for each in painted]
+    _write(_table(rows, columns.PAINTED), Path(f"{out}.painted.parquet"))
+
+
 def _streams(cell: CellColumns, records: Sequence[StreamRecord]) -> Any:
+    rows = [vars(cell) | {c.name: _written(getattr(record, c.name)) for c in columns.MESSAGE} for record in records]
+    return _table(rows, (*columns.CELL, *columns.MESSAGE))
+
+
+def _table(rows: Sequence[Mapping[str, Any]], made_of: Sequence[columns.Column]) -> Any:
     import pyarrow as pa  # late: it takes 0.2 s that the load process has before the first message only
 
-    values = {name: [value] * len(records) for name, value in vars(cell).items()}
-    values |= {c.name: [_written(getattr(record, c.name)) for record in records] for c in columns.MESSAGE}
-    types = {c.name: pa.type_for_alias(c.type) for c in (*columns.CELL, *columns.MESSAGE)}
-    return pa.table({name: pa.array(values[name], kind) for name, kind in types.items()}, metadata=columns.metadata())
+    found = {c.name: pa.array([row[c.name] for row in rows], pa.type_for_alias(c.type)) for c in made_of}
+    return pa.table(found, metadata=columns.metadata())
 
 
 def _written(value: Any) -> Any:

@@ -14,6 +14,7 @@ from servers.transport import STREAMING, TRANSPORTS
 
 PROJECT = Path(__file__).resolve().parents[1]
 FIRST_PORT = 8001  # of the proxies, on 127.0.0.1
+WATCH_PORTS = f"8010-{8010 + len(TRANSPORTS)}"  # of the race page and of each transport there
 _SECTION = re.compile(r"^( *# transports: (\w+)\n).*?^( *# end\n)", re.MULTILINE | re.DOTALL)
 
 
@@ -42,6 +43,18 @@ def proxies() -> Iterable[str]:
         yield f"    depends_on: [{name}]"
 
 
+def watch() -> Iterable[str]:
+    """The race page, and the ports behind it: the page has to know them, so they are the same inside and outside."""
+    ports = f"${{WATCH_PORTS:-{WATCH_PORTS}}}"
+    yield f"    command: watch --no-browser --host 0.0.0.0 --port {ports} --profile ${{PROXY_PROFILE:-none}}"
+    yield f'    ports: ["127.0.0.1:{ports}:{ports}"]'
+
+
+def watch_ports() -> Iterable[str]:
+    """Their default, as a setting."""
+    yield f"WATCH_PORTS={WATCH_PORTS}"
+
+
 def bench() -> Iterable[str]:
     """Which servers the run uses, and that it is started after them."""
     yield "    command: >-"
@@ -64,7 +77,9 @@ def ports() -> Iterable[str]:
     yield from (f"{name.upper()}_PORT={port}" for port, name in enumerate(STREAMING, FIRST_PORT))
 
 
-SECTIONS: dict[str, Callable[[], Iterable[str]]] = {f.__name__: f for f in (servers, proxies, bench, locust, ports)}
+SECTIONS: dict[str, Callable[[], Iterable[str]]] = {
+    f.__name__: f for f in (servers, proxies, watch, watch_ports, bench, locust, ports)
+}
 FILES = ("docker-compose.yml", ".env.example")
 
 

@@ -178,6 +178,7 @@ class Service:
             "requests": stats.requests,
             "streams_started": self.generations.started,
             "streams_active": self.generations.active,
+            "readers": len(self._answering),
             "streams_completed": stats.streams_completed,
             "tokens_sent": stats.tokens_sent,
             "redis_commands": stats.redis_commands,

@@ -20,13 +20,13 @@ from bench.analysis.demands import message_limits_of
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.harness_error import HarnessError
 from bench.analysis.intervals import Estimate
-from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages
+from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages, read_painted
 from bench.store import CellRecord, Run, RunFolder
 from servers.transport import TRANSPORTS
 
 CONTROL = "copy=aa"  # the word of a variant that marks the A/A control
 BASELINE = "blocking"  # the transport that does not stream
-_SHARED_WORDS = ("load=", "stream=")  # of a variant: what all that race against each other have alike
+_SHARED_WORDS = ("client=", "load=", "stream=")  # of a variant: what all that race against each other have alike
 
 
 def transport_title(transport: str) -> str:
@@ -146,6 +146,7 @@ class Measurements:
     early_tokens: int  # tokens that came before they were due
     void_cells: list[MeasuredCell] = field(default_factory=list)  # the same of void blocks: to be shown, never counted
     answers: list[Any] = field(default_factory=list, repr=False)  # what bench.analysis.scoreboard has worked out
+    painted: pd.DataFrame | None = field(default=None, repr=False)  # by stream_id: what a browser has painted
     harness_error: HarnessError | None = None  # of this machine, where `tokenderby calibrate` has measured it
 
     def cell(self, transport: str, variant: str = "", profile: str = "direct", recovery: str = "none") -> MeasuredCell:
@@ -206,6 +207,7 @@ def measure(folder: RunFolder) -> Measurements:
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),
         void_cells=[cell for cell in voids if cell.blocks],
+        painted=read_painted(folder),
         harness_error=harness_error.read(folder.path, run.machine),
     )
 

@@ -135,6 +135,14 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     return messages
 
 
+def read_painted(folder: RunFolder) -> pd.DataFrame | None:
+    """What a browser painted, by `stream_id`; None where none asked. Raises StoreError."""
+    if not folder.painted_path.exists():
+        return None
+    rows: pd.DataFrame = tables.read(folder.painted_path).to_pandas()
+    return rows.drop(columns=[column.name for column in columns.CELL]).set_index("stream_id")
+
+
 def _absent(path: Path, expected: Sequence[Column], schema: pa.Schema) -> list[Column]:
     """The columns that a table of an earlier version has not. Raises StoreError if it can have no meaning here."""
     try:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import charts, page
+from bench.analysis.browser import at_once_tables, painted_tables
 from bench.analysis.buffering import held_back
 from bench.analysis.failures import TotalFailure
 from bench.analysis.groups import MeasuredCell, Measurements, measure
@@ -97,12 +98,26 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.measured.cells_at_once == 1:
         _print_boards(boards(summary.measured), console)
         console.print(_table([*summary.measured.cells, *summary.measured.void_cells]))
+    _print_browser(summary.measured, console)
     for verdict in (verdict for verdict in summary.verdicts if verdict.question == COMPLETENESS):
         console.print(Text(f"{verdict.question} {verdict.sentence}"))
     _print_survival(summary.measured, console)
     if knee := knee_of(summary.run):
         console.print(Text(knee.sentence, style="bold"))
     _print_doubts(summary, console)
+
+
+def _print_browser(measured: Measurements, console: Console) -> None:
+    """What a browser painted, and the first tokens of so many messages at once."""
+    for numbers in (*painted_tables(measured, only_alone=True), *at_once_tables(measured)):
+        console.print(Text(numbers.title, style="bold"))
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column("", overflow="fold", max_width=2 * _NAME_WIDTH)
+        for name, unit in numbers.headings:
+            table.add_column("\n".join((*name.split(), unit)).strip(), justify="right")
+        for row in numbers.rows:
+            table.add_row(Text(row.title), *(value for value, _ in row.cells))
+        console.print(table)
 
 
 def _print_doubts(summary: Summary, console: Console) -> None:

@@ -78,7 +78,12 @@ def colour(key: Key) -> str:
 
 def label(key: Key) -> str:
     """The cell's name in at most two short lines."""
-    return textwrap.fill(key.title, width=22, max_lines=2, placeholder=" …")
+    return in_two_lines(key.title)
+
+
+def in_two_lines(title: str) -> str:
+    """A name beside an axis."""
+    return textwrap.fill(title, width=22, max_lines=2, placeholder=" …")
 
 
 def log_ms(axes: Axes) -> None:

@@ -57,6 +57,7 @@ _NGINX = (
     listen {listen};
     location / {{
       proxy_pass http://{upstream};
+      proxy_set_header Host $http_host;
       {extra}
     }}
   }}
@@ -82,6 +83,7 @@ _NGINX_TLS = (
     ssl_protocols TLSv1.2 TLSv1.3;
     location / {{
       proxy_pass http://{upstream};
+      proxy_set_header Host $http_host;
       proxy_request_buffering off;
       {extra}
     }}
@@ -89,6 +91,8 @@ _NGINX_TLS = (
 }}
 """
 )
+
+# `Host` goes on as the browser sent it, in both: a server that compares it with `Origin` would refuse its own page.
 
 # What nginx's own documentation tells to set for WebSockets.
 NGINX_HTTP11 = """proxy_http_version 1.1;

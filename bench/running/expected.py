@@ -18,6 +18,7 @@ from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
 
 START_S = 1.0  # of a load process, with its connections, and of writing what it saw
+BROWSER_S = 1.5  # of a browser, more
 BLOCK_S = 2.0  # servers and proxies start and stop
 _SAMPLE = 40  # answers that are simulated for the mean length of all
 _CANNOT_DROP = ("direct", "none")
@@ -91,7 +92,7 @@ class _Pace:
         answer_s = min(self.answer_s + (cell.interval if pulls else 0.0), self.timeout_s)
         answer_s = self.timeout_s if dropped else answer_s
         real_s = self.warmup_s + self.starts_s + answer_s + self.turns * (self.think_s + answer_s)
-        return START_S + real_s / self.time_scale
+        return START_S + BROWSER_S * (cell.client == "browser") + real_s / self.time_scale
 
 
 def _last_start_s(messages: Sequence[PlannedMessage]) -> float:

@@ -34,6 +34,8 @@ from clients.core.tls import Trust
 from clients.job import LONG_ENOUGH_S, Job, JobResult, Load
 from servers.transport import TRANSPORTS
 
+LOAD_MODULES = {"asyncio": "clients.load", "browser": "clients.chromium.load"}
+"""Who sends a cell's messages, by the cell's word `client`."""
 _ROOM_BYTES = 1 << 14
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take
 
@@ -155,7 +157,8 @@ class CellRunner:
         Raises PartDied when it, the server, the proxy or Redis dies.
         """
         log = self._folder.path / "logs" / "load.log"
-        child = await Child.start("load process", [sys.executable, "-m", "clients.load"], log, self._pins["load"])
+        argv = [sys.executable, "-m", LOAD_MODULES[str(job.variant.get("client", "asyncio"))]]
+        child = await Child.start("load process", argv, log, self._pins["load"])
         talk = asyncio.create_task(_talk(child, job, partial(self._begin, route), on_progress))
         death = asyncio.create_task(route.died())
         limit_s = time_limit_s(job.load)

@@ -31,6 +31,7 @@ from bench.running.targets import RETURN_S, Patience, check_server, check_token,
 from bench.running.validity import worth_another
 from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
 from bench.table_checks import PlanError
+from clients.chromium.browser import NoBrowser, executable
 from clients.core.tls import Trust
 from servers.process import usable_cores
 from servers.stacks import StackError, installed
@@ -54,7 +55,7 @@ class RunOptions:
 
 def new_run(plan: Plan, out_dir: Path) -> RunFolder:
     """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError, PlanError."""
-    _check_stacks(plan)
+    _check_installed(plan)
     pinned = {"pinned_cores": machine.pinning()}
     run = Run(
         name=plan.name,
@@ -81,7 +82,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     if run.stated_scale != 1:
         raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
-    _check_stacks(plan)
+    _check_installed(plan)
     if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
         raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
     if schedule_sha256(plan) != run.schedule_sha256:
@@ -102,14 +103,17 @@ def reopen_run(folder: RunFolder) -> Plan:
     return plan
 
 
-def _check_stacks(plan: Plan) -> None:
-    """Raise PlanError if a stack of the plan's cells is not installed here."""
+def _check_installed(plan: Plan) -> None:
+    """Raise PlanError if a stack of the plan's cells, or their browser, is not installed here."""
     for cell in plan.cells:
         try:
             if cell.stack:
                 installed(cell.stack, cell.transport)
-        except StackError as error:
-            raise PlanError(f"[[cells]] stack: {error}") from None
+            if cell.client == "browser":
+                executable()
+        except (StackError, NoBrowser) as error:
+            word = "client" if isinstance(error, NoBrowser) else "stack"
+            raise PlanError(f"[[cells]] {word}: {error}") from None
 
 
 def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:

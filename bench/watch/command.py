@@ -7,19 +7,43 @@ import json
 import signal
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from aiohttp import web
 
 from bench.proxy.profile import Profile, load
 from bench.running.processes import PartDied
-from bench.watch.race_track import RaceTrack
+from bench.watch.race_track import LOOPBACK, RaceTrack
 from bench.watch.site import Site
 from servers.arguments import HELP, Command, Number
+from servers.checks import shown
 from servers.process import free_port, run
+from servers.transport import TRANSPORTS
 from servers.user_errors import UserError
+
+
+class Places(NamedTuple):
+    """Where all of it listens: the page's port, and one for each transport, or none, for any that are free."""
+
+    host: str
+    port: int
+    lanes: Sequence[int]
+
+
+def _ports(_: click.Context, __: click.Parameter, value: str) -> Sequence[int]:
+    """The ports that PORT or FIRST-LAST names: the page's, then none or one for each transport."""
+    first, separator, last = value.partition("-")
+    if first.isdecimal() and (last or first).isdecimal() and len(value) <= len("65535-65535"):
+        found = range(int(first), int(last or first) + 1)
+        is_whole = len(found) == 1 + len(TRANSPORTS) and found[0] > 0 if separator else True
+        if is_whole and found[-1] < 65_536:
+            return found
+    needed = f"FIRST-LAST, {1 + len(TRANSPORTS)} ports, where those of the transports must be known too"
+    raise click.BadParameter(f"{shown(value)}: takes a port, 0 for any that is free, or {needed}")
 
 
 @click.command(cls=Command, context_settings=HELP)
@@ -31,37 +55,44 @@ from servers.user_errors import UserError
     show_default=True,
     help="Divides every time of the profile.",
 )
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Of the page; 0 takes a free one.")
+@click.option(
+    "--port", default="0", show_default=True, callback=_ports, help="Of the page, or FIRST-LAST: and of the rest."
+)
+@click.option(
+    "--host", default=LOOPBACK, show_default=True, help="Where to listen; the page is at 127.0.0.1 all the same."
+)
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
-def watch(profile: str, time_scale: float, port: int, no_browser: bool) -> None:
+def watch(profile: str, time_scale: float, port: Sequence[int], host: str, no_browser: bool) -> None:
     """Watch all transports carry the same answer, side by side, in a browser.
 
     Starts Redis, a server for each transport and the proxies before them, prints {"url": …} and opens that page.
-    Ends with Ctrl-C or SIGTERM. Only this machine can reach it.
+    Ends with Ctrl-C or SIGTERM. Only this machine can reach it, if --host does not say otherwise; that is for a
+    container, which publishes its ports on 127.0.0.1.
     """
+    places = Places(host, port[0] or free_port(), port[1:])
     found = load(profile)
     try:
-        run(_race(found, time_scale, port or free_port(), opens=not no_browser))
+        run(_race(found, time_scale, places, opens=not no_browser))
     except PartDied as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"cannot serve the page: {error.strerror or error}") from error
 
 
-async def _race(profile: Profile, time_scale: float, port: int, *, opens: bool) -> None:
+async def _race(profile: Profile, time_scale: float, places: Places, *, opens: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{LOOPBACK}:{places.port}"
     async with AsyncExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokenderby-watch-")))
-        track = await stack.enter_async_context(RaceTrack(url, logs))
+        track = await stack.enter_async_context(RaceTrack(url, logs, places.host, places.lanes))
         site = Site(url, track, profile, time_scale)
         await site.put(profile)
         runner = web.AppRunner(site.application(), access_log=None)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1).start()
+        await web.TCPSite(runner, places.host, places.port, shutdown_timeout=1).start()
         print(json.dumps({"url": url}), flush=True)
         if opens:
             await asyncio.to_thread(webbrowser.open, url)

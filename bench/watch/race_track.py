@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -17,29 +18,34 @@ from bench.proxy.serve import Proxy
 from bench.running.processes import Child, PartDied
 from servers.transport import TRANSPORTS
 
+LOOPBACK = "127.0.0.1"
 READY_S = 30.0  # a server that has not said where it listens by then is given up
 _WATCH_S = 0.2
 
 
 class Lane:
-    """One transport: its server, and the proxy through which the page reaches it, always at the same address."""
+    """One transport: its server, and the proxy through which the page reaches it, always at the same address.
 
-    def __init__(self, transport: str) -> None:
+    `host` and `port` are where the proxy listens; port 0: any that is free, from the first time on.
+    """
+
+    def __init__(self, transport: str, host: str, port: int) -> None:
         self.transport = transport
-        self.server: tuple[str, int] = ("127.0.0.1", 0)  # where it listens; the next proxy goes there
+        self.server: tuple[str, int] = (LOOPBACK, 0)  # where it listens; the next proxy goes there
         self._proxy: Proxy | None = None
-        self._address = ("127.0.0.1", 0)
+        self._host, self._port = host, port
 
     @property
     def url(self) -> str:
-        """Where the page asks."""
-        return f"http://{self._address[0]}:{self._address[1]}"
+        """Where the page asks: it is on this machine, or on one that publishes the port there."""
+        return f"http://{LOOPBACK}:{self._port}"
 
     async def put(self, profile: Profile) -> None:
         """Let the connections go through `profile` from now on; those that are open are cut."""
         await self.close()
-        self._proxy = await Proxy(self.server, profile.rules, listen=self._address, profile=profile.name).__aenter__()
-        self._address = self._proxy.address
+        proxy = Proxy(self.server, profile.rules, listen=(self._host, self._port), profile=profile.name)
+        self._proxy = await proxy.__aenter__()
+        self._port = self._proxy.address[1]
 
     def cut(self) -> int:
         """Reset the connections that are open; how many there were."""
@@ -61,10 +67,12 @@ class RaceTrack:
 
     origin: of the page, which alone may read the answers
     logs: a folder for what the servers say
+    host, ports: where the lanes listen; no ports: any that are free
     """
 
-    def __init__(self, origin: str, logs: Path) -> None:
-        self.lanes = [Lane(transport) for transport in TRANSPORTS]
+    def __init__(self, origin: str, logs: Path, host: str = LOOPBACK, ports: Sequence[int] = ()) -> None:
+        places = ports or [0] * len(TRANSPORTS)
+        self.lanes = [Lane(transport, host, port) for transport, port in zip(TRANSPORTS, places, strict=True)]
         self._origin = origin
         self._logs = logs
         self._servers: list[Child] = []

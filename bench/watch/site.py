@@ -81,7 +81,9 @@ class Site:
         )
         known = [self._own.name, *(name for name in names_of_all() if name != self._own.name)]
         at_chat = tuple(msgspec.structs.replace(column, url=f"{column.url}/chat") for column in columns)
-        return page.Race(at_chat, intermediaries=tuple(known), intermediary=self._profile.name)
+        return page.Race(
+            at_chat, intermediaries=tuple(known), intermediary=self._profile.name, time_scale=self._time_scale
+        )
 
     async def _cut(self, _: web.Request) -> web.Response:
         return json_response({"cut": self._track.cut()})

@@ -19,13 +19,14 @@ from servers.transport import TRANSPORTS
 
 _HERE = Path(__file__).parent
 # The page is a client: the module that it shows is the one that the clients have.
-_MODULE = _HERE.parents[1] / "clients" / "browser" / "stream-chat.js"
+_CLIENT = _HERE.parents[1] / "clients" / "browser"
 _FILES = {
     "/": (_HERE / "index.html", "text/html"),
     "/race.css": (_HERE / "race.css", "text/css"),
     "/race.js": (_HERE / "race.js", "text/javascript"),
     "/race-column.js": (_HERE / "race-column.js", "text/javascript"),
-    "/stream-chat.js": (_MODULE, "text/javascript"),
+    "/stream-chat.js": (_CLIENT / "stream-chat.js", "text/javascript"),
+    "/whole-answer.js": (_CLIENT / "whole-answer.js", "text/javascript"),
 }
 
 
@@ -39,12 +40,16 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Race(msgspec.Struct, frozen=True):
-    """What the page shows: columns, the stream profiles to choose from, and intermediaries where it may choose."""
+    """What the page shows: columns, the stream profiles to choose from, and intermediaries where it may choose.
+
+    `time_scale` divides the times of intermediaries, heartbeats and thinking.
+    """
 
     columns: tuple[Column, ...]
     streams: tuple[str, ...] = tuple(PROFILES)
     intermediaries: tuple[str, ...] = ()
     intermediary: str = ""
+    time_scale: float = 1.0
 
 
 @dataclass(frozen=True)

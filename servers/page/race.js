@@ -1,53 +1,82 @@
+// @ts-check
 /** The race page: one question to all columns at one moment. */
-import { RaceColumn, seconds } from "/race-column.js";
+import { part, RaceColumn, seconds } from "/race-column.js";
 
-const form = document.getElementById("question");
-const status = document.getElementById("status");
-const [replay, cut, stop] = ["replay", "cut", "stop"].map((id) => document.getElementById(id));
-const [between, beating] = ["between", "beating"].map((id) => document.getElementById(id));
+/** @import { Contestant } from "/race-column.js" */
+
+/**
+ * What the server tells of the race (servers/page/__init__.py).
+ * @typedef {object} Race
+ * @property {Contestant[]} columns
+ * @property {string[]} streams
+ * @property {string[]} intermediaries
+ * @property {string} intermediary
+ * @property {number} time_scale  what the times of profiles, heartbeats and thinking are divided by
+ */
+
+const form = part(document, "#question", HTMLFormElement);
+const status = part(document, "#status", HTMLElement);
+const [replay, cut, stop] = ["replay", "cut", "stop"].map((id) => part(document, `#${id}`, HTMLButtonElement));
+const [stream, intermediary, heartbeat, recovery, think] = ["stream", "intermediary", "heartbeat", "recovery", "think"].map(
+  (name) => part(form, `[name=${name}]`, HTMLSelectElement),
+);
 /** @type {RaceColumn[]} */
 let columns = [];
 let asking = new AbortController();
 let seed = 0;
 
+/** @type {Race} */
 const race = await (await fetch("/race.json")).json();
 showRace(race);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  seed = Math.floor(Math.random() * 2 ** 31);
-  ask();
+  seed = newSeed();
+  void converse();
 });
-replay.addEventListener("click", ask);
+replay.addEventListener("click", converse);
 stop.addEventListener("click", () => asking.abort());
 cut.addEventListener("click", async () => {
   const { cut: connections } = await tell("/race/cut", {});
   status.textContent = connections === 1 ? "1 connection was cut." : `${connections} connections were cut.`;
 });
-form.elements.intermediary.addEventListener("change", async ({ target }) => {
-  const { intermediary } = await tell("/race/intermediary", { profile: target.value });
-  status.textContent = `In between: ${intermediary}.`;
+intermediary.addEventListener("change", async () => {
+  const now = await tell("/race/intermediary", { profile: intermediary.value });
+  status.textContent = `In between: ${now.intermediary}.`;
 });
-form.elements.heartbeat.addEventListener("change", async ({ target }) => {
+heartbeat.addEventListener("change", async () => {
   status.textContent = "The servers are started again …";
-  const { seconds: every } = await tell("/race/heartbeat", { seconds: Number(target.value) });
+  const { seconds: every } = await tell("/race/heartbeat", { seconds: Number(heartbeat.value) });
   status.textContent = every ? `A heartbeat every ${every} s.` : "No heartbeats.";
 });
 
-/** Show the contestants, and the choices that there are. */
-function showRace({ columns: contestants, streams, intermediaries, intermediary }) {
-  columns = contestants.map((column) => Object.assign(document.createElement("race-column"), { column }));
-  document.getElementById("columns").replaceChildren(...columns);
+/**
+ * Show the contestants, and the choices that there are.
+ * @param {Race} told
+ */
+function showRace(told) {
+  columns = told.columns.map((contestant) => new RaceColumn(contestant));
+  part(document, "#columns", HTMLElement).replaceChildren(...columns);
   for (const column of columns) column.alone.addEventListener("click", () => choose(column));
-  fill(form.elements.stream, streams, "hosted");
-  fill(form.elements.intermediary, intermediaries, intermediary);
-  between.hidden = beating.hidden = cut.hidden = intermediaries.length === 0;
+  fill(stream, told.streams, "hosted");
+  fill(intermediary, told.intermediaries, told.intermediary);
+  for (const lever of [part(form, "#between", HTMLElement), part(form, "#beating", HTMLElement), cut]) {
+    lever.hidden = told.intermediaries.length === 0;
+  }
 }
 
+/**
+ * @param {HTMLSelectElement} select
+ * @param {string[]} values
+ * @param {string} chosen
+ */
 function fill(select, values, chosen) {
   select.replaceChildren(...values.map((value) => new Option(value, value, value === chosen, value === chosen)));
 }
 
-/** Race one column alone, or all again. */
+/**
+ * Race one column alone, or all again.
+ * @param {RaceColumn} column
+ */
 function choose(column) {
   const isAlone = column.alone.ariaPressed !== "true";
   for (const other of columns) {
@@ -56,23 +85,40 @@ function choose(column) {
   }
 }
 
-async function ask() {
+/** Ask; and where somebody thinks, ask the same again after so long, for another answer, until it is stopped. */
+async function converse() {
   asking.abort();
-  const mine = (asking = new AbortController());
-  const { message, stream, recovery } = Object.fromEntries(new FormData(form));
-  const racing = columns.filter((column) => !column.classList.contains("aside"));
-  const question = { message, body: { seed, stream }, comesBack: recovery === "resume", signal: mine.signal };
+  const { signal } = (asking = new AbortController());
   replay.disabled = stop.disabled = false;
+  for (;;) {
+    const said = await ask(signal);
+    if (signal !== asking.signal) return; // another question has been asked since
+    const thinkS = Number(think.value);
+    const isOver = signal.aborted || !thinkS;
+    status.textContent = isOver ? said : `${said} The next question comes after ${thinkS} s of thinking.`;
+    if (isOver || !(await pause((thinkS * 1000) / race.time_scale, signal))) break;
+    seed = newSeed();
+  }
+  if (signal === asking.signal) stop.disabled = true;
+}
+
+/** @param {AbortSignal} signal */
+async function ask(signal) {
+  const message = part(form, "[name=message]", HTMLInputElement).value;
+  const racing = columns.filter((column) => !column.classList.contains("aside"));
+  const question = { message, body: { seed, stream: stream.value }, comesBack: recovery.value === "resume", signal };
   status.textContent = "Asked.";
   RaceColumn.spanMs = 1000;
   const failures = await Promise.all(racing.map((column) => column.ask(question)));
-  if (mine !== asking) return;
   for (const column of racing) column.show(column.endMs); // the strips of those that were done before the last
-  stop.disabled = true;
-  status.textContent = verdict(racing, failures);
+  return verdict(racing, failures);
 }
 
-/** What became of it, in one sentence for everybody; a screen reader reads this and no token. */
+/**
+ * What became of it, in one sentence for everybody; a screen reader reads this and no token.
+ * @param {RaceColumn[]} racing
+ * @param {string[]} failures
+ */
 function verdict(racing, failures) {
   const whole = racing.filter((_, k) => !failures[k]);
   const same = new Set(whole.map(({ text }) => text)).size === 1;
@@ -83,6 +129,30 @@ function verdict(racing, failures) {
   return `All ${whole.length} answers are complete, and ${same ? "the same" : "NOT the same"}.${lead}`;
 }
 
+function newSeed() {
+  return Math.floor(Math.random() * 2 ** 31);
+}
+
+/**
+ * Whether the time has passed; not, if it was stopped before.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<boolean>}
+ */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms, true);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve(false);
+    });
+  });
+}
+
+/**
+ * @param {string} path
+ * @param {object} value
+ */
 async function tell(path, value) {
   const headers = { "Content-Type": "application/json" };
   const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(value) });

@@ -218,6 +218,7 @@ def test_every_option_has_the_variable_of_its_name_and_it_works(parse: Parse, mo
         "--host": "127.0.0.1",
         "--allow-origin": "http://127.0.0.1",
         "--listen": "127.0.0.1:0",
+        "--port": "8010",
         "--upstream": "127.0.0.1:1",
         "--slo": "ttft_ms_p95=1",
         "--messages": "README.md",

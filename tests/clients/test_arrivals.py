@@ -32,6 +32,11 @@ def test_the_first_arrivals_are_always_the_same(arrivals: Arrivals, first_us: li
     assert offsets_ns(Load(arrivals=arrivals, streams=30))[:3] == [us * 1000 for us in first_us]
 
 
+def test_a_burst_is_so_many_at_one_moment_at_the_rate_of_all() -> None:
+    starts = offsets_ns(Load(arrivals="burst", concurrency=3, streams=8, rate_per_s=6))
+    assert starts == [0, 0, 0, 500_000_000, 500_000_000, 500_000_000, 1_000_000_000, 1_000_000_000]
+
+
 def test_gamma_variates_are_always_the_same() -> None:
     draws = [gamma_variate(shape, Random(f"known/{shape}").random) for shape in (0.37, 1.0, 2.5)]
     assert [round(draw, 9) for draw in draws] == [0.067965203, 0.316990326, 2.607936843]

@@ -9,6 +9,7 @@ from dataclasses import fields
 import pytest
 
 from clients import columns
+from clients.chromium.answers import Painted
 from clients.columns import ColumnsError, missing
 from clients.core.record import StreamRecord
 
@@ -26,6 +27,10 @@ def test_whoever_changes_a_column_raises_the_version() -> None:
 def test_every_column_of_a_message_is_in_its_record() -> None:
     names = {field.name for field in fields(StreamRecord)}
     assert {column.name for column in columns.MESSAGE} <= names
+
+
+def test_every_column_of_what_was_painted_is_in_its_row() -> None:
+    assert [column.name for column in columns.PAINTED[len(columns.CELL) :]] == [each.name for each in fields(Painted)]
 
 
 STREAMS = (*columns.CELL, *columns.MESSAGE)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from support.composing import OWNER, Compose, docker
+from support.sockets import free_ports
 
 from servers.process import free_port
-from servers.transport import STREAMING
+from servers.transport import STREAMING, TRANSPORTS
 
 PORTS = ("LOCUST", "NOTEBOOK", *map(str.upper, STREAMING))
 
@@ -44,6 +45,8 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
     if os.getuid() == 0:
         os.chown(results, OWNER, OWNER)
     ports = {f"{name}_PORT": str(free_port()) for name in PORTS}
+    ports["WATCH_PORT"] = str((watched := free_ports(1 + len(TRANSPORTS)))[0])
+    ports["WATCH_PORTS"] = f"{watched[0]}-{watched[-1]}"
     compose = Compose(f"tokenderby-test-{uuid.uuid4().hex[:6]}", {"RESULTS": str(results), "PLAN": "quick", **ports})
     try:
         yield compose

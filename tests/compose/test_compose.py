@@ -32,6 +32,8 @@ def test_up_runs_the_plan_and_serves_both_pages(compose: Compose) -> None:
     until(lambda: answers(compose.port("locust")))
     until(lambda: answers(f"{compose.port('notebook')}/login"))
     until(lambda: answers(f"{compose.port('sse')}/healthz"))  # through the timeout proxy
+    until(lambda: answers(compose.port("watch")))
+    check_race(compose)
     check_containers(compose)
     check_notebook(compose)
     assert compose.ended("bench", timeout_s=300) == 0, compose.said("bench")
@@ -58,6 +60,14 @@ def check_containers(compose: Compose) -> None:
     assert not {"pip", "hatchling", "gcc", "make", "uv", "git"} & set(tools.replace("/", " ").split())
     base, image = (int(docker("inspect", "--format", "{{.Size}}", name)) for name in ("python:3.13-slim", "tokenderby"))
     assert image - base < IMAGE_LIMIT_BYTES
+
+
+def check_race(compose: Compose) -> None:
+    """The race page's columns can be reached from here, where a browser is."""
+    with urllib.request.urlopen(f"{compose.port('watch')}/race.json", timeout=5) as response:
+        columns = json.loads(response.read())["columns"]
+    assert [column["transport"] for column in columns] == list(TRANSPORTS)
+    assert all(answers(column["url"].replace("/chat", "/healthz")) for column in columns)
 
 
 def check_notebook(compose: Compose) -> None:

@@ -15,7 +15,7 @@ from servers import page
 from servers.transport import TRANSPORTS
 
 ROOT = Path(__file__).parents[2]
-FILES = ["/", "/race.css", "/race.js", "/race-column.js", "/stream-chat.js"]
+FILES = ["/", "/race.css", "/race.js", "/race-column.js", "/stream-chat.js", "/whole-answer.js"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -57,7 +57,7 @@ def test_a_file_that_has_not_changed_is_not_sent_again(server: Callable[[str], R
 
 def test_the_page_asks_for_the_token_as_all_else_does() -> None:
     with running_server("sse", "--auth-token", "s3cret") as running:
-        assert [request(running.url, "GET", path)[0] for path in (*FILES, "/race.json")] == [401] * 6
+        assert [request(running.url, "GET", path)[0] for path in (*FILES, "/race.json")] == [401] * 7
         assert request(running.url, "GET", "/", headers={"Cookie": "tokenderby=s3cret"})[0] == 200
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.store import CellRecord, Run, RunFolder, create_run
 from clients import results
+from clients.chromium.answers import Painted
 from clients.core.record import Outcome, StreamRecord
 
 MS = 1_000_000
@@ -26,6 +27,7 @@ class Message:
     expected: int | None = None
     outcome: str = "ok"
     indices: Sequence[int] | None = None
+    painted: dict[str, Any] = field(default_factory=dict)  # what a browser showed of it, as Painted has it
     facts: dict[str, Any] = field(default_factory=dict)  # further columns, e.g. requests=30
 
 
@@ -72,8 +74,21 @@ class RunBuilder:
             if record.status != "pending":
                 records = [_record(record, k, m) for k, m in enumerate(messages)]
                 results.write(folder.cell_prefix(record.id), _columns(record), records)
+                self._write_painted(folder, record, messages)
         folder.merge()
         return folder
+
+    def _write_painted(self, folder: RunFolder, record: CellRecord, messages: Sequence[Message]) -> None:
+        rows = [Painted(f"{record.id}-{k}", **PAINTED | m.painted) for k, m in enumerate(messages) if m.painted]
+        if rows:
+            results.write_painted(folder.cell_prefix(record.id), _columns(record), rows)
+
+
+PAINTED: dict[str, Any] = {
+    **dict.fromkeys(("first_painted_ns", "last_painted_ns", "first_shown_ns", "frames", "tokens_painted"), 0),
+    **{"painted_gap_ms_max": None, "frames_dropped": 0, "long_tasks": 0, "long_tasks_ms": 0.0},
+    **{"waited_ms": None, "protocol": "", "clock_error_ns": 0},
+}
 
 
 def _columns(record: CellRecord) -> results.CellColumns:

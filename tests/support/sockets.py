@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import socket
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
+
+from servers.process import free_port
 
 WEBSOCKET_HEAD = (
     b"GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -64,3 +67,14 @@ def read_until(connection: socket.socket, pattern: bytes) -> bytes:
         assert part, f"the server closed after {came!r}"
         came += part
     return came
+
+
+def free_ports(count: int) -> range:
+    """So many ports in a row that nobody uses now."""
+    for _ in range(100):
+        ports = range(first := free_port(), first + count)
+        with ExitStack() as stack, suppress(OSError, OverflowError):
+            for port in ports:
+                stack.enter_context(closing(socket.socket())).bind(("127.0.0.1", port))
+            return ports
+    raise AssertionError("no free ports in a row")

@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, Page, expect
 from support.chromium import chromium
 from support.independent import request
+from support.sockets import free_ports
+
+from bench.watch.command import watch
+from servers.transport import TRANSPORTS
 
 pytestmark = pytest.mark.needs("chromium", "redis")
 CUTS = """title = "cuts every request after a second"
@@ -39,7 +44,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page's URL; times divided by ten."""
     profile = tmp_path_factory.mktemp("watch") / "cuts.toml"
     profile.write_text(CUTS)
+    ports = free_ports(1 + len(TRANSPORTS))
     words = ["watch", "--no-browser", "--profile", str(profile), "--time-scale", "10"]
+    words += ["--port", f"{ports[0]}-{ports[-1]}"]
     process = subprocess.Popen([sys.executable, "-m", "bench.cli", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -142,6 +149,26 @@ def test_one_transport_alone_and_no_recovery(page: Page) -> None:
     expect(page.locator("race-column[data-transport=sse] .bubble")).to_have_text("")
 
 
+def test_after_thinking_the_question_is_asked_again_until_it_is_stopped(page: Page) -> None:
+    put(page, "none")
+    page.locator("race-column[data-transport=chunked]").get_by_role("button", name="Only this one").click()
+    page.get_by_label("Model").select_option("hazards")  # short
+    page.get_by_label("Think time").select_option("2 s")  # divided by ten, as all times
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    page.get_by_role("button", name="Ask").click()
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("The next question comes after 2 s of thinking.", timeout=COMPLETE_MS)
+    with page.expect_request("**/chat", timeout=COMPLETE_MS):
+        pass
+    assert len(asked) >= 2
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled(timeout=COMPLETE_MS)
+    before = len(asked)
+    page.wait_for_timeout(500)
+    assert len(asked) == before
+
+
 def test_another_heartbeat(page: Page, watched: str) -> None:
     """The servers are started again with it, and the page goes on at the same addresses."""
     put(page, "none")
@@ -204,6 +231,21 @@ def test_a_phone_fits_and_little_moves_for_who_wants_that(page: Page, scheme: st
     brightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
     assert (brightness < 200) == (scheme == "dark")
     page.get_by_role("button", name="Stop").click()
+
+
+def test_all_of_it_is_where_it_was_told_to_be(watched: str) -> None:
+    """A container publishes these ports, and no others."""
+    first = int(watched.rpartition(":")[2])
+    columns = json.loads(request(watched, "GET", "/race.json")[2])["columns"]
+    assert [column["url"] for column in columns] == [f"http://127.0.0.1:{first + k}/chat" for k in range(1, 6)]
+    assert all(request(column["url"].removesuffix("/chat"), "GET", "/healthz")[0] == 200 for column in columns)
+
+
+@pytest.mark.parametrize("port", ["8010-8012", "8015-8010", "65533-65538", "99999", "x", "-1", "0-5"])
+def test_ports_that_cannot_be(port: str) -> None:
+    done = CliRunner().invoke(watch, ["--no-browser", "--port", port])
+    assert done.exit_code == 2
+    assert "takes a port" in done.output
 
 
 def test_the_levers_are_the_pages_own(watched: str) -> None:

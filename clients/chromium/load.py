@@ -1,0 +1,251 @@
+"""The load process whose messages are asked by a page in Chromium, instead of by asyncio clients.
+
+    python -m clients.chromium.load < job.json
+
+The same job, the same messages and the same files as of `clients.load`, and `<out>.painted.parquet` beside them. One
+page asks all of a cell's messages, as one tab would, so that a browser's own limits show: six connections to a server
+over HTTP/1.1, one thread for everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psutil
+
+from clients import results
+from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
+from clients.chromium.answers import Answer, Painted, painted_of, record_of
+from clients.chromium.browser import ANY_CERTIFICATE, HTTP_1, chromium, open_page
+from clients.chromium.page_clock import PageClock, Reading
+from clients.core.endpoint import Endpoint
+from clients.core.exchange import GREETING
+from clients.core.record import Outcome, StreamRecord
+from clients.core.settings import ClientSettings
+from clients.core.tls import Trust
+from clients.job import Job, JobResult
+from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms
+from clients.load import OnProgress, cell_columns, main, prepared, server_account, stream_id_prefix, to_our_clock
+from servers import recording
+from servers.transport import TRANSPORTS
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+RECOVERIES = ("none", "resume")
+_CLOCK_ROUNDS = 100
+_NEVER_MS = 86_400_000.0
+_COOKIE = "tokenderby"  # where a server takes its token from a browser (docs/wire-format.md)
+_WARMUP_K = 1_000_000  # warm-up messages are numbered from here in the page
+
+
+class _Asker:
+    """A page that is told what to ask, and how its clock stands to ours."""
+
+    def __init__(self, page: Page, clock_url: str) -> None:
+        self._page = page
+        self._clock_url = clock_url
+        self._on_progress: OnProgress = lambda _, __: None
+        self._readings: list[Reading] = []
+        self._grain_ms = 0.0
+
+    @classmethod
+    async def ready(cls, page: Page, clock_url: str) -> _Asker:
+        """One that has looked at its frames and at its clock."""
+        asker = cls(page, clock_url)
+        asker._grain_ms = 0.005 if await page.evaluate("crossOriginIsolated") else 0.1
+        await page.evaluate("tokenderby.frameMs()")
+        await page.expose_function("tokenderbyProgress", asker._progress)
+        return asker
+
+    def _progress(self, done: int, of: int) -> None:
+        self._on_progress(done, of)
+
+    async def warm_up(self, way: dict[str, Any], messages: Sequence[PlannedMessage]) -> None:
+        """Ask what is thrown away."""
+        await self._ask(way, messages, _WARMUP_K)
+
+    async def ask(
+        self, way: dict[str, Any], messages: Sequence[PlannedMessage], on_progress: OnProgress
+    ) -> list[Answer]:
+        """Ask, and wait for all answers; the page's clock is read before and after."""
+        await self._read_clock()
+        self._on_progress = on_progress
+        told = await self._ask(way, messages)
+        await self._read_clock()
+        return msgspec.json.decode(told, type=list[Answer])
+
+    async def _ask(self, way: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
+        turns = [
+            [_turn(message, first_k) for message in same]
+            for _, same in groupby(messages, key=lambda message: message.conversation)
+        ]
+        told = {"way": way, "conversations": turns}
+        return str(await self._page.evaluate("told => tokenderby.run(told)", told))
+
+    async def _read_clock(self) -> None:
+        told = {"url": self._clock_url, "rounds": _CLOCK_ROUNDS}
+        found = await self._page.evaluate("told => tokenderby.readClock(told)", told)
+        self._readings += [Reading(*reading) for reading in found]
+
+    @property
+    def clock(self) -> PageClock:
+        """By all readings so far."""
+        return PageClock.of(self._readings, grain_ms=self._grain_ms)
+
+
+def _turn(message: PlannedMessage, first_k: int) -> dict[str, Any]:
+    body = {"seed": message.seed, "stream": message.stream}
+    return {
+        "k": first_k + message.k,
+        "offsetMs": (message.offset_ns or 0) / 1e6,
+        "message": GREETING,
+        "body": body,
+    }
+
+
+async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord], JobResult]:
+    """Ask a cell's messages, and write what was painted. Raises ValueError for a job that a browser cannot do."""
+    if job.recovery not in RECOVERIES:
+        raise ValueError(f"recovery: a browser's client takes {' or '.join(RECOVERIES)}, not {job.recovery!r}")
+    for path in job.recordings:
+        recording.register(recording.load(path))
+    trust = Trust(job.cafile, job.insecure)
+    settings = ClientSettings.of_variant(
+        job.variant | job.settings, url=job.url, auth_token=job.auth_token, trust=trust
+    )
+    way = way_of(job, settings)
+    messages = plan_messages(job.load, job.stream, job.seed, job.block)
+    account = await server_account(job.transport, settings)
+    async with _asker(job) as asker:
+        await asker.warm_up(way, plan_warmup(job.load, job.stream, job.seed, job.block))
+        on_progress(0, len(messages))  # whoever measures the server's cost begins here
+        began_s, cpu_s = time.monotonic(), _browser_cpu_s()
+        answers = await asker.ask(way, messages, on_progress)
+        cpu_s, measured_s = _browser_cpu_s() - cpu_s, time.monotonic() - began_s
+        clock = asker.clock
+    on_progress(len(answers), len(messages))
+    records, painted = _records(job, messages, answers, clock, is_told=bool(account.source))
+    to_our_clock(records, account.offset_ns)
+    results.write_painted(job.out, cell_columns(job), painted)
+    result = _result(job, records, cpu_s, measured_s)
+    result.clock_offset_ns = account.offset_ns
+    result.notes = [*account.notes, f"the page's clock is known to {clock.error_ns / 1e6:.3f} ms"]
+    return records, result
+
+
+def way_of(job: Job, settings: ClientSettings) -> dict[str, Any]:
+    """What all messages of a cell have alike, as page.js takes it."""
+    load = job.load
+    is_native = job.transport == "sse" and settings.method == "get"
+    return {
+        "transport": "eventsource" if is_native else job.transport,
+        "attempts": load.attempts if job.recovery == "resume" else 0,
+        "backoffMs": load.backoff_s * 1e3,
+        "backoffCapMs": load.backoff_cap_s * 1e3,
+        "silenceMs": load.silence_s * 1e3 if load.silence_s else _NEVER_MS,
+        "pollMs": settings.interval_s * 1e3,
+        "pollWaitS": settings.wait_s,
+        "timeoutMs": load.timeout_s * 1e3,
+        "thinkMs": load.think_s * 1e3,
+    }
+
+
+@asynccontextmanager
+async def _asker(job: Job) -> AsyncIterator[_Asker]:
+    cookies = {_COOKIE: job.auth_token} if job.auth_token else {}
+    words = [] if job.variant.get("http") == 2 else [HTTP_1]
+    words += [ANY_CERTIFICATE] if await _is_trusted(job) else []
+    async with (
+        _clock() as clock_url,
+        chromium(*words) as browser,
+        open_page(browser, job.url, cookies) as page,
+    ):
+        yield await _Asker.ready(page, clock_url)
+
+
+async def _is_trusted(job: Job) -> bool:
+    """Whether the certificate is good by what the job says. Chromium cannot be told that, so we look for it."""
+    endpoint = Endpoint.parse(job.url)
+    if not endpoint.secure or not (job.insecure or job.cafile):
+        return False
+    try:
+        context = Trust(job.cafile, job.insecure).context
+        _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
+    except OSError:  # ssl's errors too; then Chromium says what is wrong
+        return False
+    writer.close()
+    return True
+
+
+@asynccontextmanager
+async def _clock() -> AsyncIterator[str]:
+    """Our clock for the page: the quickest way to ask it is a WebSocket."""
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def tell(connection: ServerConnection) -> None:
+        async for _ in connection:
+            await connection.send(str(time.monotonic_ns()))
+
+    async with serve(tell, "127.0.0.1", 0, compression=None) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+def _browser_cpu_s() -> float:
+    """CPU seconds of the browser's processes so far; those of its driver are the harness's."""
+    spent_s = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            spent_s += sum(process.cpu_times()[:2]) if "chrom" in process.name() else 0.0
+        except psutil.Error:
+            continue
+    return spent_s
+
+
+def _records(
+    job: Job, messages: Sequence[PlannedMessage], answers: Sequence[Answer], clock: PageClock, *, is_told: bool
+) -> tuple[list[StreamRecord], list[Painted]]:
+    prefix = stream_id_prefix(job)
+    planned = {message.k: prepared(message, prefix, job.load.timeout_s, is_told=is_told) for message in messages}
+    records, painted = [], []
+    for answer in sorted(answers, key=lambda answer: answer.k):
+        question = planned[answer.k](clock.ns(answer.intended_ms))
+        records.append(record_of(answer, question, clock, job.load, is_socket=job.transport == "websocket"))
+        painted.append(painted_of(answer, question.stream_id, clock))
+    return records, painted
+
+
+def _result(job: Job, records: Sequence[StreamRecord], cpu_s: float, measured_s: float) -> JobResult:
+    """How late a page's own loop was is what is measured of it, and how late a request was sent too."""
+    return JobResult(
+        messages=len(records),
+        failed=sum(record.outcome is not Outcome.OK for record in records),
+        cpu_s=cpu_s,
+        measured_s=measured_s,
+        generator_lag_ms_p99=p99_ms(_first_starts_ns(records)),
+        emit_lag_ms_p99=p99_ms(emit_lags_ns(records, streams=TRANSPORTS[job.transport].streams)),
+        loop_lag_ms_p99=None,
+        loop_lag_ms_max=None,
+        request_lag_ms_p99=None,
+        delay_ms_p50=delay_ms_p50(records),
+    )
+
+
+def _first_starts_ns(records: Sequence[StreamRecord]) -> list[int]:
+    """How late the first of the messages of one moment was; that the others wait for it is the page's one thread."""
+    first: dict[int, int] = {}
+    for record in records:
+        lag_ns = record.start_ns - record.intended_start_ns
+        first[record.intended_start_ns] = min(lag_ns, first.get(record.intended_start_ns, lag_ns))
+    return list(first.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main(run_cell))
