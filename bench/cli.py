@@ -40,6 +40,7 @@ Examples:
   tokenderby run quick --transports sse,websocket --blocks 10
   tokenderby run my.toml --out /data/runs    a plan of your own
   tokenderby run quick --transports sse --target sse=http://10.0.0.7:8001
+  tokenderby run quick --transports openai --target openai=https://HOST/v1 --model NAME
   tokenderby run --resume results/latest     go on with the newest run that did not finish
   tokenderby run --slo ttft_ms_p95=800 --junit slo.xml --markdown summary.md    a gate for a pipeline
 
@@ -103,7 +104,13 @@ _limit = option(
     multiple=True,
     callback=option_types.targets,
     metavar="TRANSPORT=URL",
-    help="A server that runs already; may be given for each transport.",
+    help="A server that runs already; may be given for each transport. openai=URL: any OpenAI-compatible endpoint.",
+)
+@option(
+    "--model",
+    envvar=[f"{ENVIRONMENT}_RUN_MODEL", "OPENAI_MODEL"],
+    metavar="NAME",
+    help="What an OpenAI-compatible endpoint is asked for; its key is in OPENAI_API_KEY.",
 )
 @option(
     "--target-token",
@@ -132,6 +139,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     cafile: str | None,
     insecure: bool,
     target_wait: float,
+    model: str | None,
     redis_url: str | None,
     out: str,
     resume: str | None,
@@ -147,10 +155,12 @@ def run(  # noqa: PLR0917 - click passes them by name
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
     options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
-    asyncio.run(runner.check_targets(options, target_wait))
     if resume:
-        return _resume(resume, out, options, exports)
-    chosen, folder = _begun(plan or "quick", changes, out)
+        return _resume(resume, out, options, target_wait, exports)
+    chosen = _planned(plan or "quick", changes | {"model": model})
+    options = runner.with_targets(options, chosen)
+    asyncio.run(runner.check_targets(options, target_wait))
+    folder = _begun(chosen, out)
     with folder.lock():
         return _carry_out(chosen, folder, options, exports)
 
@@ -189,29 +199,37 @@ def _run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Co
         _fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
 
 
-def _begun(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
+def _planned(name: str, changes: dict[str, object]) -> Plan:
+    from bench.plan import changed, read_plan, with_control
+
+    return with_control(changed(read_plan(name), **changes))  # type: ignore[arg-type] # click has checked the types
+
+
+def _begun(plan: Plan, out: str) -> RunFolder:
     from pathlib import Path
 
-    from bench.plan import changed, read_plan, with_control
     from bench.running.runner import new_run
 
-    plan = with_control(changed(read_plan(name), **changes))  # type: ignore[arg-type] # click has checked the types
     try:
-        return plan, new_run(plan, Path(out))
+        return new_run(plan, Path(out))
     except OSError as error:
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
 
-def _resume(path: str, out: str, options: RunOptions, exports: Exports) -> int:
+def _resume(path: str, out: str, options: RunOptions, target_wait: float, exports: Exports) -> int:
     """Go on with a run; the exit code."""
+    import asyncio
     from pathlib import Path
 
-    from bench.running.runner import reopen_run
+    from bench.plan import parse
+    from bench.running.runner import check_targets, reopen_run, with_targets
     from bench.store import StoreError, open_unfinished
 
     try:
         folder = open_unfinished(path, Path(out))
         with folder.lock():
+            options = with_targets(options, parse(folder.load().plan))
+            asyncio.run(check_targets(options, target_wait))
             return _carry_out(reopen_run(folder), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None
@@ -326,7 +344,8 @@ def calibrate(out: str) -> int:
 
     exports = Exports()
     console = exports.console()
-    plan, folder = _begun("calibrate", {}, out)
+    plan = _planned("calibrate", {})
+    folder = _begun(plan, out)
     with folder.lock():
         ended = _run_cells(plan, folder, RunOptions(), console)
         if ended.status != "complete":

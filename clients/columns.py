@@ -7,6 +7,7 @@ History:
 2   drops: noticed_by, detection_ms, catch_up_ms, tokens_discarded, tokens_wasted
 3   connections: dns_ms, tcp_ms, tls_ms
 4   packets_in, packets_out, wire_bytes, head_ms; in summary.csv those from itl_ms_p50 on
+5   usage_tokens; due_ns and sent_ns may be -1: nobody tells
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from servers.user_errors import InputError
 
-VERSION = 4
+VERSION = 5
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
 
@@ -62,6 +63,7 @@ MESSAGE = (
     *(Column(name, "double", 3, math.nan) for name in ("dns_ms", "tcp_ms", "tls_ms")),
     *(Column(name, "int64", 4, math.nan) for name in ("packets_in", "packets_out", "wire_bytes")),
     Column("head_ms", "double", 4, math.nan),
+    Column("usage_tokens", "int64", 5, math.nan),
 )
 """The others, each a field of clients.core.record.StreamRecord (results/README.md)."""
 

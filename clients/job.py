@@ -92,10 +92,10 @@ class JobResult(msgspec.Struct, kw_only=True):
     cpu_s: float
     measured_s: float
     generator_lag_ms_p99: float  # start - intended
-    emit_lag_ms_p99: float  # sent - due
+    emit_lag_ms_p99: float | None  # sent - due; None where nobody tells
     loop_lag_ms_p99: float  # how late the load process's own event loop was
     loop_lag_ms_max: float
-    request_lag_ms_p99: float  # from a message's start until the server has its request
+    request_lag_ms_p99: float | None  # from a message's start until the server has its request
     delay_ms_p50: float | None  # of all tokens, due to received; None of none
     clock_offset_ns: int = 0
     notes: list[str] = []

@@ -12,7 +12,7 @@ import msgspec
 from bench.plan import Cell
 from clients.job import Load
 from servers.stream import StreamSpec
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 _LOAD_TIMES = ("think_s", "timeout_s", "silence_s", "backoff_s", "backoff_cap_s")
 _LOAD_RATES = ("rate_per_s", "speed_up")
@@ -40,6 +40,6 @@ def scaled_stream(stream: dict[str, object], time_scale: float) -> dict[str, obj
 
 def scaled_settings(cell: Cell, time_scale: float) -> dict[str, object]:
     """What the client takes instead of the cell's own words: how often it polls, and how long a poll may be held."""
-    if time_scale == 1 or not TRANSPORTS[cell.transport].pulls:
+    if time_scale == 1 or not CONTESTANTS[cell.transport].pulls:
         return {}
     return {"interval": cell.interval / time_scale, "wait": cell.wait / time_scale}

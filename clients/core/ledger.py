@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clients.core.errors import ClientFailure, NotTheFormat
-from clients.core.record import Outcome, StreamRecord
+from clients.core.record import UNKNOWN_NS, Outcome, StreamRecord
 from servers.messages import MAX_TOKENS, EndMessage, TokenMessage
 from servers.stream import Schedule
 
@@ -99,7 +99,8 @@ class Ledger:
         outages = self._outages(firsts, record.received_ns)
         if outages:
             record.recovery_ms = sum(outage.lasted_ns for outage in outages) / 1e6
-            record.catch_up_ms = _catch_up_ms(record, schedule, [outage.ended_by for outage in outages])
+            if min(record.due_ns, default=0) != UNKNOWN_NS:
+                record.catch_up_ms = _catch_up_ms(record, schedule, [outage.ended_by for outage in outages])
 
     def told(self) -> Schedule:
         """The answer by its own account, where nobody knew it before: what came, and what its end message says."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 UNKNOWN_NS = -1
+"""Of a time that nobody tells: when an endpoint's model made a token, when a source meant to begin."""
 
 
 class Outcome(StrEnum):
@@ -44,6 +45,7 @@ class StreamRecord:
     `head_ms` is the time from the first request to the head of its response; a message over a WebSocket that is open
     already has none. `response_ms` has, for each request that was answered, the time until the answer's first byte.
     `dns_ms`, `tcp_ms` and `tls_ms` say how long the message's connections took to open; TTFT counts that time as well.
+    `usage_tokens` is how many tokens the text has by an endpoint's own account, None where there is none.
     `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 
@@ -73,6 +75,7 @@ class StreamRecord:
     noticed_by: list[str] = field(default_factory=list)
     detection_ms: float | None = None
     catch_up_ms: float | None = None
+    usage_tokens: int | None = None
     tokens_discarded: int = 0
     tokens_wasted: int = 0
     dns_ms: float = 0.0

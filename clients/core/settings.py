@@ -21,7 +21,8 @@ class ClientSettings:
     `interval_s`: from the start of one poll to the start of the next. `wait_s`: how long a poll may be held (0: not
     at all). `reuse`: keep the connection for the next message. `method`: how SSE asks, `post` as fetch does, or `get`
     as EventSource does. `silence_s`: give a connection up when nothing came for so long (None: never).
-    `trust`: whose certificates are good where the URL is https.
+    `model`: what an OpenAI-compatible endpoint is asked for, and `limit` the key that bounds its answer. `dialect`: in
+    which form an SSE server is to answer, "" for its own. `trust`: whose certificates are good where the URL is https.
     """
 
     url: str
@@ -32,6 +33,9 @@ class ClientSettings:
     interval_s: float = 1.0
     wait_s: float = 0.0
     method: str = "post"
+    model: str = ""
+    limit: str = "max_tokens"
+    dialect: str = ""
     trust: Trust = field(default_factory=Trust)
 
     def __post_init__(self) -> None:
@@ -55,6 +59,7 @@ class ClientSettings:
             )
         if "method" in variant:
             given["method"] = choice("method", str(variant["method"]).lower(), ("post", "get"))
+        given |= {word: str(variant[word]) for word in ("model", "limit", "dialect") if word in variant}
         return cls(**given)
 
     @property
