@@ -350,6 +350,8 @@ def _check_stack(cell: Cell, where: str) -> None:
         raise PlanError(f"{where} stack: {error}") from None
     if cell.heartbeat:
         raise PlanError(f"{where} heartbeat: means nothing to a stack, which has its framework's own")
+    if cell.dialect:
+        raise PlanError(f"{where} dialect: means nothing to a stack, only to our own server")
 
 
 def _check_profile(profile: str, where: str) -> None:

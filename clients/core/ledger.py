@@ -81,6 +81,11 @@ class Ledger:
             i += 1
         return i
 
+    def text_before(self, i: int) -> str:
+        """The text of the tokens before `i`, all of which have come."""
+        came = {token.i: token.t for token in reversed(self.tokens[self._valid_from :])}
+        return "".join(came[k] for k in range(i))
+
     def settle(self, record: StreamRecord, schedule: Schedule, failure: ClientFailure | None) -> None:
         """Judge the message and write everything known about it into `record`."""
         finding = _judge(self.tokens[self._valid_from :], self.end, schedule)
