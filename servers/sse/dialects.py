@@ -21,7 +21,7 @@ from servers.sse.event_reader import EventReader, Found
 from servers.sse.events import Event
 from servers.sse.openai_wire import Completion
 
-MAX_CUMULATIVE_BYTES = 32_768  # of an answer's text as JSON, since each token brings all of it again
+MAX_CUMULATIVE_BYTES = 16_384  # of an answer's text as JSON, since each token brings all of it again
 _MODEL = "tokenderby"
 _DONE = "[DONE]"
 
