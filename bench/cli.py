@@ -21,6 +21,7 @@ from bench.run_to_report import (
     fail,
     go_on,
     no_report,
+    planned,
     run_cells,
     say,
     write_and_print,
@@ -48,6 +49,7 @@ Examples:
   tokenderby run quick --transports sse,websocket --blocks 10
   tokenderby run my.toml --out /data/runs    a plan of your own
   tokenderby run quick --transports sse --target sse=http://10.0.0.7:8001
+  tokenderby run quick --transports openai --target openai=https://HOST/v1 --model NAME
   tokenderby run --resume results/latest     go on with the newest run that did not finish
   tokenderby run --slo ttft_ms_p95=800 --junit slo.xml --markdown summary.md    a gate for a pipeline
 
@@ -112,7 +114,13 @@ _limit = option(
     multiple=True,
     callback=option_types.targets,
     metavar="TRANSPORT=URL",
-    help="A server that runs already; may be given for each transport.",
+    help="A server that runs already; may be given for each transport. openai=URL: any OpenAI-compatible endpoint.",
+)
+@option(
+    "--model",
+    envvar=[f"{ENVIRONMENT}_RUN_MODEL", "OPENAI_MODEL"],
+    metavar="NAME",
+    help="What an OpenAI-compatible endpoint is asked for; its key is in OPENAI_API_KEY.",
 )
 @option(
     "--target-token",
@@ -141,6 +149,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     cafile: str | None,
     insecure: bool,
     target_wait: float,
+    model: str | None,
     redis_url: str | None,
     out: str,
     resume: str | None,
@@ -156,10 +165,12 @@ def run(  # noqa: PLR0917 - click passes them by name
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
     options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
-    asyncio.run(runner.check_targets(options, target_wait))
     if resume:
-        return go_on(resume, out, options, exports)
-    chosen, folder = begin(plan or "quick", changes, out)
+        return go_on(resume, out, options, target_wait, exports)
+    chosen = planned(plan or "quick", changes | {"model": model})
+    options = runner.with_targets(options, chosen)
+    asyncio.run(runner.check_targets(options, target_wait))
+    folder = begin(chosen, out)
     with folder.lock():
         return carry_out(chosen, folder, options, exports)
 
@@ -225,7 +236,8 @@ def calibrate(out: str) -> int:
 
     exports = Exports()
     console = exports.console()
-    plan, folder = begin("calibrate", {}, out)
+    plan = planned("calibrate")
+    folder = begin(plan, out)
     with folder.lock():
         ended = run_cells(plan, folder, RunOptions(), console)
         if ended.status != "complete":

@@ -45,14 +45,14 @@ def comma_list(_: click.Context, parameter: click.Parameter, value: str | None) 
 def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Click callback: TRANSPORT=URL pairs as a table."""
     from bench.running.addresses import AddressError, server_url
-    from servers.transport import TRANSPORTS
+    from servers.transport import CONTESTANTS
 
     found = {}
     for value in values:
         transport, _equals, url = value.partition("=")
         try:
-            if transport not in TRANSPORTS:
-                raise AddressError(f"transports are {', '.join(TRANSPORTS)}")
+            if transport not in CONTESTANTS:
+                raise AddressError(f"transports are {', '.join(CONTESTANTS)}")
             found[transport] = server_url(url)
         except AddressError as error:
             form = "takes TRANSPORT=URL, as sse=http://127.0.0.1:8001"

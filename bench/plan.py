@@ -34,7 +34,7 @@ from servers import stacks
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
-from servers.transport import HEAD_FIRST, PUSHED, STREAMING, TRANSPORTS
+from servers.transport import CONTESTANTS, ENDPOINTS, HEAD_FIRST, PUSHED, STREAMING, TRANSPORTS
 
 MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
@@ -47,6 +47,8 @@ Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 
+ModelOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/@+-]{0,128}\Z")]
+
 # Which transports a word of a variant means something to; the others take every transport. A WebSocket over HTTP/2 (RFC
 # 8441) is beyond nginx, and so are its clients here.
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
@@ -57,17 +59,23 @@ _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "heartbeat": PUSHED,
     "method": ("sse",),
     "unread": PUSHED,
+    "dialect": ("sse",),
+    "model": tuple(ENDPOINTS),
+    "limit": tuple(ENDPOINTS),
 }
 _VARIANT = (
     "backoff",
     "client",
     "copy",
+    "dialect",
     "head",
     "heartbeat",
     "http",
     "interval",
+    "limit",
     "load",
     "method",
+    "model",
     "reuse",
     "share",
     "stack",
@@ -104,12 +112,15 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     )
     client: Literal["asyncio", "browser"] = "asyncio"  # "browser": a page in Chromium asks (docs/browser.md)
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
+    dialect: Literal["", "openai", "ai-sdk", "cumulative"] = ""  # in which form SSE is to say it; "": our own
     head: Literal["early", "late"] = "early"  # "late": the server withholds the response's head until the first token
     heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
     http: Literal[1, 2] = 1  # 2: HTTP/2, whose connections users share; takes tls = true, as browsers do
     interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # the key that bounds an endpoint's answer
     load: NameOrNone = ""  # one of [loads]
     method: Literal["post", "get"] = "post"  # "get": as a browser's EventSource asks
+    model: ModelOrNone = ""  # what an OpenAI-compatible endpoint is asked for
     reuse: bool = True  # keep connections for later requests
     share: Annotated[int, Meta(ge=1, le=MAX_SHARE)] = 50  # users of one connection, with http = 2
     slo: NameOrNone = ""  # one of [slos]; changes nothing of what is measured, and stands in no variant
@@ -153,6 +164,13 @@ def profile_name(profile: str) -> str:
     return Path(profile).name.removesuffix(".toml")
 
 
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A server, or an endpoint, that runs already; the command line's `--target` goes before it."""
+
+    transport: str
+    url: str
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run does. All times are real ones, and `time_scale` divides every one of them (bench.running.scaling)."""
 
@@ -172,6 +190,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     validity: Validity = msgspec.field(default_factory=Validity)
     slo: dict[str, Any] = {}
     slos: dict[Name, dict[str, Any]] = {}
+    targets: tuple[Target, ...] = ()
     cells: tuple[Cell, ...] = ()
 
     def load_of(self, cell: Cell) -> Load:
@@ -246,6 +265,7 @@ def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
         "validity": to_struct(table.get("validity", {}), Validity, "[validity]"),
         "slo": slo_checks.checked(_table(table.get("slo", {}), "[slo]"), "[slo]"),
         "slos": _tables(table, "slos", slo_checks.checked),
+        "targets": _targets(table.get("targets", ())),
         "cells": _cells(table.get("cells"), folder),
     }
     plan = to_struct(parsed, Plan, "plan")
@@ -299,6 +319,22 @@ def _stream(value: object, where: str, folder: Path) -> dict[str, Any]:
     return table
 
 
+def _targets(value: object) -> list[Target]:
+    """Their addresses are checked where they are used (bench.running.runner)."""
+    if not isinstance(value, list | tuple):
+        raise PlanError(f"[[targets]]: takes tables with a transport and a url, not {shown(value)}")
+    found: dict[str, Target] = {}
+    for number, each in enumerate(value, 1):
+        where = f"[[targets]] {number}"
+        target = to_struct(_table(each, where), Target, where)
+        if target.transport not in CONTESTANTS:
+            raise unknown(f"{where} transport", target.transport, CONTESTANTS)
+        if target.transport in found:
+            raise PlanError(f"{where} transport: {target.transport} has a target already")
+        found[target.transport] = target
+    return list(found.values())
+
+
 def _cells(value: object, folder: Path) -> list[Cell]:
     if not isinstance(value, list | tuple) or not value:
         raise PlanError("plan: takes at least one [[cells]] table with a transport")
@@ -334,14 +370,16 @@ def _expand(choices: dict[str, list[Any]], where: str, folder: Path, checked: se
 
 
 def _check_cell(cell: Cell, where: str) -> None:
-    if cell.transport not in TRANSPORTS:
-        raise unknown(f"{where} transport", cell.transport, TRANSPORTS)
+    if cell.transport not in CONTESTANTS:
+        raise unknown(f"{where} transport", cell.transport, CONTESTANTS)
     for word, transports in _WORD_IS_FOR.items():
         may_poll = cell.recovery == "fallback" and word in ("interval", "wait")
         if word in cell.variant and cell.transport not in transports and not may_poll:
             raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
     if cell.stack:
         _check_stack(cell, where)
+    if cell.transport in ENDPOINTS and cell.recovery not in ("none", "restart"):
+        raise PlanError(f"{where} recovery: {cell.transport} cannot resume an answer; takes none or restart")
     if cell.recovery == "fallback":
         _check_fallback(cell, where)
     if cell.client == "browser":
@@ -384,6 +422,8 @@ def _check_stack(cell: Cell, where: str) -> None:
         raise PlanError(f"{where} heartbeat: means nothing to a stack, which has its framework's own")
     if cell.head == "late":
         raise PlanError(f"{where} head: means nothing to a stack, which has its framework's own")
+    if cell.dialect:
+        raise PlanError(f"{where} dialect: means nothing to a stack, only to our own server")
 
 
 def _check_profile(profile: str, where: str) -> None:
@@ -413,12 +453,13 @@ def changed(
     seed: int | None = None,
     time_scale: float | None = None,
     slo: Mapping[str, Any] | None = None,
+    model: str | None = None,
 ) -> Plan:
     """`plan` as command-line options change it, checked like a file. Raises PlanError.
 
     `transports` keeps their cells, and adds a plain one for a transport that had none; `clients`, `profiles`
     and `recoveries` run every cell once by, behind or with each; `streams` sets the messages per cell and block of
-    every load; `slo` are limits as if they stood in `[slo]`.
+    every load; `slo` are limits as if they stood in `[slo]`; `model` is asked of an endpoint where its cell names none.
     """
     table = msgspec.to_builtins(plan)
     table["slo"] = slo_checks.joined(plan.slo, slo or {})
@@ -430,11 +471,13 @@ def changed(
     cells: list[dict[str, Any]] = table["cells"]
     if transports is not None:
         for name in transports:
-            if name not in TRANSPORTS:
-                raise unknown("--transports", name, TRANSPORTS)
+            if name not in CONTESTANTS:
+                raise unknown("--transports", name, CONTESTANTS)
         kept = [cell for cell in cells if cell["transport"] in transports]
         present = {cell["transport"] for cell in kept}
         cells = kept + [{"transport": name} for name in transports if name not in present]
+    if model:
+        cells = [{"model": model} | cell if cell["transport"] in ENDPOINTS else cell for cell in cells]
     spread = {"client": clients, "profile": profiles, "recovery": recoveries}
     spread = {key: list(values) for key, values in spread.items() if values is not None}
     unique = {msgspec.json.encode(cell | spread, order="sorted"): cell | spread for cell in _without(cells, spread)}
@@ -457,8 +500,8 @@ def with_control(plan: Plan) -> Plan:
 
 
 def _check_references(plan: Plan) -> None:
-    if plan.control not in (*TRANSPORTS, "none"):
-        raise unknown("plan control", plan.control, [*TRANSPORTS, "none"])
+    if plan.control not in (*CONTESTANTS, "none"):
+        raise unknown("plan control", plan.control, [*CONTESTANTS, "none"])
     for cell in plan.cells:
         for word, named in (("load", plan.loads), ("stream", plan.streams), ("slo", plan.slos)):
             name = getattr(cell, word)

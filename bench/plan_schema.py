@@ -18,7 +18,7 @@ from bench.proxy import real as real_proxy
 from bench.slo import MessageLimits, Slo
 from clients.job import Load
 from servers.stream import PROFILES, RANGES, StreamSpec
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 Schema = dict[str, Any]
 
@@ -39,6 +39,7 @@ def plan_schema() -> Schema:
     _complete_stream(stream)
     _complete_cell(cell)
     _complete_plan(plan)
+    parts["Target"]["properties"]["transport"]["enum"] = list(CONTESTANTS)
     return {"$schema": DIALECT, "title": "A plan of Tokenderby", "$ref": "#/$defs/Plan", "$defs": parts}
 
 
@@ -83,7 +84,7 @@ def _complete_stream(stream: Schema) -> None:
 def _complete_cell(cell: Schema) -> None:
     """Its names are those that there are, and each value may be a list: a cell for each of it."""
     fields = cell["properties"]
-    fields["transport"]["enum"] = list(TRANSPORTS)
+    fields["transport"]["enum"] = list(CONTESTANTS)
     own_file = {"type": "string", "pattern": r"\.toml$"}
     known = ["direct", *proxy_profiles.names(), *(f"{real_proxy.PREFIX}{kind}" for kind in real_proxy.KINDS)]
     fields["profile"] = {"anyOf": [{"enum": known}, own_file]}
@@ -98,7 +99,7 @@ def _one_or_more(field: Schema) -> Schema:
 
 def _complete_plan(plan: Schema) -> None:
     fields = plan["properties"]
-    fields["control"]["enum"] = [*TRANSPORTS, "none"]
+    fields["control"]["enum"] = [*CONTESTANTS, "none"]
     fields |= {"stream": _STREAM, "slo": _SLO}
     for name, table in (("streams", _STREAM), ("slos", _SLO)):
         fields[name]["additionalProperties"] = table

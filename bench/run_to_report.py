@@ -6,6 +6,7 @@ Heavy imports are inside the functions, so that `--help` is quick.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -48,37 +49,39 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
         fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
 
 
-def begin(name: str, changes: dict[str, object], out: str) -> tuple[Plan, RunFolder]:
-    """The plan of that name, or in that file, as options change it, and a folder for its run. Raises PlanError."""
-    from bench.plan import changed, read_plan
+def planned(name: str, changes: Mapping[str, object] | None = None) -> Plan:
+    """The plan of that name, or in that file, as options change it, with its A/A control. Raises PlanError."""
+    from bench.plan import changed, read_plan, with_control
 
-    return begin_with(changed(read_plan(name), **changes), out)  # type: ignore[arg-type] # click has checked the types
+    return with_control(changed(read_plan(name), **(changes or {})))  # type: ignore[arg-type] # click has checked them
 
 
-def begin_with(plan: Plan, out: str) -> tuple[Plan, RunFolder]:
-    """The plan with its A/A control, and a folder for its run. Raises PlanError, click.UsageError."""
+def begin(plan: Plan, out: str) -> RunFolder:
+    """A folder for a run. Raises PlanError, click.UsageError."""
     from pathlib import Path
 
-    from bench.plan import with_control
     from bench.running.runner import new_run
 
-    plan = with_control(plan)
     try:
-        return plan, new_run(plan, Path(out))
+        return new_run(plan, Path(out))
     except OSError as error:
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
 
-def go_on(path: str, out: str, options: RunOptions, exports: Exports) -> int:
+def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports: Exports) -> int:
     """Go on with a run; the exit code."""
+    import asyncio
     from pathlib import Path
 
-    from bench.running.runner import reopen_run
+    from bench.plan import parse
+    from bench.running.runner import check_targets, reopen_run, with_targets
     from bench.store import StoreError, open_unfinished
 
     try:
         folder = open_unfinished(path, Path(out))
         with folder.lock():
+            options = with_targets(options, parse(folder.load().plan))
+            asyncio.run(check_targets(options, target_wait))
             return carry_out(reopen_run(folder), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None

@@ -44,6 +44,7 @@ _IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
     "bool": pa.types.is_boolean,
 }
 _MAY_BE_UNKNOWN = (
+    "usage_tokens",
     "bytes_in",
     "bytes_out",
     "packets_in",

@@ -7,7 +7,8 @@ History:
 2   drops: noticed_by, detection_ms, catch_up_ms, tokens_discarded, tokens_wasted
 3   connections: dns_ms, tcp_ms, tls_ms
 4   packets_in, packets_out, wire_bytes, head_ms; in summary.csv those from itl_ms_p50 on
-5   attempts, causes, finished_by, stop_s; in summary.csv requests_worst_second
+5   attempts, causes, finished_by, stop_s, usage_tokens; due_ns and sent_ns may be -1: nobody tells; in summary.csv
+    requests_worst_second
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ MESSAGE = (
     Column("causes", "string", 5, ""),
     Column("finished_by", "string", 5, ""),
     Column("stop_s", "double", 5, math.nan),
+    Column("usage_tokens", "int64", 5, math.nan),
 )
 """The others, each a field of clients.core.record.StreamRecord (results/README.md)."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from clients.core.record import StreamRecord
+from clients.core.record import UNKNOWN_NS, StreamRecord
 
 
 def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]:
@@ -23,6 +23,7 @@ def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]
         for record in records
         if _is_undisturbed(record)
         for sent_ns, due_ns in zip(record.sent_ns[first:], record.due_ns[first:], strict=True)
+        if due_ns != UNKNOWN_NS
     ]
 
 
@@ -43,14 +44,20 @@ def request_lags_ns(records: Iterable[StreamRecord]) -> list[int]:
     return [
         record.due_ns[0] - record.ttft_scheduled_ns - record.start_ns
         for record in records
-        if _is_undisturbed(record) and len(record.i) and record.i[0] == 0
+        if _is_undisturbed(record) and len(record.i) and record.i[0] == 0 and record.due_ns[0] != UNKNOWN_NS
     ]
 
 
 def delay_ms_p50(records: Sequence[StreamRecord]) -> float | None:
-    """The median over all tokens of the time from due to received, in ms; None of none."""
-    delays_ns = [np.subtract(record.received_ns, record.due_ns) for record in records if len(record.i)]
+    """The median over all tokens of the time from due to received, in ms; None of none, or where nobody knows."""
+    known = [record for record in records if len(record.i) and record.due_ns[0] != UNKNOWN_NS]
+    delays_ns = [np.subtract(record.received_ns, record.due_ns) for record in known]
     return float(np.median(np.concatenate(delays_ns))) / 1e6 if delays_ns else None
+
+
+def known_p99_ms(values_ns: Sequence[int]) -> float | None:
+    """The 99th percentile of times in ns, in ms; None of none."""
+    return p99_ms(values_ns) if values_ns else None
 
 
 def p99_ms(values_ns: Sequence[int]) -> float:

@@ -25,7 +25,7 @@ import msgspec
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
 from clients.bursts import worst_second
-from clients.core.clock import Account, account_of, get_json
+from clients.core.clock import Account, account_of, account_of_endpoint, get_json
 from clients.core.errors import ClientFailure
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
@@ -34,14 +34,14 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient, AioPool
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms, request_lags_ns, start_lags_ns
+from clients.lateness import delay_ms_p50, emit_lags_ns, known_p99_ms, p99_ms, request_lags_ns, start_lags_ns
 from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
 from servers import recording
 from servers.lags import LoopProbe
 from servers.process import run
 from servers.stream import StreamSpec, build
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS, ENDPOINTS
 
 OnProgress = Callable[[int, int], object]
 """Is told how many messages are over, and of how many."""
@@ -152,8 +152,8 @@ def prepared(message: PlannedMessage, prefix: str, timeout_s: float, *, is_told:
 
 async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord], JobResult]:
     """Send a cell's messages. Raises ValueError (with its subclasses) for a job that cannot be sent."""
-    if job.transport not in TRANSPORTS:
-        raise ValueError(f"transport: there is no {job.transport!r}, but {', '.join(TRANSPORTS)}")
+    if job.transport not in CONTESTANTS:
+        raise ValueError(f"transport: there is no {job.transport!r}, but {', '.join(CONTESTANTS)}")
     if job.recovery not in get_args(Mode):
         raise ValueError(f"recovery: takes one of {', '.join(get_args(Mode))}, not {job.recovery!r}")
     for path in job.recordings:
@@ -193,13 +193,15 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
         await users.close()
         timer.close()
     to_our_clock(records, account.offset_ns)
-    result = _result(phase, records, cpu_s, streams=TRANSPORTS[job.transport].streams)
+    result = _result(phase, records, cpu_s, streams=CONTESTANTS[job.transport].streams)
     result.clock_offset_ns, result.notes = account.offset_ns, account.notes
     return records, result
 
 
 async def server_account(transport: str, settings: ClientSettings) -> Account:
     """What the server says of itself, asked over a connection of its own."""
+    if transport in ENDPOINTS:
+        return account_of_endpoint(settings.model)
     client = AioClient(transport, settings)
     try:
         return await client.run(account_of(client.session))
@@ -254,10 +256,10 @@ def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, stre
         cpu_s=cpu_s,
         measured_s=(ended - started) / 1e9,
         generator_lag_ms_p99=p99_ms(start_lags_ns(records)),
-        emit_lag_ms_p99=p99_ms(emit_lags_ns(records, streams=streams)),
+        emit_lag_ms_p99=known_p99_ms(emit_lags_ns(records, streams=streams)),
         loop_lag_ms_p99=p99_ms(phase.loop_lags_ns),
         loop_lag_ms_max=max(phase.loop_lags_ns, default=0) / 1e6,
-        request_lag_ms_p99=p99_ms(request_lags_ns(records)),
+        request_lag_ms_p99=known_p99_ms(request_lags_ns(records)),
         delay_ms_p50=delay_ms_p50(records),
         requests_worst_second=worst_second(record.requests_at_ns for record in records),
     )

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from servers.sse.events import Event, EventDecoder
 
 Api = Literal["chat", "responses"]
+DONE = "[DONE]"
+_MOST_TOKENS = 2**31
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class EndpointError(Exception):
     """The endpoint sent what is no answer; the message is fit for clients."""
+
+
+class BrokenOff(EndpointError):
+    """The endpoint says that it has given the answer up; `word` is its code or type, or "endpoint"."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        word = word_of_error(error)
+        super().__init__(f"it broke off{word}")
+        self.word = word.strip(" ()") or "endpoint"
+
+
+class Piece(NamedTuple):
+    """What an event brings: text of the answer, whether that is the last of it, and the tokens by its usage."""
+
+    text: str
+    is_last: bool
+    tokens: int | None = None
 
 
 class AnswerReader:
@@ -28,18 +47,23 @@ class AnswerReader:
     def __init__(self, api: Api) -> None:
         self.is_over = False
         self._events = EventDecoder()
-        self._text_of = _TEXT_OF[api]
+        self._piece_of = _PIECE_OF[api]
 
     def feed(self, data: bytes) -> Iterator[str]:
         """The texts that `data` completes. Raises EndpointError; ProtocolError for an event beyond all bounds."""
         for event in self._events.feed(data):
-            if event.data.strip() == "[DONE]":
+            if event.data.strip() == DONE:
                 self.is_over = True
                 return
-            text, ends = self._text_of(_message(event))
-            if text:
-                yield text
-            self.is_over = self.is_over or ends
+            piece = self._piece_of(_message(event))
+            if piece.text:
+                yield piece.text
+            self.is_over = self.is_over or piece.is_last
+
+
+def piece_of_chat(event: Event) -> Piece:
+    """What an event of a chat completion brings. Raises EndpointError."""
+    return _chat(_message(event))
 
 
 def _message(event: Event) -> Mapping[str, Any]:
@@ -50,33 +74,44 @@ def _message(event: Event) -> Mapping[str, Any]:
     if not isinstance(message, dict):
         raise EndpointError("an event is no JSON object")
     if message.get("error") or event.type == "error":
-        raise EndpointError(f"it broke off{word_of_error(message)}")
+        raise BrokenOff(message)
     return message
 
 
-def _chat(message: Mapping[str, Any]) -> tuple[str, bool]:
-    """Text, and whether it is the last, of a `chat.completion.chunk`."""
+def _chat(message: Mapping[str, Any]) -> Piece:
+    """Of a `chat.completion.chunk`."""
     choices = message.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     delta = choice.get("delta")
     texts = [delta.get(key) for key in ("content", "refusal")] if isinstance(delta, dict) else []
-    return "".join(text for text in texts if isinstance(text, str)), isinstance(choice.get("finish_reason"), str)
+    text = "".join(text for text in texts if isinstance(text, str))
+    return Piece(text, isinstance(choice.get("finish_reason"), str), _tokens_by(message.get("usage")))
 
 
-def _responses(message: Mapping[str, Any]) -> tuple[str, bool]:
+def _tokens_by(usage: object) -> int | None:
+    """The tokens of an answer's text by its usage, without those of the reasoning; None if it says none."""
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("completion_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, dict) else 0
+    numbers = [n if type(n) is int and 0 <= n <= _MOST_TOKENS else 0 for n in (usage.get("completion_tokens"), thought)]
+    return max(0, numbers[0] - numbers[1]) or None
+
+
+def _responses(message: Mapping[str, Any]) -> Piece:
     """The same of an event of the Responses API."""
     kind = message.get("type")
     if kind in ("response.failed", "response.cancelled"):
         response = message.get("response")
-        raise EndpointError(f"it broke off{word_of_error(response if isinstance(response, dict) else {})}")
+        raise BrokenOff(response if isinstance(response, dict) else {})
     if kind in ("response.output_text.delta", "response.refusal.delta"):
         delta = message.get("delta")
-        return (delta if isinstance(delta, str) else ""), False
+        return Piece(delta if isinstance(delta, str) else "", False)
     # An incomplete response is what chat's "length" is: the whole of what the model was let say.
-    return "", kind in ("response.completed", "response.incomplete")
+    return Piece("", kind in ("response.completed", "response.incomplete"))
 
 
-_TEXT_OF = {"chat": _chat, "responses": _responses}
+_PIECE_OF = {"chat": _chat, "responses": _responses}
 
 
 def word_of_error(message: Mapping[str, Any]) -> str:

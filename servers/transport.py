@@ -1,4 +1,6 @@
-"""The registry of transports. A fifth one is a folder under `servers/`, a module under `clients/` and a line here.
+"""The registry of transports, and of what else can be measured.
+
+A fifth transport is a folder under `servers/`, a module under `clients/` and a line here.
 
 Everything that differs between transports is found through this table: the server's application
 (`servers.<name>.app`), its wire format (`servers.<name>.wire`), the client (`clients.<name>`), Locust's user, the title
@@ -44,6 +46,11 @@ TRANSPORTS: dict[str, Transport] = {
         Transport("blocking", "Blocking", "#7F7F7F", streams=False),
     )
 }
+
+ENDPOINTS: dict[str, Transport] = {"openai": Transport("openai", "OpenAI endpoint", "#D55E00")}
+"""What only a client is here for: servers of others, which do not say when their model made a token."""
+CONTESTANTS: dict[str, Transport] = TRANSPORTS | ENDPOINTS
+"""All that can be measured: the words that a plan's `transport` takes."""
 
 STREAMING: tuple[str, ...] = tuple(name for name, transport in TRANSPORTS.items() if transport.streams)
 """All but the baselines, which have no tokens to watch: no user in Locust, no address of their own under Compose."""

@@ -65,22 +65,26 @@ def _spread(cell: MeasuredCell, quantiles: Floats) -> Spread:
 
 def first_token(measured: Measurements) -> Figure | None:
     """The time to first token: as the user waits, and below it what the transport added."""
-    figure = _strips(
-        charted(measured),
-        (ttft, "From the question to the first token", "time to first token [ms], logarithmic"),
-        (ttft_overhead, "Of that, what the transport added", "beyond the model's own time [ms], logarithmic"),
-    )
-    if figure is not None:
+    cells = charted(measured)
+    whole = (ttft, "From the question to the first token", "time to first token [ms], logarithmic")
+    added = (ttft_overhead, "Of that, what the transport added", "beyond the model's own time [ms], logarithmic")
+    figure = _strips(cells, whole, added) if any(cell.has_due for cell in cells) else _strips(cells, whole)
+    if figure is not None and len(figure.axes) > 1:
         _band(figure.axes[1], measured)
     return figure
 
 
 def token_delay(measured: Measurements) -> Figure | None:
     """The delivery delay of tokens."""
-    figure = _strips(charted(measured), (delay, "", "from due to received [ms], logarithmic"))
+    figure = _strips(_on_schedule(measured), (delay, "", "from due to received [ms], logarithmic"))
     if figure is not None:
         _band(figure.axes[0], measured)
     return figure
+
+
+def _on_schedule(measured: Measurements) -> list[MeasuredCell]:
+    """The cells that tell when their tokens were due."""
+    return [cell for cell in charted(measured) if cell.has_due]
 
 
 def _band(axes: Axes, measured: Measurements) -> None:
@@ -129,7 +133,7 @@ def _strip(axes: Axes, row: int, spread: Spread, shade: str) -> None:
         axes.plot([at], [row], "o", color=shade, markersize=6.5, markeredgecolor=PAGE)
         text = number(spread.p50)
     else:
-        at, text = right, "∞" if math.isinf(spread.p50) else "too few messages"
+        at, text = right, "∞" if math.isinf(spread.p50) else "nobody knows"
     axes.annotate(text, (at, row), (0, 6), textcoords="offset points", ha="center", color=TEXT)
 
 
@@ -141,7 +145,7 @@ def first_token_data(measured: Measurements) -> list[Table]:
 
 def token_delay_data(measured: Measurements) -> list[Table]:
     """The numbers behind the picture of the delay."""
-    return [_data(charted(measured), delay, "Delay per token")]
+    return [_data(_on_schedule(measured), delay, "Delay per token")]
 
 
 def _data(cells: Sequence[MeasuredCell], spread_of: SpreadOf, title: str) -> Table:

@@ -20,9 +20,9 @@ from bench.analysis.demands import message_limits_of
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.harness_error import HarnessError
 from bench.analysis.intervals import Estimate
-from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, read_messages, read_painted
+from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, has_due, read_messages, read_painted
 from bench.store import CellRecord, Run, RunFolder
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS, TRANSPORTS
 
 CONTROL = "copy=aa"  # the word of a variant that marks the A/A control
 BASELINE = "blocking"  # the transport that does not stream
@@ -31,7 +31,7 @@ _SHARED_WORDS = ("client=", "load=", "stream=")  # of a variant: what all that r
 
 def transport_title(transport: str) -> str:
     """A transport's name for people, its own if it is not in the registry."""
-    return TRANSPORTS[transport].title if transport in TRANSPORTS else transport
+    return CONTESTANTS[transport].title if transport in CONTESTANTS else transport
 
 
 class Key(NamedTuple):
@@ -111,6 +111,11 @@ class MeasuredCell:
         ended = [c for c in self.records if c.status != "pending"]
         valid = [c for c in ended if c.status == "ok"]
         return bool(self.blocks) and not self.apart and not self.is_void and 2 * len(valid) >= len(ended)
+
+    @property
+    def has_due(self) -> bool:
+        """Whether it tells when its model made a token."""
+        return has_due(self.key.transport)
 
     @property
     def valid_messages(self) -> pd.DataFrame:
@@ -237,7 +242,7 @@ def _key(cell: CellRecord) -> Key:
 
 
 def _display_order(key: Key) -> tuple[object, ...]:
-    order = list(TRANSPORTS)
+    order = list(CONTESTANTS)
     place = order.index(key.transport) if key.transport in order else len(order)
     return (key.profile != "direct", key.profile, place, key.transport, key.variant, key.recovery)
 
@@ -324,14 +329,15 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         # Leaving an unmeasured Redis out would make polling look cheap, so then there is no number.
         "server_cpu_us": server + redis if needs_redis else server,
         "cpu_us": client + server + (redis if needs_redis else 0.0),
-        **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "emissions", "stalls")},
+        **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "stalls")},
+        "emissions": float(counts.emissions[position]) if has_due(cell.transport) else math.nan,
         "stamp_bytes": float(stamps[sizes.notna()].sum()),
         "unstamped_bytes": float((sizes - stamps).sum()),
         "unstamped_wire_bytes": float((on_the_wire - stamps).sum()),
         "packets": float(packets.sum()),
         "wire_bytes": float(on_the_wire.sum()),
         "wire_delivered": float(messages["delivered"][on_the_wire.notna()].sum()),
-        "wait_s": float(messages["wait_s"].sum()),
+        "wait_s": float(messages["wait_s"].sum(skipna=False)),
         "within_slo": float(messages["within_slo"].sum(skipna=False)),
         "span_s": per_message.span_s(messages),
         "requests_worst_second": math.nan if cell.requests_worst_second is None else float(cell.requests_worst_second),

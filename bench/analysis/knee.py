@@ -18,7 +18,7 @@ from bench.analysis.theme import FAINT, WIDTH_INCHES, colour
 from bench.analysis.wording import number
 from bench.store import Run
 from clients.locusts.knee_climb import sentence_of
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 _USERS = "users"
 
@@ -50,7 +50,7 @@ class Knee:
     def transports(self) -> list[str]:
         """Those with a delay at any step, in the order of the registry."""
         seen = {name for step in self.steps for name in step.p99_delay_ms}
-        return sorted(seen, key=lambda name: (name not in TRANSPORTS, [*TRANSPORTS, name].index(name)))
+        return sorted(seen, key=lambda name: (name not in CONTESTANTS, [*CONTESTANTS, name].index(name)))
 
 
 def knee_of(run: Run) -> Knee | None:

@@ -12,6 +12,13 @@ from bench.analysis.wording import counted
 from clients.minima import MESSAGES_NEEDED
 
 BLOCKS_FOR_INTERVAL = 2
+OF_DUE = frozenset(
+    {
+        *(f"{what}_ms_p{p}" for what in ("ttft_overhead", "delay", "lag", "transit") for p in (50, 95, 99)),
+        *("wait_s_per_answer", "burst_emitted_mean", "catch_up_ms_p50"),
+    }
+)
+"""Numbers that are measured against the model's own times."""
 INFINITE = "infinite: a failed message counts as infinitely late"
 
 
@@ -22,6 +29,8 @@ def why_no_value(cell: MeasuredCell, column: str) -> str:
         return "no valid block" + (f": {reasons[0]}" if reasons else "")
     if column in COUNTS or not math.isnan(estimate(cell, column).value):
         return ""
+    if column in OF_DUE and not cell.has_due:
+        return "nobody tells when this endpoint's model made its tokens"
     made = estimator(cell, column)
     if isinstance(made, Quantile):
         return _too_few(int(made.messages.sum()), made.p)

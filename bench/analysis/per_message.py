@@ -17,21 +17,26 @@ _STAMPS_BYTES = len(',"due":') + len(',"sent":')  # of a token message, without 
 def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits]) -> None:
     """Add to `messages`, in place, what was counted of their tokens. A message that failed is infinitely late.
 
+    What is measured against the model's own times is NaN where nobody tells them (`has_due`).
+
     `answer_ms` from the question to the model's last token; `reads` and `emissions` in which its tokens came and were
     made, over how long (`client_span_ms`, `model_span_ms`); `e2e_ms`, `tpot_ms`, `tokens_per_s` and `wait_s`; the bytes
     of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell.
     """
-    messages["answer_ms"] = (counts.last_due_ns - messages["intended_start_ns"]) / 1e6
-    messages["model_span_ms"] = (counts.last_due_ns - counts.first_due_ns) / 1e6
+    has_due = messages["has_due"]
+    messages["answer_ms"] = ((counts.last_due_ns - messages["intended_start_ns"]) / 1e6).where(has_due)
+    messages["model_span_ms"] = np.where(has_due, (counts.last_due_ns - counts.first_due_ns) / 1e6, np.nan)
     messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
     messages["reads"], messages["emissions"] = counts.message_reads, counts.message_emissions
     messages["e2e_ms"] = _or_never(messages, (messages["end_ns"] - messages["intended_start_ns"]) / 1e6)
-    gaps = messages["tokens_expected"] - 1
+    tokens = messages["usage_tokens"].astype(float).fillna(messages["tokens_expected"])
+    gaps = tokens - 1
     messages["tpot_ms"] = _or_never(messages, messages["client_span_ms"]) / gaps.where(gaps > 0)
-    messages["tokens_per_s"] = 1000 * messages["tokens_expected"] / messages["e2e_ms"]
-    messages["wait_s"] = _or_never(messages, _wait_ms(messages, counts) / 1e3)
+    messages["tokens_per_s"] = 1000 * tokens / messages["e2e_ms"]
+    messages["wait_s"] = _or_never(messages, _wait_ms(messages, counts) / 1e3).where(has_due)
     digits = _digits(counts.first_due_ns) + _digits(counts.last_due_ns)  # of `due` and `sent`, on an average
-    messages["stamp_bytes"] = (counts.received + messages["tokens_duplicated"]) * (_STAMPS_BYTES + digits)
+    stamps = (counts.received + messages["tokens_duplicated"]) * (_STAMPS_BYTES + digits)
+    messages["stamp_bytes"] = stamps.where(has_due, 0)
     messages["within_slo"] = within(messages, limits)
 
 

@@ -24,15 +24,17 @@ from bench.store import Run, RunFolder, StoreError
 from clients import columns
 from clients.columns import Column
 from clients.core.ledger import STALL_NS
+from servers.transport import ENDPOINTS
 
 BATCH_ROWS = 1 << 19
 _STREAMS = (*columns.CELL, *columns.MESSAGE)
-_ADDED = ("cell_index", "completed", "ttft_ms", "ttft_overhead_ms", "delivered")  # to a message's columns, by reading
+# What reading adds to a message's columns.
+_ADDED = ("cell_index", "completed", "ttft_ms", "ttft_overhead_ms", "delivered", "has_due")
 
 
 @dataclass(frozen=True)
 class MessageTokens:
-    """The tokens of one message in the order they came, times in ms after the message's intended start."""
+    """The tokens of one message in the order they came, times in ms after its intended start; `due_ms` may be NaN."""
 
     due_ms: Floats
     received_ms: Floats
@@ -105,6 +107,11 @@ class _TokenRows:
         return _changes(self.message)
 
 
+def has_due(transport: str) -> bool:
+    """Whether a contestant tells when its model made a token, and so how late one came."""
+    return transport not in ENDPOINTS
+
+
 def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     """The rows of `streams.parquet`, with `cell_index` (into `run.cells`), `completed` and times in ms.
 
@@ -114,7 +121,9 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
     folder.check()
     if not folder.streams_path.exists():
         names = (*(column.name for column in _STREAMS), *_ADDED)
-        return pd.DataFrame({name: np.empty(0) for name in names}).astype({"cell_index": int, "completed": bool})
+        return pd.DataFrame({name: np.empty(0) for name in names}).astype(
+            {"cell_index": int, "completed": bool, "has_due": bool}
+        )
     table = tables.read(folder.streams_path)
     absent = _absent(folder.streams_path, _STREAMS, table.schema)
     messages: pd.DataFrame = table.to_pandas().assign(**{column.name: column.before for column in absent})
@@ -124,6 +133,7 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
         messages["cell_index"] = np.fromiter((index[pair] for pair in pairs), np.int64, len(messages))
     except KeyError as error:
         raise StoreError(f"{folder.path}: streams.parquet does not know {error}") from error
+    messages["has_due"] = [has_due(transport) for transport in messages["transport"]]
     messages["noticed_by"] = messages["noticed_by"].fillna("")
     messages["completed"] = (messages["outcome"] == "ok") & (messages["first_token_ns"] > 0)
     ttft_ms = (messages["first_token_ns"] - messages["intended_start_ns"]) / 1e6
@@ -195,6 +205,7 @@ class _Counter:
         self._valid = np.array([cell.status == "ok" for cell in run.cells])
         self._start_ns = messages["intended_start_ns"].to_numpy()
         self._expected = messages["tokens_expected"].to_numpy()
+        self._has_due = messages["has_due"].to_numpy(bool)
         self._seen = np.zeros(len(messages), bool)
         self._samples = set(samples)
         self._counts = TokenCounts.zeros(len(run.cells), len(messages))
@@ -211,11 +222,17 @@ class _Counter:
         if not len(batch.message):
             return
         self._add_reads(batch)
-        self._add_delays(_first_receipts(batch))
+        receipts = _first_receipts(batch)
+        self._add_receipts(receipts)
+        known = self._has_due[receipts.message]
+        for part, add in ((known, self._add_delays), (~known, self._add_stalls_alone)):
+            if part.any():
+                add(receipts if part.all() else receipts.take(part))
 
     def _keep(self, message: int, tokens: _TokenRows) -> None:
         start_ns = self._start_ns[message]
-        due_ms, received_ms = (tokens.due_ns - start_ns) / 1e6, (tokens.received_ns - start_ns) / 1e6
+        due_ms = (tokens.due_ns - start_ns) / 1e6 if self._has_due[message] else np.full(len(tokens.i), np.nan)
+        received_ms = (tokens.received_ns - start_ns) / 1e6
         self._counts.samples[message] = MessageTokens(due_ms, received_ms, tokens.read)
 
     def _add_reads(self, batch: _TokenRows) -> None:
@@ -226,29 +243,38 @@ class _Counter:
         self._tally(self._counts.reads, cell[read])
         self._tally(self._counts.message_reads, batch.message[read])
 
+    def _add_receipts(self, batch: _TokenRows) -> None:
+        """What came, and when."""
+        cell = self._cell_of[batch.message]
+        starts = batch.starts()
+        self._tally(self._counts.tokens, cell)
+        self._tally(self._counts.received, batch.message)
+        _note_ends(batch, batch.received_ns, self._counts.first_received_ns, self._counts.last_received_ns)
+        _add_to_histograms(self._counts.gaps, cell[~starts], np.diff(batch.received_ns)[~starts[1:]])
+
     def _add_delays(self, batch: _TokenRows) -> None:
+        """How late it was, by when it was due."""
         cell = self._cell_of[batch.message]
         starts = batch.starts()
         delay_ns = batch.received_ns - batch.due_ns  # the load process has put both on its own clock
         gap_excess_ns = np.diff(delay_ns, prepend=delay_ns[:1])  # of a gap: what the transport added to the model's
-        self._tally(self._counts.tokens, cell)
         emission = starts | _changes(batch.due_ns)
         self._tally(self._counts.emissions, cell[emission])
         self._tally(self._counts.message_emissions, batch.message[emission])
         self._tally(self._counts.stalls, cell[(gap_excess_ns > STALL_NS) & ~starts])
         self._tally(self._counts.early, cell[delay_ns < 0])
-        self._tally(self._counts.received, batch.message)
-        ends = np.append(starts[1:], True)
-        for first, last, values in (
-            (self._counts.first_due_ns, self._counts.last_due_ns, batch.due_ns),
-            (self._counts.first_received_ns, self._counts.last_received_ns, batch.received_ns),
-        ):
-            first[batch.message[starts]], last[batch.message[ends]] = values[starts], values[ends]
+        _note_ends(batch, batch.due_ns, self._counts.first_due_ns, self._counts.last_due_ns)
         self._counts.worst_delay_ns[batch.message[starts]] = np.maximum.reduceat(delay_ns, np.flatnonzero(starts))
         _add_to_histograms(self._counts.delays, cell, delay_ns)
         _add_to_histograms(self._counts.lags, cell, batch.sent_ns - batch.due_ns)
         _add_to_histograms(self._counts.transits, cell, batch.received_ns - batch.sent_ns)
-        _add_to_histograms(self._counts.gaps, cell[~starts], np.diff(batch.received_ns)[~starts[1:]])
+
+    def _add_stalls_alone(self, batch: _TokenRows) -> None:
+        """Where nobody knows when a token was due, an answer's own median gap stands for its model's pace."""
+        within = ~batch.starts()
+        gaps = pd.Series(np.diff(batch.received_ns, prepend=batch.received_ns[:1])[within])
+        pace = gaps.groupby(batch.message[within]).transform("median")
+        self._tally(self._counts.stalls, self._cell_of[batch.message[within]][(gaps - pace > STALL_NS).to_numpy()])
 
     def _tally(self, counts: Ints, rows: Ints) -> None:
         counts += np.bincount(rows, minlength=len(counts))
@@ -256,10 +282,17 @@ class _Counter:
     def finish(self) -> TokenCounts:
         """Count what never arrived: infinitely late, and one stall for each message that lacks something."""
         lost = np.maximum(self._expected - self._counts.received, 0) * self._valid[self._cell_of]
-        np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost)
+        np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost * self._has_due)
         np.add.at(self._counts.gaps[:, histogram.NEVER], self._cell_of, np.minimum(lost, self._expected - 1))
         np.add.at(self._counts.stalls, self._cell_of, (lost > 0).astype(np.int64))
         return self._counts
+
+
+def _note_ends(batch: _TokenRows, values: Ints, first: Ints, last: Ints) -> None:
+    """Enter the first and the last of each message's values."""
+    starts = batch.starts()
+    ends = np.append(starts[1:], True)
+    first[batch.message[starts]], last[batch.message[ends]] = values[starts], values[ends]
 
 
 def _add_to_histograms(histograms: NDArray[np.int32], cell: Ints, delay_ns: Ints) -> None:

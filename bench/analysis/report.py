@@ -191,17 +191,28 @@ def _square(spot: Spot | None) -> Text:
     return Text(whole_percent(spot.complete, spot.messages), style=style)
 
 
+_COSTS = (
+    ("requests\n/message", "requests_per_message"),
+    ("bytes\n/token", "bytes_per_token"),
+    ("CPU µs\n/token", "cpu_us_per_token"),
+)
 _COLUMNS = (
     # heading of at most 8 letters a line, metric
     ("first\ntoken\np50 ms", "ttft_overhead_ms_p50"),
     ("\n\np99", "ttft_overhead_ms_p99"),
     ("token\ndelay\np50 ms", "delay_ms_p50"),
     ("\n\np99", "delay_ms_p99"),
-    ("requests\n/message", "requests_per_message"),
-    ("bytes\n/token", "bytes_per_token"),
-    ("CPU µs\n/token", "cpu_us_per_token"),
+    *_COSTS,
 )
 """First tokens are over the model's own time."""
+_COLUMNS_WITHOUT_DUE = (
+    ("first\ntoken\np50 ms", "ttft_ms_p50"),
+    ("\n\np95", "ttft_ms_p95"),
+    ("token\ngap\np50 ms", "itl_ms_p50"),
+    ("\n\np99", "itl_ms_p99"),
+    *_COSTS,
+)
+"""Where no contestant tells when its model made a token: as the user waits."""
 
 
 def _table(cells: Sequence[MeasuredCell]) -> Table:
@@ -209,10 +220,11 @@ def _table(cells: Sequence[MeasuredCell]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("cell", overflow="fold", max_width=_NAME_WIDTH)
     table.add_column("complete", justify="right")
-    for heading, _ in _COLUMNS:
+    columns = _COLUMNS if any(cell.has_due for cell in cells) else _COLUMNS_WITHOUT_DUE
+    for heading, _ in columns:
         table.add_column(heading, justify="right", overflow="fold")
     for cell in cells:
-        texts = [number(estimate(cell, column).value) for _, column in _COLUMNS]
+        texts = [number(estimate(cell, column).value) for _, column in columns]
         complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
         title = cell.key.title + (" (void)" if cell.is_void else "")
         table.add_row(*map(Text, (title, complete, *texts)), style="" if cell.is_valid else "dim")

@@ -108,7 +108,7 @@ def _few_messages(measured: Measurements) -> Iterator[RunWarning]:
 
 
 def _told(measured: Measurements) -> Iterator[RunWarning]:
-    told = [g for g in measured.cells if (g.messages["ttft_scheduled_ns"] < 0).any()]
+    told = [g for g in measured.cells if g.has_due and (g.messages["ttft_scheduled_ns"] < 0).any()]
     if told:
         text = (
             f"The answers of {listed([g.key.title for g in told])} came from a source: their end messages say what "
@@ -116,6 +116,17 @@ def _told(measured: Measurements) -> Iterator[RunWarning]:
             "empty, since nobody knows when the model meant to begin."
         )
         yield RunWarning("answers told", "note", text)
+
+
+def _without_due(measured: Measurements) -> Iterator[RunWarning]:
+    blind = [g for g in measured.cells if len(g.messages) and not g.has_due]
+    if blind:
+        text = (
+            f"{listed([g.key.title for g in blind])}: nobody tells when the model made a token, so the delay, the "
+            "overhead of the first token and the waiting are empty. An answer counts as whole when the endpoint says "
+            "that it has ended; what its text should be is not known. A piece of text counts as a token."
+        )
+        yield RunWarning("no due times", "note", text)
 
 
 def _control(measured: Measurements) -> Iterator[RunWarning]:
@@ -304,11 +315,12 @@ def _foreign(measured: Measurements) -> Iterator[RunWarning]:
 
 
 CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _excluded, _common_blocks, _told, _control, _few_blocks, _few_messages, _uneven_blocks),
+    *(_unfinished, _scaled, _excluded, _common_blocks, _told, _without_due, _control),
+    *(_few_blocks, _few_messages, _uneven_blocks),
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _side_by_side, _excluded, _told, _clocks, _books, _never_struck, _false_alarms, _harness),
-    *(_foreign, _run_again),
+    *(_unfinished, _scaled, _side_by_side, _excluded, _told, _without_due, _clocks, _books),
+    *(_never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 """Of a run whose cells shared the machine."""

@@ -24,7 +24,7 @@ from bench.analysis.situations import Situation, described, real_plan, seconds, 
 from bench.analysis.wording import counted, listed
 from bench.proxy import profile as proxy_profiles
 from clients.core.record import Outcome
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 _DIRECT = "direct"
 _RECOVERIES = {
@@ -175,7 +175,7 @@ def _way(key: Key) -> Way:
 
 
 def _order(way: Way) -> tuple[object, ...]:
-    place = list(TRANSPORTS).index(way.transport) if way.transport in TRANSPORTS else len(TRANSPORTS)
+    place = list(CONTESTANTS).index(way.transport) if way.transport in CONTESTANTS else len(CONTESTANTS)
     return place, way.transport, {"none": 0, "restart": 1, "resume": 2, "fallback": 3}.get(way.recovery, 4), way.words
 
 

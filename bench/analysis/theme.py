@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis.groups import Key
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 
 class Shade(NamedTuple):
@@ -73,7 +73,7 @@ STYLE: dict[Any, Any] = {
 
 def colour(key: Key) -> str:
     """The transport's colour, the same everywhere."""
-    return TRANSPORTS[key.transport].colour if key.transport in TRANSPORTS else _OTHER
+    return CONTESTANTS[key.transport].colour if key.transport in CONTESTANTS else _OTHER
 
 
 def label(key: Key) -> str:

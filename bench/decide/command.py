@@ -88,14 +88,15 @@ def decide(  # noqa: PLR0917 - click passes them by name
     """
     from bench.decide import matrix
     from bench.proxy.profile import load
-    from bench.run_to_report import begin_with, carry_out
+    from bench.run_to_report import begin, carry_out
     from bench.running.runner import RunOptions
 
     traffic = matrix.Traffic(silence_s, think_s, str(Path(trace).resolve()) if trace else None)
     found = load(profile)
     named = _with_round_trip(found, rtt_ms, out) if rtt_ms else profile
     scale = time_scale or matrix.time_scale(traffic)
-    plan, folder = begin_with(matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale), out)
+    plan = matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale)
+    folder = begin(plan, out)
     with folder.lock():
         return carry_out(plan, folder, RunOptions(), exports)
 

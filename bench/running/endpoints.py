@@ -22,10 +22,10 @@ from redis.asyncio import Redis
 from bench.plan import Cell, Plan, profile_name
 from bench.running.addresses import AddressError, base_path, host_and_port
 from bench.running.processes import NO_SECRETS, Child, PartDied
-from bench.running.targets import RETURN_S, Patience, bearer, check_redis, check_server
+from bench.running.targets import RETURN_S, Patience, bearer, check_endpoint, check_redis, check_server
 from bench.secure_cells import is_secure
 from servers.service import KEEP_ALIVE_S, Settings
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS, ENDPOINTS
 
 READY_S = 30.0  # a process that has not said where it listens by then is given up
 _WATCH_S = 0.2
@@ -74,8 +74,22 @@ class Server:
         """Whether it and its Redis are processes of this run."""
         return self.child is not None and self.foreign_redis is None
 
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it speaks OpenAI's dialect alone: it is asked for nothing else."""
+        return self.transport in ENDPOINTS
+
+    async def check(self, http: aiohttp.ClientSession) -> None:
+        """Raise PartDied if it is not what it is said to be, NoAnswer if nothing answers."""
+        if self.is_endpoint:
+            await check_endpoint(http, self.url, self.token)
+        else:
+            await check_server(http, self.transport, self.url)
+
     async def counters(self, http: aiohttp.ClientSession, since_ns: int = 0) -> Counters:
         """The server's counters now, and its lags since `since_ns` of its clock; empty if it does not tell."""
+        if self.is_endpoint:
+            return Counters()
         try:
             url = f"{self.url}/stats?since={since_ns}"
             async with http.get(url, headers=bearer(self.token)) as response:
@@ -157,7 +171,7 @@ class Route:
     async def check_answers(self, http: aiohttp.ClientSession) -> None:
         """Raise PartDied if the server or the proxy hangs: it runs, but does not answer. One of ours is then killed."""
         try:
-            await check_server(http, self.server.transport, self.server.url)
+            await self.server.check(http)
         except PartDied as error:
             if self.server.child:
                 await self.server.child.end()
@@ -174,6 +188,11 @@ class Route:
         while (failure := self.failure()) is None:  # noqa: ASYNC110
             await asyncio.sleep(_WATCH_S)
         return failure
+
+
+def token_for(transport: str, target_token: str | None) -> str | None:
+    """What a target is to be shown: an endpoint's key is its own, and the servers' token is not for it."""
+    return os.environ.get("OPENAI_API_KEY") or None if transport in ENDPOINTS else target_token
 
 
 async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
@@ -270,7 +289,7 @@ class Fleet:
             return
         if cell.tls and not server.url.startswith("https:"):
             raise PartDied(f"the cell wants TLS; the address of the server is {server.url}")
-        await self.patience.wait(server.url, lambda: check_server(self.http, cell.transport, server.url))
+        await self.patience.wait(server.url, lambda: server.check(self.http))
         wanted_s = cell.heartbeat / self.plan.time_scale
         told = await server.counters(self.http) if wanted_s or cell.stack or cell.head == "late" else Counters()
         if cell.stack and told.stack != cell.stack:
@@ -284,10 +303,10 @@ class Fleet:
 
     async def _open_server(self, cell: Cell) -> Server:
         order = self.plan.order_of(cell)
-        redis = self._foreign_redis if any(TRANSPORTS[name].needs_redis for name in order) else None
+        redis = self._foreign_redis if any(CONTESTANTS[name].needs_redis for name in order) else None
         if cell.transport in self.targets:
             others = {name: self._target_beside(cell, name) for name in order[1:]}
-            url, token = self.targets[cell.transport], self.target_token
+            url, token = self.targets[cell.transport], token_for(cell.transport, self.target_token)
             return Server(cell.transport, url, token, foreign_redis=redis, others=others)
         log = f"{cell.transport}-{cell.stack}" if cell.stack else "-".join(order)
         child, ready = await self._open(f"{cell.transport} server", self._server_argv(cell), log)

@@ -15,7 +15,7 @@ from bench.running.fingerprint import FIRST_BLOCK, messages_of
 from bench.store import CellRecord
 from clients.arrivals import PlannedMessage, plan_warmup
 from servers.stream import StreamSpec, build
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 START_S = 1.0  # of a load process, with its connections, and of writing what it saw
 BROWSER_S = 1.5  # of a browser, more
@@ -88,7 +88,7 @@ class _Pace:
 
     def cell_s(self, cell: Cell, *, dropped: bool) -> float:
         """Seconds of one cell."""
-        pulls = TRANSPORTS[cell.transport].pulls and not cell.wait
+        pulls = CONTESTANTS[cell.transport].pulls and not cell.wait
         answer_s = min(self.answer_s + (cell.interval if pulls else 0.0), self.timeout_s)
         answer_s = self.timeout_s if dropped else answer_s
         real_s = self.warmup_s + self.starts_s + answer_s + self.turns * (self.think_s + answer_s)

@@ -32,7 +32,7 @@ from bench.store import CellRecord, RunFolder, StoreError
 from clients.core.record import Outcome
 from clients.core.tls import Trust
 from clients.job import LONG_ENOUGH_S, Job, JobResult, Load
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 LOAD_MODULES = {"asyncio": "clients.load", "browser": "clients.chromium.load"}
 """Who sends a cell's messages, by the cell's word `client`."""
@@ -242,7 +242,7 @@ def _note_meters(record: CellRecord, before: Reading, after: Reading) -> None:
     record.redis_cpu_s = _spent(before.redis.cpu_s, after.redis.cpu_s)
     record.proxy_cpu_s = _spent(before.proxy_cpu_s, after.proxy_cpu_s)
     record.redis_commands = _spent(early.redis_commands, late.redis_commands)
-    if not TRANSPORTS[record.transport].streams:  # it sends at the end, so only the server knows its model's lateness
+    if not CONTESTANTS[record.transport].streams:  # it sends at the end, so only the server knows its model's lateness
         record.emit_lag_ms_p99 = _ms(late.emit_lag_us_p99)
     record.server_loop_lag_ms_p99 = _ms(late.loop_lag_us_p99)
     record.server_loop_lag_ms_max = _ms(late.loop_lag_us_max)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,14 +20,15 @@ from bench.output import OutputLost
 from bench.plan import Plan, parse
 from bench.proxy.log import behaviours_struck
 from bench.running import machine
+from bench.running.addresses import AddressError, server_url
 from bench.running.blocks import schedule
-from bench.running.endpoints import Fleet, Server
+from bench.running.endpoints import Fleet, Server, token_for
 from bench.running.expected import expected
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import RETURN_S, Patience, check_server, check_token, is_on_this_machine
+from bench.running.targets import RETURN_S, Patience, check_token, is_on_this_machine
 from bench.running.validity import worth_another
 from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
 from bench.table_checks import PlanError
@@ -35,6 +36,7 @@ from clients.chromium.browser import NoBrowser, executable
 from clients.core.tls import Trust
 from servers.process import usable_cores
 from servers.stacks import StackError, installed
+from servers.transport import ENDPOINTS
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 
@@ -56,6 +58,7 @@ class RunOptions:
 def new_run(plan: Plan, out_dir: Path) -> RunFolder:
     """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError, PlanError."""
     _check_installed(plan)
+    _check_models(plan)
     pinned = {"pinned_cores": machine.pinning()}
     run = Run(
         name=plan.name,
@@ -116,9 +119,29 @@ def _check_installed(plan: Plan) -> None:
             raise PlanError(f"[[cells]] {word}: {error}") from None
 
 
+def _check_models(plan: Plan) -> None:
+    """Raise PlanError if a cell does not say what its endpoint is to be asked for."""
+    if nameless := next((cell for cell in plan.cells if cell.transport in ENDPOINTS and not cell.model), None):
+        raise PlanError(f"[[cells]] {nameless.key} model: an endpoint is asked for a model; name it, or give --model")
+
+
 def remaining(cells: Iterable[CellRecord]) -> list[CellRecord]:
     """The cells that have yet to be measured."""
     return [record for record in cells if record.status in ("pending", "failed")]
+
+
+def with_targets(options: RunOptions, plan: Plan) -> RunOptions:
+    """`options` with the plan's own targets, where they have none. Raises PlanError."""
+    try:
+        stated = {target.transport: server_url(target.url) for target in plan.targets}
+    except AddressError as error:
+        raise PlanError(f"[[targets]] url: {error}") from None
+    targets = stated | dict(options.targets)
+    for cell in plan.cells:
+        if cell.transport in ENDPOINTS and cell.transport not in targets:
+            form = f"--target {cell.transport}=https://HOST/v1"
+            raise PlanError(f"[[cells]] {cell.key}: is measured where it runs already; takes {form}, or [[targets]]")
+    return replace(options, targets=targets)
 
 
 async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
@@ -136,12 +159,18 @@ async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
 
 async def _check_targets(options: RunOptions, patience: Patience) -> None:
     async with _http(options.trust) as http:
-        for transport, url in options.targets.items():
+        for server in _targets(options):
             try:
-                await patience.wait(url, partial(check_server, http, transport, url))
-                await check_token(http, url, options.target_token)
+                await patience.wait(server.url, partial(server.check, http))
+                if not server.is_endpoint:
+                    await check_token(http, server.url, server.token)
             except PartDied as error:
-                raise PlanError(f"--target {transport}: {error}") from None
+                raise PlanError(f"--target {server.transport}: {error}") from None
+
+
+def _targets(options: RunOptions) -> list[Server]:
+    token = options.target_token
+    return [Server(name, url, token_for(name, token)) for name, url in options.targets.items()]
 
 
 async def carry_out(plan: Plan, folder: RunFolder, options: RunOptions, display: Display) -> Run:
@@ -229,7 +258,7 @@ async def _pins(options: RunOptions, http: aiohttp.ClientSession, run: Run) -> d
     """Which cores to use, so that the load has one without a target where there is one; noted in `run`."""
     if not options.targets:
         return machine.pinning()
-    servers = [Server(transport, url, options.target_token) for transport, url in options.targets.items()]
+    servers = [server for server in _targets(options) if not server.is_endpoint]
     cores = {server.transport: (await server.counters(http)).cores or [] for server in servers}
     here = {s.transport: set(cores[s.transport]) for s in servers if await is_on_this_machine(http, s.url, s.token)}
     pins = machine.pinning(set().union(*here.values()))

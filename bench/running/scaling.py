@@ -12,7 +12,7 @@ import msgspec
 from bench.plan import Cell
 from clients.job import Load
 from servers.stream import StreamSpec
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 _LOAD_TIMES = ("think_s", "timeout_s", "silence_s", "token_silence_s", "backoff_s", "backoff_cap_s")
 _LOAD_RATES = ("rate_per_s", "speed_up")
@@ -43,6 +43,6 @@ def scaled_settings(cell: Cell, time_scale: float) -> dict[str, object]:
     if time_scale == 1:
         return {}
     unread = {"unread": cell.unread / time_scale} if cell.unread else {}
-    if not TRANSPORTS[cell.transport].pulls and cell.recovery != "fallback":
+    if not CONTESTANTS[cell.transport].pulls and cell.recovery != "fallback":
         return {**unread}
     return {**unread, "interval": cell.interval / time_scale, "wait": cell.wait / time_scale}

@@ -1,4 +1,4 @@
-"""Servers and a Redis that run already: whether they are what they are said to be, and still the same processes."""
+"""What runs already, servers, endpoints, a Redis: whether it is what it is said to be, and still the same process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from bench.running.addresses import base_path
 from bench.running.processes import PartDied
 
 RETURN_S = 10.0  # whoever died and is started again by somebody answers by then
@@ -81,6 +82,26 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
         raise PartDied(f'the server at {url} answers 200, but no JSON object with "transport"; {wanted}')
     if found != transport:
         raise PartDied(f"the server at {url} says that it is {found}, not {transport}")
+
+
+async def check_endpoint(http: aiohttp.ClientSession, url: str, key: str | None) -> None:
+    """Raise PartDied if what is at `url` does not take `key`, NoAnswer if nothing answers there (yet).
+
+    It is asked for its models, which costs nothing; that it has no such list (404, say) is no fault.
+    """
+    models = f"{url}{'' if base_path(url) else '/v1'}/models"
+    try:
+        async with http.get(models, headers=bearer(key), allow_redirects=False) as response:
+            status = response.status
+    except aiohttp.ClientSSLError as error:
+        raise PartDied(f"no TLS with {url} ({_why(error)}); see --cafile and --insecure") from error
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise NoAnswer(f"no endpoint answers at {url} ({_why(error)})") from error
+    if status >= 500:
+        raise NoAnswer(f"the endpoint at {url} answers {status} when it is asked for its models")
+    if status in (401, 403):
+        does = "does not take this key" if key else "asks for a key"
+        raise PartDied(f"the endpoint at {url} {does}: give it by OPENAI_API_KEY")
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:

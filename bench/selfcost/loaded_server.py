@@ -71,7 +71,7 @@ def run_load(
                 client.line(_SPARE_S)  # its end: a profile is written then
         columns = pq.read_table(f"{folder}/load.tokens.parquet", columns=["i", "due_ns", "received_ns"])
     return Loaded(
-        result.messages, result.cpu_s, server_cpu_s, result.emit_lag_ms_p99,
+        result.messages, result.cpu_s, server_cpu_s, result.emit_lag_ms_p99 or 0.0,
         *(columns[name].to_numpy() for name in ("i", "due_ns", "received_ns")),
     )  # fmt: skip
 

@@ -70,6 +70,12 @@ def account_of(session: Session) -> Script[Account]:
     return Account(source, offset_ns, notes)
 
 
+def account_of_endpoint(model: str) -> Account:
+    """What is known of an endpoint that is nobody's server of ours; nothing is asked."""
+    note = f"answers are from the model {model[:100]}: nobody tells when it made a token, nor what its text should be"
+    return Account(model, 0, [note])
+
+
 def source_of(session: Session) -> Script[str]:
     """What answers in place of the simulated model, as the server's `/stats` says; "" where it says nothing."""
     try:

@@ -33,6 +33,8 @@ _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522,
 # An error message over a WebSocket or in mid-stream has a word for what HTTP has a status for.
 _STATUS_OF_CODE = {
     "busy": 503,
+    "rate_limit_exceeded": 429,
+    "server_error": 500,
     "unknown_stream": 404,
     "source_busy": 429,
     "source_failed": 502,

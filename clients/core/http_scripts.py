@@ -119,6 +119,8 @@ def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
         body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
     except BodyTooLong:
         body = b""  # somebody's page; its status says what it is
+    if token := session.settings.auth_token:
+        body = body.replace(token.encode(), b"(the token)")  # who repeats it must not bring it into our tables
     error = decode_error(body)
     detail = f"{error.code}: {error.message}" if error is not None else body[:80].decode("utf-8", "replace")
     return RequestRefused(detail, f"status {status}", status, wish_s, by_server=error is not None)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clients.core.errors import ClientFailure, NotTheFormat
-from clients.core.record import Outcome, StreamRecord
+from clients.core.record import UNKNOWN_NS, Outcome, StreamRecord
 from servers.messages import MAX_TOKENS, EndMessage, TokenMessage
 from servers.stream import Schedule
 
@@ -86,6 +86,11 @@ class Ledger:
             i += 1
         return i
 
+    def text_before(self, i: int) -> str:
+        """The text of the tokens before `i`, all of which have come."""
+        came = {token.i: token.t for token in reversed(self.tokens[self._valid_from :])}
+        return "".join(came[k] for k in range(i))
+
     def settle(self, record: StreamRecord, schedule: Schedule, failure: ClientFailure | None) -> None:
         """Judge the message and write everything known about it into `record`."""
         finding = _judge(self.tokens[self._valid_from :], self.end, schedule)
@@ -104,7 +109,8 @@ class Ledger:
         outages = self._outages(firsts, record.received_ns)
         if outages:
             record.recovery_ms = sum(outage.lasted_ns for outage in outages) / 1e6
-            record.catch_up_ms = _catch_up_ms(record, schedule, [outage.ended_by for outage in outages])
+            if min(record.due_ns, default=0) != UNKNOWN_NS:
+                record.catch_up_ms = _catch_up_ms(record, schedule, [outage.ended_by for outage in outages])
 
     def told(self) -> Schedule:
         """The answer by its own account, where nobody knew it before: what came, and what its end message says."""

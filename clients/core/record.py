@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 UNKNOWN_NS = -1
+"""Of a time that nobody tells: when an endpoint's model made a token, when a source meant to begin."""
 
 
 class Outcome(StrEnum):
@@ -48,6 +49,7 @@ class StreamRecord:
     that failed did, behind its transport's name (`websocket status 403`), and `finished_by` is the transport of the
     last: another than the cell's only with recovery `fallback`. `drops_at_ns` has for each drop when its attempt began
     and when it was noticed; `stop_s` how long from there the server went on for it, added up (clients.stopping).
+    `usage_tokens` is how many tokens the text has by an endpoint's own account, None where there is none.
     `tokens_discarded` came, but were thrown away by starting again; `tokens_wasted` the model made for nobody.
     """
 
@@ -77,6 +79,7 @@ class StreamRecord:
     noticed_by: list[str] = field(default_factory=list)
     detection_ms: float | None = None
     catch_up_ms: float | None = None
+    usage_tokens: int | None = None
     tokens_discarded: int = 0
     tokens_wasted: int = 0
     dns_ms: float = 0.0

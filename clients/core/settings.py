@@ -26,7 +26,9 @@ class ClientSettings:
     `token_silence_s`: when no token came for so long, since the request or the last one, whatever else did.
     `unread_s`: stop reading for so long at the first token of an answer (0: never). `others`: the transports that
     recovery `fallback` may go over to, in order, each with its URL.
-    `trust`: whose certificates are good where the URL is https. `http`: 1 for HTTP/1.1, or 2; then `share` users have
+    `model`: what an OpenAI-compatible endpoint is asked for, and `limit` the key that bounds its answer. `dialect`: in
+    which form an SSE server is to answer, "" for its own. `trust`: whose certificates are good where the URL is https.
+    `http`: 1 for HTTP/1.1, or 2; then `share` users have
     one connection together (clients.core.carrier).
     """
 
@@ -41,6 +43,9 @@ class ClientSettings:
     method: str = "post"
     unread_s: float = 0.0
     others: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+    limit: str = "max_tokens"
+    dialect: str = ""
     trust: Trust = field(default_factory=Trust)
     http: int = 1
     share: int = 50
@@ -75,6 +80,7 @@ class ClientSettings:
             given["http"] = int(choice("http", str(variant["http"]), ("1", "2")))
         if "share" in variant:
             given["share"] = int(number("share", variant["share"], 1, MAX_SHARE, whole=True, text=True))
+        given |= {word: str(variant[word]) for word in ("model", "limit", "dialect") if word in variant}
         return cls(**given)
 
     @property

@@ -165,9 +165,13 @@ class Completion:
 
     def end(self, tokens: int) -> bytes:
         """The chunks behind the last token, and the sentinel."""
-        finish = self._chunk(b"{}", self._finish_reason(tokens))
+        finish = self.finish(self._finish_reason(tokens))
         usage = b'%b,"choices":[],"usage":%b}\n\n' % (self._head, self._usage(tokens)) if self.wants_usage else b""
         return finish + usage + DONE
+
+    def finish(self, reason: bytes) -> bytes:
+        """The chunk that says why the answer ends; `reason` is JSON."""
+        return self._chunk(b"{}", reason)
 
     def _chunk(self, delta: bytes, finish_reason: bytes = b"null") -> bytes:
         choice = b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}' % (delta, finish_reason)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from servers.chat import ChatRequest, RequestError, open_answer, read_json, refuse_if_over, unknown_stream
 from servers.generation import Generation, Generations
-from servers.sse import wire
+from servers.messages import json_text
+from servers.sse import dialects, wire
 
 
 def chat_from_query(query: Mapping[str, str]) -> ChatRequest:
@@ -16,6 +17,23 @@ def chat_from_query(query: Mapping[str, str]) -> ChatRequest:
     if stream.startswith("{"):
         values["stream"] = read_json(stream, "stream")
     return ChatRequest.from_values(values, strict=False)
+
+
+def dialect_in(query: Mapping[str, str]) -> str:
+    """The dialect that a request asks for, "" for our own form. Raises RequestError."""
+    dialect = query.get("dialect", "")
+    if dialect and dialect not in dialects.DIALECTS:
+        raise RequestError(400, "bad_request", f"dialect: takes {', '.join(dialects.DIALECTS)}")
+    return dialect
+
+
+def check_length(dialect: str, generation: Generation) -> None:
+    """Raise RequestError where the answer is too long for its dialect, or nobody knows how long it will be."""
+    if dialect == "cumulative":
+        texts = generation.schedule.texts
+        if not texts or sum(map(len, map(json_text, texts))) > dialects.MAX_CUMULATIVE_BYTES:
+            limit = dialects.MAX_CUMULATIVE_BYTES >> 10
+            raise RequestError(400, "bad_request", f"dialect: cumulative takes a known answer of at most {limit} KiB")
 
 
 def opened(generations: Generations, chat: ChatRequest, last_event_id: str | None) -> tuple[Generation, int]:

@@ -13,7 +13,7 @@ from bench.plan import parse, plan_names
 from bench.plan_schema import plan_schema
 from bench.slo import LIMITED
 from bench.table_checks import PlanError
-from servers.transport import TRANSPORTS
+from servers.transport import CONTESTANTS
 
 SSE = {"transport": "sse"}
 VALIDATOR = Draft7Validator(plan_schema())
@@ -96,7 +96,7 @@ def test_both_refuse(changes: dict[str, Any]) -> None:
 
 def test_it_knows_every_name_that_an_editor_can_complete() -> None:
     cell = plan_schema()["$defs"]["Cell"]["properties"]
-    assert cell["transport"]["anyOf"][0]["enum"] == list(TRANSPORTS)
+    assert cell["transport"]["anyOf"][0]["enum"] == list(CONTESTANTS)
     assert {"direct", "aws-alb", "real:nginx"} <= set(cell["profile"]["anyOf"][0]["anyOf"][0]["enum"])
     assert set(plan_schema()["$defs"]["Slo"]["properties"]) == {*LIMITED, "message"}
 

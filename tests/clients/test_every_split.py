@@ -17,8 +17,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support.answers import ANSWER, Case, every_case
-from support.asking import question
+from support.answers import Case, every_case
 
 from clients.core.record import StreamRecord
 from clients.core.settings import ClientSettings
@@ -186,7 +185,7 @@ async def _asked_by_aio(scripts: Sequence[Script], metered: socket.socket) -> li
     for script in scripts:
         user = FedAioClient(script.case.transport, SETTINGS)
         user.script, user.metered = script, metered
-        records.append(await user.ask(question(ANSWER)))
+        records.append(await user.ask(script.case.question()))
     return records
 
 
@@ -201,7 +200,7 @@ async def asked_by_gevent(scripts: Sequence[Script], metered: socket.socket) -> 
     for script in scripts:
         user = FedGeventClient(script.case.transport, SETTINGS)
         user.script, user.metered = script, metered
-        records.append(user.ask(question(ANSWER)))
+        records.append(user.ask(script.case.question()))
         gevent.sleep(0)
     return records
 

@@ -11,15 +11,18 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+from support.asking import question
 from support.feeding import encoded, encoded_end, schedule_of
 from support.scripted import chunk, close_frame, frame, response
 from support.transports.blocking import whole
 from support.transports.polling import ACCEPTED, page
 
+from clients.core.exchange import Question
 from clients.core.record import Outcome
 from servers import messages
 from servers.chunked import wire as chunked
 from servers.sse import wire as sse
+from servers.transport import ENDPOINTS
 
 Ending = Literal["fin", "rst", "hold"]
 ANSWER = schedule_of("Hi", " é")
@@ -48,6 +51,10 @@ class Case:
     def __str__(self) -> str:
         return f"{self.transport}: {self.name}"
 
+    def question(self) -> Question:
+        """What is asked."""
+        return question(ANSWER, is_told=self.transport in ENDPOINTS)
+
 
 def every_case() -> list[Case]:
     """All of them."""
@@ -58,6 +65,7 @@ def every_case() -> list[Case]:
         *_of_blocking(),
         *_of_polling(),
         *_of_websocket(),
+        *_of_openai(),
     ]
 
 
@@ -166,6 +174,70 @@ def _of_sse_alone() -> list[Case]:
         case("the end in two data lines", body.replace(b'"n"', b'\ndata: "n"')),
         case("an event that no empty line ends", body.partition(b"\n\nevent: end")[0], TRUNCATED, "end", 1),
         Case("sse", "204", (b"HTTP/1.1 204 No Content\r\n\r\n",), "hold", LOST, "", 0),
+    ]
+
+
+def _of_openai() -> list[Case]:
+    """Chunks of chat completions, as OpenAI sends them and as others do."""
+
+    def chunk_of(delta: str, finish: str = "null") -> bytes:
+        return b'{"choices":[{"index":0,"delta":%b,"finish_reason":%b}]}' % (delta.encode(), finish.encode())
+
+    def events(*data: bytes, field: bytes = b"data: ", end: bytes = b"\n\n") -> bytes:
+        return b"".join(field + each + end for each in data)
+
+    role, one, two = (
+        chunk_of('{"role":"assistant","content":""}'),
+        chunk_of('{"content":"Hi"}'),
+        chunk_of('{"content":" é"}'),
+    )
+    text, finish, done = (role, one, two), chunk_of("{}", '"stop"'), b"[DONE]"
+    usage = b'{"choices":[],"usage":{"completion_tokens":2}}'
+    thought = chunk_of('{"reasoning_content":"hm","content":null}')
+    error = b'{"error":{"message":"no","code":"overloaded"}}'
+    head, last = _head(sse.CONTENT_TYPE), chunk(b"")
+
+    def case(name: str, body: bytes, outcome: Outcome = OK, how: str = "", tokens: int = 2) -> Case:
+        return Case("openai", name, (head + chunk(body) + last,), "hold", outcome, how, tokens)
+
+    def cut(name: str, body: bytes, ending: Ending, outcome: Outcome, how: str, tokens: int = 2) -> Case:
+        return Case("openai", name, (head + chunk(body),), ending, outcome, how, tokens)
+
+    def refusal(name: str, answer: bytes, outcome: Outcome, how: str) -> Case:
+        return Case("openai", name, (answer,), "hold", outcome, how, 0)
+
+    limited = response(error, status="429 Too Many", more="Retry-After: 1\r\n")
+    return [
+        case("whole", events(*text, finish, usage, done)),
+        case("without a space", events(*text, finish, done, field=b"data:")),
+        case("CRLF", events(*text, finish, done, end=b"\r\n\r\n")),
+        case("a byte-order mark", b"\xef\xbb\xbf" + events(*text, finish, done)),
+        case("comments", b": hm\n\n" + events(*text) + b":\n\n" + events(finish, done)),
+        case("no sentinel", events(*text, finish, usage)),
+        case("the sentinel alone", events(*text, done)),
+        case("a chunk without choices first", events(b'{"choices":[]}', *text, finish, done)),
+        case("an empty chunk between", events(role, one, chunk_of('{"content":""}'), two, finish, done)),
+        case("reasoning before the text", events(role, thought, one, two, finish, done)),
+        case("the end with text", events(role, one, chunk_of('{"content":" é"}', '"length"'), done)),
+        case("a refusal of the model", events(role, one, chunk_of('{"refusal":" é"}'), finish, done)),
+        case("text behind the end", events(*text, finish, one, done)),
+        case("an error behind the end", events(*text, finish, error)),
+        case("the end, and no more", events(*text, finish)),
+        cut("the end, then FIN", events(*text, finish), "fin", OK, ""),
+        cut("the end, then RST", events(*text, finish), "rst", OK, ""),
+        case("neither end nor sentinel", events(*text), TRUNCATED, "end"),
+        cut("cut before the end", events(*text), "fin", TRUNCATED, "fin"),
+        cut("cut inside a chunk", events(role, one) + b"data: {", "fin", TRUNCATED, "fin", 1),
+        cut("reset", events(role, one), "rst", DROPPED, "rst", 1),
+        case("an error in mid-stream", events(role, one, error), REFUSED, "error overloaded", 1),
+        case("an error event", events(role, one) + b"event: error\ndata: {}\n\n", REFUSED, "error endpoint", 1),
+        case("no JSON", events(role, one, b"<html>"), BROKEN, "format", 1),
+        case("no object", events(role, one, b"[1]"), BROKEN, "format", 1),
+        case("another choice's form", events(role, one, b'{"choices":5}', two, finish, done)),
+        case("reasoning alone", events(role, thought, chunk_of("{}", '"length"'), done), REFUSED, "error no_text", 0),
+        refusal("too many requests", limited, REFUSED, "status 429"),
+        refusal("JSON where a stream belongs", response(b"{}"), BROKEN, "format"),
+        refusal("a redirect", response(b"", status="302 F", more="Location: /b\r\n"), REFUSED, "status 302"),
     ]
 
 
