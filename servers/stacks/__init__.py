@@ -56,21 +56,39 @@ class Stack:
         return found(service)
 
 
+_ALL = ("sse", "chunked", "websocket")
 _FASTAPI = ("fastapi", "uvicorn")
+_GUNICORN = ("flask", "gunicorn")
 STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
-        Stack("fastapi", "FastAPI", ("sse", "chunked", "websocket"), "fastapi_uvicorn", _FASTAPI),
+        Stack("fastapi", "FastAPI", _ALL, "fastapi_uvicorn", _FASTAPI),
         Stack("fastapi-sse", "FastAPI's own SSE", ("sse",), "fastapi_sse", _FASTAPI),
         Stack("sse-starlette", "sse-starlette", ("sse",), "starlette_sse", (*_FASTAPI, "sse_starlette")),
+        Stack("fastapi-hypercorn", "FastAPI, Hypercorn", _ALL, "fastapi_hypercorn", (*_FASTAPI, "hypercorn")),
+        Stack("fastapi-granian", "FastAPI, Granian", _ALL, "fastapi_granian", (*_FASTAPI, "granian")),
+        Stack("django", "Django", _ALL, "django_asgi", ("django", "uvicorn")),
+        Stack("flask-sync", "Flask, gunicorn sync", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
+        Stack("flask-gthread", "Flask, gunicorn gthread", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
+        Stack("flask-gevent", "Flask, gunicorn gevent", ("sse", "chunked"), "flask_gunicorn", (*_GUNICORN, "gevent")),
+        Stack("flask-dev", "Flask's development server", ("sse", "chunked"), "flask_dev", ("flask",)),
         Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
+        Stack("picows", "picows, send", ("websocket",), "picows_send", ("picows",)),
         Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),
         Stack(
             "fastapi-http-middleware",
             "FastAPI, access checked by HTTP middleware",
-            ("sse", "chunked", "websocket"),
+            _ALL,
             "fastapi_http_middleware",
             _FASTAPI,
+            is_trap=True,
+        ),
+        Stack(
+            "django-http-middleware",
+            "Django, access checked by its middleware",
+            _ALL,
+            "django_http_middleware",
+            ("django", "uvicorn"),
             is_trap=True,
         ),
     )

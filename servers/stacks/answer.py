@@ -20,6 +20,9 @@ from servers.service import MAX_BODY_BYTES, Service
 from servers.sse import wire as sse_wire
 from servers.websocket.protocol import INVALID_DATA, POLICY_VIOLATION
 
+# Too large a body is read on until here: a server that closes the connection before takes the refusal along.
+READ_ON_BYTES = 2 * MAX_BODY_BYTES
+
 
 class Message(NamedTuple):
     """An encoded message and, of a token, its index; the last one has none: the end, or the error that it failed by."""
@@ -80,15 +83,16 @@ class _Reader:
 
 async def events(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
     """The answer as Server-Sent Events, message by message."""
-    stream_id = generation.stream_id.encode("ascii")
     yield sse_wire.encode_retry()
     async for message in messages(service, generation, first):
-        if message.i is not None:
-            yield sse_wire.encode_token(stream_id, message.i, message.data)
-        elif message.is_error:
-            yield sse_wire.encode_failure(message.data)
-        else:
-            yield sse_wire.encode_end(message.data)
+        yield event(generation.stream_id, message)
+
+
+def event(stream_id: str, message: Message) -> bytes:
+    """A message as a Server-Sent Event."""
+    if message.i is not None:
+        return sse_wire.encode_token(stream_id.encode("ascii"), message.i, message.data)
+    return sse_wire.encode_failure(message.data) if message.is_error else sse_wire.encode_end(message.data)
 
 
 async def lines(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
@@ -99,15 +103,19 @@ async def lines(service: Service, generation: Generation, first: int) -> AsyncIt
 
 async def read_body(pieces: AsyncIterator[bytes], encoding: str) -> bytes:
     """A body, unpacked. Raises RequestError if it is too large, late, or not packed as `encoding` says."""
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for piece in pieces:
-                body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large()
+                size += len(piece)
+                if size <= MAX_BODY_BYTES:
+                    body += piece
+                elif size > READ_ON_BYTES:
+                    break
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+    if size > MAX_BODY_BYTES:
+        raise too_large()
     return unpacked(bytes(body), encoding)
 
 

@@ -16,13 +16,13 @@ from servers.generation import Generation
 from servers.messages import encode_error
 from servers.service import Service
 from servers.sse import wire as sse_wire
-from servers.stacks import answer, asgi
+from servers.stacks import answer, asgi, uvicorn_server
 from servers.websocket.protocol import INTERNAL_ERROR
 
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
     """Serve for as long as the context lasts; yields the port."""
-    return asgi.serving(create(service), service.settings)
+    return uvicorn_server.serving(create(service), service.settings)
 
 
 def create(service: Service) -> FastAPI:

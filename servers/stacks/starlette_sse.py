@@ -15,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from servers.generation import Generation
 from servers.service import Service
 from servers.sse.wire import RETRY_MS
-from servers.stacks import answer, asgi
+from servers.stacks import answer, asgi, uvicorn_server
 
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
@@ -30,7 +30,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
     asgi.add_sse(service, router, stream)
     app = asgi.application(service)
     app.include_router(router)
-    return asgi.serving(app, service.settings)
+    return uvicorn_server.serving(app, service.settings)
 
 
 async def _events(service: Service, generation: Generation, first: int) -> AsyncIterator[ServerSentEvent]:

@@ -26,6 +26,8 @@ FOREIGN = {"Origin": "http://evil.example"}
 SHORT: dict[str, Any] = {"profile": "fast", "tokens": 12, "ttft_ms": 0, "gap_ms": 1}
 HAZARDS: dict[str, Any] = {"profile": "hazards", "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
 SOUND = [(stack.name, transport) for stack in STACKS.values() if not stack.is_trap for transport in stack.transports]
+# These take what is sent to a closed WebSocket and say nothing: only `receive` would (docs/stacks.md).
+NOTICES_NOTHING = {("fastapi-hypercorn", "websocket"), ("fastapi-granian", "websocket")}
 each = pytest.mark.parametrize(("stack", "transport"), SOUND)
 Serving = Callable[[str, str], RunningServer]
 
@@ -46,7 +48,7 @@ def serving() -> Iterator[Serving]:
 
 
 def opened(running: RunningServer, headers: dict[str, str] = BEARER) -> ClientConnection:
-    return connect(running.url.replace("http", "ws") + "/chat", additional_headers=headers)
+    return connect(running.url.replace("http", "ws") + "/chat", additional_headers=headers, close_timeout=1)
 
 
 def ask(running: RunningServer, body: dict[str, Any], **headers: str) -> Answer:
@@ -213,7 +215,8 @@ def test_whoever_leaves_is_sent_no_more(serving: Serving) -> None:
         leave_early(serving(*pair), body)
     for pair in SOUND:
         wait_until(partial(is_idle, serving(*pair)))
-        assert stats(serving(*pair))["tokens_sent"] - sent_before[pair] < 40, pair
+        for_nobody = stats(serving(*pair))["tokens_sent"] - sent_before[pair] == 40
+        assert for_nobody == (pair in NOTICES_NOTHING), pair
 
 
 def is_idle(running: RunningServer) -> bool:
