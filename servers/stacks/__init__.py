@@ -56,8 +56,13 @@ class Stack:
         return found(service)
 
 
+def _trap(name: str, title: str, transports: tuple[str, ...], packages: tuple[str, ...]) -> Stack:
+    return Stack(name, title, transports, name.replace("-", "_"), packages, is_trap=True)
+
+
 _ALL = ("sse", "chunked", "websocket")
 _FASTAPI = ("fastapi", "uvicorn")
+_DJANGO = ("django", "uvicorn")
 _GUNICORN = ("flask", "gunicorn")
 STACKS: dict[str, Stack] = {
     stack.name: stack
@@ -67,7 +72,7 @@ STACKS: dict[str, Stack] = {
         Stack("sse-starlette", "sse-starlette", ("sse",), "starlette_sse", (*_FASTAPI, "sse_starlette")),
         Stack("fastapi-hypercorn", "FastAPI, Hypercorn", _ALL, "fastapi_hypercorn", (*_FASTAPI, "hypercorn")),
         Stack("fastapi-granian", "FastAPI, Granian", _ALL, "fastapi_granian", (*_FASTAPI, "granian")),
-        Stack("django", "Django", _ALL, "django_asgi", ("django", "uvicorn")),
+        Stack("django", "Django", _ALL, "django_asgi", _DJANGO),
         Stack("flask-sync", "Flask, gunicorn sync", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
         Stack("flask-gthread", "Flask, gunicorn gthread", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
         Stack("flask-gevent", "Flask, gunicorn gevent", ("sse", "chunked"), "flask_gunicorn", (*_GUNICORN, "gevent")),
@@ -75,22 +80,15 @@ STACKS: dict[str, Stack] = {
         Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
         Stack("picows", "picows, send", ("websocket",), "picows_send", ("picows",)),
         Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),
-        Stack(
-            "fastapi-http-middleware",
-            "FastAPI, access checked by HTTP middleware",
-            _ALL,
-            "fastapi_http_middleware",
-            _FASTAPI,
-            is_trap=True,
-        ),
-        Stack(
-            "django-http-middleware",
-            "Django, access checked by its middleware",
-            _ALL,
-            "django_http_middleware",
-            ("django", "uvicorn"),
-            is_trap=True,
-        ),
+        _trap("fastapi-http-middleware", "FastAPI, access checked by HTTP middleware", _ALL, _FASTAPI),
+        _trap("fastapi-gzip", "FastAPI, GZipMiddleware", ("sse", "chunked"), _FASTAPI),
+        _trap("fastapi-gzip-unflushed", "FastAPI, gzip without a flush", ("sse", "chunked"), _FASTAPI),
+        _trap("django-gzip", "Django, GZipMiddleware", ("sse", "chunked"), _DJANGO),
+        _trap("fastapi-base-middleware", "FastAPI, a BaseHTTPMiddleware", ("sse", "chunked"), _FASTAPI),
+        _trap("fastapi-sync-generator", "FastAPI, a generator that blocks", ("sse",), _FASTAPI),
+        _trap("fastapi-splitlines", "FastAPI, events by splitlines", ("sse",), _FASTAPI),
+        _trap("fastapi-no-grace", "FastAPI, a stop without end", ("sse",), _FASTAPI),
+        _trap("django-http-middleware", "Django, access checked by its middleware", _ALL, _DJANGO),
     )
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -32,16 +33,30 @@ class Message(NamedTuple):
     is_error: bool = False
 
 
-async def messages(service: Service, generation: Generation, first: int) -> AsyncIterator[Message]:
-    """The tokens from `first` on, each as it falls due, then the end; less if the server stops before."""
-    reader = _Reader()
+async def messages(
+    service: Service, generation: Generation, first: int, *, stops: bool = True
+) -> AsyncIterator[Message]:
+    """The tokens from `first` on, each as it falls due, then the end; less if the server stops before, and it `stops`.
+
+    Whoever closes or drops this before its end is noted in `/stats`, with when.
+    """
+    reader, is_whole = _Reader(), False
     generation.subscribe(reader)
     try:
-        with service.answering(reader):
+        with service.answering(reader) if stops else nullcontext():
             async for message in _messages(service, generation, first, reader):
+                is_whole = message.i is None
                 yield message
     finally:
         generation.unsubscribe(reader)
+        if not is_whole:
+            _note_left(service.stats.extra)
+
+
+def _note_left(extra: dict[str, object]) -> None:
+    count = extra.get("streams_left", 0)
+    assert isinstance(count, int)
+    extra |= {"streams_left": count + 1, "left_ns": monotonic_ns()}
 
 
 async def _messages(service: Service, generation: Generation, i: int, reader: _Reader) -> AsyncIterator[Message]:
@@ -81,10 +96,10 @@ class _Reader:
         self._changed.clear()
 
 
-async def events(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
+async def events(service: Service, generation: Generation, first: int, *, stops: bool = True) -> AsyncIterator[bytes]:
     """The answer as Server-Sent Events, message by message."""
     yield sse_wire.encode_retry()
-    async for message in messages(service, generation, first):
+    async for message in messages(service, generation, first, stops=stops):
         yield event(generation.stream_id, message)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import ContentStream
 from starlette.websockets import WebSocket
 
 from servers import access
@@ -20,6 +21,7 @@ from servers.http import STREAM_HEADERS, read_since
 from servers.messages import encode_error
 from servers.service import Service
 from servers.sse.opening import chat_from_query, is_over, opened
+from servers.sse.wire import CONTENT_TYPE
 from servers.stacks import answer
 
 
@@ -35,6 +37,20 @@ def application(service: Service) -> FastAPI:
         return JSONResponse(service.health_report())
 
     return app
+
+
+def sse_application(service: Service, stream: Callable[[Generation, int], Response]) -> FastAPI:
+    """An application of SSE alone, with the access check; `stream` answers from an index on."""
+    router = probes(service, APIRouter(dependencies=[needs_token(service)]))
+    add_sse(service, router, stream)
+    app = application(service)
+    app.include_router(router)
+    return app
+
+
+def event_stream(generation: Generation, events: ContentStream) -> Response:
+    """A `StreamingResponse` of events, as text or bytes, from an async generator or one that blocks."""
+    return StreamingResponse(events, media_type=CONTENT_TYPE, headers=stream_headers(generation.stream_id))
 
 
 def probes(service: Service, router: APIRouter) -> APIRouter:

@@ -6,7 +6,7 @@ checks access by itself (docs/stacks.md). This module is Django's list of URLs a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -40,13 +40,18 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
     return uvicorn_server.serving(create(service), service.settings, lifespan="off")
 
 
-def create(service: Service, *, checks_upgrades: bool = True) -> asgi_websocket.Application:
-    """The application: Django for HTTP, and a function for WebSockets, which asks for the token or does not."""
+def create(
+    service: Service, *, checks_upgrades: bool = True, middleware: Sequence[str] = ()
+) -> asgi_websocket.Application:
+    """The application: Django for HTTP, and a function for WebSockets, which asks for the token or does not.
+
+    `middleware` is Django's, by its names, outside of our own.
+    """
     django_settings.configure(
         ALLOWED_HOSTS=["*"],
         DATA_UPLOAD_MAX_MEMORY_SIZE=MAX_BODY_BYTES,
         LOGGING_CONFIG=None,
-        MIDDLEWARE=[f"{__name__}.check_access"],
+        MIDDLEWARE=[*middleware, f"{__name__}.check_access"],
         ROOT_URLCONF=__name__,
         SERVICE=service,
     )

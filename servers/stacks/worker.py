@@ -32,7 +32,9 @@ from servers.stream import Schedule
 
 SETTINGS = "TOKENDERBY_WORKER"
 """The environment's variable with a worker's settings as JSON."""
-_COUNTS = ("requests", "streams_started", "streams_completed", "tokens_sent")
+_COUNTS = ("requests", "streams_started", "streams_completed", "tokens_sent", "streams_left")
+_LATEST = ("left_ns",)  # of these the greatest counts
+_CELLS = (*_COUNTS, *_LATEST)
 _COUNTS_SUFFIX = ".counts"
 _DELIVERED_SUFFIX = ".delivered"
 
@@ -62,7 +64,7 @@ class Counts:
 
     def __init__(self, folder: Path) -> None:
         self._lock = threading.Lock()
-        size = 8 * len(_COUNTS)
+        size = 8 * len(_CELLS)
         with (folder / f"{os.getpid()}{_COUNTS_SUFFIX}").open("w+b") as file:
             file.truncate(size)
             self._cells = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
@@ -70,16 +72,18 @@ class Counts:
     def add(self, name: str, n: int = 1) -> None:
         """Count `n` more of `name`."""
         with self._lock:  # threads count too
-            self._cells[_COUNTS.index(name)] += n
+            self._cells[_CELLS.index(name)] += n
+
+    def note(self, name: str, at_ns: int) -> None:
+        """Set when `name` was last."""
+        self._cells[_CELLS.index(name)] = at_ns
 
 
 def counted(folder: Path) -> dict[str, int]:
-    """The sums over all processes, those that have ended too."""
-    sums = [0] * len(_COUNTS)
-    for file in folder.glob(f"*{_COUNTS_SUFFIX}"):
-        cells = array("q", file.read_bytes()[: 8 * len(_COUNTS)])
-        sums = [a + b for a, b in zip(sums, cells, strict=False)] if len(cells) == len(sums) else sums
-    return dict(zip(_COUNTS, sums, strict=True))
+    """The counts of all processes together, those that have ended too."""
+    cells = [array("q", file.read_bytes()) for file in folder.glob(f"*{_COUNTS_SUFFIX}")]
+    columns = zip(*(row for row in cells if len(row) == len(_CELLS)), strict=True)  # one may be just beginning
+    return {name: max(column) if name in _LATEST else sum(column) for name, column in zip(_CELLS, columns, strict=True)}
 
 
 class KeptAnswers:
@@ -171,7 +175,18 @@ class Worker:
         return cls(settings, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, counts, answers)
 
     def messages(self, generation: Generation, first: int) -> Iterator[Message]:
-        """The tokens from `first` on, each when it is due, then the end."""
+        """The tokens from `first` on, each when it is due, then the end; noted if it is closed before."""
+        is_whole = False
+        try:
+            for message in self._messages(generation, first):
+                is_whole = message.i is None
+                yield message
+        finally:
+            if not is_whole:
+                self.counts.add("streams_left")
+                self.counts.note("left_ns", time.monotonic_ns())
+
+    def _messages(self, generation: Generation, first: int) -> Iterator[Message]:
         due_ns = generation.due_ns
         for i in range(first, generation.n):
             while (wait_ns := due_ns[i] - time.monotonic_ns()) > 0:
