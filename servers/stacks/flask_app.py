@@ -5,6 +5,7 @@ gunicorn "servers.stacks.flask_app:create()"
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from flask import Flask, Response, jsonify, request
@@ -28,6 +29,7 @@ from servers.stacks.worker import Worker
 def create() -> Flask:
     """The application of one worker."""
     worker = Worker.from_environment()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its development server writes a line per request
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_error_handler(RequestError, _refuse)
