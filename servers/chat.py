@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from servers.generation import Busy, Generation, Generations
+from servers.generation import Answers, Busy, Generation
 from servers.stream import StreamSpec, build
 from servers.user_errors import StreamError
 
@@ -58,7 +58,7 @@ def read_json(data: bytes | str, what: str) -> Any:
         raise RequestError(400, "bad_json", f"{what} is not JSON: {error}") from None
 
 
-def open_answer(generations: Generations, chat: ChatRequest, most_tokens: int | None = None) -> Generation:
+def open_answer(generations: Answers, chat: ChatRequest, most_tokens: int | None = None) -> Generation:
     """The answer to `chat`: the one that its `stream_id` names, or a new one, ended after `most_tokens`.
 
     Raises RequestError.

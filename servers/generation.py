@@ -278,6 +278,18 @@ class Source(Protocol):
         """Begin an answer. Raises Busy."""
 
 
+class Answers(Protocol):
+    """The answers that a server has begun and keeps."""
+
+    source: Source | None
+
+    def get(self, stream_id: str) -> Generation | None:
+        """The answer of that id, if it is being produced or still kept."""
+
+    def start(self, schedule: Schedule, stream_id: str | None = None) -> Generation:
+        """Start an answer now, under a new id (a random one without). Raises Busy."""
+
+
 class Busy(Exception):
     """As many answers are being produced as the server takes."""
 

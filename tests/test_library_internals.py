@@ -226,7 +226,7 @@ async def _uvicorn_starts_and_stops() -> bool:
 UVICORN = [
     Internal(
         "uvicorn.Server.serve(sockets=), started, should_exit",
-        "servers/stacks/asgi.py",
+        "servers/stacks/uvicorn_server.py",
         "the port is ours to tell, when it is served and until we stop",
         "stacks on uvicorn do not start, or do not end",
         lambda: asyncio.run(_uvicorn_starts_and_stops()),

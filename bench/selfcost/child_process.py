@@ -64,11 +64,21 @@ class MeasuredChild:
         Raises ChildError if it has gone.
         """
         with suppress(psutil.Error):
-            process = psutil.Process(self._process.pid)
-            spent = [cpu_seconds(part) for part in (process, *process.children(recursive=True))]
+            spent = [cpu_seconds(part) for part in self._parts()]
             if spent[0] is not None:
                 return sum(part or 0.0 for part in spent)
         raise ChildError(f"{self.name} has gone")
+
+    def rss_bytes(self) -> int:
+        """The memory in use, with what it started; pages that they share count in each. Raises ChildError."""
+        try:
+            return sum(part.memory_info().rss for part in self._parts())
+        except psutil.Error as error:
+            raise ChildError(f"{self.name} has gone") from error
+
+    def _parts(self) -> list[psutil.Process]:
+        process = psutil.Process(self._process.pid)
+        return [process, *process.children(recursive=True)]
 
     def terminate(self) -> None:
         """Ask it to end, once: a second SIGTERM would cut its farewell short. What it still says can be read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ class Loaded:
     messages: int
     client_cpu_s: float
     server_cpu_s: float  # with its Redis
+    server_rss_bytes: int  # how much more memory it has behind the load than before
     emit_lag_ms_p99: float
     i: NDArray[np.int64]
     due_ns: NDArray[np.int64]
@@ -47,16 +48,24 @@ class Loaded:
 
 
 def run_load(
-    transport: str, load: Load, stream: dict[str, object], *, seed: int = 0, profiles: Mapping[Role, Path] | None = None
+    transport: str,
+    load: Load,
+    stream: dict[str, object],
+    *,
+    seed: int = 0,
+    profiles: Mapping[Role, Path] | None = None,
+    options: Sequence[str] = (),
 ) -> Loaded:
-    """Start a server and send it `load`, each answer as `stream` says. `profiles`: files for cProfile's findings.
+    """Start a server with `options` and send it `load`, each answer as `stream` says.
+
+    `profiles`: files for cProfile's findings.
 
     Raises ChildError when one of the two dies or hangs, or a message fails.
     """
     cores, profiles = pinning(), profiles or {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running("servers", transport, cores=cores["servers"], profile=profiles.get("server")) as server,
+        running("servers", transport, *options, cores=cores["servers"], profile=profiles.get("server")) as server,
     ):
         job = Job(
             transport=transport, url=server.line()["url"], out=f"{folder}/load", block=0, cell=transport, seed=seed,
@@ -66,24 +75,24 @@ def run_load(
         with running(
             "clients.load", cores=cores["load"], standard_input=job_json, profile=profiles.get("client")
         ) as client:
-            result, server_cpu_s = _follow(client, server, load)
+            result, server_cpu_s, server_rss_bytes = _follow(client, server, load)
             with suppress(ChildError):
                 client.line(_SPARE_S)  # its end: a profile is written then
         columns = pq.read_table(f"{folder}/load.tokens.parquet", columns=["i", "due_ns", "received_ns"])
     return Loaded(
-        result.messages, result.cpu_s, server_cpu_s, result.emit_lag_ms_p99 or 0.0,
+        result.messages, result.cpu_s, server_cpu_s, server_rss_bytes, result.emit_lag_ms_p99 or 0.0,
         *(columns[name].to_numpy() for name in ("i", "due_ns", "received_ns")),
     )  # fmt: skip
 
 
-def _follow(client: MeasuredChild, server: MeasuredChild, load: Load) -> tuple[JobResult, float]:
-    """The load process's result, and the server's CPU seconds in its measured part."""
+def _follow(client: MeasuredChild, server: MeasuredChild, load: Load) -> tuple[JobResult, float, int]:
+    """The load process's result, and the server's CPU seconds and growth in bytes in its measured part."""
     warm_up_s = load.warmup_streams / load.rate_per_s + load.timeout_s if load.warmup_streams else 0.0
     client.line_with("done", _SPARE_S + warm_up_s)  # all is ready, and nothing measured is sent yet
-    before_s = server.cpu_s()
+    before_s, before_bytes = server.cpu_s(), server.rss_bytes()
     limit_s = load.streams / load.rate_per_s + load.timeout_s + _SPARE_S
     result = msgspec.convert(client.line_with("messages", limit_s), JobResult)
-    spent_s = server.cpu_s() - before_s
+    spent_s, grown_bytes = server.cpu_s() - before_s, server.rss_bytes() - before_bytes
     if result.failed:
         raise ChildError(f"{client.name}: {result.failed} of {result.messages} messages failed")
-    return result, spent_s
+    return result, spent_s, grown_bytes

@@ -7,14 +7,14 @@ halves the numbers that are left (multiples of 250), so no search tries more tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.selfcost.child_process import ChildError
-from bench.selfcost.loaded_server import run_load
+from bench.selfcost.loaded_server import Loaded, run_load
 from clients.job import Load
 
 TOKENS_PER_S = 30
@@ -33,15 +33,20 @@ class Try:
 
     streams: int
     delay_ms_p99: float
+    limit_ms: float = LIMIT_MS
 
     @property
     def holds(self) -> bool:
         """Whether the delay stayed within the limit."""
-        return self.delay_ms_p99 <= LIMIT_MS
+        return self.delay_ms_p99 <= self.limit_ms
 
 
 def find_capacity(
-    measure: Callable[[int], float], on_try: Callable[[Try], object], step: int = STEP, most_steps: int = MOST_STEPS
+    measure: Callable[[int], float],
+    on_try: Callable[[Try], object],
+    step: int = STEP,
+    most_steps: int = MOST_STEPS,
+    limit_ms: float = LIMIT_MS,
 ) -> int:
     """The largest multiple of `step` that `measure` (streams to p99 delay in ms) holds; 0 if even one step is too much.
 
@@ -50,7 +55,7 @@ def find_capacity(
     held, broke = 0, most_steps + 1
     while broke - held > 1:
         middle = (held + broke) // 2
-        tried = Try(middle * step, measure(middle * step))
+        tried = Try(middle * step, measure(middle * step), limit_ms)
         on_try(tried)
         if tried.holds:
             held = middle
@@ -61,6 +66,15 @@ def find_capacity(
 
 def measure_delay_ms(transport: str, streams: int, ramp_s: float = _RAMP_S, steady_s: float = _STEADY_S) -> float:
     """The p99 delay of so many streams at once, in ms; infinite if one of them, or a process, did not come through."""
+    try:
+        loaded = load_with(transport, streams, ramp_s, steady_s)
+    except ChildError:
+        return math.inf
+    return steady_p99_ms(loaded.due_ns, loaded.received_ns, ramp_s)
+
+
+def load_with(transport: str, streams: int, ramp_s: float, steady_s: float, options: Sequence[str] = ()) -> Loaded:
+    """Load a server with so many streams at once, for `steady_s` behind the ramp. Raises ChildError."""
     load = Load(
         arrivals="constant",
         streams=streams,
@@ -72,11 +86,7 @@ def measure_delay_ms(transport: str, streams: int, ramp_s: float = _RAMP_S, stea
         "profile": "fast", "tokens": round((ramp_s + steady_s) * TOKENS_PER_S), "ttft_ms": 200, "ttft_sigma": 0,
         "gap_ms": 1000 / TOKENS_PER_S, "gap_sigma": 0.1,
     }  # fmt: skip
-    try:
-        loaded = run_load(transport, load, stream)
-    except ChildError:
-        return math.inf
-    return steady_p99_ms(loaded.due_ns, loaded.received_ns, ramp_s)
+    return run_load(transport, load, stream, options=options)
 
 
 def steady_p99_ms(due_ns: NDArray[np.int64], received_ns: NDArray[np.int64], ramp_s: float) -> float:

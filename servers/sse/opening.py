@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from servers.chat import ChatRequest, RequestError, open_answer, read_json, refuse_if_over, unknown_stream
-from servers.generation import Generation, Generations
+from servers.generation import Answers, Generation
 from servers.messages import json_text
 from servers.sse import dialects, wire
 
@@ -36,7 +36,7 @@ def check_length(dialect: str, generation: Generation) -> None:
             raise RequestError(400, "bad_request", f"dialect: cumulative takes a known answer of at most {limit} KiB")
 
 
-def opened(generations: Generations, chat: ChatRequest, last_event_id: str | None) -> tuple[Generation, int]:
+def opened(generations: Answers, chat: ChatRequest, last_event_id: str | None) -> tuple[Generation, int]:
     """The answer and its first wanted index; `last_event_id` (None or "": not given) wins. Raises RequestError."""
     if not last_event_id:
         return open_answer(generations, chat), chat.first
@@ -52,7 +52,7 @@ def is_over(generation: Generation, first: int, last_event_id: str | None) -> bo
     return bool(last_event_id) and generation.ended and first == generation.n
 
 
-def _resumed(generations: Generations, stream_id: str, first: int) -> tuple[Generation, int]:
+def _resumed(generations: Answers, stream_id: str, first: int) -> tuple[Generation, int]:
     generation = generations.get(stream_id)
     if generation is None:
         raise unknown_stream(stream_id)

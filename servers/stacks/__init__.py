@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # plans know this table, and not what serves
 REMEDY = "in the project's folder, `make dev` or `pip install -r requirements/stacks.txt`"
 
 
+TRANSPORTS = ("sse", "chunked", "websocket")  # that a stack may have
+
+
 class StackError(InputError):
     """No such stack, not with this transport, or not installed; the message says what to do."""
 
@@ -56,23 +59,38 @@ class Stack:
         return found(service)
 
 
+def _trap(name: str, title: str, transports: tuple[str, ...], packages: tuple[str, ...]) -> Stack:
+    return Stack(name, title, transports, name.replace("-", "_"), packages, is_trap=True)
+
+
 _FASTAPI = ("fastapi", "uvicorn")
+_DJANGO = ("django", "uvicorn")
+_GUNICORN = ("flask", "gunicorn")
 STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
-        Stack("fastapi", "FastAPI", ("sse", "chunked", "websocket"), "fastapi_uvicorn", _FASTAPI),
+        Stack("fastapi", "FastAPI", TRANSPORTS, "fastapi_uvicorn", _FASTAPI),
         Stack("fastapi-sse", "FastAPI's own SSE", ("sse",), "fastapi_sse", _FASTAPI),
         Stack("sse-starlette", "sse-starlette", ("sse",), "starlette_sse", (*_FASTAPI, "sse_starlette")),
+        Stack("fastapi-hypercorn", "FastAPI, Hypercorn", TRANSPORTS, "fastapi_hypercorn", (*_FASTAPI, "hypercorn")),
+        Stack("fastapi-granian", "FastAPI, Granian", TRANSPORTS, "fastapi_granian", (*_FASTAPI, "granian")),
+        Stack("django", "Django", TRANSPORTS, "django_asgi", _DJANGO),
+        Stack("flask-sync", "Flask, gunicorn sync", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
+        Stack("flask-gthread", "Flask, gunicorn gthread", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
+        Stack("flask-gevent", "Flask, gunicorn gevent", ("sse", "chunked"), "flask_gunicorn", (*_GUNICORN, "gevent")),
+        Stack("flask-dev", "Flask's development server", ("sse", "chunked"), "flask_dev", ("flask",)),
         Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
+        Stack("picows", "picows, send", ("websocket",), "picows_send", ("picows",)),
         Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),
-        Stack(
-            "fastapi-http-middleware",
-            "FastAPI, access checked by HTTP middleware",
-            ("sse", "chunked", "websocket"),
-            "fastapi_http_middleware",
-            _FASTAPI,
-            is_trap=True,
-        ),
+        _trap("fastapi-http-middleware", "FastAPI, access checked by HTTP middleware", TRANSPORTS, _FASTAPI),
+        _trap("fastapi-gzip", "FastAPI, GZipMiddleware", ("sse", "chunked"), _FASTAPI),
+        _trap("fastapi-gzip-unflushed", "FastAPI, gzip without a flush", ("sse", "chunked"), _FASTAPI),
+        _trap("django-gzip", "Django, GZipMiddleware", ("sse", "chunked"), _DJANGO),
+        _trap("fastapi-base-middleware", "FastAPI, a BaseHTTPMiddleware", ("sse", "chunked"), _FASTAPI),
+        _trap("fastapi-sync-generator", "FastAPI, a generator that blocks", ("sse",), _FASTAPI),
+        _trap("fastapi-splitlines", "FastAPI, events by splitlines", ("sse",), _FASTAPI),
+        _trap("fastapi-no-grace", "FastAPI, a stop without end", ("sse",), _FASTAPI),
+        _trap("django-http-middleware", "Django, access checked by its middleware", TRANSPORTS, _DJANGO),
     )
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from servers.service import MAX_BODY_BYTES, Service
 from servers.sse import wire as sse_wire
 from servers.websocket.protocol import INVALID_DATA, POLICY_VIOLATION
 
+# Too large a body is read on until here: a server that closes the connection before takes the refusal along.
+READ_ON_BYTES = 2 * MAX_BODY_BYTES
+
 
 class Message(NamedTuple):
     """An encoded message and, of a token, its index; the last one has none: the end, or the error that it failed by."""
@@ -29,16 +33,30 @@ class Message(NamedTuple):
     is_error: bool = False
 
 
-async def messages(service: Service, generation: Generation, first: int) -> AsyncIterator[Message]:
-    """The tokens from `first` on, each as it falls due, then the end; less if the server stops before."""
-    reader = _Reader()
+async def messages(
+    service: Service, generation: Generation, first: int, *, stops: bool = True
+) -> AsyncIterator[Message]:
+    """The tokens from `first` on, each as it falls due, then the end; less if the server stops before, and it `stops`.
+
+    Whoever closes or drops this before its end is noted in `/stats`, with when.
+    """
+    reader, is_whole = _Reader(), False
     generation.subscribe(reader)
     try:
-        with service.answering(reader, generation.stream_id):
+        with service.answering(reader, generation.stream_id) if stops else nullcontext():
             async for message in _messages(service, generation, first, reader):
+                is_whole = message.i is None
                 yield message
     finally:
         generation.unsubscribe(reader)
+        if not is_whole:
+            _note_left(service.stats.extra)
+
+
+def _note_left(extra: dict[str, object]) -> None:
+    count = extra.get("streams_left", 0)
+    assert isinstance(count, int)
+    extra |= {"streams_left": count + 1, "left_ns": monotonic_ns()}
 
 
 async def _messages(service: Service, generation: Generation, i: int, reader: _Reader) -> AsyncIterator[Message]:
@@ -78,17 +96,18 @@ class _Reader:
         self._changed.clear()
 
 
-async def events(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
+async def events(service: Service, generation: Generation, first: int, *, stops: bool = True) -> AsyncIterator[bytes]:
     """The answer as Server-Sent Events, message by message."""
-    stream_id = generation.stream_id.encode("ascii")
     yield sse_wire.encode_retry()
-    async for message in messages(service, generation, first):
-        if message.i is not None:
-            yield sse_wire.encode_token(stream_id, message.i, message.data)
-        elif message.is_error:
-            yield sse_wire.encode_failure(message.data)
-        else:
-            yield sse_wire.encode_end(message.data)
+    async for message in messages(service, generation, first, stops=stops):
+        yield event(generation.stream_id, message)
+
+
+def event(stream_id: str, message: Message) -> bytes:
+    """A message as a Server-Sent Event."""
+    if message.i is not None:
+        return sse_wire.encode_token(stream_id.encode("ascii"), message.i, message.data)
+    return sse_wire.encode_failure(message.data) if message.is_error else sse_wire.encode_end(message.data)
 
 
 async def lines(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
@@ -99,15 +118,19 @@ async def lines(service: Service, generation: Generation, first: int) -> AsyncIt
 
 async def read_body(pieces: AsyncIterator[bytes], encoding: str) -> bytes:
     """A body, unpacked. Raises RequestError if it is too large, late, or not packed as `encoding` says."""
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for piece in pieces:
-                body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large()
+                size += len(piece)
+                if size <= MAX_BODY_BYTES:
+                    body += piece
+                elif size > READ_ON_BYTES:
+                    break
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+    if size > MAX_BODY_BYTES:
+        raise too_large()
     return unpacked(bytes(body), encoding)
 
 

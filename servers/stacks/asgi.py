@@ -1,38 +1,28 @@
-"""What the stacks on FastAPI and uvicorn share: the probes, errors in our form, and uvicorn itself.
-
-Nothing of it is special: uvicorn has its defaults, but for our limits of a message's size and of a stop's length.
-"""
+"""What the stacks on FastAPI share: the probes, access, and errors in our form."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.types import ASGIApp
+from starlette.responses import ContentStream
 from starlette.websockets import WebSocket
 
 from servers import access
 from servers.body import too_large
 from servers.chat import ChatRequest, RequestError
-from servers.connection import CLOSE_S, QUEUED_CONNECTIONS, refusal_headers
+from servers.connection import refusal_headers
 from servers.generation import Generation
 from servers.http import STREAM_HEADERS, read_since
 from servers.messages import encode_error
-from servers.push import limit_stall
-from servers.service import DRAIN_S, MAX_BODY_BYTES, Service, Settings
+from servers.service import Service
 from servers.sse.opening import chat_from_query, is_over, opened
+from servers.sse.wire import CONTENT_TYPE
 from servers.stacks import answer
-from servers.websocket.protocol import MAX_MESSAGE_BYTES
-
-_LOOK_S = 0.01
 
 
 def application(service: Service) -> FastAPI:
@@ -47,6 +37,20 @@ def application(service: Service) -> FastAPI:
         return JSONResponse(service.health_report())
 
     return app
+
+
+def sse_application(service: Service, stream: Callable[[Generation, int], Response]) -> FastAPI:
+    """An application of SSE alone, with the access check; `stream` answers from an index on."""
+    router = probes(service, APIRouter(dependencies=[needs_token(service)]))
+    add_sse(service, router, stream)
+    app = application(service)
+    app.include_router(router)
+    return app
+
+
+def event_stream(generation: Generation, events: ContentStream) -> Response:
+    """A `StreamingResponse` of events, as text or bytes, from an async generator or one that blocks."""
+    return StreamingResponse(events, media_type=CONTENT_TYPE, headers=stream_headers(generation.stream_id))
 
 
 def probes(service: Service, router: APIRouter) -> APIRouter:
@@ -84,7 +88,7 @@ def needs_token(service: Service) -> Any:
 async def read_chat(service: Service, request: Request) -> ChatRequest:
     """The chat request in the body; counts it. Raises RequestError."""
     service.stats.requests += 1
-    if int(request.headers.get("Content-Length", "0")) > MAX_BODY_BYTES:
+    if int(request.headers.get("Content-Length", "0")) > answer.READ_ON_BYTES:
         raise too_large()
     encoding = request.headers.get("Content-Encoding", "")
     return ChatRequest.parse(await answer.read_body(request.stream(), encoding))
@@ -132,31 +136,3 @@ async def _refuse(_: Request | WebSocket, error: Exception) -> Response:
 
 async def _nobody_to_answer(_: Request | WebSocket, __: Exception) -> Response:
     return Response(status_code=400)
-
-
-@asynccontextmanager
-async def serving(app: ASGIApp, settings: Settings) -> AsyncIterator[int]:
-    """Serve `app` by uvicorn for as long as the context lasts; yields the port. Raises OSError."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family, backlog=QUEUED_CONNECTIONS) as listener:
-        limit_stall(listener)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            backlog=QUEUED_CONNECTIONS,
-            timeout_keep_alive=max(1, round(settings.keep_alive_s)),
-            timeout_graceful_shutdown=round(DRAIN_S + CLOSE_S),
-            ws_max_size=MAX_MESSAGE_BYTES,
-        )
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(_LOOK_S)
-        if running.done():
-            running.result()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await running

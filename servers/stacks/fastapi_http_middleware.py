@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from servers.chat import RequestError
 from servers.service import Service
-from servers.stacks import asgi, fastapi_uvicorn
+from servers.stacks import asgi, fastapi_uvicorn, uvicorn_server
 
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
@@ -30,4 +30,4 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
             return asgi.refusal(error)
         return await call_next(request)
 
-    return asgi.serving(app, service.settings)
+    return uvicorn_server.serving(app, service.settings)

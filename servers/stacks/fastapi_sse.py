@@ -17,7 +17,7 @@ from servers.generation import Generation
 from servers.service import Service
 from servers.sse.opening import chat_from_query, is_over, opened
 from servers.sse.wire import RETRY_MS
-from servers.stacks import answer, asgi
+from servers.stacks import answer, asgi, uvicorn_server
 
 Opened = tuple[Generation, int]
 
@@ -31,7 +31,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
     app = asgi.application(service)
     app.add_exception_handler(_Over, _say_over)
     app.include_router(_routes(service), dependencies=[asgi.needs_token(service)])
-    return asgi.serving(app, service.settings)
+    return uvicorn_server.serving(app, service.settings)
 
 
 async def _say_over(_: object, __: Exception) -> Response:

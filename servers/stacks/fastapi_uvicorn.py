@@ -15,14 +15,13 @@ from servers.chunked import wire as chunked_wire
 from servers.generation import Generation
 from servers.messages import encode_error
 from servers.service import Service
-from servers.sse import wire as sse_wire
-from servers.stacks import answer, asgi
+from servers.stacks import answer, asgi, uvicorn_server
 from servers.websocket.protocol import INTERNAL_ERROR
 
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
     """Serve for as long as the context lasts; yields the port."""
-    return asgi.serving(create(service), service.settings)
+    return uvicorn_server.serving(create(service), service.settings)
 
 
 def create(service: Service) -> FastAPI:
@@ -42,9 +41,7 @@ def routes(service: Service) -> APIRouter:
 
 def _add_sse(service: Service, router: APIRouter) -> None:
     def stream(generation: Generation, first: int) -> Response:
-        headers = asgi.stream_headers(generation.stream_id)
-        events = answer.events(service, generation, first)
-        return StreamingResponse(events, media_type=sse_wire.CONTENT_TYPE, headers=headers)
+        return asgi.event_stream(generation, answer.events(service, generation, first))
 
     asgi.add_sse(service, router, stream)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from servers.generation import Generation
 from servers.service import Service
 from servers.sse.wire import RETRY_MS
-from servers.stacks import answer, asgi
+from servers.stacks import answer, asgi, uvicorn_server
 
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
@@ -26,11 +25,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
             _events(service, generation, first), headers=asgi.stream_headers(generation.stream_id)
         )
 
-    router = asgi.probes(service, APIRouter(dependencies=[asgi.needs_token(service)]))
-    asgi.add_sse(service, router, stream)
-    app = asgi.application(service)
-    app.include_router(router)
-    return asgi.serving(app, service.settings)
+    return uvicorn_server.serving(asgi.sse_application(service, stream), service.settings)
 
 
 async def _events(service: Service, generation: Generation, first: int) -> AsyncIterator[ServerSentEvent]:

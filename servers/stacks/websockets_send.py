@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from servers import access
 from servers.chat import RequestError
 from servers.connection import CLOSE_S, refusal_headers
-from servers.http import read_since
 from servers.messages import encode_error
 from servers.push import limit_stall
 from servers.service import Service
-from servers.stacks import answer
+from servers.stacks import answer, upgrades
 from servers.websocket.protocol import INTERNAL_ERROR, MAX_MESSAGE_BYTES
 
 
@@ -67,33 +63,12 @@ async def _converse(service: Service, connection: ServerConnection) -> None:
 
 def _before_upgrade(service: Service, request: Request) -> Response | None:
     """The answer to what is no upgrade on /chat, or may not be; None lets it go on."""
-    try:
-        return _checked(service, request)
-    except RequestError as error:
-        body = encode_error(error.code, error.message)
-        return _response(error.status, body, refusal_headers(error))
-
-
-def _checked(service: Service, request: Request) -> Response | None:
-    parts = urlsplit(request.path)
-    if parts.path == "/healthz":
-        return _json(service.health_report())
     headers = {name.title(): value for name, value in request.headers.raw_items()}
-    access.check(headers, service.settings.auth_token, service.settings.allow_origins, writes=parts.path == "/chat")
-    if parts.path == "/chat":
-        access.check_origin(headers, service.settings.allow_origins)
-        return None
-    reports: dict[str, Callable[[], dict[str, object]]] = {
-        "/clock": service.clock_report,
-        "/stats": lambda: service.stats_report(read_since(parse_qs(parts.query).get("since", ["0"])[0])),
-    }
-    if parts.path not in reports:
-        raise RequestError(404, "not_found", "Not Found")
-    return _json(reports[parts.path]())
-
-
-def _json(report: dict[str, object]) -> Response:
-    return _response(200, msgspec.json.encode(report), {})
+    try:
+        probe = upgrades.checked(service, request.path, headers)
+    except RequestError as error:
+        return _response(error.status, encode_error(error.code, error.message), refusal_headers(error))
+    return None if probe is None else _response(200, probe, {})
 
 
 def _response(status: int, body: bytes, headers: dict[str, str]) -> Response:

@@ -21,7 +21,7 @@ from support.processes import running_server
 from support.programs import program
 from support.transports import ASK
 
-from servers import redis_server
+from servers import own_folder, redis_server
 from servers.polling.token_store import KEY_PREFIX
 from servers.redis_server import Address
 
@@ -106,7 +106,7 @@ def test_a_wrong_password_is_one_clear_line_without_it(tmp_path: Path) -> None:
 def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_server, "YOUNG_S", 0.0)
+    monkeypatch.setattr(own_folder, "YOUNG_S", 0.0)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     with running_server("polling") as killed, running_server("polling"):
@@ -118,7 +118,7 @@ def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
 
 
 def test_a_redis_that_has_outlived_its_parent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_server, "YOUNG_S", 0.0)
+    monkeypatch.setattr(own_folder, "YOUNG_S", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     executable = program("redis")
     folder = tmp_path / f"{redis_server.FOLDER_PREFIX}left"

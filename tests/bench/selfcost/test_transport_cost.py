@@ -17,7 +17,7 @@ TINY = Traffic(streams=3, tokens_per_s=50, seconds=0.2)
 
 def loaded(messages: int, tokens_each: int, server_cpu_s: float) -> Loaded:
     of_tokens = np.zeros(messages * tokens_each, np.int64)
-    return Loaded(messages, 2 * server_cpu_s, server_cpu_s, 0.0, of_tokens, of_tokens, of_tokens)
+    return Loaded(messages, 2 * server_cpu_s, server_cpu_s, 0, 0.0, of_tokens, of_tokens, of_tokens)
 
 
 def test_two_runs_tell_a_request_from_a_token() -> None:

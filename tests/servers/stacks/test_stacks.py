@@ -25,7 +25,16 @@ BEARER = {"Authorization": f"Bearer {SECRET}"}
 FOREIGN = {"Origin": "http://evil.example"}
 SHORT: dict[str, Any] = {"profile": "fast", "tokens": 12, "ttft_ms": 0, "gap_ms": 1}
 HAZARDS: dict[str, Any] = {"profile": "hazards", "ttft_ms": 0, "gap_ms": 0, "gap_sigma": 0}
-SOUND = [(stack.name, transport) for stack in STACKS.values() if not stack.is_trap for transport in stack.transports]
+# Whose application is another stack's too: the same code over chunked is not asked twice.
+SAME_CODE = {"fastapi-hypercorn", "fastapi-granian", "flask-gthread", "flask-gevent", "flask-dev"}
+SOUND = [
+    (stack.name, transport)
+    for stack in STACKS.values()
+    for transport in stack.transports
+    if not stack.is_trap and not (stack.name in SAME_CODE and transport == "chunked")
+]
+# These take what is sent to a closed WebSocket and say nothing: only `receive` would (docs/stacks.md).
+NOTICES_NOTHING = {("fastapi-hypercorn", "websocket"), ("fastapi-granian", "websocket")}
 each = pytest.mark.parametrize(("stack", "transport"), SOUND)
 Serving = Callable[[str, str], RunningServer]
 
@@ -43,10 +52,12 @@ def serving() -> Iterator[Serving]:
             return known[stack, transport]
 
         yield get
+        for running in known.values():  # at once: each takes its time
+            running.process.terminate()
 
 
 def opened(running: RunningServer, headers: dict[str, str] = BEARER) -> ClientConnection:
-    return connect(running.url.replace("http", "ws") + "/chat", additional_headers=headers)
+    return connect(running.url.replace("http", "ws") + "/chat", additional_headers=headers, close_timeout=1)
 
 
 def ask(running: RunningServer, body: dict[str, Any], **headers: str) -> Answer:
@@ -213,7 +224,8 @@ def test_whoever_leaves_is_sent_no_more(serving: Serving) -> None:
         leave_early(serving(*pair), body)
     for pair in SOUND:
         wait_until(partial(is_idle, serving(*pair)))
-        assert stats(serving(*pair))["tokens_sent"] - sent_before[pair] < 40, pair
+        for_nobody = stats(serving(*pair))["tokens_sent"] - sent_before[pair] == 40
+        assert for_nobody == (pair in NOTICES_NOTHING), pair
 
 
 def is_idle(running: RunningServer) -> bool:
@@ -246,12 +258,3 @@ def test_a_stopped_server_ends_its_answers_and_itself() -> None:
         assert running.stop() == 0
         assert b"event: end" not in response.read()
         asked.close()
-
-
-def test_http_middleware_is_not_run_for_a_websocket_upgrade() -> None:
-    """The same check, as HTTP middleware: it refuses a request, and lets an upgrade without any token through."""
-    with running_server("websocket", "--stack", "fastapi-http-middleware", "--auth-token", SECRET) as running:
-        assert request(running.url, "GET", "/stats")[0] == 401
-        with opened(running, {}) as websocket:
-            websocket.send(json.dumps({"message": "hello", "stream": SHORT}))
-            assert json.loads(websocket.recv(timeout=20))["i"] == 0

@@ -1,0 +1,1 @@
+"""What no plan asks of stacks: when they notice that a client has left, and how many streams a core bears."""
