@@ -63,7 +63,7 @@ class Asking:
     @property
     def grace_s(self) -> float:
         """How much later than due an answer may come before it counts as lost."""
-        return 2.0 + 4 * self.clock.rtt_s
+        return min(2.0, max(0.5, self.up_to_s / 10)) + 4 * self.clock.rtt_s
 
     def left_s(self) -> float:
         """How long the probe may still take."""

@@ -18,7 +18,7 @@ from clients.drivers.aio import AioClient
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
 
-MAX_CONNECTIONS = 72  # open at once, however many questions are asked
+MAX_CONNECTIONS = 96  # open at once, however many questions are asked
 ANSWER_S = 10.0  # for a small answer
 
 

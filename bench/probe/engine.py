@@ -15,7 +15,7 @@ from bench.probe.channel import Channel, Heard, Talk
 from bench.probe.clock import Clock, look
 from bench.probe.control import Control
 from bench.probe.deployment import ANSWER_S, Deployment
-from bench.probe.finding import Finding, Findings, Seen
+from bench.probe.finding import NO_CUT, Finding, Findings, Seen
 from bench.probe.question import Question, questions
 from bench.probe.search import STAGGER
 from bench.probe.streams import talking
@@ -94,7 +94,9 @@ class Engine:
         )
 
     def _disturbances(self) -> list[tuple[float, float]]:
-        found = sorted(each for control in self._controls.values() for each in control.disturbances)
+        found = sorted(
+            each for control in self._controls.values() if control.is_usable for each in control.disturbances
+        )
         return [tuple(round((at_ns - self._began_ns) / 1e9, 3) for at_ns in each) for each in found]  # type: ignore[misc]
 
     def _first(self, question: Question) -> str:
@@ -108,8 +110,10 @@ class Engine:
             watching = []
             for transport in self.deployment.transports:
                 self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)
-                found[transport] = (*await _first_look(self.deployment, transport), control)
-                watching.append(group.create_task(control.run()))
+                clock, passes = await _first_look(self.deployment, transport)
+                found[transport] = (clock, passes, control)
+                if passes.ending == NO_CUT:
+                    watching.append(group.create_task(control.run()))
             yield found
             for task in watching:
                 task.cancel()

@@ -50,10 +50,13 @@ async def ask(asking: Asking) -> Finding:
     if asking.refusal:
         return asking.finding(asking.refusal, ending=asking.passes.ending)
     up_to_s = min(asking.up_to_s, LONGEST_SILENCE_S)
-    limit = await Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.grace_s).run()
-    if not limit.is_found:
-        return asking.finding(f"no cut within {seconds(limit.low_s)} of silence", seen=limit.seen, low=limit.low_s)
-    kept = await _what_keeps(asking, limit)
+    search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.grace_s)
+    roughly = await search.climb()
+    if not roughly.is_found:
+        return asking.finding(
+            f"no cut within {seconds(roughly.low_s)} of silence", seen=roughly.seen, low=roughly.low_s
+        )
+    limit, kept = await asyncio.gather(search.sharpen(), _what_keeps(asking, roughly))
     reset_by = _reset_by(kept)
     facts = {"reset_by": reset_by, "kept_open_by": kept}
     if reset_by == "nothing":
@@ -76,7 +79,7 @@ async def _silence(asking: Asking, wait_s: float) -> Trial:
         heard = await channel.talk(Talk(silent(wait_s), wait_s + asking.grace_s))
         facts = {}
         if heard.ending == BLACK_HOLE:
-            facts["when_poked"] = await channel.poke(1.0) or "nothing"
+            facts["when_poked"] = await channel.poke(asking.grace_s / 2) or "nothing"
     trial = trial_of(heard, wait_s, _silent_s(asking, heard), **facts)
     return await asking.judged(trial, f"silence of {seconds(wait_s)}", heard)
 
@@ -100,7 +103,7 @@ async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.ending == BLACK_HOLE else BEYOND))
     if lasts_s + asking.grace_s > asking.left_s():
         return None
-    every_s = max(limit.low_s, limit.value_s / 2) / OFTEN
+    every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
     votes = await asyncio.gather(*(_is_kept(asking, WAYS[name], every_s, lasts_s) for _ in range(TIMES)))
     counted = [vote for vote in votes if vote is not None]
     return sum(counted) * 2 > len(counted) if counted else None
@@ -158,7 +161,7 @@ QUESTIONS = (
         title="How long may a stream be silent, and which bytes end the silence?",
         group="time",
         transports=PUSHED,
-        connections=max(LADDER_CONNECTIONS, DIVISIONS, len(WAYS) * TIMES),
+        connections=max(LADDER_CONNECTIONS, DIVISIONS + len(WAYS) * TIMES),
         expected_s=lambda up_to_s: 1.3 * up_to_s,
         ask=ask,
     ),
