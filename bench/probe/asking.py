@@ -39,7 +39,6 @@ class Asking:
     control: Control
     began_ns: int
     lookup: Known
-    report: Callable[[str], None] = lambda _words: None
     seen: list[Seen] = field(default_factory=list)
 
     async def known(self, question: str, transport: str | None = None) -> Finding | None:

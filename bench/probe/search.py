@@ -164,9 +164,18 @@ def agreed(cuts_s: Iterable[float]) -> list[float]:
 
 
 def interval(trials: list[Trial]) -> tuple[float, float]:
-    """The longest wait that was survived (0: none), and the shortest that was not (infinite: all were) (pure)."""
-    high_s = min(_holes_s(trials), default=inf)
-    return max((t.tried_s for t in trials if t.is_survivor and t.tried_s <= high_s), default=0.0), high_s
+    """The longest wait that was survived (0: none), and the shortest that was not (infinite: all were) (pure).
+
+    Where some contradict each other, since something was late, as many as possible are right.
+
+    >>> interval([Trial(1, True), Trial(2, False), Trial(3, True), Trial(4, False), Trial(5, False)])
+    (3, 4)
+    """
+    told = sorted((trial for trial in trials if trial.is_survivor or trial.is_hole), key=lambda trial: trial.tried_s)
+    wrong = [sum(t.is_hole for t in told[:n]) + sum(t.is_survivor for t in told[n:]) for n in range(len(told) + 1)]
+    split = wrong.index(min(wrong))
+    low_s = max((trial.tried_s for trial in told[:split] if trial.is_survivor), default=0.0)
+    return low_s, min((trial.tried_s for trial in told[split:] if trial.is_hole), default=inf)
 
 
 def _cuts_s(trials: Iterable[Trial]) -> list[float]:
