@@ -1,0 +1,102 @@
+"""The control connection: short streams that talk all the time tell a cut from a restart or a bad network."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from time import monotonic_ns
+
+import msgspec
+
+from bench.probe.channel import Channel, Talk
+from bench.probe.deployment import Deployment
+from bench.probe.finding import NO_CUT
+from bench.probe.streams import talking
+from clients.core.http1 import Request
+
+CYCLES = 60
+"""So many short streams fit into the longest silence that is tried: shorter than any limit worth finding."""
+GRACE_S = 5.0
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    now_ns: int
+    started_ns: int
+
+
+@dataclass
+class Control:
+    """Watches one transport's server for as long as a probe lasts.
+
+    cycles, failed: how many short streams there were, and how many of them did not come whole
+    disturbances: when something was wrong, as (from, to) in CLOCK_MONOTONIC ns
+    """
+
+    deployment: Deployment
+    transport: str
+    up_to_s: float
+    cycles: int = 0
+    failed: int = 0
+    disturbances: list[tuple[int, int]] = field(default_factory=list)
+    _began_ns: int = field(default_factory=monotonic_ns)
+    _fine_ns: int = field(default_factory=monotonic_ns)  # until when nothing was wrong
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it tells anything: where short streams fail as a rule, that is no disturbance."""
+        return self.failed * 2 < self.cycles
+
+    def disturbed(self, from_ns: int, to_ns: int) -> bool:
+        """Whether something was wrong in that time that was none of the questions' doing."""
+        return self.is_usable and any(began < to_ns and from_ns < ended for began, ended in self._wider())
+
+    def _wider(self) -> list[tuple[int, int]]:
+        """A cut is seen here and there within a token's time."""
+        slack_ns = round(self._every_s * 2e9)
+        return [(began - slack_ns, ended + slack_ns) for began, ended in self.disturbances]
+
+    @property
+    def _cycle_s(self) -> float:
+        return min(10.0, max(0.1, self.up_to_s / CYCLES))
+
+    @property
+    def _every_s(self) -> float:
+        return self._cycle_s / 5
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            began_ns = monotonic_ns()
+            await self._cycle()
+            await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
+
+    async def _cycle(self) -> None:
+        talk = Talk(talking(self._every_s, self._cycle_s), self._cycle_s + GRACE_S)
+        async with Channel(self.deployment, self.transport) as channel:
+            heard = await channel.talk(talk)
+        whole = heard.ending == NO_CUT
+        restarted = whole and await self._has_restarted()
+        self.cycles += 1
+        if whole and not restarted:
+            self._fine_ns = monotonic_ns()
+            return
+        self.failed += 1
+        self._enter(heard.ended_ns if restarted else max(self._fine_ns, heard.last_read_ns))
+
+    def _enter(self, from_ns: int) -> None:
+        """Something was wrong from then until now; what follows at once is the same disturbance."""
+        now_ns = monotonic_ns()
+        if self.disturbances and self.disturbances[-1][1] >= self._fine_ns:
+            from_ns = self.disturbances.pop()[0]
+        self.disturbances.append((min(from_ns, self._fine_ns), now_ns))
+
+    async def _has_restarted(self) -> bool:
+        """Whether the server's process is younger than the probe, and than the last look."""
+        async with Channel(self.deployment, self.transport) as channel:
+            heard = await channel.ask(Request("GET", "/stats"), GRACE_S)
+        try:
+            stats = msgspec.json.decode(bytes(heard.body), type=_Stats)
+        except (msgspec.DecodeError, UnicodeError):
+            return False
+        started_ns = monotonic_ns() - (stats.now_ns - stats.started_ns)
+        return started_ns > max(self._began_ns, self._fine_ns)
