@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns
+from typing import Any
 
 from bench.probe.channel import Channel, Heard, Talk
+from bench.probe.clock import Clock
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
-from bench.probe.finding import Finding, Seen
+from bench.probe.finding import NO_CUT, Finding, Seen, Value
+from bench.probe.trial import Trial
 
 Known = Callable[[str, str], Awaitable[Finding | None]]
 
@@ -20,15 +24,18 @@ class Asking:
 
     up_to_s: the longest silence that is worth trying
     until_s: when the whole probe ends (CLOCK_MONOTONIC): what takes longer is not begun
-    rtt_s: the shortest round trip to the server that was seen
+    clock: the round trip to the server, and what its clock says
+    passes: what came of the first short stream: what does not pass at all cannot be asked about
     seen: raw observations, entered as they are made, so that an interruption keeps them
     """
 
+    question: str
     deployment: Deployment
     transport: str
     up_to_s: float
     until_s: float
-    rtt_s: float
+    clock: Clock
+    passes: Heard
     control: Control
     began_ns: int
     lookup: Known
@@ -49,6 +56,15 @@ class Asking:
             return await channel.talk(talk)
 
     @property
+    def refusal(self) -> str:
+        """Why nothing can be asked of this transport; "" where a first short stream came whole."""
+        return "" if self.passes.ending == NO_CUT else f"no stream passes: {self.passes.detail or self.passes.ending}"
+
+    @property
+    def grace_s(self) -> float:
+        """How much later than due an answer may come before it counts as lost."""
+        return 2.0 + 4 * self.clock.rtt_s
+
     def left_s(self) -> float:
         """How long the probe may still take."""
         return self.until_s - monotonic()
@@ -56,3 +72,31 @@ class Asking:
     def at_s(self, moment_ns: int | None = None) -> float:
         """A moment (now), in seconds from the start of the probe."""
         return round(((monotonic_ns() if moment_ns is None else moment_ns) - self.began_ns) / 1e9, 6)
+
+    async def judged(self, trial: Trial, tried: str, heard: Heard) -> Trial:
+        """Enter a trial among the observations; void where the control connection was disturbed at its end."""
+        if not trial.survived and not trial.void:
+            await asyncio.sleep(self.control.settle_s)
+            if self.control.disturbed(heard.last_read_ns, heard.ended_ns):
+                trial = Trial(
+                    trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"
+                )
+        self.note(heard, tried, trial.took_s, trial.ending, trial.void, **trial.facts)
+        return trial
+
+    def note(self, heard: Heard, tried: str, took_s: float | None, ending: str, void: str = "", **facts: Any) -> None:
+        """Enter an observation."""
+        took_s = None if took_s is None else round(took_s, 6)
+        seen = Seen(at_s=self.at_s(heard.asked_ns), tried=tried, took_s=took_s, ending=ending, void=void, facts=facts)
+        self.seen.append(seen)
+
+    def finding(self, words: str, value: Value = None, **rest: Any) -> Finding:
+        """The question's finding, with all observations that were entered."""
+        return Finding(
+            question=self.question,
+            transport=self.transport,
+            value=value,
+            words=words,
+            observations=tuple(self.seen),
+            **rest,
+        )

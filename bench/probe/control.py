@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from time import monotonic_ns
 
@@ -13,10 +14,11 @@ from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT
 from bench.probe.streams import talking
 from clients.core.http1 import Request
+from servers.transport import PUSHED
 
 CYCLES = 60
 """So many short streams fit into the longest silence that is tried: shorter than any limit worth finding."""
-GRACE_S = 5.0
+GRACE_S = 3.0
 
 
 class _Stats(msgspec.Struct, frozen=True):
@@ -50,6 +52,11 @@ class Control:
         """Whether something was wrong in that time that was none of the questions' doing."""
         return self.is_usable and any(began < to_ns and from_ns < ended for began, ended in self._wider())
 
+    @property
+    def settle_s(self) -> float:
+        """How long after a cut it is known whether this was disturbed too."""
+        return self._cycle_s / 2
+
     def _wider(self) -> list[tuple[int, int]]:
         """A cut is seen here and there within a token's time."""
         slack_ns = round(self._every_s * 2e9)
@@ -71,7 +78,9 @@ class Control:
             await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
 
     async def _cycle(self) -> None:
-        talk = Talk(talking(self._every_s, self._cycle_s), self._cycle_s + GRACE_S)
+        talks = self.transport in PUSHED
+        silence_s = 2 * self._every_s + GRACE_S if talks else math.inf
+        talk = Talk(talking(self._every_s, self._cycle_s), 2 * self._cycle_s + GRACE_S, silence_s)
         async with Channel(self.deployment, self.transport) as channel:
             heard = await channel.talk(talk)
         whole = heard.ending == NO_CUT

@@ -1,0 +1,122 @@
+"""How long may a stream last that is never silent?"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Channel, Heard, Talk, Up
+from bench.probe.finding import BLACK_HOLE, Finding
+from bench.probe.question import Question
+from bench.probe.questions.idle import TIMES, stays_open
+from bench.probe.search import Limit, limit_of_cuts
+from bench.probe.streams import talking
+from bench.probe.trial import Trial, trial_of
+from bench.probe.words import limit_words, seconds
+from clients.core.http1 import Request
+from servers.transport import PUSHED
+
+LEADS = 3  # connections of different ages at their request: what counts from the connection's opening shows
+LEAD = 0.05  # of the longest silence, from one to the next
+TOKENS = 300  # of such a stream: its gap must be shorter than any limit on silence
+AGAIN = 3  # tries that say nothing are made again, so often
+
+
+async def ask(asking: Asking) -> Finding:
+    """Streams that talk all the time, over connections of different ages."""
+    if asking.refusal:
+        return asking.finding(asking.refusal, ending=asking.passes.ending)
+    lasting = await asyncio.gather(*(_again(asking, n * LEAD * asking.up_to_s) for n in range(LEADS)))
+    trials = [trial for trial in lasting if not trial.void]
+    if not any(trial.is_cut for trial in trials):
+        low_s = min((trial.tried_s for trial in trials), default=0.0)
+        return asking.finding(f"no cut within {seconds(low_s)} of talking", seen=len(trials), low=low_s)
+    limit, counts_from = _counted(trials)
+    facts = {"counts_from": counts_from}
+    if asking.transport == "sse" and await stays_open(asking, "both", limit):
+        words = f"not seen: {limit_words(limit)} only if the client sends nothing"
+        return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
+    return asking.finding(
+        f"{limit_words(limit)} from the {counts_from} on, silent or not",
+        limit.value_s,
+        unit="s",
+        low=limit.low_s,
+        high=limit.high_s,
+        seen=limit.seen,
+        ending=limit.ending,
+        facts=facts,
+    )
+
+
+def _counted(trials: list[Trial]) -> tuple[Limit, str]:
+    """The limit, counted from the request or from the opening of the connection: whichever agrees better."""
+    from_request = limit_of_cuts(trials)
+    from_opening = limit_of_cuts([_from_opening(trial) for trial in trials])
+    if _spread_s(from_opening) < _spread_s(from_request):
+        return from_opening, "connection"
+    return from_request, "request"
+
+
+def _from_opening(trial: Trial) -> Trial:
+    took_s = None if trial.took_s is None else trial.took_s + trial.facts["age_s"]
+    return Trial(trial.tried_s, trial.survived, took_s, trial.ending, trial.void)
+
+
+def _spread_s(limit: Limit) -> float:
+    return limit.high_s - limit.low_s
+
+
+async def _again(asking: Asking, lead_s: float) -> Trial:
+    """A try; another where it says nothing."""
+    for _ in range(AGAIN):
+        trial = await _talk(asking, lead_s)
+        if not trial.void:
+            break
+    return trial
+
+
+async def _talk(asking: Asking, lead_s: float) -> Trial:
+    lasts_s = min(asking.up_to_s, asking.left_s() - asking.grace_s - lead_s)
+    every_s = min(1.0, asking.up_to_s / TOKENS)
+    up = Up("pong", every_s) if asking.transport == "websocket" else None
+    talk = Talk(talking(every_s, lasts_s), lasts_s + asking.grace_s, 5 * every_s + asking.grace_s, up)
+    async with asking.channel() as channel:
+        await _grow_old(channel, lead_s, every_s)
+        heard = await channel.talk(talk)
+    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, age_s=_age_s(heard))
+    if trial.ending == BLACK_HOLE:
+        trial = Trial(
+            lasts_s, survived=False, took_s=_silent_since_s(heard, every_s), ending=BLACK_HOLE, facts=trial.facts
+        )
+    return await asking.judged(trial, f"talking for {seconds(lasts_s)}", heard)
+
+
+async def _grow_old(channel: Channel, age_s: float, every_s: float) -> None:
+    """Use a connection for other requests until it is so old."""
+    until_s = asyncio.get_running_loop().time() + age_s
+    while asyncio.get_running_loop().time() < until_s:
+        await channel.ask(Request("GET", "/healthz"), 10.0)
+        await asyncio.sleep(max(every_s, 0.02))
+
+
+def _age_s(heard: Heard) -> float:
+    """How old the connection was at the request."""
+    return (heard.asked_ns - heard.opened_ns) / 1e9
+
+
+def _silent_since_s(heard: Heard, every_s: float) -> float:
+    """When tokens ceased to come: between the last one and the next."""
+    return (heard.last_read_ns - heard.asked_ns) / 1e9 + every_s / 2
+
+
+QUESTIONS = (
+    Question(
+        id="duration",
+        title="How long may a stream last that is never silent?",
+        group="time",
+        transports=PUSHED,
+        connections=max(LEADS, TIMES),
+        expected_s=lambda up_to_s: (1 + LEADS * LEAD) * up_to_s,
+        ask=ask,
+    ),
+)

@@ -1,0 +1,91 @@
+"""How long may a connection wait for its next request?"""
+
+from __future__ import annotations
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Heard
+from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
+from bench.probe.question import Question
+from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
+from bench.probe.trial import Trial, is_cut
+from bench.probe.words import cut_words, limit_words, seconds
+from clients.core.http1 import Request
+from servers.transport import TRANSPORTS
+
+_ASK = Request("GET", "/healthz")
+ANSWER_S = 10.0
+SERVER_S = 75.0  # what our own servers wait (tokenderby serve --keep-alive)
+
+
+async def ask(asking: Asking) -> Finding:
+    """Connections that wait between two requests."""
+    async with asking.channel() as channel:
+        first = await channel.ask(_ASK, ANSWER_S)
+    if not first.is_fit:
+        return asking.finding(f"connections are not kept: {_why_unfit(first)}", facts={"is_kept": False})
+    limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.grace_s).run()
+    if not limit.is_found:
+        return asking.finding(
+            f"no cut within {seconds(limit.low_s)} between requests", seen=limit.seen, low=limit.low_s
+        )
+    may_be_server = abs(limit.value_s - SERVER_S) < 0.02 * SERVER_S
+    note = " (as long as our own servers wait: serve with a longer --keep-alive to see beyond)" if may_be_server else ""
+    return asking.finding(
+        f"{limit_words(limit)} without another request{note}",
+        limit.value_s,
+        unit="s",
+        low=limit.low_s,
+        high=limit.high_s,
+        seen=limit.seen,
+        ending=limit.ending,
+        facts={"may_be_server": may_be_server},
+    )
+
+
+async def _wait(asking: Asking, wait_s: float) -> Trial:
+    async with asking.channel() as channel:
+        first = await channel.ask(_ASK, ANSWER_S)
+        if first.ending != NO_CUT:
+            return Trial(wait_s, survived=False, void=first.detail or first.ending, ending=first.ending)
+        opened_ns = channel.opened_ns
+        ending = await channel.wait_for_end(wait_s)
+        if ending:
+            assert channel.connection is not None
+            first.ended_ns = channel.connection.ended_ns
+            trial = Trial(wait_s, survived=False, took_s=(first.ended_ns - first.last_read_ns) / 1e9, ending=ending)
+        else:
+            second = await channel.ask(_ASK, ANSWER_S if wait_s > ANSWER_S else asking.grace_s)
+            trial = _asked_again(wait_s, second, is_same=channel.opened_ns == opened_ns)
+    return await asking.judged(trial, f"{seconds(wait_s)} between two requests", first)
+
+
+def _asked_again(wait_s: float, second: Heard, *, is_same: bool) -> Trial:
+    """What a second request says of a connection that looked open."""
+    if not is_same:
+        return Trial(wait_s, survived=False, void="the connection ended just before it was asked again")
+    if second.ending == NO_CUT:
+        return Trial(wait_s, survived=True)
+    is_hole = second.ending == BLACK_HOLE or is_cut(second.ending)
+    void = "" if is_hole else second.detail or second.ending
+    when_poked = "nothing" if second.ending == BLACK_HOLE else second.ending
+    return Trial(wait_s, survived=False, ending=BLACK_HOLE, void=void, facts={"when_poked": when_poked})
+
+
+def _why_unfit(heard: Heard) -> str:
+    if heard.ending != NO_CUT:
+        return cut_words(heard.ending)
+    return f"Connection: {heard.headers.get('connection', 'close')}"
+
+
+QUESTIONS = (
+    Question(
+        id="keep_alive",
+        title="How long may a connection wait for its next request?",
+        group="time",
+        transports=tuple(TRANSPORTS),
+        connections=max(LADDER_CONNECTIONS, DIVISIONS),
+        expected_s=lambda up_to_s: up_to_s,
+        ask=ask,
+        once=True,
+    ),
+)
