@@ -28,9 +28,7 @@ TRANSPORTS = ("blocking", "chunked", "sse", "websocket")
 Make = Callable[..., Finding]
 
 
-def foretold(
-    rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = TRANSPORTS
-) -> Findings:
+def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = TRANSPORTS) -> Findings:
     """The findings that `rules` give, where silences of `up_to_s` are tried."""
     seen = {scene.name: outcome(rules, scene) for scene in scenes(up_to_s)}
     found: list[Finding] = []

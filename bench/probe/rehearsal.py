@@ -22,6 +22,8 @@ Kind = Literal["stream", "websocket", "short"]
 _PONG = b"\x8a\x80\0\0\0\0"
 _CLOSE = 0x88
 _ASK = b"POST /chat HTTP/1.1\r\nHost: x\r\nAccept-Encoding: identity\r\nContent-Length: 0\r\n\r\n"
+_ASK_AND_TALK = b"GET /chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+_BODY = b"1\r\n \r\n"
 _UPGRADE = b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _NO_UPGRADE = b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n"
@@ -35,7 +37,7 @@ class Scene:
     kind: an answer that streams in chunks; a WebSocket; or short answers, one at each of `asks_s`
     head_s: when the server begins its answer (None: never)
     tokens_s: when it sends each token; ends: whether the answer ends with the last one
-    client_s: when the client sends a small frame (of a WebSocket)
+    client_s: when the client sends a small frame, or a byte of its request's body
     hint: the answer says `X-Accel-Buffering: no`
     until_s: how long anybody waits
     """
@@ -94,7 +96,8 @@ class _Stage:
         self._chain.accepted(0.0)
         if not self._is_cut:
             self._chain.opened(0.0)
-        request = _UPGRADE if self._scene.kind == "websocket" else _ASK
+        plain = _ASK_AND_TALK if self._scene.client_s else _ASK
+        request = _UPGRADE if self._scene.kind == "websocket" else plain
         for at_s in self._scene.asks_s:
             self._plan(at_s, lambda now_s: self._chain.up(now_s, request))
         while self._ending is None:
@@ -144,6 +147,8 @@ class _Stage:
         self._send(now_s + (scene.head_s or 0), head.encode())
         for k, at_s in enumerate(scene.tokens_s):
             self._send(now_s + at_s, _chunk(k))
+        for at_s in scene.client_s:
+            self._plan(now_s + at_s, lambda then_s: self._chain.up(then_s, _BODY))
         if scene.ends:
             self._send(now_s + scene.tokens_s[-1], b"0\r\n\r\n")
 
@@ -199,13 +204,15 @@ class _Stage:
 
 def scenes(up_to_s: float) -> list[Scene]:
     """Everything that a probe asks, as scenes: silences of `up_to_s`, and activity for as long."""
-    whole = _times(up_to_s, up_to_s / 1000)
+    whole = _times(up_to_s, up_to_s / 300)
     stream, websocket = Scene("", "stream", up_to_s), Scene("", "websocket", up_to_s)
     return [
         _like(stream, "no answer", head_s=None),
         _like(stream, "a silence in an answer", tokens_s=(0.0,)),
         _like(stream, "a silence in an answer, unhinted", tokens_s=(0.0,), hint=False),
+        _like(stream, "a silence in an answer, while the client talks", tokens_s=(0.0,), client_s=whole[1:]),
         _like(stream, "an answer that goes on and on", tokens_s=whole),
+        _like(stream, "an answer that goes on and on, while the client talks", tokens_s=whole, client_s=whole[1:]),
         _like(stream, "an answer that goes on and on, unhinted", tokens_s=whole, hint=False),
         Scene("no other request", "short", up_to_s),
         Scene("request after request", "short", up_to_s, asks_s=_times(up_to_s, up_to_s / 200)),

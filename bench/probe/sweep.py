@@ -24,7 +24,7 @@ Address = tuple[str, int]
 
 
 def sweep(cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float) -> dict[str, Findings]:
-    """The findings for each set of rules, each behind an emulated intermediary of its own; blocks until they are there."""
+    """The findings for each set of rules, each behind an emulated intermediary of its own."""
     return run(_sweep(cases, servers, up_to_s))
 
 
