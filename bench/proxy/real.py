@@ -153,7 +153,7 @@ def real_proxy(
             command = KINDS[name].command(program, folder)
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait_until_ready(process, address, folder)
+            wait_until_ready(process, address, folder)
             yield address
         finally:
             process.terminate()
@@ -178,7 +178,8 @@ def _written(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path) -> None:
+    """Until it listens at `address`; what it says goes to `folder`/output. Raises RealProxyError."""
     give_up_s = time.monotonic() + READY_TIMEOUT_S
     while process.poll() is None and time.monotonic() < give_up_s:
         try:
