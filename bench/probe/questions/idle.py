@@ -100,12 +100,14 @@ async def _what_keeps(asking: Asking, limit: Limit) -> dict[str, bool]:
 
 async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
-    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.ending == BLACK_HOLE else BEYOND))
-    if lasts_s + asking.grace_s > asking.left_s():
+    is_hole = limit.ending == BLACK_HOLE
+    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if is_hole else BEYOND))
+    apart_s = min(10.0, limit.value_s / 4)  # what is late once shall not be late three times
+    if (TIMES - 1) * apart_s + lasts_s + asking.grace_s > asking.left_s():
         return None
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
-    votes = await asyncio.gather(*(_is_kept(asking, WAYS[name], every_s, lasts_s) for _ in range(TIMES)))
-    counted = [vote for vote in votes if vote is not None]
+    tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
+    counted = [trial.survived for trial in await asyncio.gather(*tries) if not trial.void and trial.is_hole <= is_hole]
     return sum(counted) * 2 > len(counted) if counted else None
 
 
@@ -122,17 +124,17 @@ def _possible(transport: str, limit_s: float) -> list[str]:
     return [name for name, is_possible in possible.items() if is_possible]
 
 
-async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float) -> bool | None:
-    """Whether a stream outlives the limit that way; None if this try says nothing."""
+async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float, after_s: float) -> Trial:
+    """Whether a stream outlives the limit that way."""
+    await asyncio.sleep(after_s)
     kind = _UP.get(asking.transport, "") if way.up == "up" else way.up
     up = Up(kind, every_s) if kind else None  # type: ignore[arg-type]  # a Literal
     stream = talking(every_s, lasts_s) if way.down else silent(lasts_s)
     silence_s = 2 * every_s + asking.grace_s if way.down else lasts_s + asking.grace_s
-    talk = Talk(stream, lasts_s + asking.grace_s, silence_s, up, method="GET" if kind == "body" else "POST")
+    talk = Talk(stream, lasts_s + every_s + asking.grace_s, silence_s, up, method="GET" if kind == "body" else "POST")
     heard = await asking.talk(talk, every_s if way.is_tcp else None)
     trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9)
-    trial = await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)
-    return None if trial.void else trial.survived
+    return await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)
 
 
 def _reset_by(kept: dict[str, bool]) -> str:
