@@ -38,7 +38,7 @@ _LINE_S = 60.0  # between two lines on the way, where no terminal shows it
 @click.option("--insecure", is_flag=True, help="Trust every certificate.")
 @click.option(
     "--resume",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Go on with an interrupted probe, from its --json file; what was found is kept.",
 )
 def probe(  # noqa: PLR0917 (click passes them by name)
