@@ -22,7 +22,7 @@ from bench.proxy.serve import Proxy
 from servers.process import free_port
 
 Serve = Callable[[str], RunningServer]
-UP_TO_S = 3.0
+UP_TO_S = 2.0
 SCALES = {"aws-alb": 60, "gcp-alb": 30, "aws-nlb": 350, "oracle-lb": 60, "aws-api-gateway-websocket": 600}  # to 1 s
 TRANSPORTS = {
     "aws-alb": ("sse", "websocket", "blocking"),
