@@ -26,6 +26,7 @@ PREFIX = web.AppKey("prefix", str)
 CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HINT = "X-Accel-Buffering"
 _NS_DIGITS = 19
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -207,6 +208,8 @@ async def stream_answer(
     """Send the head of a streaming answer at once, let `run` write the body, and end it properly."""
     cors = request[CORS]
     response = web.StreamResponse(headers={"Stream-Id": stream_id, **STREAM_HEADERS, **cors})
+    if request.headers.get(HINT) == "yes":  # a probe asks what a proxy does to answers that do not ask it to hurry
+        del response.headers[HINT]
     response.content_type = content_type
     if request.version >= (1, 1):
         response.enable_chunked_encoding()

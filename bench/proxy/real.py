@@ -223,7 +223,7 @@ def real_proxy(
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(kind.command(program, folder), stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait_until_ready(process, address, folder)
+            wait_until_ready(process, address, folder)
             yield running
         finally:
             process.terminate()
@@ -272,7 +272,8 @@ def written(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path) -> None:
+    """Until it listens at `address`; what it says goes to `folder`/output. Raises RealProxyError."""
     give_up_s = time.monotonic() + READY_TIMEOUT_S
     while process.poll() is None and time.monotonic() < give_up_s:
         try:

@@ -1,0 +1,105 @@
+"""What a question is asked with: the deployment, one of its transports, the limits, and what is known already."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import monotonic, monotonic_ns
+from typing import Any
+
+from bench.probe.channel import Channel, Heard, Talk
+from bench.probe.clock import Clock
+from bench.probe.control import Control
+from bench.probe.deployment import Deployment
+from bench.probe.finding import NO_CUT, Finding, Seen, Value
+from bench.probe.trial import Trial
+
+Known = Callable[[str, str], Awaitable[Finding | None]]
+
+
+@dataclass
+class Asking:
+    """One question to one transport.
+
+    up_to_s: the longest silence that is worth trying
+    until_s: when the whole probe ends (CLOCK_MONOTONIC): what takes longer is not begun
+    clock: the round trip to the server, and what its clock says
+    passes: what came of the first short stream: what does not pass at all cannot be asked about
+    seen: raw observations, entered as they are made, so that an interruption keeps them
+    """
+
+    question: str
+    deployment: Deployment
+    transport: str
+    up_to_s: float
+    until_s: float
+    clock: Clock
+    passes: Heard
+    control: Control
+    began_ns: int
+    lookup: Known
+    seen: list[Seen] = field(default_factory=list)
+
+    async def known(self, question: str, transport: str | None = None) -> Finding | None:
+        """The finding of a question in `needs`, as soon as it is there; None where it was not asked."""
+        return await self.lookup(question, self.transport if transport is None else transport)
+
+    def channel(self, tcp_keepalive_s: float | None = None) -> Channel:
+        """A new connection, for a `with` block; it waits where too many are open."""
+        return Channel(self.deployment, self.transport, tcp_keepalive_s)
+
+    async def talk(self, talk: Talk, tcp_keepalive_s: float | None = None) -> Heard:
+        """One chat request over a connection of its own."""
+        async with self.channel(tcp_keepalive_s) as channel:
+            return await channel.talk(talk)
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing can be asked of this transport; "" where a first short stream came whole."""
+        return "" if self.passes.ending == NO_CUT else f"no stream passes: {self.passes.detail or self.passes.ending}"
+
+    @property
+    def grace_s(self) -> float:
+        """How much later than due an answer may come before it counts as lost."""
+        return min(2.0, max(0.5, self.up_to_s / 10)) + 4 * self.clock.rtt_s
+
+    def left_s(self) -> float:
+        """How long the probe may still take."""
+        return self.until_s - monotonic()
+
+    def at_s(self, moment_ns: int | None = None) -> float:
+        """A moment (now), in seconds from the start of the probe."""
+        return round(((monotonic_ns() if moment_ns is None else moment_ns) - self.began_ns) / 1e9, 6)
+
+    async def judged(self, trial: Trial, tried: str, heard: Heard) -> Trial:
+        """Enter a trial among the observations; void where the control connection was disturbed at its end.
+
+        After one that is void it returns when all is well again.
+        """
+        if not trial.survived and not trial.void:
+            await self.control.settle()
+            if self.control.disturbed(heard.last_read_ns, heard.ended_ns):
+                trial = Trial(
+                    trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"
+                )
+        self.note(heard, tried, trial.took_s, trial.ending, trial.void, **trial.facts)
+        if trial.void:
+            await self.control.calm(max(0.0, self.left_s()))
+        return trial
+
+    def note(self, heard: Heard, tried: str, took_s: float | None, ending: str, void: str = "", **facts: Any) -> None:
+        """Enter an observation."""
+        took_s = None if took_s is None else round(took_s, 6)
+        seen = Seen(at_s=self.at_s(heard.asked_ns), tried=tried, took_s=took_s, ending=ending, void=void, facts=facts)
+        self.seen.append(seen)
+
+    def finding(self, words: str, value: Value = None, **rest: Any) -> Finding:
+        """The question's finding, with all observations that were entered."""
+        return Finding(
+            question=self.question,
+            transport=self.transport,
+            value=value,
+            words=words,
+            observations=tuple(self.seen),
+            **rest,
+        )

@@ -1,0 +1,117 @@
+"""The control connection: short streams that talk all the time tell a cut from a restart or a bad network."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic_ns
+
+import msgspec
+
+from bench.probe.channel import Channel, Talk
+from bench.probe.deployment import Deployment
+from bench.probe.finding import NO_CUT
+from bench.probe.streams import talking
+from clients.core.http1 import Request
+
+CYCLES = 60
+"""So many short streams fit into the longest silence that is tried: shorter than any limit worth finding."""
+GRACE_S = 3.0
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    now_ns: int
+    started_ns: int
+
+
+@dataclass
+class Control:
+    """Watches one transport's server for as long as a probe lasts.
+
+    whole: how many short streams came whole
+    disturbances: when something was wrong, as (from, to) in CLOCK_MONOTONIC ns
+    """
+
+    deployment: Deployment
+    transport: str
+    up_to_s: float
+    whole: int = 0
+    disturbances: list[tuple[int, int]] = field(default_factory=list)
+    _under_way: asyncio.Event = field(default_factory=asyncio.Event)  # set when the short stream has ended
+    _calm: asyncio.Event = field(default_factory=asyncio.Event)
+    _began_ns: int = field(default_factory=monotonic_ns)
+    _fine_ns: int = field(default_factory=monotonic_ns)  # until when nothing was wrong
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it tells anything: where short streams fail as a rule, that is no disturbance."""
+        return len(self.disturbances) < self.whole
+
+    def disturbed(self, from_ns: int, to_ns: int) -> bool:
+        """Whether something was wrong in that time that was none of the questions' doing."""
+        return self.is_usable and any(began < to_ns and from_ns < ended for began, ended in self._wider())
+
+    async def settle(self) -> None:
+        """Return when it is known of this moment whether something was wrong: the short stream under way has ended."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._under_way.wait(), 2 * (self._cycle_s + GRACE_S))
+
+    async def calm(self, limit_s: float) -> None:
+        """Return when all is well again, or at the limit."""
+        if self.is_usable:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._calm.wait(), limit_s)
+
+    def _wider(self) -> list[tuple[int, int]]:
+        """A cut is seen here and there within a token's time."""
+        slack_ns = round(self._every_s * 2e9)
+        return [(began - slack_ns, ended + slack_ns) for began, ended in self.disturbances]
+
+    @property
+    def _cycle_s(self) -> float:
+        return min(10.0, max(0.2, self.up_to_s / CYCLES))
+
+    @property
+    def _every_s(self) -> float:
+        return self._cycle_s / 5
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            began_ns = monotonic_ns()
+            self._under_way = asyncio.Event()
+            await self._cycle()
+            self._under_way.set()
+            await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
+
+    async def _cycle(self) -> None:
+        talk = Talk(talking(self._every_s, self._cycle_s), self._cycle_s + self._every_s + GRACE_S)
+        async with Channel(self.deployment, self.transport) as channel:
+            heard = await channel.talk(talk)
+        whole = heard.ending == NO_CUT
+        restarted = whole and await self._has_restarted()
+        if whole and not restarted:
+            self.whole += 1
+            self._fine_ns = monotonic_ns()
+            self._calm.set()
+        else:
+            self._calm.clear()
+            self._enter()
+
+    def _enter(self) -> None:
+        """Something was wrong since all was well; what failed before it was well again is the same disturbance."""
+        if self.disturbances and self.disturbances[-1][1] >= self._fine_ns:
+            self.disturbances.pop()
+        self.disturbances.append((self._fine_ns, monotonic_ns()))
+
+    async def _has_restarted(self) -> bool:
+        """Whether the server's process is younger than the probe, and than the last look."""
+        async with Channel(self.deployment, self.transport) as channel:
+            heard = await channel.ask(Request("GET", "/stats"), GRACE_S)
+        try:
+            stats = msgspec.json.decode(bytes(heard.body), type=_Stats)
+        except (msgspec.DecodeError, UnicodeError):
+            return False
+        started_ns = monotonic_ns() - (stats.now_ns - stats.started_ns)
+        return started_ns > max(self._began_ns, self._fine_ns)

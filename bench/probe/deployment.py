@@ -1,0 +1,143 @@
+"""What is probed: a URL for each transport, the token, and whose certificates are good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bench.running.addresses import AddressError, server_url
+from clients.core.asking import fetch
+from clients.core.endpoint import Endpoint
+from clients.core.errors import ClientFailure
+from clients.core.settings import ClientSettings
+from clients.core.tls import Trust
+from clients.drivers.aio import AioClient
+from servers.transport import TRANSPORTS
+from servers.user_errors import InputError, UserError
+
+MAX_CONNECTIONS = 96  # open at once, however many questions are asked
+ANSWER_S = 10.0  # for a small answer
+
+
+class _Health(msgspec.Struct, frozen=True):
+    transport: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Servers behind whatever is in front of them. `urls`: transport → URL, http or https."""
+
+    urls: Mapping[str, str]
+    token: str | None = field(default=None, repr=False)
+    trust: Trust = field(default_factory=Trust)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONNECTIONS), compare=False)
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """Those that it has, in the registry's order."""
+        return tuple(name for name in TRANSPORTS if name in self.urls)
+
+    def endpoint(self, transport: str) -> Endpoint:
+        """Where a transport's server is."""
+        return Endpoint.parse(self.urls[transport])
+
+    def client(self, transport: str) -> AioClient:
+        """A client without a connection; who uses it opens one at a time."""
+        return AioClient(transport, ClientSettings(self.urls[transport], self.token, trust=self.trust))
+
+    async def fetch(self, transport: str, path: str, limit_s: float = ANSWER_S) -> tuple[int, bytes]:
+        """A small answer to a GET, over a connection of its own: status and body. Raises ClientFailure."""
+        return await _fetched(self.client(transport), path, limit_s)
+
+
+async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deployment:
+    """The deployment that a command line names: `sse=https://…` words, or URLs whose `/healthz` tells the transport.
+
+    Behind a URL without a word there may also be paths, one a transport (`https://chat.example.com/sse`).
+
+    Raises InputError for what is no address, UserError where nobody answers.
+    """
+    urls: dict[str, str] = {}
+    for word in words:
+        name, equals, url = word.partition("=")
+        if equals and name in TRANSPORTS:
+            urls[name] = _address(word, url)
+            await _check(name, urls[name], token, trust)
+        else:
+            urls |= await _transports_behind(_address(word, word), token, trust)
+    deployment = Deployment(urls, token, trust)
+    await asyncio.gather(*(_check_silence(deployment, transport) for transport in urls))
+    return deployment
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    heartbeat_s: float = 0.0
+
+
+async def _check_silence(deployment: Deployment, transport: str) -> None:
+    """Raise UserError where the server does not let us ask, or is never silent."""
+    url = deployment.urls[transport]
+    try:
+        status, body = await deployment.fetch(transport, "/stats")
+        stats = msgspec.json.decode(body, type=_Stats) if status == 200 else _Stats()
+    except ClientFailure as failure:
+        raise UserError(f"{url}/stats: {failure}") from None
+    except (msgspec.DecodeError, UnicodeError):
+        return  # somebody's stack; its answers are what counts
+    if status in (401, 403):
+        raise UserError(f"{url}/stats: status {status}; the server wants its token (--token)")
+    if stats.heartbeat_s:
+        raise UserError(f"{url}: sends heartbeats, which hide every limit on silence; serve it without --heartbeat")
+
+
+def _address(word: str, url: str) -> str:
+    try:
+        return server_url(url)
+    except AddressError as error:
+        raise InputError(f"URL {word[:200]!r}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
+
+
+async def _check(transport: str, url: str, token: str | None, trust: Trust) -> None:
+    told = await _told(url, token, trust)
+    if isinstance(told, str):
+        raise UserError(f"{transport}={url}: {told}")
+    if told.transport != transport:
+        raise InputError(f"{transport}={url}: its /healthz says that it serves {told.transport}")
+
+
+async def _transports_behind(url: str, token: str | None, trust: Trust) -> dict[str, str]:
+    """What a URL, and the paths below it, say they serve. Raises UserError if nobody says anything."""
+    places = [url, *(f"{url}/{name}" for name in TRANSPORTS)]
+    answers = await asyncio.gather(*(_told(place, token, trust) for place in places))
+    found: dict[str, str] = {}
+    for place, told in zip(places, answers, strict=True):
+        if isinstance(told, _Health) and told.transport in TRANSPORTS:
+            found.setdefault(told.transport, place)
+    if not found:
+        raise UserError(f"{url}: {answers[0]}")
+    return found
+
+
+async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
+    """What `/healthz` says, or why it says nothing that we know."""
+    settings = ClientSettings(url, token, trust=trust)
+    try:
+        status, body = await _fetched(AioClient("blocking", settings), "/healthz", ANSWER_S)
+    except ClientFailure as failure:
+        return str(failure)
+    if status != 200:
+        return f"/healthz answers {status}; takes one of Tokenderby's own servers (tokenderby serve sse)"
+    try:
+        return msgspec.json.decode(body, type=_Health)
+    except (msgspec.DecodeError, UnicodeError):
+        return "/healthz is none of Tokenderby's own servers (tokenderby serve sse)"
+
+
+async def _fetched(client: AioClient, path: str, limit_s: float) -> tuple[int, bytes]:
+    try:
+        return await client.run(fetch(client.session, path, limit_s))
+    finally:
+        await client.close()

@@ -1,0 +1,219 @@
+"""Asks all questions side by side, watches the servers meanwhile, and keeps what is known whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic, monotonic_ns
+
+import msgspec
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Channel, Heard, Talk
+from bench.probe.clock import Clock, look
+from bench.probe.control import CYCLES, Control
+from bench.probe.deployment import ANSWER_S, MAX_CONNECTIONS, Deployment
+from bench.probe.finding import NO_CUT, Finding, Findings, Seen
+from bench.probe.question import Question, questions
+from bench.probe.search import STAGGER
+from bench.probe.streams import talking
+
+OVERALL = 1.5  # times the longest silence: how long a probe may take
+LEAST_S = 4.0  # beyond the longest silence, however short that is
+_SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+
+
+class Engine:
+    """One probe. `run` may be cancelled at any time: `findings` then has what is known until then.
+
+    up_to_s: the longest silence that is worth trying
+    kept: an earlier probe whose complete findings are not asked for again
+    chosen: the questions; all there are if not given
+    on_finding: told of each finding as it is made
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        up_to_s: float,
+        *,
+        kept: Findings | None = None,
+        chosen: Iterable[Question] | None = None,
+        on_finding: Callable[[Finding], None] = lambda _finding: None,
+    ) -> None:
+        self.deployment = deployment
+        self.up_to_s = up_to_s
+        self._began_ns = monotonic_ns()
+        self._until_s = monotonic() + limit_s(up_to_s)
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._on_finding = on_finding
+        self._plan = plan(deployment, questions().values() if chosen is None else chosen)
+        self._kept = (
+            {(each.question, each.transport): each for each in kept.findings if each.is_complete} if kept else {}
+        )
+        self._earlier = kept
+        self._results: dict[Key, asyncio.Future[Finding]] = {}
+        self._askings: dict[Key, Asking] = {}
+        self._controls: dict[str, Control] = {}
+
+    async def run(self) -> Findings:
+        """Ask everything; the findings, in the order of the questions."""
+        loop = asyncio.get_running_loop()
+        self._results = {key: loop.create_future() for key in self._plan}
+        async with self._watching() as known, asyncio.TaskGroup() as group:
+            for key, question in self._plan.items():
+                group.create_task(self._ask(key, question, *known[key[1] or self._first(question)]))
+                await asyncio.sleep(STAGGER * self.up_to_s)  # all at once would be a burst, and late
+        return self.findings()
+
+    def findings(self, *, interrupted: bool = False) -> Findings:
+        """What is known by now."""
+        earlier = self._earlier
+        return Findings(
+            urls=dict(self.deployment.urls),
+            up_to_s=self.up_to_s,
+            started=earlier.started if earlier else self._started,
+            interrupted=interrupted,
+            disturbances=(*(earlier.disturbances if earlier else ()), *self._disturbances()),
+            findings=tuple(self._finding(key) for key in self._plan),
+        )
+
+    def _finding(self, key: Key) -> Finding:
+        future = self._results.get(key)
+        if future is not None and future.done() and not future.cancelled():
+            return future.result()
+        if key in self._kept:
+            return self._kept[key]
+        seen: tuple[Seen, ...] = tuple(self._askings[key].seen) if key in self._askings else ()
+        question, transport = key
+        return Finding(
+            question=question, transport=transport, words="interrupted", observations=seen, is_complete=False
+        )
+
+    @property
+    def load(self) -> Load:
+        """What this means for the deployment."""
+        asked = {key: question for key, question in self._plan.items() if key not in self._kept}
+        return load(asked, len(self.deployment.transports), self.up_to_s)
+
+    @property
+    def most_s(self) -> float:
+        """How long it takes at most."""
+        return limit_s(self.up_to_s)
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """How many questions are answered, of how many."""
+        return sum(future.done() for future in self._results.values()), len(self._plan)
+
+    def _disturbances(self) -> list[tuple[float, float]]:
+        found = sorted(
+            each for control in self._controls.values() if control.is_usable for each in control.disturbances
+        )
+        return [tuple(round((at_ns - self._began_ns) / 1e9, 3) for at_ns in each) for each in found]  # type: ignore[misc]
+
+    def _first(self, question: Question) -> str:
+        return question.asked_of(self.deployment.transports)[0]
+
+    @contextlib.asynccontextmanager
+    async def _watching(self) -> AsyncIterator[dict[str, tuple[Clock, Heard, Control]]]:
+        """What is known of each transport before anything is asked; its control runs meanwhile."""
+        found: dict[str, tuple[Clock, Heard, Control]] = {}
+        async with asyncio.TaskGroup() as group:
+            watching = []
+            for transport in self.deployment.transports:
+                self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)
+                clock, passes = await _first_look(self.deployment, transport)
+                found[transport] = (clock, passes, control)
+                if passes.ending == NO_CUT:
+                    watching.append(group.create_task(control.run()))
+            yield found
+            for task in watching:
+                task.cancel()
+
+    async def _ask(self, key: Key, question: Question, clock: Clock, passes: Heard, control: Control) -> None:
+        result = self._results[key]
+        if key in self._kept:
+            result.set_result(self._kept[key])
+            return
+        transport = key[1] or self._first(question)
+        self._askings[key] = asking = Asking(
+            question=question.id,
+            deployment=self.deployment,
+            transport=transport,
+            up_to_s=self.up_to_s,
+            until_s=self._until_s,
+            clock=clock,
+            passes=passes,
+            control=control,
+            began_ns=self._began_ns,
+            lookup=self._lookup,
+        )
+        finding = msgspec.structs.replace(await self._answer(question, asking), transport=key[1])
+        result.set_result(finding)
+        self._on_finding(finding)
+
+    async def _answer(self, question: Question, asking: Asking) -> Finding:
+        """A question's finding, in time; what goes wrong with it is one, too."""
+        try:
+            async with asyncio.timeout(self._until_s + asking.grace_s + LEAST_S - monotonic()):
+                return await question.ask(asking)
+        except TimeoutError:
+            words = "no time was left for it; a longer --up-to gives more"
+        except Exception as error:
+            _log.exception("a question failed")
+            words = f"a fault of the probe's own: {type(error).__name__}: {error}"
+        return msgspec.structs.replace(asking.finding(words), is_complete=False)
+
+    async def _lookup(self, question: str, transport: str) -> Finding | None:
+        """The finding of a question about a transport, once it is there; None if it is not asked."""
+        future = self._results.get((question, transport)) or self._results.get((question, ""))
+        return None if future is None else await asyncio.shield(future)
+
+
+def plan(deployment: Deployment, chosen: Iterable[Question]) -> dict[Key, Question]:
+    """Which question is asked of which transport ("": of the whole deployment), in order."""
+    found: dict[Key, Question] = {}
+    for question in chosen:
+        for transport in question.asked_of(deployment.transports):
+            found[question.id, "" if question.once else transport] = question
+    return found
+
+
+def limit_s(up_to_s: float) -> float:
+    """How long a whole probe takes at most."""
+    return max(OVERALL * up_to_s, up_to_s + LEAST_S)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a probe means for a deployment, at most: connections open at once, requests in all, how long."""
+
+    connections: int
+    requests: int
+    least_s: float
+    most_s: float
+
+
+def load(asked: Mapping[Key, Question], transports: int, up_to_s: float) -> Load:
+    """What asking all this means."""
+    connections = sum(question.connections for question in asked.values()) + transports
+    most_s = limit_s(up_to_s)
+    requests = sum(question.requests or 2 * question.connections for question in asked.values())
+    requests += transports * round(CYCLES * 2 * most_s / up_to_s)
+    least_s = max((question.expected_s(up_to_s) for question in asked.values()), default=0.0)
+    return Load(min(connections, MAX_CONNECTIONS), requests, min(least_s, most_s), most_s)
+
+
+async def _first_look(deployment: Deployment, transport: str) -> tuple[Clock, Heard]:
+    """The clock, and what comes of a first short stream."""
+    clock = await look(deployment, transport)
+    async with Channel(deployment, transport) as channel:
+        return clock, await channel.talk(_SHORT)

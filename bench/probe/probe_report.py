@@ -1,0 +1,68 @@
+"""What the command prints when a probe is over: what was found, what it resembles, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bench.probe.advice import advice
+from bench.probe.finding import Finding, Findings
+from bench.probe.likeness import Near, nearest
+from bench.probe.profile_writer import profile_of
+from bench.probe.question import questions
+
+SHOWN_DIFFERENCES = 4
+
+
+def report(findings: Findings) -> Group:
+    """Everything, for a console: the table, the nearest shipped profiles, the advice."""
+    parts: list[RenderableType] = [findings_table(findings)]
+    return Group(*parts, *map(Text, ["", *_nearest(findings), "", *_advice(findings)]))
+
+
+def findings_table(findings: Findings) -> Table:
+    """A row a finding; questions are named once."""
+    table = Table("question", "transport", "found", "seen", show_lines=False)
+    before = ""
+    for finding in findings.findings:
+        title = _title(finding) if finding.question != before else ""
+        before = finding.question
+        mark = "" if finding.is_complete else " (interrupted)"
+        cells = title, finding.transport or "all", finding.words + mark, str(finding.seen or "")
+        table.add_row(*map(Text, cells))  # words may have brackets, which are no markup
+    return table
+
+
+def _title(finding: Finding) -> str:
+    question = questions().get(finding.question)
+    return question.title if question else finding.question
+
+
+def _nearest(findings: Findings) -> Iterator[str]:
+    found = nearest(profile_of(findings).rules, findings.up_to_s)
+    yield f"Nearest of the profiles that ship, as far as {findings.up_to_s:g} s of silence can tell:"
+    for near in found:
+        yield f"  {near.profile.name}: {near_words(near)}"
+
+
+def near_words(near: Near) -> str:
+    """What differs, the first few in words."""
+    if not near.differences:
+        return "looks the same from outside"
+    words = [f"{each.scene}: here {each.one}, there {each.other}" for each in near.differences[:SHOWN_DIFFERENCES]]
+    more = len(near.differences) - len(words)
+    return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
+
+
+def _advice(findings: Findings) -> Sequence[str]:
+    found = advice(findings)
+    if not found:
+        return ["Nothing found that a stream has to beware of."]
+    return ["What follows from it:", *(f"  - {each.words} ({_name(each.question, each.transport)})" for each in found)]
+
+
+def _name(question: str, transport: str) -> str:
+    return f"{question}, {transport}" if transport else question

@@ -1,0 +1,1 @@
+"""The questions: a module names its own in `QUESTIONS` (bench.probe.question)."""

@@ -1,0 +1,105 @@
+"""How old may a connection become that is used all the time?"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Channel, Heard
+from bench.probe.finding import NO_CUT, Finding
+from bench.probe.question import Question
+from bench.probe.words import seconds
+from clients.core.http1 import Request
+from servers.transport import TRANSPORTS
+
+ANSWER_S = 10.0
+REQUESTS = 200  # of the quickest connection; the paces differ, so that a limit on their number shows
+PACES = (1.0, 1.4, 1.8)
+_ASK = Request("GET", "/healthz")
+
+
+@dataclass(frozen=True)
+class Old:
+    """A connection that was used until it was closed, or the time was over.
+
+    fine_s: its age at the last response after which it could be used
+    closed_s: at the response, or the end, from which on it could not; None if that did not come
+    announced: whether a response said so (Connection: close)
+    """
+
+    fine_s: float
+    closed_s: float | None
+    requests: int
+    ending: str
+    announced: bool
+    last: Heard
+
+
+async def ask(asking: Asking) -> Finding:
+    """Connections that are used all the time until they are closed."""
+    old = await asyncio.gather(*(_watched(asking, pace * asking.up_to_s / REQUESTS) for pace in PACES))
+    ages = [each.closed_s for each in old if each.closed_s is not None]
+    if len(ages) < len(PACES):
+        low_s = min(each.fine_s for each in old)
+        return asking.finding(f"no connection was closed within {seconds(low_s)} of use", seen=len(old), low=low_s)
+    first = old[0]
+    facts: dict[str, Any] = {"announced": first.announced}
+    if max(each.requests for each in old) == 1:
+        return asking.finding("connections are not kept", ending=first.ending, seen=len(old), facts=facts)
+    if len({each.requests for each in old}) == 1:
+        words = f"a connection is closed after {first.requests} requests, whatever its age"
+        facts["requests"] = first.requests
+        return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
+    low_s, high_s = sorted((max(each.fine_s for each in old), min(ages)))
+    value_s = (low_s + high_s) / 2
+    how = "its last response says so (Connection: close)" if first.announced else "no response says so"
+    words = (
+        f"a connection is closed at the age of {seconds(value_s)} (from {seconds(low_s)} to {seconds(high_s)}); {how}"
+    )
+    return asking.finding(
+        words, value_s, unit="s", low=low_s, high=high_s, seen=len(old), ending=first.ending, facts=facts
+    )
+
+
+async def _watched(asking: Asking, every_s: float) -> Old:
+    async with asking.channel() as channel:
+        old = await _use(channel, every_s, min(asking.up_to_s, asking.left_s()))
+    tried = f"a request every {seconds(every_s)}"
+    asking.note(old.last, tried, old.closed_s, old.ending, requests=old.requests, announced=old.announced)
+    return old
+
+
+async def _use(channel: Channel, every_s: float, for_s: float) -> Old:
+    """Ask again and again over one connection."""
+    fine_s, requests = 0.0, 0
+    while True:
+        heard = await channel.ask(_ASK, ANSWER_S)
+        requests += 1
+        age_s = (heard.ended_ns - channel.opened_ns) / 1e9
+        if not heard.is_fit:
+            announced = heard.ending == NO_CUT
+            return Old(fine_s, age_s, requests, "fin" if announced else heard.ending, announced, heard)
+        fine_s = age_s
+        if age_s >= for_s:
+            return Old(fine_s, None, requests, NO_CUT, announced=False, last=heard)
+        if ending := await channel.wait_for_end(every_s):
+            assert channel.connection is not None
+            age_s = (channel.connection.ended_ns - channel.opened_ns) / 1e9
+            return Old(fine_s, age_s, requests, ending, announced=False, last=heard)
+
+
+QUESTIONS = (
+    Question(
+        id="age",
+        title="How old may a connection become that is used all the time?",
+        group="time",
+        transports=tuple(TRANSPORTS),
+        connections=len(PACES),
+        expected_s=lambda up_to_s: up_to_s,
+        ask=ask,
+        requests=sum(round(REQUESTS / pace) for pace in PACES),
+        once=True,
+    ),
+)

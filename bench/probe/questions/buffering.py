@@ -1,0 +1,64 @@
+"""Is a stream held back, and until when? By what our servers say of it, by its type, and by the request's method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Talk
+from bench.probe.finding import Finding
+from bench.probe.held import held_finding
+from bench.probe.holding import NOTHING, Holding, holding, is_held
+from bench.probe.question import Question
+from bench.probe.shape_streams import LARGE, LIMIT_S, STEADY, TIMES, UNHINTED, slow
+from bench.probe.streams import Stream
+from bench.probe.trace import Trace, aligned
+
+STREAMING = ("sse", "chunked", "websocket")
+
+
+async def traces(asking: Asking, stream: Stream, **how: Any) -> list[Trace]:
+    """The same stream, asked for `TIMES` times side by side; how: more of a Talk."""
+    talk = Talk(stream, LIMIT_S + asking.up_to_s / 60, **how)
+    return [Trace.of(heard) for heard in await asyncio.gather(*(asking.talk(talk) for _ in range(TIMES)))]
+
+
+async def look(asking: Asking, **how: Any) -> Holding | None:
+    """What is done to streams that are asked for in this way; the large one only where the others are held."""
+    asked = aligned(await asyncio.gather(*(traces(asking, stream, **how) for stream in (slow(asking.up_to_s), STEADY))))
+    if not any(map(is_held, asked)):
+        return NOTHING if all(any(trace.is_complete for trace in each) for each in asked) else None
+    slow_ones, steady_ones = asked
+    return holding(slow_ones, steady_ones, await traces(asking, LARGE, **how))
+
+
+async def _ask(asking: Asking) -> Finding:
+    """First without the hint, since a hint makes nobody hold more than without; with it only where that is held."""
+    if asking.transport == "websocket":
+        return held_finding("buffering", asking.transport, await look(asking), None)
+    unhinted = await look(asking, headers=UNHINTED)
+    hinted = await look(asking) if unhinted not in (None, NOTHING) else unhinted
+    return held_finding("buffering", asking.transport, unhinted, hinted)
+
+
+async def _ask_get(asking: Asking) -> Finding:
+    how: Mapping[str, Any] = {"method": "GET", "headers": UNHINTED}
+    return held_finding("buffering_get", asking.transport, await look(asking, **how), None)
+
+
+def _expected_s(up_to_s: float) -> float:
+    return 2 * max(0.6, up_to_s / 60) + 1.2
+
+
+def _question(
+    name: str, title: str, transports: tuple[str, ...], ask: Callable[[Asking], Awaitable[Finding]]
+) -> Question:
+    return Question(name, title, "shape", transports, 2 * TIMES, _expected_s, ask)
+
+
+QUESTIONS = (
+    _question("buffering", "What is held back, and until when?", STREAMING, _ask),
+    _question("buffering_get", "The same where it is asked by GET", ("sse",), _ask_get),
+)

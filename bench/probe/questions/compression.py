@@ -1,0 +1,43 @@
+"""Is a stream compressed for a client that accepts gzip, and does the compressor hold tokens back?"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Talk
+from bench.probe.finding import Finding
+from bench.probe.holding import is_held
+from bench.probe.question import Question
+from bench.probe.shape_streams import LIMIT_S, STEADY, TIMES
+from bench.probe.trace import Trace
+
+_GZIP = {"Accept-Encoding": "gzip"}
+
+
+async def _ask(asking: Asking) -> Finding:
+    talk = Talk(STEADY, LIMIT_S, headers=_GZIP)
+    heard = [each for each in await asyncio.gather(*(asking.talk(talk) for _ in range(TIMES))) if each.is_complete]
+    if not heard:
+        return Finding(question="compression", transport=asking.transport, words="no stream came whole")
+    codings = {each.headers.get("content-encoding", "") for each in heard}
+    coding = codings.pop() if len(codings) == 1 else ""
+    holds = bool(coding) and is_held([Trace.of(each) for each in heard])
+    words = f"compressed ({coding}), and {'held back' if holds else 'flushed with each token'}" if coding else "none"
+    return Finding(
+        question="compression",
+        transport=asking.transport,
+        value=coding or "none",
+        seen=len(heard),
+        words=words,
+        facts={"holds": holds, "content_type": heard[0].headers.get("content-type", "").partition(";")[0]},
+    )
+
+
+QUESTIONS = (
+    Question(
+        *("compression", "Is a stream compressed?", "shape", ("sse", "chunked"), TIMES),
+        lambda _: 0.6,
+        _ask,
+    ),
+)

@@ -1,0 +1,131 @@
+"""How long may a stream last that is never silent?"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Channel, Heard, Talk, Up
+from bench.probe.finding import BLACK_HOLE, Finding
+from bench.probe.question import Question
+from bench.probe.questions.idle import TIMES, stays_open
+from bench.probe.search import SEEN, Limit, limit_of_cuts
+from bench.probe.streams import talking
+from bench.probe.trial import Trial, trial_of
+from bench.probe.words import limit_words, seconds
+from clients.core.http1 import Request
+from servers.transport import PUSHED
+
+LEADS = 3  # connections of different ages at their request: what counts from the connection's opening shows
+LEAD = 0.05  # of the longest silence, from one to the next
+TOKENS = 100  # of such a stream: its gap must be shorter than any limit on silence
+ROUNDS = 3  # where not enough of them say the same, others follow
+
+
+async def ask(asking: Asking) -> Finding:
+    """Streams that talk all the time, over connections of different ages."""
+    if asking.refusal:
+        return asking.finding(asking.refusal, ending=asking.passes.ending)
+    trials: list[Trial] = []
+    for _ in range(ROUNDS):
+        trials += await asyncio.gather(*(_talk(asking, n * LEAD * asking.up_to_s) for n in range(LEADS)))
+        if not _says_too_little(asking, trials):
+            break
+    trials = [trial for trial in trials if not trial.void]
+    if not any(trial.is_cut for trial in trials):
+        low_s = min((trial.tried_s for trial in trials), default=0.0)
+        return asking.finding(f"no cut within {seconds(low_s)} of talking", seen=len(trials), low=low_s)
+    limit, counts_from = _counted(trials)
+    facts = {"counts_from": counts_from}
+    if asking.transport == "sse" and await stays_open(asking, "both", limit):
+        words = f"not seen: {limit_words(limit)} only if the client sends nothing"
+        return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
+    return asking.finding(
+        f"{limit_words(limit)} from the {counts_from} on, silent or not",
+        limit.value_s,
+        unit="s",
+        low=limit.low_s,
+        high=limit.high_s,
+        seen=limit.seen,
+        ending=limit.ending,
+        facts=facts,
+    )
+
+
+def _counted(trials: list[Trial]) -> tuple[Limit, str]:
+    """The limit, counted from the request or from the opening of the connection: whichever agrees better."""
+    from_request = limit_of_cuts(trials)
+    from_opening = limit_of_cuts([_from_opening(trial) for trial in trials])
+    if _spread_s([_from_opening(trial) for trial in trials]) < _spread_s(trials):
+        return from_opening, "connection"
+    return from_request, "request"
+
+
+def _from_opening(trial: Trial) -> Trial:
+    took_s = None if trial.took_s is None else trial.took_s + trial.facts["age_s"]
+    return Trial(trial.tried_s, trial.survived, took_s, trial.ending, trial.void)
+
+
+def _spread_s(trials: list[Trial]) -> float:
+    """How much the moments of cuts differ, the late ones too."""
+    cuts_s = [trial.took_s for trial in trials if trial.is_cut and trial.took_s is not None]
+    return max(cuts_s) - min(cuts_s)
+
+
+def _says_too_little(asking: Asking, trials: list[Trial]) -> bool:
+    """Whether others shall be made, and there is time for them."""
+    told = [trial for trial in trials if not trial.void]
+    cuts = [trial for trial in told if trial.is_cut]
+    is_seen = _counted(cuts)[0].seen >= SEEN if cuts else len(told) >= LEADS
+    lasts_s = max((trial.took_s or 0 for trial in cuts), default=asking.up_to_s)
+    return not is_seen and lasts_s + LEADS * LEAD * asking.up_to_s + asking.grace_s < asking.left_s()
+
+
+async def _talk(asking: Asking, lead_s: float) -> Trial:
+    lasts_s = min(asking.up_to_s, asking.left_s() - asking.grace_s - lead_s)
+    every_s = min(1.0, asking.up_to_s / TOKENS)
+    up = Up("pong", every_s) if asking.transport == "websocket" else None
+    talk = Talk(talking(every_s, lasts_s), lasts_s + every_s + asking.grace_s, up=up)
+    async with asking.channel() as channel:
+        await _grow_old(channel, lead_s, every_s)
+        heard = await channel.talk(talk)
+    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, age_s=_age_s(heard))
+    if trial.ending == BLACK_HOLE:
+        trial = Trial(
+            lasts_s, survived=False, took_s=_silent_since_s(heard, every_s), ending=BLACK_HOLE, facts=trial.facts
+        )
+    return await asking.judged(trial, f"talking for {seconds(lasts_s)}", heard)
+
+
+async def _grow_old(channel: Channel, age_s: float, every_s: float) -> None:
+    """Use a connection for other requests until it is so old."""
+    until_s = asyncio.get_running_loop().time() + age_s
+    while asyncio.get_running_loop().time() < until_s:
+        await channel.ask(Request("GET", "/healthz"), 10.0)
+        await asyncio.sleep(max(every_s, 0.02))
+
+
+def _age_s(heard: Heard) -> float:
+    """How old the connection was at the request."""
+    return (heard.asked_ns - heard.opened_ns) / 1e9
+
+
+def _silent_since_s(heard: Heard, every_s: float) -> float:
+    """When tokens ceased to come: between the last read and the next, which may hold many tokens."""
+    times_ns = [heard.asked_ns, *(read.at_ns for read in heard.reads)]
+    gap_s = max((later - earlier for earlier, later in pairwise(times_ns)), default=0) / 1e9
+    return (heard.last_read_ns - heard.asked_ns) / 1e9 + max(every_s, gap_s) / 2
+
+
+QUESTIONS = (
+    Question(
+        id="duration",
+        title="How long may a stream last that is never silent?",
+        group="time",
+        transports=PUSHED,
+        connections=max(LEADS, TIMES),
+        expected_s=lambda up_to_s: (1 + LEADS * LEAD) * up_to_s,
+        ask=ask,
+    ),
+)

@@ -1,0 +1,170 @@
+"""How long may a stream be silent, and what ends the silence: bytes down, bytes up, pings, TCP keepalive?"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Heard, Talk, Up
+from bench.probe.finding import BLACK_HOLE, Finding
+from bench.probe.question import Question
+from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search
+from bench.probe.streams import LONGEST_SILENCE_S, silent, talking
+from bench.probe.trial import Trial, trial_of
+from bench.probe.words import cut_words, limit_words, seconds
+from servers.transport import PUSHED
+
+BEYOND = 1.2  # times the limit: how long a stream lasts that shows whether something keeps it open
+OFTEN = 5  # so often within the limit whatever may keep it open happens
+TIMES = 3  # each is tried
+LEAST_KEEPALIVE_S = 1  # the kernel takes whole seconds
+
+
+@dataclass(frozen=True)
+class Way:
+    """Something that may keep a silent stream open.
+
+    down: a token every so often, as a heartbeat would be
+    up: what the client sends (bench.probe.channel.Up)
+    """
+
+    title: str
+    down: bool = False
+    up: str = ""
+    is_tcp: bool = False
+
+
+WAYS = {
+    "down": Way("bytes down", down=True),
+    "up": Way("bytes up", up="up"),
+    "both": Way("bytes both ways", down=True, up="up"),
+    "ping": Way("WebSocket pings", up="ping"),
+    "tcp_keepalive": Way("TCP keepalive", is_tcp=True),
+}
+_UP = {"websocket": "pong", "sse": "body"}  # bytes up that nobody answers; a chunked answer has none
+
+
+async def ask(asking: Asking) -> Finding:
+    """Silences first, then what ends them."""
+    if asking.refusal:
+        return asking.finding(asking.refusal, ending=asking.passes.ending)
+    up_to_s = min(asking.up_to_s, LONGEST_SILENCE_S)
+    search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.grace_s)
+    roughly = await search.climb()
+    if not roughly.is_found:
+        return asking.finding(
+            f"no cut within {seconds(roughly.low_s)} of silence", seen=roughly.seen, low=roughly.low_s
+        )
+    limit, kept = await asyncio.gather(search.sharpen(), _what_keeps(asking, roughly))
+    reset_by = _reset_by(kept)
+    facts = {"reset_by": reset_by, "kept_open_by": kept}
+    if reset_by == "nothing":
+        words = f"not seen: whatever passes, {cut_words(limit.ending)} after {seconds(limit.value_s)}"
+        return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
+    return asking.finding(
+        f"{limit_words(limit)} of silence; {_kept_words(kept)}",
+        limit.value_s,
+        unit="s",
+        low=limit.low_s,
+        high=limit.high_s,
+        seen=limit.seen,
+        ending=limit.ending,
+        facts=facts,
+    )
+
+
+async def _silence(asking: Asking, wait_s: float) -> Trial:
+    async with asking.channel() as channel:
+        heard = await channel.talk(Talk(silent(wait_s), wait_s + asking.grace_s))
+        facts = {}
+        if heard.ending == BLACK_HOLE:
+            facts["when_poked"] = await channel.poke(asking.grace_s / 2) or "nothing"
+    trial = trial_of(heard, wait_s, _silent_s(asking, heard), **facts)
+    return await asking.judged(trial, f"silence of {seconds(wait_s)}", heard)
+
+
+def _silent_s(asking: Asking, heard: Heard) -> float:
+    """From the last byte to the end; from the request, where the end came in place of an answer."""
+    if heard.ending.startswith("status"):
+        return (heard.ended_ns - heard.asked_ns) / 1e9 - asking.clock.rtt_s
+    return (heard.ended_ns - asking.clock.left_ns(heard)) / 1e9
+
+
+async def _what_keeps(asking: Asking, limit: Limit) -> dict[str, bool]:
+    """For each way that could be tried: whether it keeps a stream open beyond the limit."""
+    ways = _possible(asking.transport, limit.low_s)
+    kept = await asyncio.gather(*(stays_open(asking, name, limit) for name in ways))
+    return {name: is_kept for name, is_kept in zip(ways, kept, strict=True) if is_kept is not None}
+
+
+async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
+    """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
+    is_hole = limit.ending == BLACK_HOLE
+    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if is_hole else BEYOND))
+    apart_s = min(10.0, limit.value_s / 4)  # what is late once shall not be late three times
+    if (TIMES - 1) * apart_s + lasts_s + asking.grace_s > asking.left_s():
+        return None
+    every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
+    tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
+    counted = [trial.survived for trial in await asyncio.gather(*tries) if not trial.void and trial.is_hole <= is_hole]
+    return sum(counted) * 2 > len(counted) if counted else None
+
+
+def _possible(transport: str, limit_s: float) -> list[str]:
+    """The ways that this transport has."""
+    has_up = transport in _UP
+    possible = {
+        "down": True,
+        "up": has_up,
+        "both": has_up,
+        "ping": transport == "websocket",
+        "tcp_keepalive": limit_s > 2 * LEAST_KEEPALIVE_S,
+    }
+    return [name for name, is_possible in possible.items() if is_possible]
+
+
+async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float, after_s: float) -> Trial:
+    """Whether a stream outlives the limit that way."""
+    await asyncio.sleep(after_s)
+    kind = _UP.get(asking.transport, "") if way.up == "up" else way.up
+    up = Up(kind, every_s) if kind else None  # type: ignore[arg-type]  # a Literal
+    stream = talking(every_s, lasts_s) if way.down else silent(lasts_s)
+    limit_s = lasts_s + every_s + asking.grace_s  # what passes may be held back: silence here is none there
+    talk = Talk(stream, limit_s, up=up, method="GET" if kind == "body" else "POST")
+    heard = await asking.talk(talk, every_s if way.is_tcp else None)
+    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9)
+    return await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)
+
+
+def _reset_by(kept: dict[str, bool]) -> str:
+    """In the words of the proxy's idle_timeout: `either`, `up`, `down`, `each`; `nothing`; "" if it is not known."""
+    if "down" not in kept:
+        return ""
+    down, up, both = kept["down"], kept.get("up"), kept.get("both")
+    if up is None:
+        return "down" if down else "nothing"
+    if down or up:
+        return "either" if down and up else "down" if down else "up"
+    return "each" if both else "nothing"
+
+
+def _kept_words(kept: dict[str, bool]) -> str:
+    def titles(wanted: bool) -> str:
+        return ", ".join(WAYS[name].title for name, is_kept in kept.items() if is_kept is wanted)
+
+    parts = [f"kept open by {titles(True)}" * bool(titles(True)), f"not by {titles(False)}" * bool(titles(False))]
+    return "; ".join(filter(None, parts)) or "no time to see what keeps it open"
+
+
+QUESTIONS = (
+    Question(
+        id="idle",
+        title="How long may a stream be silent, and which bytes end the silence?",
+        group="time",
+        transports=PUSHED,
+        connections=max(LADDER_CONNECTIONS, DIVISIONS + len(WAYS) * TIMES),
+        expected_s=lambda up_to_s: 1.3 * up_to_s,
+        ask=ask,
+    ),
+)

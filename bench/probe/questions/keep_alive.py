@@ -1,0 +1,95 @@
+"""How long may a connection wait for its next request?"""
+
+from __future__ import annotations
+
+from bench.probe.asking import Asking
+from bench.probe.channel import Heard
+from bench.probe.clock import LOOK
+from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
+from bench.probe.question import Question
+from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
+from bench.probe.trial import Trial
+from bench.probe.words import cut_words, limit_words, seconds
+from servers.transport import TRANSPORTS
+
+ANSWER_S = 10.0
+SERVER_S = 75.0  # what our own servers wait (tokenderby serve --keep-alive)
+
+
+async def ask(asking: Asking) -> Finding:
+    """Connections that wait between two requests."""
+    async with asking.channel() as channel:
+        first = await channel.ask(LOOK, ANSWER_S)
+    if not first.is_fit:
+        return asking.finding(f"connections are not kept: {_why_unfit(first)}", facts={"is_kept": False})
+    limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.grace_s).run()
+    if not limit.is_found:
+        return asking.finding(
+            f"no cut within {seconds(limit.low_s)} between requests", seen=limit.seen, low=limit.low_s
+        )
+    may_be_server = abs(limit.value_s - SERVER_S) < 0.02 * SERVER_S
+    note = " (as long as our own servers wait: serve with a longer --keep-alive to see beyond)" if may_be_server else ""
+    return asking.finding(
+        f"{limit_words(limit)} without another request{note}",
+        limit.value_s,
+        unit="s",
+        low=limit.low_s,
+        high=limit.high_s,
+        seen=limit.seen,
+        ending=limit.ending,
+        facts={"may_be_server": may_be_server},
+    )
+
+
+async def _wait(asking: Asking, wait_s: float) -> Trial:
+    """One request, a wait, another one over the same connection."""
+    async with asking.channel() as channel:
+        first = await channel.ask(LOOK, ANSWER_S)
+        if first.ending != NO_CUT:
+            return await asking.judged(_void(wait_s, first), "a request", first)
+        opened_ns = channel.opened_ns
+        if ending := await channel.wait_for_end(wait_s):
+            assert channel.connection is not None
+            first.ended_ns = channel.connection.ended_ns
+        else:
+            second = await channel.ask(LOOK, ANSWER_S if wait_s > ANSWER_S else asking.grace_s)
+            is_same = channel.opened_ns == opened_ns
+            first.ended_ns, ending = second.ended_ns, second.ending if is_same else "fin"
+        trial = _judged(wait_s, ending, (first.ended_ns - asking.clock.answered_ns(first)) / 1e9)
+    return await asking.judged(trial, f"{seconds(wait_s)} between two requests", first)
+
+
+def _judged(wait_s: float, ending: str, took_s: float) -> Trial:
+    """What the end of a wait says: a FIN, at whatever moment, is seen; a reset or nothing comes of asking again."""
+    if ending == NO_CUT:
+        return Trial(wait_s, survived=True)
+    if ending == "fin" or (ending == "rst" and took_s < wait_s):
+        return Trial(wait_s, survived=False, took_s=took_s, ending=ending)
+    if ending in ("rst", BLACK_HOLE):
+        facts = {"when_poked": "rst" if ending == "rst" else "nothing"}
+        return Trial(wait_s, survived=False, ending=BLACK_HOLE, facts=facts)
+    return Trial(wait_s, survived=False, void=ending, ending=ending)
+
+
+def _void(wait_s: float, heard: Heard) -> Trial:
+    return Trial(wait_s, survived=False, void=heard.detail or heard.ending, ending=heard.ending)
+
+
+def _why_unfit(heard: Heard) -> str:
+    if heard.ending != NO_CUT:
+        return cut_words(heard.ending)
+    return f"Connection: {heard.headers.get('connection', 'close')}"
+
+
+QUESTIONS = (
+    Question(
+        id="keep_alive",
+        title="How long may a connection wait for its next request?",
+        group="time",
+        transports=tuple(TRANSPORTS),
+        connections=max(LADDER_CONNECTIONS, DIVISIONS),
+        expected_s=lambda up_to_s: up_to_s,
+        ask=ask,
+        once=True,
+    ),
+)

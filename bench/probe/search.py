@@ -1,0 +1,194 @@
+"""Finding a limit by waiting: many connections side by side, each waiting for another time.
+
+First a ladder. A connection that is cut before its time is over shows the limit itself; three such cuts are enough. A
+black hole shows only that the limit lies between the longest wait that was survived and the shortest that was not; then
+that interval is divided by as many connections again, until it is narrow enough or the time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
+
+from bench.probe.finding import BLACK_HOLE, NO_CUT
+from bench.probe.trial import Trial
+
+RUNGS = 8
+RATIO = 1.6  # from one rung to the next
+TOPS = 3  # as many wait for the longest time
+DIVISIONS = 16  # of an interval around a black hole
+WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
+NEAR_S = 0.05  # times that differ by no more agree, however short they are
+STAGGER = 1 / 400  # of the longest wait: so much later each connection begins than the one before
+ROUNDS = 3  # after the ladder
+SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
+BEYOND = 1.1  # times a limit: a wait that is cut
+SEEN = 3  # so often a finding is seen at least
+LADDER_CONNECTIONS = RUNGS - 1 + TOPS
+MAX_VOID = 3 * LADDER_CONNECTIONS  # trials that say nothing; then the search ends with what it has
+
+Try = Callable[[float], Awaitable[Trial]]
+
+
+@dataclass
+class Search:
+    """One limit.
+
+    attempt: waits for so long on a connection of its own
+    up_to_s: the longest wait
+    left_s: how long there still is
+    grace_s: how long an attempt takes beyond its wait
+    """
+
+    attempt: Try
+    up_to_s: float
+    left_s: Callable[[], float]
+    grace_s: float
+    trials: list[Trial] = field(default_factory=list)
+
+    async def run(self) -> Limit:
+        """Search until the limit is known well enough, or the time is over."""
+        await self.climb()
+        return await self.sharpen()
+
+    async def climb(self) -> Limit:
+        """The ladder: what it shows of the limit."""
+        ladder = [self.up_to_s] * (TOPS - 1) + [self.up_to_s / RATIO**k for k in range(RUNGS)]
+        await self._wait_for_all(ladder, self._is_clear)
+        return limit_of(self.trials)
+
+    async def sharpen(self) -> Limit:
+        """Behind the ladder: the limit as well as the time allows."""
+        for _ in range(ROUNDS):
+            waits_s = self._more()
+            if not waits_s:
+                break
+            await self._wait_for_all(waits_s, lambda _pending_s: False)
+        return limit_of(self.trials)
+
+    def _is_clear(self, pending_s: Iterable[float]) -> bool:
+        """Whether the ladder has said what it can: a black hole or three cuts, and no shorter wait is under way."""
+        holes_s, cuts_s = _holes_s(self.trials), _cuts_s(self.trials)
+        known_s = min((*holes_s, *(cuts_s if len(cuts_s) >= SEEN else ())), default=inf)
+        return known_s < min(pending_s, default=inf)
+
+    def _more(self) -> list[float]:
+        """What to try next, as far as there is time for it."""
+        limit = limit_of(self.trials)
+        if not limit.is_found or self._voids > MAX_VOID:
+            return []
+        is_sharp = limit.high_s - limit.low_s <= WIDTH * limit.high_s and limit.seen >= SEEN
+        if limit.ending == BLACK_HOLE:
+            width_s = 0 if is_sharp else limit.high_s - limit.low_s
+            waits_s = [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS) if width_s]
+        else:
+            waits_s = [] if is_sharp else [BEYOND * limit.high_s] * SEEN
+            waits_s += [] if self._has_survived(SHORT_OF * limit.low_s) else [(SHORT_OF + 1) / 2 * limit.low_s]
+        return [wait_s for wait_s in waits_s if wait_s + self.grace_s <= self.left_s()]
+
+    def _has_survived(self, wait_s: float) -> bool:
+        """Whether so long a wait was: else a connection may have been forgotten long before it was cut."""
+        return any(trial.is_survivor and trial.tried_s >= wait_s for trial in self.trials)
+
+    @property
+    def _voids(self) -> int:
+        return sum(bool(trial.void) for trial in self.trials)
+
+    async def _wait_for_all(self, waits_s: Iterable[float], is_enough: Callable[[Iterable[float]], bool]) -> None:
+        """Try all side by side; what says nothing is tried again, if there is time."""
+        gap_s = STAGGER * self.up_to_s
+        pending = {asyncio.ensure_future(self._try(wait_s, n * gap_s)): wait_s for n, wait_s in enumerate(waits_s)}
+        try:
+            while pending and not is_enough(pending.values()):
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    self.trials.append(trial := task.result())
+                    wait_s = pending.pop(task)
+                    if trial.void and self._voids <= MAX_VOID and wait_s + self.grace_s <= self.left_s():
+                        pending[asyncio.ensure_future(self._try(wait_s, gap_s))] = wait_s
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _try(self, wait_s: float, after_s: float) -> Trial:
+        await asyncio.sleep(after_s)
+        return await self.attempt(wait_s)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a search has found; `value_s` is infinite where there is no limit up to `low_s`, the longest wait survived.
+
+    seen: how many observations say so
+    """
+
+    value_s: float
+    low_s: float
+    high_s: float
+    ending: str
+    seen: int
+
+    @property
+    def is_found(self) -> bool:
+        """Whether there is one."""
+        return self.value_s < inf
+
+
+def limit_of(trials: list[Trial]) -> Limit:
+    """What trials say together (pure)."""
+    holes_s, cuts_s = _holes_s(trials), _cuts_s(trials)
+    # What ends a forgotten connection at last, after its black hole, is not the limit.
+    if cuts_s and min(cuts_s) < min(holes_s, default=inf):
+        return limit_of_cuts(trials)
+    low_s, high_s = interval(trials)
+    if high_s == inf:
+        longest = sum(trial.is_survivor and trial.tried_s == low_s for trial in trials)
+        return Limit(inf, low_s, inf, NO_CUT, longest)
+    return Limit((low_s + high_s) / 2, low_s, high_s, BLACK_HOLE, len(holes_s))
+
+
+def limit_of_cuts(trials: list[Trial]) -> Limit:
+    """What trials say of which at least one was cut where it could be seen (pure)."""
+    cuts = agreed(_cuts_s(trials))
+    ending = Counter(trial.ending for trial in trials if trial.is_cut).most_common(1)[0][0]
+    return Limit(cuts[0], cuts[0], cuts[-1], ending, len(cuts))
+
+
+def agreed(cuts_s: Iterable[float]) -> list[float]:
+    """The largest group of times that agree, sorted; the first is the best estimate (pure).
+
+    Whatever is busy on the way makes a cut look late, never early.
+
+    >>> agreed([60.2, 60.0, 71.0, 60.1])
+    [60.0, 60.1, 60.2]
+    """
+    cuts_s = sorted(cuts_s)
+    groups = [[other for other in cuts_s if cut <= other <= cut * (1 + WIDTH) + NEAR_S] for cut in cuts_s]
+    return max(groups, key=len)
+
+
+def interval(trials: list[Trial]) -> tuple[float, float]:
+    """The longest wait that was survived (0: none), and the shortest that was not (infinite: all were) (pure).
+
+    Where some contradict each other, since something was late, as many as possible are right.
+
+    >>> interval([Trial(1, True), Trial(2, False), Trial(3, True), Trial(4, False), Trial(5, False)])
+    (3, 4)
+    """
+    told = sorted((trial for trial in trials if trial.is_survivor or trial.is_hole), key=lambda trial: trial.tried_s)
+    wrong = [sum(t.is_hole for t in told[:n]) + sum(t.is_survivor for t in told[n:]) for n in range(len(told) + 1)]
+    split = wrong.index(min(wrong))
+    low_s = max((trial.tried_s for trial in told[:split] if trial.is_survivor), default=0.0)
+    return low_s, min((trial.tried_s for trial in told[split:] if trial.is_hole), default=inf)
+
+
+def _cuts_s(trials: Iterable[Trial]) -> list[float]:
+    return [trial.took_s for trial in trials if trial.is_cut and trial.took_s is not None]
+
+
+def _holes_s(trials: Iterable[Trial]) -> list[float]:
+    return [trial.tried_s for trial in trials if trial.is_hole]

@@ -1,0 +1,36 @@
+"""Findings in plain English (pure)."""
+
+from __future__ import annotations
+
+from bench.probe.finding import BLACK_HOLE
+from bench.probe.search import Limit
+from bench.proxy.rule import seconds as _seconds
+
+_ENDINGS = {
+    "fin": "the connection is closed (FIN)",
+    "rst": "the connection is reset (RST)",
+    BLACK_HOLE: "nothing passes any more and nobody is told (a black hole)",
+}
+
+
+def seconds(value_s: float) -> str:
+    """A time, to three digits."""
+    return _seconds(float(f"{value_s:.3g}"))
+
+
+def cut_words(ending: str) -> str:
+    """How a cut looks."""
+    word, _, number = ending.partition(" ")
+    if word == "status":
+        return f"the answer is status {number}"
+    if word == "close":
+        return f"the WebSocket is closed with code {number}"
+    return _ENDINGS.get(ending, ending)
+
+
+def limit_words(limit: Limit) -> str:
+    """A limit that was found, up to the `of` of what it limits."""
+    after = seconds(limit.value_s)
+    low, high = seconds(limit.low_s), seconds(limit.high_s)
+    between = f" (between {low} and {high}, seen {limit.seen} times)" if low != high else f" (seen {limit.seen} times)"
+    return f"{cut_words(limit.ending)} after {after}{between}"

@@ -1,0 +1,63 @@
+"""Findings become the profile that shows the same: every shipped profile, there and back by a simulated clock."""
+
+from __future__ import annotations
+
+import tomllib
+
+import msgspec
+import pytest
+
+from bench.probe.foretold import foretold
+from bench.probe.judging import judge
+from bench.probe.likeness import differences, nearest, survival, visible_rules
+from bench.probe.profile_writer import profile_of, profile_text
+from bench.proxy import profile
+from bench.proxy.behaviours import IdleTimeout, MaxDuration, Upgrade
+from bench.proxy.profile import load, parse
+from bench.proxy.rule import Rule
+
+UP_TO_S = 600.0
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_a_profile_written_from_its_own_findings_shows_the_same(name: str) -> None:
+    rules = load(name).rules
+    findings = foretold(rules, UP_TO_S)
+    written = parse("written", tomllib.loads(profile_text(findings)))
+    assert written.rules == profile_of(findings).rules
+    assert not differences(rules, written.rules, UP_TO_S)
+    assert survival(written.rules) == survival(rules)
+    assert not [verdict for verdict in judge(foretold(written.rules, UP_TO_S), findings) if not verdict.is_right]
+    assert all(visible_rules(written.rules, UP_TO_S)), "a rule that shows nothing was invented"
+    assert nearest(written.rules, UP_TO_S)[0].differences == ()
+
+
+def test_what_differs_is_seen() -> None:
+    """The comparison can fail: by another number, another ending, a rule too many or too few."""
+    alb = load("aws-alb").rules
+    idle = alb[0]
+    assert isinstance(idle, IdleTimeout)
+
+    def changed(**fields: object) -> tuple[Rule, ...]:
+        return (msgspec.structs.replace(idle, **fields), *alb[1:])
+
+    assert not differences(alb, changed(idle_timeout_s=60.9), UP_TO_S)  # within 2 %
+    for other in (
+        changed(idle_timeout_s=62.0),
+        changed(action="rst"),
+        changed(status=503),
+        changed(reset_by="down"),
+        (*alb, Upgrade()),
+        (*alb, MaxDuration(max_duration_s=500)),
+        alb[1:],
+    ):
+        assert differences(alb, other, UP_TO_S)
+    assert survival(alb) != survival(changed(idle_timeout_s=100.0))
+
+
+def test_a_wrong_finding_is_judged_wrong() -> None:
+    true = foretold(load("nginx").rules, UP_TO_S)
+    assert all(verdict.is_right for verdict in judge(true, true))
+    other = foretold(load("ingress-nginx").rules, UP_TO_S)
+    wrong = {verdict.question for verdict in judge(other, true) if not verdict.is_right}
+    assert wrong == {"buffering", "held_at_cut", "upgrade"}
