@@ -43,11 +43,21 @@ PREFERENCE = {
 
 
 class Seen(NamedTuple):
-    """A way in one situation; `wait_s` are the real seconds that readers wait for an answer beyond the model's own."""
+    """A way in one situation: how many of its messages arrived whole, and what became of the others, in words.
+
+    `wait_s` are the real seconds that readers wait for an answer beyond the model's own.
+    """
 
     situation: Situation
-    spot: Spot
+    complete: int
+    messages: int
+    harm: str
     wait_s: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every message arrived whole."""
+        return self.complete == self.messages
 
 
 @dataclass(frozen=True)
@@ -70,22 +80,22 @@ class Candidate:
     @property
     def share(self) -> float:
         """The share of messages that arrived whole, in the situation where that is least."""
-        return min(each.spot.complete / each.spot.messages for each in self.seen)
+        return min(each.complete / each.messages for each in self.seen)
 
     @property
     def is_whole(self) -> bool:
         """Whether every message arrived whole."""
-        return all(each.spot.survives for each in self.seen)
+        return all(each.is_whole for each in self.seen)
 
     @property
     def messages(self) -> int:
         """How many were sent."""
-        return sum(each.spot.messages for each in self.seen)
+        return sum(each.messages for each in self.seen)
 
     @property
     def complete(self) -> int:
         """How many of them arrived whole."""
-        return sum(each.spot.complete for each in self.seen)
+        return sum(each.complete for each in self.seen)
 
 
 @dataclass(frozen=True)
@@ -145,8 +155,11 @@ def recommendation(measured: Measurements) -> Recommendation | None:
     maps = survival_maps(measured)
     profile = next((name for each in maps for name in each.profiles if name != "direct"), "")
     every = _candidates(measured, maps, profile)
-    if not every:
-        return None
+    return choose(profile, every) if every else None
+
+
+def choose(profile: str, every: Sequence[Candidate]) -> Recommendation:
+    """The best of at least one candidate."""
     chosen = _weighed(every)[0]
     return Recommendation(profile, chosen, _others(every, chosen), tuple(_changes(every, chosen)))
 
@@ -175,17 +188,18 @@ def _candidates(measured: Measurements, maps: Sequence[SurvivalMap], profile: st
     for way in dict.fromkeys(way for each in maps for way in each.ways):
         spots = [(each.situation, spot) for each in maps if (spot := each.spot(way, profile))]
         if len(spots) == len(maps):
-            seen = tuple(Seen(each, spot, _wait_s(spot, measured.run.time_scale)) for each, spot in spots)
+            seen = tuple(_seen(each, spot, measured.run.time_scale) for each, spot in spots)
             keys = {spot.cell.key for _, spot in spots}
             own = tuple(gate for gate in missed if gate.key in keys)
             found.append(Candidate(way, seen, own, max(NEAR_S, ERROR_S * measured.run.time_scale)))
     return found
 
 
-def _wait_s(spot: Spot, time_scale: float) -> float:
-    """Infinite where a message never arrived."""
-    wait_s = estimate(spot.cell, "wait_s_per_answer").value
-    return math.inf if math.isnan(wait_s) else wait_s * time_scale
+def _seen(situation: Situation, spot: Spot, time_scale: float) -> Seen:
+    """Infinite waiting where a message never arrived."""
+    wait_s = estimate(spot.cell, "wait_s_per_answer").value * time_scale
+    wait_s = math.inf if math.isnan(wait_s) else wait_s
+    return Seen(situation, spot.complete, spot.messages, "" if spot.survives else spot.harm, wait_s)
 
 
 def _weighed(every: Sequence[Candidate]) -> list[Candidate]:
@@ -232,7 +246,7 @@ def _others(every: Sequence[Candidate], chosen: Candidate) -> tuple[tuple[Candid
 def _why_not(other: Candidate, chosen: Candidate) -> str:
     """The first step at which a way is behind the chosen one."""
     if other.share < chosen.share:
-        return next(f"{each.spot.harm}{_when(each.situation)}" for each in other.seen if not each.spot.survives)
+        return next(f"{each.harm}{_when(each.situation)}" for each in other.seen if not each.is_whole)
     if len(other.missed) > len(chosen.missed):
         return f"does not keep {listed([_missed(gate) for gate in other.missed])}"
     if other.wait_s > chosen.wait_s + chosen.near_s:
