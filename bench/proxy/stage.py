@@ -77,6 +77,8 @@ class Context(Protocol):
     """The chain, as one of its stages sees it."""
 
     common: Common
+    down: Pass
+    """Where the server's bytes enter: what goes in here passes for an answer of its."""
     stopped: bool
     """Nothing may pass any more, either way."""
 

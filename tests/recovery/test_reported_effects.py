@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from support.asking import question
 from support.processes import RunningServer, running_server
 
 from bench.proxy import profile as profiles
-from bench.proxy.behaviours import CutAll, HeadHoldback
+from bench.proxy.behaviours import Cache, CutAll, HeadHoldback
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
@@ -96,12 +98,10 @@ async def test_a_late_head_loses_nothing(late: dict[str, RunningServer], transpo
 async def test_a_deployment_ends_all_streams_at_once(server: Callable[[str], RunningServer]) -> None:
     """Who is in mid-answer at the moment loses the connection, all in one instant; who resumes loses no token."""
     event = CutAll(at_s=0.4, action="fin")
-    by_mode: dict[Mode, list[StreamRecord]] = {
-        mode: await ask_through(server("sse").url, "sse", (event,), LONG, 6, recovery=Policy(mode, base_s=0.01))
-        for mode in MODES
-    }
-    assert [record.outcome for record in by_mode["none"]] == [Outcome.TRUNCATED] * 6
-    for record in by_mode["resume"]:
+    url, policies = server("sse").url, [Policy(mode, base_s=0.01) for mode in MODES]
+    lost, resumed = await asyncio.gather(*(ask_through(url, "sse", (event,), LONG, 6, recovery=p) for p in policies))
+    assert [record.outcome for record in lost] == [Outcome.TRUNCATED] * 6
+    for record in resumed:
         assert (record.outcome, record.drops, record.tokens_lost, record.text_ok) == (Outcome.OK, 1, 0, True)
 
 
@@ -113,3 +113,29 @@ async def test_a_phone_changes_its_network(server: Callable[[str], RunningServer
     for record in records:
         assert record.noticed_by == ["silence"]
         assert (record.outcome, record.tokens_lost, record.text_ok) == (Outcome.OK, 0, True)
+
+
+async def test_polls_that_a_cache_answers_are_stale(server: Callable[[str], RunningServer]) -> None:
+    """The empty page that the first poll got is what every poll gets, until it is too old."""
+    quick: Stream = {"ttft_ms": 100, "ttft_sigma": 0, "gap_ms": 5, "gap_sigma": 0, "tokens": 4}
+    url = server("polling").url
+    (fresh,), (stale,) = await asyncio.gather(
+        ask_through(url, "polling", (), quick, interval_s=0.03),
+        ask_through(url, "polling", (Cache(max_age_s=1.5),), quick, interval_s=0.03),
+    )
+    for record in (fresh, stale):
+        assert (record.outcome, record.text_ok) == (Outcome.OK, True)
+    waits_s = [((record.first_token_ns or 0) - record.start_ns) / 1e9 for record in (fresh, stale)]
+    assert waits_s[0] < 1.5 <= waits_s[1]
+
+
+async def test_an_event_source_is_answered_from_a_cache(server: Callable[[str], RunningServer]) -> None:
+    """The same question again: the old answer, all at once, under the old stream's id."""
+    async with Proxy(address_of(server("sse").url), [Cache(max_age_s=60)]) as proxy, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{proxy.address[1]}/chat"
+        asked = {"message": "hi", "stream": json.dumps(THINKING | {"ttft_ms": 50})}
+        answers = []
+        for _ in range(2):
+            async with session.get(url, params=asked) as response:
+                answers.append((response.headers["Stream-Id"], await response.read()))
+    assert answers[0] == answers[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.proxy.behaviours.bandwidth import Bandwidth
+from bench.proxy.behaviours.cache import Cache
 from bench.proxy.behaviours.chunked_truncation import ChunkedTruncation
 from bench.proxy.behaviours.coalescing import Coalescing
 from bench.proxy.behaviours.cut import Cut
@@ -30,6 +31,7 @@ BEHAVIOURS: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         Bandwidth,
+        Cache,
         ChunkedTruncation,
         Coalescing,
         Cut,

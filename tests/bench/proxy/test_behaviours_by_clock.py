@@ -15,6 +15,7 @@ from websockets.frames import BINARY, CLOSE, TEXT, Close, Frame
 from bench.proxy.behaviours import (
     BEHAVIOURS,
     Bandwidth,
+    Cache,
     ChunkedTruncation,
     Coalescing,
     Cut,
@@ -37,6 +38,7 @@ from bench.proxy.behaviours import (
     Upgrade,
     WebsocketClose,
 )
+from bench.proxy.behaviours.cache import MAX_RESPONSES, Responses
 from bench.proxy.behaviours.websocket_close import FrameBoundaries
 from bench.proxy.http_bytes import closing, plain_response
 from bench.proxy.rule import Rule
@@ -57,6 +59,11 @@ def same(*steps: tuple[float, str, bytes]) -> Seen:
     return list(steps)
 
 
+def aged(age_s: int) -> bytes:
+    """The head of the stream as a cache gives it."""
+    return CHUNKED_HEAD.replace(b"OK\r\n", b"OK\r\nAge: %d\r\n" % age_s)
+
+
 def answered(at_s: float, status: int, by: str) -> Seen:
     return [(at_s, "fin", by), (at_s, "down", plain_response(status)), (at_s, "fin down", b"")]
 
@@ -74,6 +81,7 @@ STREAM: Steps = [
     (3, "down", THERE),
     (4, "down", END),
 ]
+AGAIN = (10.0, "up", REQUEST)
 CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
@@ -399,6 +407,35 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(1, "down", b"220 ready"), (2, "down", b"2"), *cut(2, "rst", "cut")],
     ),
     ("never, with probability 0", Cut(action="rst", after_s=5, probability=0), TALK, TALK),
+    # cache
+    (
+        "the same again from the cache, until it is too old",
+        Cache(max_age_s=60),
+        [*STREAM, (10, "up", REQUEST), (65, "up", REQUEST)],
+        [*STREAM, (10, "down", aged(6)), (10, "down", HELLO + THERE + END), (65, "up", REQUEST)],
+    ),
+    ("what the cache is not for", Cache(max_age_s=60, methods=("POST",)), [*STREAM, AGAIN], [*STREAM, AGAIN]),
+    ("what is too large to keep", Cache(max_age_s=60, max_bytes=99), [*STREAM, AGAIN], [*STREAM, AGAIN]),
+    (
+        "another type",
+        Cache(max_age_s=60, content_types=("application/json",)),
+        [*STREAM, AGAIN],
+        [*STREAM, AGAIN],
+    ),
+    (
+        "the body of a request that was answered goes nowhere",
+        Cache(max_age_s=60, methods=("POST",)),
+        [(0, "up", UPLOAD + b"hello"), (1, "down", OK), (2, "up", UPLOAD), (3, "up", b"hello"), (4, "up", REQUEST)],
+        [
+            (0, "up", UPLOAD),
+            (0, "up", b"hello"),
+            (1, "down", OK[:-2]),
+            (1, "down", b"ok"),
+            (2, "down", OK[:-2].replace(b"OK\r\n", b"OK\r\nAge: 1\r\n")),
+            (2, "down", b"ok"),
+            (4, "up", REQUEST),
+        ],
+    ),
     # cut_all
     ("cut at a moment", CutAll(at_s=5, action="rst"), TALK[:2], [*TALK[:2], *cut(5, "rst", "cut_all")]),
     ("all become black holes", CutAll(at_s=5, action="black_hole"), [], cut(5, "black_hole", "cut_all")),
@@ -744,6 +781,28 @@ def test_a_first_byte_counts_where_it_passes(holder: Rule) -> None:
     limit = FirstByteTimeout(first_byte_timeout_s=30)
     assert Clockwork(limit, holder).play(early) == [*ASK, *answered(30, 504, "first_byte_timeout")]
     assert Clockwork(holder, limit).play(early) == ASK
+
+
+def test_a_cache_is_the_proxys_not_a_connections() -> None:
+    rule, common, no_store = Cache(max_age_s=60), Common(), OK.replace(b"OK\r\n", b"OK\r\nCache-Control: no-store\r\n")
+    page = [(0.0, "up", b"GET /a?from=0 HTTP/1.1\r\nHost: x\r\n\r\n"), (0.0, "down", no_store)]
+    Clockwork(rule, common=common).play(page)
+    seen = Clockwork(rule, common=common, at_s=9).play([(9, *page[0][1:])])
+    assert [what for _, what, _ in seen] == ["down", "down"]
+    other = [(9.0, "up", page[0][2].replace(b"from=0", b"from=1"))]
+    assert Clockwork(rule, common=common, at_s=9).play(other) == other
+    for honest in (Cache(max_age_s=60, honour_cache_control=True), Cache(max_age_s=60, ignore_query=True)):
+        Clockwork(honest, common=common).play(page)
+        seen = Clockwork(honest, common=common, at_s=9).play(other)
+        assert [what for _, what, _ in seen] == (["up"] if honest.honour_cache_control else ["down", "down"])
+
+
+def test_a_cache_holds_no_more_than_so_many() -> None:
+    responses = Responses(60)
+    for number in range(MAX_RESPONSES + 1):
+        responses.put(0, b"GET /%d" % number, OK)
+    assert responses.get(1, b"GET /0") is None
+    assert responses.get(1, b"GET /1") == OK.replace(b"OK\r\n", b"OK\r\nAge: 1\r\n")
 
 
 OUTAGE = CutAll(at_s=10, every_s=100, grace_s=5, outage_s=3)

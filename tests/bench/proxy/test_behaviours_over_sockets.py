@@ -20,6 +20,7 @@ from support.proxies import CHUNKED_HEAD, CLOSE_HEAD, OK, REQUEST, Client, Net, 
 from bench.proxy.behaviours import (
     BEHAVIOURS,
     Bandwidth,
+    Cache,
     ChunkedTruncation,
     Coalescing,
     Cut,
@@ -245,6 +246,25 @@ async def test_cut(net: Net, action: Action, n: int) -> None:
     assert await client.until_end() == ((CHUNKED_HEAD + STREAM)[:n], action)
     (record,) = await net.records()
     assert (record.ended_by, record.closed, record.bytes_down) == ("cut", action, n)
+
+
+async def test_cache(net: Net) -> None:
+    """A second client gets at once what the first one was given, and the server hears nothing of it."""
+    asked: list[bytes] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_request(reader))
+        writer.write(OK)
+        await reader.read()
+
+    address = await net.proxy(await net.serve(once), Cache(max_age_s=60))
+    for n_bytes in (len(OK), len(OK) + len(b"Age: 0\r\n")):
+        client = await net.connect(address)
+        client.send(REQUEST)
+        answer = await client.reader.readexactly(n_bytes)
+        assert answer.endswith(b"\r\n\r\nok")
+    assert len(asked) == 1
+    assert sorted(record.bytes_up for record in await net.records(2)) == [0, len(REQUEST)]
 
 
 async def test_cut_all(net: Net) -> None:
