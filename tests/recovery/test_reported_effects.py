@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from secrets import token_hex
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,7 +16,7 @@ from support.asking import question
 from support.processes import RunningServer, running_server
 
 from bench.proxy import profile as profiles
-from bench.proxy.behaviours import Cache, CutAll, HeadHoldback
+from bench.proxy.behaviours import Cache, CutAll, HeadHoldback, Upstreams
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
@@ -28,6 +28,7 @@ from servers.transport import HEAD_FIRST
 
 Stream = dict[str, float]
 SCALE = 50.0
+KEEP_ALIVE_S = 0.2
 MODES: tuple[Mode, ...] = ("none", "resume")
 LONG: Stream = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 50, "gap_sigma": 0, "tokens": 20}
 THINKING: Stream = {"ttft_ms": 40_000 / SCALE, "ttft_sigma": 0, "gap_ms": 5, "gap_sigma": 0, "tokens": 4}
@@ -39,6 +40,13 @@ def late() -> Iterator[dict[str, RunningServer]]:
     """The servers that can withhold a head, doing so."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(running_server(name, "--late-head")) for name in HEAD_FIRST}
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[RunningServer]:
+    """A second server, whose patience with idle connections is short."""
+    with running_server("sse", "--keep-alive", str(KEEP_ALIVE_S)) as running:
+        yield running
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -139,3 +147,36 @@ async def test_an_event_source_is_answered_from_a_cache(server: Callable[[str], 
             async with session.get(url, params=asked) as response:
                 answers.append((response.headers["Stream-Id"], await response.read()))
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("sticky", ["none", "source"])
+async def test_an_answer_that_is_resumed_at_another_server(
+    server: Callable[[str], RunningServer], other: RunningServer, sticky: Literal["none", "source"]
+) -> None:
+    """Two servers in turn: the second one knows nothing of an answer that the first one is giving (404), so all of it
+    has to be asked for again; a client whose address leads back goes on where it was.
+    """
+    rules = [CutAll(at_s=0.4), Upstreams(sticky=sticky)]
+    first, second = address_of(server("sse").url), address_of(other.url)
+    async with Proxy(first, rules, others=[second]) as proxy:
+        front = f"http://127.0.0.1:{proxy.address[1]}"
+        record = await ask(front, "sse", LONG, recovery=Policy("resume", base_s=0.01, cap_s=0.02))
+    assert (record.outcome, record.tokens_lost, record.text_ok, record.drops) == (Outcome.OK, 0, True, 1)
+    assert record.requests == (2 if sticky == "source" else 3)
+    assert bool(record.tokens_duplicated) == (sticky == "none")
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+async def test_a_servers_keep_alive_that_is_shorter_than_the_pools(other: RunningServer, method: str) -> None:
+    """The server closes first, the proxy notices late: 502 for a POST from a server that is perfectly healthy."""
+    rule = Upstreams(each="request", keep_s=60, close_lag_ms=5_000, retry="idempotent")
+    brief = THINKING | {"ttft_ms": 10}
+    async with Proxy(address_of(other.url), [rule]) as proxy:
+        front = f"http://127.0.0.1:{proxy.address[1]}"
+        records = []
+        for _ in range(2):
+            records.append(await ask(front, "sse", brief, method=method))
+            await asyncio.sleep(2 * KEEP_ALIVE_S)
+    assert records[0].outcome is Outcome.OK
+    assert records[1].outcome is (Outcome.OK if method == "get" else Outcome.HTTP_ERROR)
+    assert ("502" in records[1].detail) is (method == "post")

@@ -24,6 +24,7 @@ from bench.proxy.behaviours.slicing import Slicing
 from bench.proxy.behaviours.slow_close import SlowClose
 from bench.proxy.behaviours.unreachable import Unreachable
 from bench.proxy.behaviours.upgrade import Upgrade
+from bench.proxy.behaviours.upstreams import Upstreams
 from bench.proxy.behaviours.websocket_close import WebsocketClose
 from bench.proxy.rule import Rule
 
@@ -52,6 +53,7 @@ BEHAVIOURS: dict[str, type[Rule]] = {
         SlowClose,
         Unreachable,
         Upgrade,
+        Upstreams,
         WebsocketClose,
     )
 }

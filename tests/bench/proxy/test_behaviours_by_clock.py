@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -36,6 +36,7 @@ from bench.proxy.behaviours import (
     SlowClose,
     Unreachable,
     Upgrade,
+    Upstreams,
     WebsocketClose,
 )
 from bench.proxy.behaviours.cache import MAX_RESPONSES, Responses
@@ -81,6 +82,8 @@ STREAM: Steps = [
     (3, "down", THERE),
     (4, "down", END),
 ]
+LEASE = (0, "lease", None)
+WITH_COOKIE = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=b; SERVERID=0\r\n\r\n"
 AGAIN = (10.0, "up", REQUEST)
 CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -566,6 +569,47 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(0, "up", REQUEST + UPGRADE), (1, "down", OK)],
         [*ASK, (1, "down", OK[:-2]), (1, "down", b"ok"), *answered(1, 403, "upgrade")],
     ),
+    # upstreams
+    ("a server for each connection", Upstreams(), TALK, TALK),
+    (
+        "a server for each request, from its first byte to the end of the exchange",
+        Upstreams(each="request"),
+        [*STREAM, (9, "up", REQUEST), (9, "down", OK)],
+        [
+            LEASE,
+            *STREAM,
+            (4, "release", b""),
+            (9, "lease", None),
+            (9, "up", REQUEST),
+            (9, "down", OK[:-2]),
+            (9, "down", b"ok"),
+            (9, "release", b""),
+        ],
+    ),
+    (
+        "a server that closes behind its response is kept to that",
+        Upstreams(each="request"),
+        [*ASK, (1, "down", CLOSE_HEAD), (2, "down", b"hello"), (3, "fin down", b"")],
+        [LEASE, *ASK, (1, "down", CLOSE_HEAD), (2, "down", b"hello"), (3, "fin down", b"")],
+    ),
+    ("a WebSocket keeps its server", Upstreams(each="request"), SOCKET, [LEASE, *SOCKET]),
+    (
+        "a cookie for who has none, and its server for who has one",
+        Upstreams(each="request", sticky="cookie"),
+        [*ASK, (1, "down", OK), (2, "up", WITH_COOKIE), (3, "down", OK)],
+        [
+            LEASE,
+            *ASK,
+            (1, "down", OK[:-2].replace(b"OK\r\n", b"OK\r\nSet-Cookie: SERVERID=0; Path=/; HttpOnly\r\n")),
+            (1, "down", b"ok"),
+            (1, "release", b""),
+            (2, "lease", 0),
+            (2, "up", WITH_COOKIE),
+            (3, "down", OK[:-2]),
+            (3, "down", b"ok"),
+            (3, "release", b""),
+        ],
+    ),
     # chunked_truncation
     (
         "no last chunk",
@@ -738,6 +782,7 @@ STRIKES: list[tuple[Rule, Steps]] = [
     (Upgrade(action="strip"), SOCKET),
     (Upgrade(action="refuse"), SOCKET),
     (MaxAge(max_age_s=0.5), STREAM),
+    (Upstreams(each="request", sticky="cookie"), STREAM),
     (IdleTimeout(idle_timeout_s=60), ASK),
     (Refuse(mode="status"), ASK),
     (GzipHoldback(content_types=()), [(0, "up", REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n"), *STREAM[1:]]),
@@ -826,6 +871,26 @@ def test_moments_that_are_counted_anew() -> None:
     works.run_until(8)
     common.start_s = 7.0
     assert works.play([]) == cut(17, "fin", "cut_all")
+
+
+POST = UPLOAD + b"hello"
+
+
+@pytest.mark.parametrize(("retry", "request_bytes"), [("none", REQUEST), ("idempotent", POST)])
+def test_a_request_that_its_server_lost_is_answered(retry: Literal["none", "idempotent"], request_bytes: bytes) -> None:
+    works = Clockwork(Upstreams(each="request", retry=retry))
+    works.play([(0, "up", request_bytes)], until_s=0)
+    assert works.chain.abandoned(1)
+    assert works.seen[-3:] == answered(1, 502, "upstreams")
+
+
+def test_a_request_that_its_server_lost_is_sent_once_more_and_no_oftener() -> None:
+    works = Clockwork(Upstreams(each="request", retry="idempotent"))
+    works.play(ASK, until_s=0)
+    assert works.chain.abandoned(1)
+    assert works.seen == [LEASE, *ASK, (1, "lease fresh", None), (1, "up", REQUEST)]
+    assert works.chain.abandoned(2)
+    assert works.seen[-3:] == answered(2, 502, "upstreams")
 
 
 def test_unreachable() -> None:

@@ -35,6 +35,7 @@ from bench.proxy.behaviours import (
     SlowClose,
     Unreachable,
     Upgrade,
+    Upstreams,
     WebsocketClose,
 )
 from bench.proxy.rule import Rule
@@ -63,6 +64,10 @@ OWN: dict[str, tuple[Rule, ...]] = {
     ),
     "a reload every minute": (CutAll(at_s=10, every_s=60, grace_s=20, outage_s=5, status=503),),
     "a cache": (Cache(max_age_s=30, methods=("GET", "HEAD", "POST")), MaxAge(max_age_s=100)),
+    "a server for each request": (
+        Unreachable(),
+        Upstreams(each="request", sticky="cookie", keep_s=20, close_lag_ms=500, retry="idempotent"),
+    ),
     "a response that stops": (ChunkedTruncation(where="inside_character", after_chunks=2),),
     "everything that waits": (
         MaxDuration(max_duration_s=50, scope="websocket"),
