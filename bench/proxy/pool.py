@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from bench.proxy.balancer import Balancer
 from bench.proxy.relay import Relay, Side
+from bench.proxy.stage import Way
 
 
 class Kept(NamedTuple):
@@ -92,6 +93,7 @@ class PooledRelay(Relay):
         super().__init__(*given, **named)
         self._pool = pool
         self._is_held = False  # what comes down
+        self._ends_up = False  # the client has sent its FIN while a server was being connected to
 
     def _accept(self) -> None:
         self.client.on_data, self.client.on_eof = self.chain.up, self.chain.up_eof
@@ -133,13 +135,16 @@ class PooledRelay(Relay):
             early, self._early = self._early, b""
             self.write_up(monotonic(), early)
             self.client.hold("connecting", on=False)
+            if self._ends_up:
+                self.server.send_fin()
         elif not self.chain.unreachable(monotonic()):
             self.note_end("upstream", monotonic(), "rst")
             self.client.reset()
 
     def _attach(self, side: Side) -> None:
         side.relay, self.server = self, side
-        side.on_data = self.chain.down
+        ended = self.chain.ended  # then it is a black hole
+        side.on_data = (lambda _now_s, _data: None) if ended and ended.way != "up" else self.chain.down
         side.on_eof = partial(self._server_ended, side)
         side.hold("stage", on=self._is_held)
 
@@ -168,11 +173,14 @@ class PooledRelay(Relay):
             super().write_up(now_s, data)
 
     def close_up(self, now_s: float) -> None:
-        if self.server.is_open or self._connecting:
-            super().close_up(now_s)
+        if self._connecting:
+            self._ends_up = True
+        elif self.server.is_open:
+            self.server.send_fin()
         else:
             self.client.send_fin()
 
-    def hold(self, way: Literal["up", "down", "both"], *, on: bool) -> None:
-        self._is_held = on if way == "down" else self._is_held
+    def hold(self, way: Way, *, on: bool) -> None:
+        if way == "down":
+            self._is_held = on
         super().hold(way, on=on)

@@ -134,6 +134,7 @@ SPLIT: tuple[tuple[Rule, ...], ...] = (
     (Cut(action="rst", after_bytes=90, since="response"),),
     (Upgrade(action="strip"), MaxAge(max_age_s=1e-9)),
     (Cache(max_age_s=30, methods=("GET", "POST", "PURGE")),),
+    (Upstreams(each="request", sticky="cookie"),),
     (Upgrade(), ResponseBuffering(until_complete=True)),
     (ResponseBuffering(first_bytes=30), HeadHoldback(content_types=("text/event-stream", "text/html"))),
 )

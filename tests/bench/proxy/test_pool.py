@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from support.proxies import OK, REQUEST, Client, Handler, Net, read_request
 
-from bench.proxy.behaviours import CutAll, Unreachable, Upstreams
+from bench.proxy.behaviours import Cut, CutAll, Unreachable, Upstreams
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 CLOSING = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
@@ -136,6 +136,26 @@ async def test_a_client_that_closes_between_two_requests(net: Net) -> None:
     silent.writer.write_eof()
     assert await silent.until_end() == (b"", "fin")
     assert [record.ended_by for record in await net.records(3)] == ["client"] * 3
+
+
+async def test_a_half_close_while_the_server_is_connected_to(net: Net) -> None:
+    async def until_told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == REQUEST
+        writer.write(OK)
+
+    client = await net.connect(await net.proxy(await net.serve(until_told), AGAIN))
+    client.send(REQUEST)
+    client.writer.write_eof()
+    assert await client.until_end() == (OK, "fin")
+
+
+async def test_a_black_hole_stays_one_for_the_next_request(net: Net) -> None:
+    rules = Cut(action="black_hole", after_s=0.1, way="down"), AGAIN
+    client = await net.connect(await net.proxy(await net.serve(saying(b"s0", [])), *rules))
+    assert await asked(client) == b"s0"
+    await asyncio.sleep(0.15)
+    client.send(REQUEST)
+    assert await client.until_end(0.15) == (b"", "silence")
 
 
 async def test_a_cookie_leads_back(net: Net) -> None:

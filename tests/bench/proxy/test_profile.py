@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -160,6 +161,11 @@ def test_behaviours_are_named_after_their_files() -> None:
 def test_the_documentation_has_the_table_as_it_is() -> None:
     result = CliRunner().invoke(profiles, ["--markdown"])
     assert result.output.strip() in DOCS.read_text(), "renew it with: tokenderby profiles --markdown"
+
+
+def test_the_documentations_profiles_are_some() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert [len(parse("example", tomllib.loads(block)).rules) for block in blocks] == [2, 3]
 
 
 def test_the_documentation_has_every_behaviour_and_parameter() -> None:
