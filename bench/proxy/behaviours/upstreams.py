@@ -34,6 +34,7 @@ class Upstreams(Rule, frozen=True, kw_only=True):
     close_lag_ms: a server's close of a kept connection is noticed so late; a request that it is used for is lost
     retry: what is lost before its response began is sent once more, on a new connection, if its method is idempotent
     status: else it is answered so
+    when_lost: answered; or the client's connection is closed without a word, so that the client asks again
     """
 
     name = "upstreams"
@@ -47,6 +48,7 @@ class Upstreams(Rule, frozen=True, kw_only=True):
     close_lag_ms: NotNegative = 0.0
     retry: Literal["none", "idempotent"] = "none"
     status: Status = 502
+    when_lost: Literal["answer", "close"] = "answer"
 
     def check(self) -> None:
         per_request = self.sticky == "cookie" or self.keep_s is not None or self.retry != "none"
@@ -65,7 +67,8 @@ class Upstreams(Rule, frozen=True, kw_only=True):
             text += f"; keeps connections to them for {seconds(self.keep_s)}"
         if self.each == "request":
             again = "sends a lost GET once more, " if self.retry == "idempotent" else ""
-            text += f"; {again}answers {self.status} if a server ends before its response"
+            lost = "closes (FIN)" if self.when_lost == "close" else f"answers {self.status}"
+            text += f"; {again}{lost} if a server ends before its response"
         return text
 
 
@@ -127,6 +130,8 @@ class UpstreamsStage(Stage):
         if sent:
             self.chain.lease(now_s, None, fresh=True)
             self.send_up(now_s, bytes(sent))
+        elif self._rule.when_lost == "close":
+            self.cut(now_s, "fin")
         else:
             self.answer(now_s, self._rule.status)
         return True

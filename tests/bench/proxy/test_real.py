@@ -16,16 +16,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.proxies import Net, read_request
+from support.processes import wait_until
+from support.proxies import OK, Net, read_request
 
+from bench.proxy.behaviours import Upstreams
 from bench.proxy.profile import load
-from bench.proxy.real import KINDS, real_proxy
+from bench.proxy.real import HAPROXY, KINDS, NGINX_HEAD, find, real_proxy
 from bench.proxy.serve import Proxy
+from servers.process import free_port
 
 TIME_SCALE = 80  # 60 s are 0.75 s, 50 s are 0.625 s
 NGINX_TIMER_STEP_S = 0.3
@@ -247,3 +251,71 @@ async def test_a_pipelined_request_waits_for_its_turn(net: Net, name: str) -> No
             (first, first_s), (second, second_s) = asked
             assert (first, second) == (b"/1", b"/2")
             assert second_s - first_s > 0.09
+
+
+async def closes_behind_a_second_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As a server whose keep-alive is over just then."""
+    await read_request(reader)
+    writer.write(OK)
+    await read_request(reader)
+
+
+async def second_answer(address: tuple[str, int], method: bytes) -> bytes:
+    """The status line that the second request of a connection gets, b"" if none."""
+    reader, writer = await asyncio.open_connection(*address)
+    request = method + b" / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    writer.write(request)
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+    writer.write(request)
+    try:
+        return (await asyncio.wait_for(reader.readuntil(b"\r\n"), 5))[9:12]
+    except asyncio.IncompleteReadError:
+        return b""
+    finally:
+        writer.close()
+
+
+POOLS = {
+    "nginx": (Upstreams(each="request", keep_s=60, retry="idempotent"), [b"502", b"200"]),
+    "haproxy": (Upstreams(each="request", keep_s=60, when_lost="close"), [b"", b""]),
+}
+
+
+@pytest.mark.parametrize("program", [pytest.param(name, marks=pytest.mark.needs(name)) for name in POOLS])
+async def test_a_kept_connection_whose_server_closes_first(net: Net, tmp_path: Path, program: str) -> None:
+    """What becomes of a POST and a GET that are lost so."""
+    rule, expected = POOLS[program]
+    upstream = await net.serve(closes_behind_a_second_request)
+    with pooling(program, upstream, tmp_path) as real:
+        for address in (real, await net.proxy(upstream, rule)):
+            assert [await second_answer(address, method) for method in (b"POST", b"GET")] == expected
+
+
+@contextmanager
+def pooling(program: str, upstream: tuple[str, int], folder: Path) -> Iterator[tuple[str, int]]:
+    """A real one that keeps its connections to servers; its address. (HAProxy always does.)"""
+    listen = ("127.0.0.1", free_port("127.0.0.1"))
+    server, at = (f"{host}:{port}" for host, port in (upstream, listen))
+    command = [find("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
+    text = (
+        f"master_process off;\n{NGINX_HEAD.format(folder=folder)}upstream servers {{ server {server}; keepalive 8; }}"
+        f"server {{ listen {at}; location / {{ proxy_pass http://servers; proxy_http_version 1.1;"
+        'proxy_set_header Connection ""; } } }'
+    )
+    if program == "haproxy":
+        command = [find("haproxy"), "-db", "-f", f"{folder}/config"]
+        text = HAPROXY.format(keepalive_ms=60_000, idle_ms=60_000, extra="", listen=at, upstream=server)
+    (folder / "config").write_text(text)
+    process = subprocess.Popen(command)
+    try:
+        wait_until(lambda: is_open(listen))
+        yield listen
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_open(address: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(address, timeout=1):
+        return True
+    return False
