@@ -457,6 +457,7 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [*STREAM, *cut(4, "fin", "cut_all")],
     ),
     ("a grace is not for who waits", CutAll(at_s=9, grace_s=20), STREAM, [*STREAM, *cut(9, "fin", "cut_all")]),
+    ("a grace for who has not asked yet", CutAll(at_s=9, grace_s=20), [], cut(29, "fin", "cut_all")),
     (
         "a grace for a WebSocket",
         CutAll(at_s=9, grace_s=20, action="rst"),

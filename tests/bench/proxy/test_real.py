@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -23,9 +24,9 @@ from typing import NamedTuple
 
 import pytest
 from support.processes import wait_until
-from support.proxies import OK, Net, read_request
+from support.proxies import OK, Client, Net, read_request
 
-from bench.proxy.behaviours import Upstreams
+from bench.proxy.behaviours import CutAll, Upstreams
 from bench.proxy.profile import load
 from bench.proxy.real import HAPROXY, KINDS, NGINX_HEAD, find, real_proxy
 from bench.proxy.serve import Proxy
@@ -294,22 +295,42 @@ async def test_a_kept_connection_whose_server_closes_first(net: Net, tmp_path: P
 @contextmanager
 def pooling(program: str, upstream: tuple[str, int], folder: Path) -> Iterator[tuple[str, int]]:
     """A real one that keeps its connections to servers; its address. (HAProxy always does.)"""
+    if program == "nginx":
+        with nginx(upstream, folder, "master_process off;") as (address, _):
+            yield address
+        return
     listen = ("127.0.0.1", free_port("127.0.0.1"))
     server, at = (f"{host}:{port}" for host, port in (upstream, listen))
-    command = [find("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
-    text = (
-        f"master_process off;\n{NGINX_HEAD.format(folder=folder)}upstream servers {{ server {server}; keepalive 8; }}"
-        f"server {{ listen {at}; location / {{ proxy_pass http://servers; proxy_http_version 1.1;"
+    config = HAPROXY.format(keepalive_ms=60_000, idle_ms=60_000, extra="", listen=at, upstream=server)
+    (folder / "config").write_text(config)
+    with started([find("haproxy"), "-db", "-f", f"{folder}/config"], listen):
+        yield listen
+
+
+@contextmanager
+def nginx(
+    upstream: tuple[str, int], folder: Path, settings: str
+) -> Iterator[tuple[tuple[str, int], subprocess.Popen[bytes]]]:
+    """A real nginx with a pool and without buffering; its address and its process."""
+    listen = ("127.0.0.1", free_port("127.0.0.1"))
+    server, at = (f"{host}:{port}" for host, port in (upstream, listen))
+    config = (
+        f"{settings}\n{NGINX_HEAD.format(folder=folder)}upstream servers {{ server {server}; keepalive 8; }}"
+        f"server {{ listen {at}; location / {{ proxy_pass http://servers; proxy_http_version 1.1; proxy_buffering off;"
         'proxy_set_header Connection ""; } } }'
     )
-    if program == "haproxy":
-        command = [find("haproxy"), "-db", "-f", f"{folder}/config"]
-        text = HAPROXY.format(keepalive_ms=60_000, idle_ms=60_000, extra="", listen=at, upstream=server)
-    (folder / "config").write_text(text)
+    (folder / "config").write_text(config)
+    command = [find("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
+    with started(command, listen) as process:
+        yield listen, process
+
+
+@contextmanager
+def started(command: list[str], listen: tuple[str, int]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command)
     try:
         wait_until(lambda: is_open(listen))
-        yield listen
+        yield process
     finally:
         process.terminate()
         process.wait()
@@ -319,3 +340,37 @@ def is_open(address: tuple[str, int]) -> bool:
     with suppress(OSError), socket.create_connection(address, timeout=1):
         return True
     return False
+
+
+async def until_end(client: Client, path: bytes) -> tuple[str, bool, float]:
+    """How and when (CLOCK_MONOTONIC, s) a connection with one request ended, and whether its response was whole."""
+    client.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    got, how = await client.until_end()
+    return how, got.endswith((b"0\r\n\r\n", b"\r\n\r\nok")), time.monotonic()
+
+
+@pytest.mark.needs("nginx")
+async def test_a_reload_with_a_grace(net: Net, tmp_path: Path) -> None:
+    """Who waits for the next request goes at once, a response may end in order, and what is left is cut at last."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await read_request(reader)).split()[1]
+        if path == b"/short":
+            writer.write(OK)
+        else:
+            await tokens(writer, 60, chunked=True)
+            writer.write(b"0\r\n\r\n" if path == b"/long" else b"")
+        await reader.read()
+
+    upstream = await net.serve(answer)
+    with nginx(upstream, tmp_path, "worker_shutdown_timeout 1s;") as (real, process):
+        emulated = await net.proxy(upstream, CutAll(at_s=0.3, grace_s=1))
+        event_s = time.monotonic() + 0.3
+        asyncio.get_running_loop().call_later(0.3, process.send_signal, signal.SIGHUP)
+        cases = [(address, path) for address in (emulated, real) for path in (b"/short", b"/long", b"/endless")]
+        seen = [until_end(await net.connect(address), path) for address, path in cases]
+        ends = [(how, whole, end_s - event_s) for how, whole, end_s in await asyncio.gather(*seen)]
+    for idle, whole, cut in (ends[:3], ends[3:]):
+        assert [end[:2] for end in (idle, whole, cut)] == [("fin", True), ("fin", True), ("fin", False)]
+        assert idle[2] < whole[2] < cut[2]
+        assert cut[2] > 0.9
