@@ -16,7 +16,7 @@ from support.asking import question
 from support.processes import RunningServer, running_server
 
 from bench.proxy import profile as profiles
-from bench.proxy.behaviours import Cache, CutAll, HeadHoldback, Upstreams
+from bench.proxy.behaviours import Cache, CutAll, HeadHoldback, Nagle, ResponseBuffering, Upstreams
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
@@ -30,7 +30,7 @@ Stream = dict[str, float]
 SCALE = 50.0
 KEEP_ALIVE_S = 0.2
 MODES: tuple[Mode, ...] = ("none", "resume")
-LONG: Stream = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 50, "gap_sigma": 0, "tokens": 20}
+LONG: Stream = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 50, "gap_sigma": 0, "tokens": 12}
 THINKING: Stream = {"ttft_ms": 40_000 / SCALE, "ttft_sigma": 0, "gap_ms": 5, "gap_sigma": 0, "tokens": 4}
 """A model that thinks for 40 s before its first token."""
 
@@ -105,7 +105,7 @@ async def test_a_late_head_loses_nothing(late: dict[str, RunningServer], transpo
 
 async def test_a_deployment_ends_all_streams_at_once(server: Callable[[str], RunningServer]) -> None:
     """Who is in mid-answer at the moment loses the connection, all in one instant; who resumes loses no token."""
-    event = CutAll(at_s=0.4, action="fin")
+    event = CutAll(at_s=0.3, action="fin")
     url, policies = server("sse").url, [Policy(mode, base_s=0.01) for mode in MODES]
     lost, resumed = await asyncio.gather(*(ask_through(url, "sse", (event,), LONG, 6, recovery=p) for p in policies))
     assert [record.outcome for record in lost] == [Outcome.TRUNCATED] * 6
@@ -129,12 +129,13 @@ async def test_polls_that_a_cache_answers_are_stale(server: Callable[[str], Runn
     url = server("polling").url
     (fresh,), (stale,) = await asyncio.gather(
         ask_through(url, "polling", (), quick, interval_s=0.03),
-        ask_through(url, "polling", (Cache(max_age_s=1.5),), quick, interval_s=0.03),
+        ask_through(url, "polling", (Cache(max_age_s=1),), quick, interval_s=0.03),
     )
     for record in (fresh, stale):
         assert (record.outcome, record.text_ok) == (Outcome.OK, True)
     waits_s = [((record.first_token_ns or 0) - record.start_ns) / 1e9 for record in (fresh, stale)]
-    assert waits_s[0] < 1.5 <= waits_s[1]
+    assert waits_s[0] < waits_s[1]
+    assert waits_s[1] >= 1
 
 
 async def test_an_event_source_is_answered_from_a_cache(server: Callable[[str], RunningServer]) -> None:
@@ -156,7 +157,7 @@ async def test_an_answer_that_is_resumed_at_another_server(
     """Two servers in turn: the second one knows nothing of an answer that the first one is giving (404), so all of it
     has to be asked for again; a client whose address leads back goes on where it was.
     """
-    rules = [CutAll(at_s=0.4), Upstreams(sticky=sticky)]
+    rules = [CutAll(at_s=0.3), Upstreams(sticky=sticky)]
     first, second = address_of(server("sse").url), address_of(other.url)
     async with Proxy(first, rules, others=[second]) as proxy:
         front = f"http://127.0.0.1:{proxy.address[1]}"
@@ -180,3 +181,39 @@ async def test_a_servers_keep_alive_that_is_shorter_than_the_pools(other: Runnin
     assert records[0].outcome is Outcome.OK
     assert records[1].outcome is (Outcome.OK if method == "get" else Outcome.HTTP_ERROR)
     assert ("502" in records[1].detail) is (method == "post")
+
+
+STEADY: Stream = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 10, "gap_sigma": 0, "tokens": 20}
+HOLD = ResponseBuffering(until_complete=True, methods=("GET",), content_types=("text/event-stream",))
+
+
+@pytest.mark.parametrize(
+    ("transport", "rule", "method", "most_reads", "first_tokens"),
+    [
+        ("sse", ResponseBuffering(first_bytes=1024), "post", 16, 5),  # the first 1,024 bytes come together
+        ("chunked", Nagle(late_acks="all"), "post", 10, 1),  # four tokens each 40 ms, but for the first
+        ("sse", HOLD, "get", 1, 20),  # GETs are withheld ...
+    ],
+)
+async def test_tokens_that_come_together(
+    server: Callable[[str], RunningServer],
+    transport: str,
+    rule: Rule,
+    method: str,
+    most_reads: int,
+    first_tokens: int,
+) -> None:
+    (record,) = await ask_through(server(transport).url, transport, (rule,), STEADY, method=method)
+    assert (record.outcome, record.text_ok) == (Outcome.OK, True)
+    reads = list(record.read)
+    assert len(set(reads)) <= most_reads
+    assert reads.count(reads[0]) >= first_tokens
+
+
+@pytest.mark.parametrize(("transport", "method"), [("sse", "post"), ("chunked", "post")])
+async def test_what_a_rule_is_not_for_passes(
+    server: Callable[[str], RunningServer], transport: str, method: str
+) -> None:
+    """... and neither a POST nor another type of content is."""
+    (record,) = await ask_through(server(transport).url, transport, (HOLD,), STEADY, method=method)
+    assert len(set(record.read)) > 2
