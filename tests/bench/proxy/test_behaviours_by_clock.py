@@ -40,6 +40,7 @@ from bench.proxy.behaviours import (
     WebsocketClose,
 )
 from bench.proxy.behaviours.cache import MAX_RESPONSES, Responses
+from bench.proxy.behaviours.response_buffering import MAX_HELD_BYTES
 from bench.proxy.behaviours.websocket_close import FrameBoundaries
 from bench.proxy.http_bytes import closing, plain_response
 from bench.proxy.rule import Rule
@@ -668,6 +669,25 @@ def test_behaviour(rule: Rule, steps: Steps, expected: Seen) -> None:
 def test_each_has_a_case() -> None:
     elsewhere = {"gzip_holdback", "websocket_close", "unreachable"}
     assert {case[1].name for case in CASES} | elsewhere == set(BEHAVIOURS)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ResponseBuffering(until_complete=True),
+        ResponseBuffering(buffer_bytes=10**12),
+        ResponseBuffering(first_bytes=10**12),
+    ],
+    ids=lambda rule: rule.words(),
+)
+def test_a_response_is_held_up_to_64_mib(rule: Rule) -> None:
+    """Whatever a profile says: then it is passed on."""
+    works = Clockwork(rule)
+    works.play([*ASK, (0, "down", CLOSE_HEAD)], until_s=0)
+    piece = bytes(1 << 22)
+    for _ in range(MAX_HELD_BYTES // len(piece) + 1):
+        works.chain.down(1, piece)
+    assert sum(len(data) for _, what, data in works.seen if what == "down") >= MAX_HELD_BYTES
 
 
 WORDS = random.Random(1).randbytes(1500).hex().encode()  # hardly compressible
