@@ -217,3 +217,35 @@ async def test_what_a_rule_is_not_for_passes(
     """... and neither a POST nor another type of content is."""
     (record,) = await ask_through(server(transport).url, transport, (HOLD,), STEADY, method=method)
     assert len(set(record.read)) > 2
+
+
+@pytest.mark.parametrize(("sticky", "status"), [("none", 404), ("cookie", 200)])
+async def test_a_cookie_leads_back_to_the_server_that_knows(
+    server: Callable[[str], RunningServer], other: RunningServer, sticky: Literal["none", "cookie"], status: int
+) -> None:
+    """As a browser's EventSource comes back: with the last event's id, and with the cookies that it was given."""
+    servers = [address_of(url) for url in (server("sse").url, other.url)]
+    jar = aiohttp.CookieJar(unsafe=True)  # which takes cookies of an address too
+    async with (
+        Proxy(servers[0], [Upstreams(each="request", sticky=sticky)], others=servers[1:]) as proxy,
+        aiohttp.ClientSession(f"http://127.0.0.1:{proxy.address[1]}", cookie_jar=jar) as session,
+    ):
+        asked = {"message": "hi", "stream": json.dumps(THINKING | {"ttft_ms": 10})}
+        async with session.get("/chat", params=asked) as first:
+            await first.read()
+        seen = {"Last-Event-ID": f"{first.headers['Stream-Id']}/1"}
+        async with session.get("/chat", params=asked, headers=seen) as back:
+            assert back.status == status
+
+
+async def test_a_server_that_dies_is_left_out(server: Callable[[str], RunningServer]) -> None:
+    """Before, half of the messages are its; after, none is lost."""
+    brief = THINKING | {"ttft_ms": 10}
+    with running_server("chunked") as dying:
+        async with Proxy(address_of(dying.url), [], others=[address_of(server("chunked").url)]) as proxy:
+            front = f"http://127.0.0.1:{proxy.address[1]}"
+            before = [await ask(front, "chunked", brief) for _ in range(4)]
+            assert dying.get("/stats")["streams_completed"] == 2
+            dying.stop()
+            after = [await ask(front, "chunked", brief) for _ in range(4)]
+    assert [record.outcome for record in before + after] == [Outcome.OK] * 8
