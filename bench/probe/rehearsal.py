@@ -198,6 +198,14 @@ class _Stage:
     def hold(self, way: Way, *, on: bool) -> None:
         """Nobody here sends faster than may be read."""
 
+    server_number = 0
+
+    def lease(self, now_s: float, wanted: int | None, *, fresh: bool) -> None:
+        """There is one server, and it is always there."""
+
+    def release(self, now_s: float) -> None:
+        """It stays."""
+
     def not_followed(self, now_s: float, why: str) -> None:
         """The server and the client speak HTTP."""
 

@@ -40,6 +40,16 @@ class Surroundings(Protocol):
     def hold(self, way: Way, *, on: bool) -> None:
         """Stop (or go on) reading what goes that way: a stage holds as much as it may."""
 
+    @property
+    def server_number(self) -> int:
+        """Which of the servers it is connected to."""
+
+    def lease(self, now_s: float, wanted: int | None, *, fresh: bool) -> None:
+        """Connect to a server for a while; what is written meanwhile goes there."""
+
+    def release(self, now_s: float) -> None:
+        """Let that server go again."""
+
     def not_followed(self, now_s: float, why: str) -> None:
         """From here on the bytes are not followed as HTTP, though behaviours need it; at most once."""
 
@@ -123,6 +133,10 @@ class Chain:
         """The server cannot be connected to. True if a stage will answer in its place."""
         return any(stage.unreachable(now_s) for stage in self.stages)
 
+    def abandoned(self, now_s: float) -> bool:
+        """The leased server has ended before its response. True if a stage deals with it."""
+        return any(stage.abandoned(now_s) for stage in self.stages)
+
     def expire(self, now_s: float) -> None:
         """Wake every stage whose deadline is over, then ask to be woken for the next one."""
         self._busy = True
@@ -134,6 +148,19 @@ class Chain:
         self._surroundings.wake_at(min((stage.deadline_s for stage in self.stages), default=NEVER))
 
     # What stages call.
+
+    @property
+    def server_number(self) -> int:
+        """Which of the servers the connection leads to."""
+        return self._surroundings.server_number
+
+    def lease(self, now_s: float, wanted: int | None, *, fresh: bool = False) -> None:
+        """Lead to a server for a while."""
+        self._surroundings.lease(now_s, wanted, fresh=fresh)
+
+    def release(self, now_s: float) -> None:
+        """Let the server go again."""
+        self._surroundings.release(now_s)
 
     def wake_at(self, deadline_s: float) -> None:
         """A stage has a new deadline. A later one needs nothing: the surroundings wakes the chain once in vain."""

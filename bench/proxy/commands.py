@@ -21,7 +21,7 @@ from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command, Number
 from servers.process import run
-from servers.user_errors import UserError
+from servers.user_errors import InputError, UserError
 
 
 class _Address(click.ParamType[tuple[str, int]]):
@@ -67,7 +67,14 @@ class _Upstream(_Address):
 
 
 @click.command(cls=Command, context_settings=HELP)
-@click.option("--upstream", type=_Upstream(), required=True, help="The server behind the proxy.")
+@click.option(
+    "--upstream",
+    "upstreams",
+    type=_Upstream(),
+    required=True,
+    multiple=True,
+    help="The server behind the proxy; repeat it for several.",
+)
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
 @click.option("--profile", default="none", show_default=True, help="A profile's name, or your own TOML file.")
 @click.option(
@@ -80,7 +87,12 @@ class _Upstream(_Address):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in the profile.")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line per connection that ended.")
 def proxy(  # noqa: PLR0917 (click passes them by name)
-    upstream: tuple[str, int], listen: tuple[str, int], profile: str, time_scale: float, seed: int, log: Path | None
+    upstreams: tuple[tuple[str, int], ...],
+    listen: tuple[str, int],
+    profile: str,
+    time_scale: float,
+    seed: int,
+    log: Path | None,
 ) -> None:
     """Put an intermediary in front of a server: its timeouts, its buffering, its ways to end a connection.
 
@@ -88,18 +100,22 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     real:nginx-unbuffered, real:haproxy and real:haproxy-no-delay start the real thing with the same timeouts (and
     write no log). real:nginx-h2 and real:haproxy-h2 speak TLS and HTTP/2 too: the line then has the `cafile` that
     makes their certificate trusted, and `plain_url`, a port on this machine without TLS.
+    Several servers take turns, connection by connection, unless the profile says otherwise (upstreams).
 
     \b
     Examples:
       tokenderby proxy --upstream 127.0.0.1:8001 --profile aws-alb
       tokenderby proxy --upstream 127.0.0.1:8001 --profile my.toml --time-scale 20 --log proxy.jsonl
     """
+    upstream, *others = upstreams
     if profile.startswith(PREFIX):
+        if others:
+            raise InputError(f"--profile {profile}: takes one --upstream")
         _serve_real(profile, upstream, listen, time_scale)
         return
     loaded = load(profile)
     rules = loaded.scaled(time_scale).rules
-    server = Proxy(upstream, rules, listen=listen, seed=seed, log=log, profile=loaded.name)
+    server = Proxy(upstream, rules, others=others, listen=listen, seed=seed, log=log, profile=loaded.name)
     try:
         run(serve(server, partial(_say_ready, loaded.name)))
     except OSError as error:

@@ -40,6 +40,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     method: bytes
     headers: list[tuple[bytes, bytes]]
     http_version: bytes = b"1.1"
+    target: bytes = b"/"
 
 
 class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,7 +271,12 @@ def parse_request(head: bytes) -> RequestHead:
     event, coding = _parse(h11.Connection(h11.SERVER), head)
     if not isinstance(event, h11.Request):
         raise MalformedError("a malformed request head")
-    return RequestHead(method=event.method, headers=[*event.headers, *coding], http_version=event.http_version)
+    return RequestHead(
+        method=event.method,
+        headers=[*event.headers, *coding],
+        http_version=event.http_version,
+        target=event.target,
+    )
 
 
 # h11 reads a response in the light of its request; with an upgrade in it a 101 is fine, and all others are as well.

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
+from bench.proxy.balancer import Balancer
 from bench.proxy.chain import Chain
 from bench.proxy.log import ConnectionLog, ConnectionRecord, NotFollowed
 from bench.proxy.rule import Rule, labels
@@ -33,12 +34,30 @@ Reason = Literal["connecting", "writer", "stage"]
 """Why a side is not read: the server is not connected yet; the other side's buffer is full; a stage holds too much."""
 
 
+class Owner(Protocol):
+    """Who is told what happens to a socket."""
+
+    last_byte_s: float
+
+    def connected(self, side: Side) -> None:
+        """It is there."""
+
+    def lost(self, side: Side, error: Exception | None) -> None:
+        """It is closed."""
+
+    def note_end(self, by: str, now_s: float, closed: Literal["fin", "rst", "black_hole"]) -> None:
+        """Its peer sends no more."""
+
+    def other(self, side: Side) -> Side:
+        """Where its bytes go, and come from."""
+
+
 class Side(asyncio.Protocol):
     """One of a relay's two sockets."""
 
     transport: asyncio.Transport
 
-    def __init__(self, relay: Relay, name: Literal["client", "upstream"]) -> None:
+    def __init__(self, relay: Owner, name: Literal["client", "upstream"]) -> None:
         self.relay = relay
         self.name = name
         self.is_open = False
@@ -131,7 +150,7 @@ class Relay:
     def __init__(
         self,
         number: int,
-        upstream: tuple[str, int],
+        balancer: Balancer,
         rules: Sequence[Rule],
         *,
         seed: int,
@@ -146,7 +165,8 @@ class Relay:
         self.bytes_up = self.bytes_down = 0
         self._early = b""
         self._is_over = False
-        self._upstream = upstream
+        self._balancer = balancer
+        self.server_number = 0
         self._rules = rules
         self._log = log
         self._when_over = when_over
@@ -201,22 +221,50 @@ class Relay:
         self.client.hold("connecting", on=False)
 
     async def _connect(self) -> None:
-        host, port = self._upstream
-        try:
-            await self._loop.create_connection(lambda: self.server, host, port)
-        except (OSError, ValueError):  # ValueError: a name that no resolver takes
-            if self.client.is_open and not self.chain.unreachable(monotonic()):
-                self.note_end("upstream", monotonic(), "rst")
-                self.client.reset()
+        if not await self._reach() and self.client.is_open and not self.chain.unreachable(monotonic()):
+            self.note_end("upstream", monotonic(), "rst")
+            self.client.reset()
         self._connecting = None
-        ended = self.chain.ended
-        if not self.client.is_open or (ended and self.chain.stopped and ended.action != "black_hole"):
-            self.server.close()  # it came too late
+        if self._is_too_late():
+            self.server.close()
             self._check_over()
         elif not self.chain.stopped:
             self._listen(monotonic())
 
+    async def _reach(self, wanted: int | None = None) -> bool:
+        """Connect to a server, the wanted one first; False if there is none to connect to."""
+        tried: set[int] = set()
+        while True:
+            number = self._balancer.choose(monotonic(), wanted=wanted, source=self._source(), tried=tried)
+            if number is None:
+                return False
+            host, port = self._balancer.addresses[number]
+            try:
+                await self._loop.create_connection(lambda: self.server, host, port)
+            except (OSError, ValueError):  # ValueError: a name that no resolver takes
+                self._balancer.failed(monotonic(), number)
+                tried.add(number)
+            else:
+                self.server_number = number
+                return True
+
+    def _source(self) -> str:
+        """The client's address, if that is what a server is chosen by."""
+        needs_it = self._balancer.rule.sticky == "source" and self.client.is_open
+        return str(self.client.transport.get_extra_info("peername")[0]) if needs_it else ""
+
+    def _is_too_late(self) -> bool:
+        """Whether a server that was connected to is not needed any more."""
+        ended = self.chain.ended
+        return not self.client.is_open or bool(ended and self.chain.stopped and ended.action != "black_hole")
+
     # The chain's surroundings.
+
+    def lease(self, now_s: float, wanted: int | None, *, fresh: bool) -> None:
+        """It leads to one server from its beginning to its end; bench.proxy.pool has another kind."""
+
+    def release(self, now_s: float) -> None:
+        """The same."""
 
     def write_up(self, _now_s: float, data: bytes) -> None:
         server = self.server

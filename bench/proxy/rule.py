@@ -44,6 +44,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: ClassVar[str]
     holds: ClassVar[bool] = False
     """What passes it may go on later, or in other pieces, than it came."""
+    is_last: ClassVar[bool] = False
+    """It takes the last place, at the server's side."""
     looks_into_bodies: ClassVar[bool] = False
     """It follows a response's body, so it has to see it as it comes from the server."""
 
@@ -106,8 +108,10 @@ _CONDITIONS: dict[Condition, tuple[re.Pattern[str], str]] = {
 
 
 def check_order(rules: Sequence[Rule]) -> None:
-    """Raise ValueError where a behaviour looks into what one on its server's side may hold."""
+    """Raise ValueError where a behaviour looks into what one on its server's side may hold, or has to be last."""
     for n, rule in enumerate(rules):
+        if rule.is_last and rule is not rules[-1]:
+            raise ValueError(f"{rule.name} takes the last place, at the server's side")
         holder = next((behind for behind in rules[n + 1 :] if behind.holds), None)
         if rule.looks_into_bodies and holder:
             raise ValueError(f"{rule.name} takes its place behind {holder.name}, which holds what it looks into")

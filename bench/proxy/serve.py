@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from bench.proxy.balancer import Balancer
+from bench.proxy.behaviours.upstreams import Upstreams
 from bench.proxy.log import ConnectionLog, Late, Started
+from bench.proxy.pool import Pool, PooledRelay
 from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
 from bench.proxy.stage import Common
@@ -28,7 +32,7 @@ class LogError(InputError):
 class Proxy:
     """A listening proxy; use it as `async with Proxy(...) as proxy`, then `proxy.address`.
 
-    upstream: host and port of the TCP server behind it
+    upstream: host and port of the TCP server behind it; `others` are more of them
     rules: the behaviours, from the client's side to the server's
     relays: the connections that are open
     listen: host and port (0: any free one)
@@ -44,13 +48,16 @@ class Proxy:
         upstream: tuple[str, int],
         rules: Sequence[Rule],
         *,
+        others: Sequence[tuple[str, int]] = (),
         listen: tuple[str, int] = ("127.0.0.1", 0),
         seed: int = 0,
         log: Path | None = None,
         profile: str = "",
     ) -> None:
-        self._upstream = upstream
         self._rules = rules
+        how = next((rule for rule in rules if isinstance(rule, Upstreams)), Upstreams())
+        self._balancer = Balancer([upstream, *others], how)
+        self._pool = Pool(self._balancer) if how.each == "request" else None
         self._listen = listen
         self._seed = seed
         self._log_path = log
@@ -82,6 +89,8 @@ class Proxy:
     ) -> None:
         self._server.close()
         self._probe.close()
+        if self._pool:
+            self._pool.close()
         for relay in list(self.relays):
             relay.note_end("proxy", monotonic(), "rst")
             relay.reset()
@@ -95,9 +104,10 @@ class Proxy:
 
     def _accept(self) -> Side:
         self._accepted += 1
-        relay = self.relay_type(
+        kind = partial(PooledRelay, pool=self._pool) if self._pool else self.relay_type
+        relay = kind(
             self._accepted,
-            self._upstream,
+            self._balancer,
             self._rules,
             seed=self._seed,
             log=self._log,

@@ -77,6 +77,8 @@ class Context(Protocol):
     """The chain, as one of its stages sees it."""
 
     common: Common
+    down: Pass
+    """Where the server's bytes enter: what goes in here passes for an answer of its."""
     stopped: bool
     """Nothing may pass any more, either way."""
 
@@ -92,6 +94,16 @@ class Context(Protocol):
 
     def hold(self, holder: object, way: Way, *, on: bool) -> None:
         """Something in the chain holds as much as it may (or has room again): reading stops while anything does."""
+
+    @property
+    def server_number(self) -> int:
+        """Which of the servers the connection leads to."""
+
+    def lease(self, now_s: float, wanted: int | None, *, fresh: bool = False) -> None:
+        """Lead to a server for a while: to the wanted one, if there is such; by a new connection, if `fresh`."""
+
+    def release(self, now_s: float) -> None:
+        """Let the server go again."""
 
 
 class Stage:
@@ -155,6 +167,10 @@ class Stage:
 
     def unreachable(self, now_s: float) -> bool:
         """The server cannot be connected to. True: this stage will answer in its place."""
+        return False
+
+    def abandoned(self, now_s: float) -> bool:
+        """The leased server has ended before its response. True: this stage deals with it."""
         return False
 
     def request(self, now_s: float, request: RequestHead) -> None:

@@ -92,6 +92,14 @@ class Clockwork:
     def hold(self, way: Way, *, on: bool) -> None:
         self._see(self.now_s, f"{'hold' if on else 'go on'} {way}", b"")
 
+    server_number = 0
+
+    def lease(self, now_s: float, wanted: int | None, *, fresh: bool) -> None:
+        self._see(now_s, "lease fresh" if fresh else "lease", wanted)
+
+    def release(self, now_s: float) -> None:
+        self._see(now_s, "release", b"")
+
     def not_followed(self, now_s: float, why: str) -> None:
         self.unfollowed.append(why)
 
@@ -156,11 +164,13 @@ class Net:
         host, port = server.sockets[0].getsockname()[:2]
         return host, port
 
-    async def proxy(self, upstream: tuple[str, int], *rules: Rule, seed: int = 0) -> tuple[str, int]:
+    async def proxy(
+        self, upstream: tuple[str, int], *rules: Rule, seed: int = 0, others: Sequence[tuple[str, int]] = ()
+    ) -> tuple[str, int]:
         """A proxy with those rules; `log` and `records` are the newest one's."""
         self._logs += 1
         self.log = self._folder / f"{self._logs}.jsonl"
-        proxy = await self.stack.enter_async_context(Proxy(upstream, rules, seed=seed, log=self.log))
+        proxy = await self.stack.enter_async_context(Proxy(upstream, rules, seed=seed, log=self.log, others=others))
         self.proxies.append(proxy)
         return proxy.address
 

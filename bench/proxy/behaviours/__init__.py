@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.proxy.behaviours.bandwidth import Bandwidth
+from bench.proxy.behaviours.cache import Cache
 from bench.proxy.behaviours.chunked_truncation import ChunkedTruncation
 from bench.proxy.behaviours.coalescing import Coalescing
 from bench.proxy.behaviours.cut import Cut
@@ -23,6 +24,7 @@ from bench.proxy.behaviours.slicing import Slicing
 from bench.proxy.behaviours.slow_close import SlowClose
 from bench.proxy.behaviours.unreachable import Unreachable
 from bench.proxy.behaviours.upgrade import Upgrade
+from bench.proxy.behaviours.upstreams import Upstreams
 from bench.proxy.behaviours.websocket_close import WebsocketClose
 from bench.proxy.rule import Rule
 
@@ -30,6 +32,7 @@ BEHAVIOURS: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         Bandwidth,
+        Cache,
         ChunkedTruncation,
         Coalescing,
         Cut,
@@ -50,6 +53,7 @@ BEHAVIOURS: dict[str, type[Rule]] = {
         SlowClose,
         Unreachable,
         Upgrade,
+        Upstreams,
         WebsocketClose,
     )
 }

@@ -15,7 +15,7 @@ class CutAll(Rule, frozen=True, kw_only=True):
     at_s: from the start of the proxy, or of the measured part of a run's cell
     every_s: again so long after each time
     grace_s: who is in the middle of something may go on for so long: a response is its connection's last, and a
-        connection that waits for its next request is closed (FIN) at once
+        connection that waits for its next request is closed (FIN) at once (not one that waits for its first, as nginx)
     outage_s: for so long behind the end nobody is served: new connections are reset, or requests answered by `status`
     late_data, forget_s: of the action black_hole
     """
@@ -58,6 +58,7 @@ class CutAllStage(Stage):
         self.http = bool(rule.grace_s) or rule.status is not None
         self._rule = rule
         self._opened_s = 0.0
+        self._has_asked = False
         self._is_leaving = False  # the moment is over, the grace is not
 
     def accepted(self, now_s: float) -> None:
@@ -68,6 +69,7 @@ class CutAllStage(Stage):
             self.wake_at(self._due_s())
 
     def request(self, now_s: float, request: RequestHead) -> None:
+        self._has_asked = True
         if self._rule.status is not None and self._is_out(now_s):
             self.answer(now_s, self._rule.status)
 
@@ -89,7 +91,7 @@ class CutAllStage(Stage):
             self.wake_at(due_s)
         elif now_s < due_s + rule.grace_s:
             self._is_leaving = True
-            if self.chain.phase == "idle":
+            if self._has_asked and self.chain.phase == "idle":
                 self.cut(now_s, "fin")
             else:
                 self.wake_at(due_s + rule.grace_s)

@@ -37,6 +37,8 @@ class UnreachableStage(Stage):
 
     def unreachable(self, now_s: float) -> bool:
         self._is_unreachable = True
+        if self.chain.phase == "waiting":  # it is connected to for each request
+            self.answer(now_s, self._rule.status, self._rule.body)
         return True
 
     def request(self, now_s: float, request: RequestHead) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from websockets.frames import BINARY, CLOSE, TEXT, Close, Frame
 from bench.proxy.behaviours import (
     BEHAVIOURS,
     Bandwidth,
+    Cache,
     ChunkedTruncation,
     Coalescing,
     Cut,
@@ -35,8 +36,11 @@ from bench.proxy.behaviours import (
     SlowClose,
     Unreachable,
     Upgrade,
+    Upstreams,
     WebsocketClose,
 )
+from bench.proxy.behaviours.cache import MAX_RESPONSES, Responses
+from bench.proxy.behaviours.response_buffering import MAX_HELD_BYTES
 from bench.proxy.behaviours.websocket_close import FrameBoundaries
 from bench.proxy.http_bytes import closing, plain_response
 from bench.proxy.rule import Rule
@@ -57,6 +61,11 @@ def same(*steps: tuple[float, str, bytes]) -> Seen:
     return list(steps)
 
 
+def aged(age_s: int) -> bytes:
+    """The head of the stream as a cache gives it."""
+    return CHUNKED_HEAD.replace(b"OK\r\n", b"OK\r\nAge: %d\r\n" % age_s)
+
+
 def answered(at_s: float, status: int, by: str) -> Seen:
     return [(at_s, "fin", by), (at_s, "down", plain_response(status)), (at_s, "fin down", b"")]
 
@@ -74,6 +83,9 @@ STREAM: Steps = [
     (3, "down", THERE),
     (4, "down", END),
 ]
+LEASE = (0, "lease", None)
+WITH_COOKIE = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=b; SERVERID=0\r\n\r\n"
+AGAIN = (10.0, "up", REQUEST)
 CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
@@ -399,6 +411,35 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(1, "down", b"220 ready"), (2, "down", b"2"), *cut(2, "rst", "cut")],
     ),
     ("never, with probability 0", Cut(action="rst", after_s=5, probability=0), TALK, TALK),
+    # cache
+    (
+        "the same again from the cache, until it is too old",
+        Cache(max_age_s=60),
+        [*STREAM, (10, "up", REQUEST), (65, "up", REQUEST)],
+        [*STREAM, (10, "down", aged(6)), (10, "down", HELLO + THERE + END), (65, "up", REQUEST)],
+    ),
+    ("what the cache is not for", Cache(max_age_s=60, methods=("POST",)), [*STREAM, AGAIN], [*STREAM, AGAIN]),
+    ("what is too large to keep", Cache(max_age_s=60, max_bytes=99), [*STREAM, AGAIN], [*STREAM, AGAIN]),
+    (
+        "another type",
+        Cache(max_age_s=60, content_types=("application/json",)),
+        [*STREAM, AGAIN],
+        [*STREAM, AGAIN],
+    ),
+    (
+        "the body of a request that was answered goes nowhere",
+        Cache(max_age_s=60, methods=("POST",)),
+        [(0, "up", UPLOAD + b"hello"), (1, "down", OK), (2, "up", UPLOAD), (3, "up", b"hello"), (4, "up", REQUEST)],
+        [
+            (0, "up", UPLOAD),
+            (0, "up", b"hello"),
+            (1, "down", OK[:-2]),
+            (1, "down", b"ok"),
+            (2, "down", OK[:-2].replace(b"OK\r\n", b"OK\r\nAge: 1\r\n")),
+            (2, "down", b"ok"),
+            (4, "up", REQUEST),
+        ],
+    ),
     # cut_all
     ("cut at a moment", CutAll(at_s=5, action="rst"), TALK[:2], [*TALK[:2], *cut(5, "rst", "cut_all")]),
     ("all become black holes", CutAll(at_s=5, action="black_hole"), [], cut(5, "black_hole", "cut_all")),
@@ -417,6 +458,7 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [*STREAM, *cut(4, "fin", "cut_all")],
     ),
     ("a grace is not for who waits", CutAll(at_s=9, grace_s=20), STREAM, [*STREAM, *cut(9, "fin", "cut_all")]),
+    ("a grace for who has not asked yet", CutAll(at_s=9, grace_s=20), [], cut(29, "fin", "cut_all")),
     (
         "a grace for a WebSocket",
         CutAll(at_s=9, grace_s=20, action="rst"),
@@ -529,6 +571,47 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [(0, "up", REQUEST + UPGRADE), (1, "down", OK)],
         [*ASK, (1, "down", OK[:-2]), (1, "down", b"ok"), *answered(1, 403, "upgrade")],
     ),
+    # upstreams
+    ("a server for each connection", Upstreams(), TALK, TALK),
+    (
+        "a server for each request, from its first byte to the end of the exchange",
+        Upstreams(each="request"),
+        [*STREAM, (9, "up", REQUEST), (9, "down", OK)],
+        [
+            LEASE,
+            *STREAM,
+            (4, "release", b""),
+            (9, "lease", None),
+            (9, "up", REQUEST),
+            (9, "down", OK[:-2]),
+            (9, "down", b"ok"),
+            (9, "release", b""),
+        ],
+    ),
+    (
+        "a server that closes behind its response is kept to that",
+        Upstreams(each="request"),
+        [*ASK, (1, "down", CLOSE_HEAD), (2, "down", b"hello"), (3, "fin down", b"")],
+        [LEASE, *ASK, (1, "down", CLOSE_HEAD), (2, "down", b"hello"), (3, "fin down", b"")],
+    ),
+    ("a WebSocket keeps its server", Upstreams(each="request"), SOCKET, [LEASE, *SOCKET]),
+    (
+        "a cookie for who has none, and its server for who has one",
+        Upstreams(each="request", sticky="cookie"),
+        [*ASK, (1, "down", OK), (2, "up", WITH_COOKIE), (3, "down", OK)],
+        [
+            LEASE,
+            *ASK,
+            (1, "down", OK[:-2].replace(b"OK\r\n", b"OK\r\nSet-Cookie: SERVERID=0; Path=/; HttpOnly\r\n")),
+            (1, "down", b"ok"),
+            (1, "release", b""),
+            (2, "lease", 0),
+            (2, "up", WITH_COOKIE),
+            (3, "down", OK[:-2]),
+            (3, "down", b"ok"),
+            (3, "release", b""),
+        ],
+    ),
     # chunked_truncation
     (
         "no last chunk",
@@ -586,6 +669,25 @@ def test_behaviour(rule: Rule, steps: Steps, expected: Seen) -> None:
 def test_each_has_a_case() -> None:
     elsewhere = {"gzip_holdback", "websocket_close", "unreachable"}
     assert {case[1].name for case in CASES} | elsewhere == set(BEHAVIOURS)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ResponseBuffering(until_complete=True),
+        ResponseBuffering(buffer_bytes=10**12),
+        ResponseBuffering(first_bytes=10**12),
+    ],
+    ids=lambda rule: rule.words(),
+)
+def test_a_response_is_held_up_to_64_mib(rule: Rule) -> None:
+    """Whatever a profile says: then it is passed on."""
+    works = Clockwork(rule)
+    works.play([*ASK, (0, "down", CLOSE_HEAD)], until_s=0)
+    piece = bytes(1 << 22)
+    for _ in range(MAX_HELD_BYTES // len(piece) + 1):
+        works.chain.down(1, piece)
+    assert sum(len(data) for _, what, data in works.seen if what == "down") >= MAX_HELD_BYTES
 
 
 WORDS = random.Random(1).randbytes(1500).hex().encode()  # hardly compressible
@@ -701,6 +803,7 @@ STRIKES: list[tuple[Rule, Steps]] = [
     (Upgrade(action="strip"), SOCKET),
     (Upgrade(action="refuse"), SOCKET),
     (MaxAge(max_age_s=0.5), STREAM),
+    (Upstreams(each="request", sticky="cookie"), STREAM),
     (IdleTimeout(idle_timeout_s=60), ASK),
     (Refuse(mode="status"), ASK),
     (GzipHoldback(content_types=()), [(0, "up", REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n"), *STREAM[1:]]),
@@ -746,6 +849,28 @@ def test_a_first_byte_counts_where_it_passes(holder: Rule) -> None:
     assert Clockwork(holder, limit).play(early) == ASK
 
 
+def test_a_cache_is_the_proxys_not_a_connections() -> None:
+    rule, common, no_store = Cache(max_age_s=60), Common(), OK.replace(b"OK\r\n", b"OK\r\nCache-Control: no-store\r\n")
+    page = [(0.0, "up", b"GET /a?from=0 HTTP/1.1\r\nHost: x\r\n\r\n"), (0.0, "down", no_store)]
+    Clockwork(rule, common=common).play(page)
+    seen = Clockwork(rule, common=common, at_s=9).play([(9, *page[0][1:])])
+    assert [what for _, what, _ in seen] == ["down", "down"]
+    other = [(9.0, "up", page[0][2].replace(b"from=0", b"from=1"))]
+    assert Clockwork(rule, common=common, at_s=9).play(other) == other
+    for honest in (Cache(max_age_s=60, honour_cache_control=True), Cache(max_age_s=60, ignore_query=True)):
+        Clockwork(honest, common=common).play(page)
+        seen = Clockwork(honest, common=common, at_s=9).play(other)
+        assert [what for _, what, _ in seen] == (["up"] if honest.honour_cache_control else ["down", "down"])
+
+
+def test_a_cache_holds_no_more_than_so_many() -> None:
+    responses = Responses(60)
+    for number in range(MAX_RESPONSES + 1):
+        responses.put(0, b"GET /%d" % number, OK)
+    assert responses.get(1, b"GET /0") is None
+    assert responses.get(1, b"GET /1") == OK.replace(b"OK\r\n", b"OK\r\nAge: 1\r\n")
+
+
 OUTAGE = CutAll(at_s=10, every_s=100, grace_s=5, outage_s=3)
 
 
@@ -767,6 +892,26 @@ def test_moments_that_are_counted_anew() -> None:
     works.run_until(8)
     common.start_s = 7.0
     assert works.play([]) == cut(17, "fin", "cut_all")
+
+
+POST = UPLOAD + b"hello"
+
+
+@pytest.mark.parametrize(("retry", "request_bytes"), [("none", REQUEST), ("idempotent", POST)])
+def test_a_request_that_its_server_lost_is_answered(retry: Literal["none", "idempotent"], request_bytes: bytes) -> None:
+    works = Clockwork(Upstreams(each="request", retry=retry))
+    works.play([(0, "up", request_bytes)], until_s=0)
+    assert works.chain.abandoned(1)
+    assert works.seen[-3:] == answered(1, 502, "upstreams")
+
+
+def test_a_request_that_its_server_lost_is_sent_once_more_and_no_oftener() -> None:
+    works = Clockwork(Upstreams(each="request", retry="idempotent"))
+    works.play(ASK, until_s=0)
+    assert works.chain.abandoned(1)
+    assert works.seen == [LEASE, *ASK, (1, "lease fresh", None), (1, "up", REQUEST)]
+    assert works.chain.abandoned(2)
+    assert works.seen[-3:] == answered(2, 502, "upstreams")
 
 
 def test_unreachable() -> None:

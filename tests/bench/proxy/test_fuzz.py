@@ -15,6 +15,7 @@ from bench.proxy import profile
 from bench.proxy.behaviours import (
     BEHAVIOURS,
     Bandwidth,
+    Cache,
     ChunkedTruncation,
     Coalescing,
     Cut,
@@ -34,6 +35,7 @@ from bench.proxy.behaviours import (
     SlowClose,
     Unreachable,
     Upgrade,
+    Upstreams,
     WebsocketClose,
 )
 from bench.proxy.rule import Rule
@@ -61,6 +63,11 @@ OWN: dict[str, tuple[Rule, ...]] = {
         HeadHoldback(methods=("GET", "POST")),
     ),
     "a reload every minute": (CutAll(at_s=10, every_s=60, grace_s=20, outage_s=5, status=503),),
+    "a cache": (Cache(max_age_s=30, methods=("GET", "HEAD", "POST")), MaxAge(max_age_s=100)),
+    "a server for each request": (
+        Unreachable(),
+        Upstreams(each="request", sticky="cookie", keep_s=20, close_lag_ms=500, retry="idempotent"),
+    ),
     "a response that stops": (ChunkedTruncation(where="inside_character", after_chunks=2),),
     "everything that waits": (
         MaxDuration(max_duration_s=50, scope="websocket"),
@@ -126,6 +133,8 @@ SPLIT: tuple[tuple[Rule, ...], ...] = (
     (Cut(action="fin", after_bytes=100),),
     (Cut(action="rst", after_bytes=90, since="response"),),
     (Upgrade(action="strip"), MaxAge(max_age_s=1e-9)),
+    (Cache(max_age_s=30, methods=("GET", "POST", "PURGE")),),
+    (Upstreams(each="request", sticky="cookie"),),
     (Upgrade(), ResponseBuffering(until_complete=True)),
     (ResponseBuffering(first_bytes=30), HeadHoldback(content_types=("text/event-stream", "text/html"))),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -89,6 +90,9 @@ BAD = [
         ["every_s takes more than grace_s and outage_s"],
     ),
     ("[[behaviour]]\ntype = 'cut_all'\nat_s = 5\nstatus = 503", ["status is for an outage_s"]),
+    ("[[behaviour]]\ntype = 'upstreams'\n[[behaviour]]\ntype = 'noop'", ["upstreams takes the last place"]),
+    ("[[behaviour]]\ntype = 'upstreams'\nkeep_s = 5", ["keep_s", 'take each = "request"']),
+    ("[[behaviour]]\ntype = 'upstreams'\neach = 'request'\nclose_lag_ms = 5", ["close_lag_ms is for keep_s"]),
     ("[[behaviour]]\ntype = 'slicing'\nslice_bytes = 5\nvariation_bytes = 5", ["variation_bytes"]),
     ("[[behaviour]]\ntype = 'bandwidth'\nrate_kbit = 5\nburst_bytes = -5", ["burst_bytes"]),
     ("[[behaviour]]\ntype = 'websocket_close'", ["after_s", "idle_timeout_s"]),
@@ -157,6 +161,11 @@ def test_behaviours_are_named_after_their_files() -> None:
 def test_the_documentation_has_the_table_as_it_is() -> None:
     result = CliRunner().invoke(profiles, ["--markdown"])
     assert result.output.strip() in DOCS.read_text(), "renew it with: tokenderby profiles --markdown"
+
+
+def test_the_documentations_profiles_are_some() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert [len(parse("example", tomllib.loads(block)).rules) for block in blocks] == [2, 3]
 
 
 def test_the_documentation_has_every_behaviour_and_parameter() -> None:

@@ -204,6 +204,26 @@ def test_an_address_that_is_not_here(profile: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
+async def test_several_servers_take_turns(net: Net) -> None:
+    async def say(name: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(name)
+
+    words = []
+    for name in (b"first", b"second"):
+        host, port = await net.serve(lambda _, writer, name=name: say(name, writer))  # type: ignore[misc]
+        words += ["--upstream", f"{host}:{port}"]
+    with running(*words) as (ready, _):
+        seen = [await (await net.connect(address(ready))).until_end() for _ in range(3)]
+    assert seen == [(b"first", "fin"), (b"second", "fin"), (b"first", "fin")]
+
+
+def test_a_real_proxy_has_one_server() -> None:
+    words = ["--upstream", "127.0.0.1:1", "--upstream", "127.0.0.1:2", "--profile", "real:nginx"]
+    done = subprocess.run([sys.executable, "-m", "bench.proxy", *words], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "takes one --upstream" in done.stderr
+
+
 async def test_a_signal_makes_the_moments_of_events_count_anew(net: Net, tmp_path: Path) -> None:
     host, port = await net.serve(echo)
     profile = tmp_path / "deploy.toml"

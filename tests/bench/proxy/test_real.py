@@ -12,20 +12,26 @@ import base64
 import hashlib
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.proxies import Net, read_request
+from support.processes import wait_until
+from support.proxies import OK, Client, Net, read_request
 
+from bench.proxy.behaviours import Cache, CutAll, Upstreams
 from bench.proxy.profile import load
-from bench.proxy.real import KINDS, SECURE, real_proxy
+from bench.proxy.real import HAPROXY, KINDS, NGINX_HEAD, SECURE, find, real_proxy
 from bench.proxy.serve import Proxy
+from servers.process import free_port
 
 TIME_SCALE = 80  # 60 s are 0.75 s, 50 s are 0.625 s
 NGINX_TIMER_STEP_S = 0.3
@@ -248,3 +254,153 @@ async def test_a_pipelined_request_waits_for_its_turn(net: Net, name: str) -> No
             (first, first_s), (second, second_s) = asked
             assert (first, second) == (b"/1", b"/2")
             assert second_s - first_s > 0.09
+
+
+async def closes_behind_a_second_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As a server whose keep-alive is over just then."""
+    await read_request(reader)
+    writer.write(OK)
+    await read_request(reader)
+
+
+async def second_answer(address: tuple[str, int], method: bytes) -> bytes:
+    """The status line that the second request of a connection gets, b"" if none."""
+    reader, writer = await asyncio.open_connection(*address)
+    request = method + b" / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    writer.write(request)
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+    writer.write(request)
+    try:
+        return (await asyncio.wait_for(reader.readuntil(b"\r\n"), 5))[9:12]
+    except asyncio.IncompleteReadError:
+        return b""
+    finally:
+        writer.close()
+
+
+POOLS = {
+    "nginx": (Upstreams(each="request", keep_s=60, retry="idempotent"), [b"502", b"200"]),
+    "haproxy": (Upstreams(each="request", keep_s=60, when_lost="close"), [b"", b""]),
+}
+
+
+@pytest.mark.parametrize("program", [pytest.param(name, marks=pytest.mark.needs(name)) for name in POOLS])
+async def test_a_kept_connection_whose_server_closes_first(net: Net, tmp_path: Path, program: str) -> None:
+    """What becomes of a POST and a GET that are lost so."""
+    rule, expected = POOLS[program]
+    upstream = await net.serve(closes_behind_a_second_request)
+    with pooling(program, upstream, tmp_path) as real:
+        for address in (real, await net.proxy(upstream, rule)):
+            assert [await second_answer(address, method) for method in (b"POST", b"GET")] == expected
+
+
+@contextmanager
+def pooling(program: str, upstream: tuple[str, int], folder: Path) -> Iterator[tuple[str, int]]:
+    """A real one that keeps its connections to servers; its address. (HAProxy always does.)"""
+    if program == "nginx":
+        with nginx(upstream, folder, "master_process off;") as (address, _):
+            yield address
+        return
+    listen = ("127.0.0.1", free_port("127.0.0.1"))
+    server, at = (f"{host}:{port}" for host, port in (upstream, listen))
+    config = HAPROXY.format(keepalive_ms=60_000, idle_ms=60_000, extra="", listen=at, upstream=server)
+    (folder / "config").write_text(config)
+    with started([find("haproxy"), "-db", "-f", f"{folder}/config"], listen):
+        yield listen
+
+
+@contextmanager
+def nginx(
+    upstream: tuple[str, int], folder: Path, settings: str, location: str = ""
+) -> Iterator[tuple[tuple[str, int], subprocess.Popen[bytes]]]:
+    """A real nginx with a pool and without buffering, and with a cache if `location` uses it; address and process."""
+    listen = ("127.0.0.1", free_port("127.0.0.1"))
+    server, at = (f"{host}:{port}" for host, port in (upstream, listen))
+    config = (
+        f"{settings}\n{NGINX_HEAD.format(folder=folder)}upstream servers {{ server {server}; keepalive 8; }}"
+        f"proxy_cache_path {folder}/cache keys_zone=shared:1m;"
+        f"server {{ listen {at}; location / {{ proxy_pass http://servers; proxy_http_version 1.1;"
+        f'proxy_set_header Connection ""; {location or "proxy_buffering off;"} }} }} }}'
+    )
+    (folder / "config").write_text(config)
+    command = [find("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
+    with started(command, listen) as process:
+        yield listen, process
+
+
+@contextmanager
+def started(command: list[str], listen: tuple[str, int]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command)
+    try:
+        wait_until(lambda: is_open(listen))
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_open(address: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(address, timeout=1):
+        return True
+    return False
+
+
+async def until_end(client: Client, path: bytes) -> tuple[str, bool, float]:
+    """How and when (CLOCK_MONOTONIC, s) a connection with one request ended, and whether its response was whole."""
+    client.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    got, how = await client.until_end()
+    return how, got.endswith((b"0\r\n\r\n", b"\r\n\r\nok")), time.monotonic()
+
+
+@pytest.mark.needs("nginx")
+async def test_a_reload_with_a_grace(net: Net, tmp_path: Path) -> None:
+    """Who waits for the next request goes at once, a response may end in order, and what is left is cut at last."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await read_request(reader)).split()[1]
+        if path == b"/short":
+            writer.write(OK)
+        else:
+            await tokens(writer, 60, chunked=True)
+            writer.write(b"0\r\n\r\n" if path == b"/long" else b"")
+        await reader.read()
+
+    upstream = await net.serve(answer)
+    with nginx(upstream, tmp_path, "worker_shutdown_timeout 1s;") as (real, process):
+        emulated = await net.proxy(upstream, CutAll(at_s=0.3, grace_s=1))
+        event_s = time.monotonic() + 0.3
+        asyncio.get_running_loop().call_later(0.3, process.send_signal, signal.SIGHUP)
+        cases = [(address, path) for address in (emulated, real) for path in (b"/short", b"/long", b"/endless")]
+        seen = [until_end(await net.connect(address), path) for address, path in cases]
+        ends = [(how, whole, end_s - event_s) for how, whole, end_s in await asyncio.gather(*seen)]
+    for idle, whole, cut in (ends[:3], ends[3:]):
+        assert [end[:2] for end in (idle, whole, cut)] == [("fin", True), ("fin", True), ("fin", False)]
+        assert idle[2] < whole[2] < cut[2]
+        assert cut[2] > 0.9
+
+
+CACHE = "proxy_cache shared; proxy_cache_valid 200 1m;"
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("honours", [False, True])
+async def test_a_cache(net: Net, tmp_path: Path, honours: bool) -> None:
+    """Which requests are answered by it, and what it makes of `Cache-Control: no-store`."""
+
+    async def numbered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in count():
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\n%02d" % number)
+
+    upstream = await net.serve(numbered)
+    location = CACHE if honours else CACHE + "proxy_ignore_headers Cache-Control;"
+    with nginx(upstream, tmp_path, "master_process off;", location) as (real, _):
+        for address in (real, await net.proxy(upstream, Cache(max_age_s=60, honour_cache_control=honours))):
+            client = await net.connect(address)
+            lines = (b"GET /a?from=0", b"GET /a?from=0", b"GET /a?from=1", b"POST /a?from=0", b"GET /a?from=0")
+            answers = []
+            for line in lines:
+                client.send(line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                await client.reader.readuntil(b"\r\n\r\n")
+                answers.append(int(await client.reader.readexactly(2)))
+            assert answers == ([0, 1, 2, 3, 4] if honours else [0, 0, 1, 2, 0])
