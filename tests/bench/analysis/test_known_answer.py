@@ -118,8 +118,7 @@ def test_redis_counts_as_server(tmp_path: Path) -> None:
 
 def test_redis_counts_for_who_may_go_over_to_polling(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
-    costs = {"server_cpu_s": 6e-6, "redis_cpu_s": 3e-6}
-    run.cell("sse", 1, [three_tokens(10, 1, 1, 1)], recovery="fallback", **costs)
+    run.cell("sse", 1, [three_tokens(10, 1, 1, 1)], recovery="fallback", server_cpu_s=6e-6, redis_cpu_s=3e-6)
     (cell,) = measure(run.write()).cells
     assert estimate(cell, "server_cpu_us_per_token").value == pytest.approx(3)
 
