@@ -135,7 +135,7 @@ def test_named_load_inherits_and_named_stream_does_not() -> None:
         ({"cells": [{"transport": "polling", "wait": [1, "x"]}]}, ["[[cells]] 1 wait", "a number", "'x'"]),
         ({"cells": [{"transport": "chunked", "method": "get"}]}, ["method", "sse"]),
         ({"cells": [SSE | {"recovery": "retry"}]}, ["recovery", "fallback, none, restart, resume"]),
-        ({"cells": [{"transport": "blocking", "recovery": "fallback"}]}, ["[[cells]] 1 recovery", "or nothing"]),
+        ({"cells": [{"transport": "blocking", "recovery": "fallback"}]}, ["[[cells]] 1 recovery", "not blocking"]),
         ({"cells": [SSE | {"recovery": "fallback", "method": "get"}]}, ["1 method", "no recovery fallback"]),
         (
             {"cells": [SSE | {"recovery": "fallback", "stack": "fastapi"}]},

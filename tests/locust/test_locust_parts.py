@@ -188,7 +188,10 @@ class TestBatch:
         assert unpack(pack(record)) == record
 
     def test_another_clock(self) -> None:
-        shifted = unpack(pack(record_of([1.0], Outcome.TRUNCATED)), 7)
+        dropped = record_of([1.0], Outcome.TRUNCATED)
+        dropped.requests_at_ns, dropped.drops_at_ns = [1, 2], [(1, 3)]
+        shifted = unpack(pack(dropped), 7)
+        assert (shifted.requests_at_ns, shifted.drops_at_ns) == ([8, 9], [(8, 10)])
         assert (shifted.intended_start_ns, shifted.received_ns[0]) == (1000 * MS + 7, 1101 * MS + 7)
         assert shifted.end_ns == 0  # never stays never
 
