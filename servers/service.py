@@ -101,7 +101,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()
         self._answering: set[Stoppable] = set()
-        self._spans = Spans()
+        self.spans = Spans()
         self._idle = asyncio.Event()
         self._idle.set()
         prose(), hazards()  # read now: at its limit of descriptors a server could not open their file
@@ -145,7 +145,7 @@ class Service:
         self._answering.add(work)
         self._idle.clear()
         try:
-            with self._spans.of(stream_id):
+            with self.spans.of(stream_id):
                 yield
         finally:
             self._answering.discard(work)
@@ -189,7 +189,7 @@ class Service:
             "source": self.generations.source.name if self.generations.source else None,
             "stack": self.settings.stack,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
-            **({"answered": self._spans.since(since_ns)} if since_ns else {}),
+            **({"answered": self.spans.since(since_ns)} if since_ns else {}),
             **stats.extra,
         }
 
