@@ -82,6 +82,14 @@ class TestOptions:
         assert options.cell("sse") == "sse heartbeat=15 aws-alb resume"
         assert options.settings("polling").interval_s == 0.1
 
+    def test_who_goes_over_has_the_test_s_other_servers(self) -> None:
+        urls = {f"{name}_url": f"http://127.0.0.1:1/{name}" for name in STREAMING}
+        options = Options.of(given(recovery="fallback", token_silence=3, **urls), None, ("websocket", "polling"))
+        settings = options.settings("websocket")
+        assert settings.others == {"polling": "http://127.0.0.1:1/polling"}
+        assert (settings.recovery.mode, settings.token_silence_s) == ("fallback", 3)
+        assert Options.of(given(recovery="resume"), None, STREAMING).settings("websocket").others == {}
+
     def test_long_polling_has_no_interval(self) -> None:
         options = Options.of(given(poll_wait=20, poll_interval=0.1), None, ("polling",))
         assert options.cell("polling") == "polling wait=20"
