@@ -101,7 +101,7 @@ _limit = option(
     envvar=f"{ENVIRONMENT}_RUN_RECOVERY",
     callback=option_types.comma_list,
     metavar="A,B",
-    help="none, restart, resume.",
+    help="none, restart, resume, fallback.",
 )
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")

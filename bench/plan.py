@@ -389,7 +389,7 @@ def _check_cell(cell: Cell, where: str) -> None:
 
 def _check_fallback(cell: Cell, where: str) -> None:
     if not TRANSPORTS[cell.transport].streams:
-        raise PlanError(f"{where} recovery: {cell.transport} has all of an answer or nothing; fallback goes on with it")
+        raise PlanError(f"{where} recovery: fallback takes a transport that streams, not {cell.transport}")
     if cell.stack or cell.method == "get":
         word = "stack" if cell.stack else "method"
         raise PlanError(f"{where} {word}: takes no recovery fallback, which needs our own servers and a page's script")

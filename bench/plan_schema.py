@@ -18,7 +18,7 @@ from bench.proxy import real as real_proxy
 from bench.slo import MessageLimits, Slo
 from clients.job import Load
 from servers.stream import PROFILES, RANGES, StreamSpec
-from servers.transport import CONTESTANTS
+from servers.transport import CONTESTANTS, STREAMING
 
 Schema = dict[str, Any]
 
@@ -38,6 +38,7 @@ def plan_schema() -> Schema:
     plan, cell, stream = (parts[kind.__name__] for kind in (Plan, Cell, StreamSpec))
     _complete_stream(stream)
     _complete_cell(cell)
+    parts["Load"]["properties"]["fallback"]["items"] = {"enum": list(STREAMING)}
     _complete_plan(plan)
     parts["Target"]["properties"]["transport"]["enum"] = list(CONTESTANTS)
     return {"$schema": DIALECT, "title": "A plan of Tokenderby", "$ref": "#/$defs/Plan", "$defs": parts}

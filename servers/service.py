@@ -102,7 +102,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()
         self._answering: set[Stoppable] = set()
-        self._spans = Spans()
+        self.spans = Spans()
         self._idle = asyncio.Event()
         self._idle.set()
         prose(), hazards()  # read now: at its limit of descriptors a server could not open their file
@@ -146,7 +146,7 @@ class Service:
         self._answering.add(work)
         self._idle.clear()
         try:
-            with self._spans.of(stream_id):
+            with self.spans.of(stream_id):
                 yield
         finally:
             self._answering.discard(work)
@@ -192,7 +192,7 @@ class Service:
             "stack": self.settings.stack,
             "heartbeat_s": self.settings.heartbeat_s or 0.0,
             "late_head": self.settings.late_head,
-            **({"answered": self._spans.since(since_ns)} if since_ns else {}),
+            **({"answered": self.spans.since(since_ns)} if since_ns else {}),
             **stats.extra,
         }
 

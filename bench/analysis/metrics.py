@@ -141,7 +141,7 @@ METRICS: dict[str, Metric] = {
     ),
     "goodput_ratio": Metric("messages within the SLO", "share", _ratio("within_slo", "messages")),
     "head_ms_p50": Metric("head of the response p50", "ms", _median_of_known("head_ms")),
-    "stop_s_p50": Metric("generating for nobody p50", "s", _of_dropped("stop_s")),
+    "stop_s_p50": Metric("working for nobody p50", "s", _of_dropped("stop_s")),
     "requests_worst_second": Metric(
         "requests in the worst second", "requests/s", _ratio("requests_worst_second", "cells")
     ),

@@ -174,8 +174,11 @@ class Exchange:
             record.detection_ms = (record.detection_ms or 0.0) + (now_ns - heard_ns) / 1e6
 
     def _is_unknown(self, failure: ClientFailure) -> bool:
-        """Whether the server does not know the stream that was asked for: it was restarted, or the time is over."""
-        asked_for_more = bool(self.first or self.last_event_id or self.poll_path)
+        """Whether the server does not know the stream that was asked for: it was restarted, or the time is over.
+
+        A WebSocket that may not be opened says nothing of the stream.
+        """
+        asked_for_more = self._asked and bool(self.first or self.last_event_id or self.poll_path)
         return isinstance(failure, RequestRefused) and failure.status == _NOT_FOUND and asked_for_more
 
     def _count_wasted(self, tokens: int) -> None:

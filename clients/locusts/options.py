@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from clients.core.endpoint import Endpoint
+from clients.core.fallback import DEFAULT_ORDER, order_from
 from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
@@ -37,7 +38,7 @@ class OptionError(InputError):
 
 @dataclass(frozen=True)
 class Options:
-    """A test's options, checked. Seconds end in `_s`; a `silence_s` of None never gives up.
+    """A test's options, checked. Seconds end in `_s`; a `silence_s` or `token_silence_s` of None never gives up.
 
     `profile` and `heartbeat_s` describe what stands before the servers and how these were started: Locust cannot set
     either, but the results carry them.
@@ -50,6 +51,7 @@ class Options:
     think_s: float
     recovery: Mode
     silence_s: float | None
+    token_silence_s: float | None
     timeout_s: float
     finish_s: float
     seed: int
@@ -63,7 +65,6 @@ class Options:
     @classmethod
     def of(cls, given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> Options:
         """Check what was given, for users of `transports`. Raises OptionError."""
-        silence_s = _seconds(given, "silence")
         return cls(
             urls=_urls(given, host, transports),
             stream=_stream(given),
@@ -71,7 +72,8 @@ class Options:
             wait_s=_seconds(given, "poll_wait"),
             think_s=_seconds(given, "think_time"),
             recovery=cast(Mode, choice("--recovery", given["recovery"], get_args(Mode), OptionError)),
-            silence_s=silence_s or None,
+            silence_s=_seconds(given, "silence") or None,
+            token_silence_s=_seconds(given, "token_silence") or None,
             timeout_s=_seconds(given, "message_timeout", least=0.1),
             finish_s=_seconds(given, "finish"),
             seed=int(number("--seed", given["seed"], 0, 2**53 - 1, OptionError, whole=True, text=True)),
@@ -102,12 +104,15 @@ class Options:
 
     def settings(self, transport: str) -> ClientSettings:
         """How a user of `transport` behaves."""
+        order = order_from(transport, DEFAULT_ORDER)[1:] if self.recovery == "fallback" else ()
         return ClientSettings(
             url=self.urls[transport],
             auth_token=self.auth_token,
             trust=self.trust,
             recovery=Policy(self.recovery),
             silence_s=self.silence_s,
+            token_silence_s=self.token_silence_s,
+            others={name: self.urls[name] for name in order if name in self.urls},
             interval_s=self.interval_s,
             wait_s=self.wait_s,
         )
@@ -134,6 +139,7 @@ def add_arguments(parser: Any) -> None:
     option("think-time", 1.0, "Seconds between an answer and the next question")
     option("recovery", "none", "What a user does after a drop", choices=list(get_args(Mode)))
     option("silence", 0.0, "Seconds without a byte after which a user gives a connection up; 0: never")
+    option("token-silence", 0.0, "The same without a token, whatever else comes; 0: never")
     option("message-timeout", 60.0, "Seconds after which a message that is not complete has failed")
     option("finish", 30.0, "Seconds that messages under way may go on after the stop")
     option("seed", 1, "Another seed, other answers")

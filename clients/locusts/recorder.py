@@ -22,6 +22,7 @@ from bench.running import machine
 from bench.running.validity import void_reasons
 from bench.store import CellRecord, Run, RunFolder, create_run, link_latest, utc_text
 from clients import results
+from clients.bursts import worst_second
 from clients.core.clock import get_json
 from clients.core.errors import ClientFailure
 from clients.core.record import Outcome, StreamRecord
@@ -204,6 +205,7 @@ class Recorder:
         if lags_ns:
             cell.loop_lag_ms_p99, cell.loop_lag_ms_max = p99_ms(lags_ns), max(lags_ns) / 1e6
         cell.delay_ms_p50 = delay_ms_p50(records)
+        cell.requests_worst_second = worst_second(record.requests_at_ns for record in records)
         cell.client_cpu_ratio = busiest
         offsets = [worker.clock_offsets_ns.get(cell.transport, 0) for worker in self._workers.values()]
         cell.clock_offset_ns = max(offsets, key=abs, default=0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -43,7 +42,7 @@ async def messages(
     reader, is_whole = _Reader(), False
     generation.subscribe(reader)
     try:
-        with service.answering(reader, generation.stream_id) if stops else nullcontext():
+        with service.answering(reader, generation.stream_id) if stops else service.spans.of(generation.stream_id):
             async for message in _messages(service, generation, first, reader):
                 is_whole = message.i is None
                 yield message

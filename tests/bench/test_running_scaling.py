@@ -15,6 +15,7 @@ from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.store import CellRecord, RunFolder
 from bench.table_checks import PlanError
 from clients.arrivals import plan_messages
+from clients.core.recovery import Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.job import Job, Load
@@ -93,6 +94,16 @@ def test_the_default_interval_is_divided_too() -> None:
     assert scaled_settings(Cell(transport="polling"), 20) == {"interval": 0.05, "wait": 0}
     assert scaled_settings(Cell(transport="polling"), 1) == {}
     assert scaled_settings(Cell(transport="sse"), 20) == {}
+    assert scaled_settings(Cell(transport="sse", recovery="fallback"), 20) == {"interval": 0.05, "wait": 0}
+    assert scaled_settings(Cell(transport="sse", unread=30), 20) == {"unread": 1.5}
+
+
+def test_a_job_says_what_its_client_does_besides() -> None:
+    job = job_of(Cell(transport="sse", unread=30, backoff="constant"), time_scale=20)
+    given = {"recovery": Policy("resume", base_s=2)}
+    settings = ClientSettings.of_variant(job.variant | job.settings, url=job.url, **given)
+    assert (settings.unread_s, settings.recovery) == (1.5, Policy("resume", base_s=2, backoff="constant"))
+    assert (job.load.token_silence_s, job.load.fallback) == (10, ["websocket", "sse", "polling"])
 
 
 def test_a_scale_below_one_may_make_answers_too_long() -> None:

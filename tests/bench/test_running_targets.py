@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from support.processes import RunningServer, has_ipv6, running_server
@@ -144,6 +145,56 @@ async def test_a_proxy_that_hangs_is_ended(server: GetServer, tmp_path: Path) ->
             with pytest.raises(PartDied, match="the none proxy hangs"):
                 await route.check_answers(http)
             assert (await fleet.route(cell)).proxies != route.proxies
+        finally:
+            await fleet.stop()
+
+
+FALLBACK = Cell(transport="websocket", profile="none", recovery="fallback")
+
+
+async def test_what_a_cell_may_go_over_to_has_the_same_server_and_the_same_proxy(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    fleet = Fleet(Plan(name="test", time_scale=2), http, tmp_path, [])
+    try:
+        route = await fleet.route(FALLBACK)
+        assert [*route.others] == ["sse", "polling"]
+        root = route.url.removesuffix("/websocket")
+        assert root != route.server.url.removesuffix("/websocket"), "behind the proxy"
+        for name, url in {"websocket": route.url, **route.others}.items():
+            assert url == f"{root}/{name}"
+            await check_server(http, name, url)
+        direct = await fleet.route(Cell(transport="websocket", recovery="fallback"))
+        assert (direct.server, direct.others) == (route.server, dict(route.server.others))
+    finally:
+        await fleet.stop()
+
+
+@pytest.mark.parametrize(
+    ("targets", "profile", "words"),
+    [
+        ({}, "direct", "name its server too, by --target polling=URL"),
+        ({"polling": "http://127.0.0.1:1"}, "none", "stands before one address"),
+    ],
+)
+async def test_targets_that_a_cell_cannot_go_over_to(
+    http: aiohttp.ClientSession, server: GetServer, tmp_path: Path, targets: dict[str, str], profile: str, words: str
+) -> None:
+    url = server("sse").url
+    fleet = Fleet(Plan(name="test"), http, tmp_path, [], {"websocket": url, "sse": url, **targets})
+    with pytest.raises(PartDied, match=words):
+        await fleet.route(msgspec.structs.replace(FALLBACK, profile=profile))
+
+
+async def test_targets_at_one_address_may_have_a_proxy(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    with running_server("websocket", "--also", "sse", "--also", "polling") as running:
+        root = running.url.removesuffix("/websocket")
+        targets = {name: f"{root}/{name}" for name in ("websocket", "sse", "polling")}
+        fleet = Fleet(Plan(name="test"), http, tmp_path, [], targets)
+        try:
+            route = await fleet.route(FALLBACK)
+            await check_server(http, "polling", route.others["polling"])
+            assert not route.others["polling"].startswith(root)
         finally:
             await fleet.stop()
 

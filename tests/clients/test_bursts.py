@@ -29,16 +29,17 @@ def test_on_paper(seconds: list[list[float]], worst: int) -> None:
     assert worst_second([round(at * S) for at in message] for message in seconds) == worst
 
 
-CLIENTS = 40
-STREAM = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 60, "gap_sigma": 0, "tokens": 60}
+CLIENTS = 60
+BACKOFF_S = 1.6
+STREAM = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 60, "gap_sigma": 0, "tokens": 45}
 LOAD = {
-    "arrivals": "constant", "streams": CLIENTS, "rate_per_s": CLIENTS / 2, "warmup_streams": 0, "timeout_s": 30.0,
-    "backoff_s": 2.0, "backoff_cap_s": 10.0,
+    "arrivals": "constant", "streams": CLIENTS, "rate_per_s": CLIENTS / BACKOFF_S, "warmup_streams": 0,
+    "timeout_s": 30.0, "backoff_s": BACKOFF_S, "backoff_cap_s": 10.0,
 }  # fmt: skip
 
 
 async def burst(url: str, backoff: str, folder: Path) -> int:
-    """The worst second of clients that begin within two seconds, and are then all cut at one moment."""
+    """The worst second of clients that begin one after the other, and are then all cut at one moment."""
     upstream = urlsplit(url)
     async with Proxy((upstream.hostname or "", upstream.port or 0), []) as proxy:
         document = {
@@ -58,11 +59,12 @@ async def burst(url: str, backoff: str, folder: Path) -> int:
     return result.requests_worst_second
 
 
+@pytest.mark.alone  # on a busy machine those who were spread over a second come late, and at once
 async def test_constant_backoff_makes_those_who_were_cut_come_back_at_once(
     server: Callable[[str], RunningServer], tmp_path: Path
 ) -> None:
-    """Full jitter spreads them over the two seconds of the first backoff."""
+    """Full jitter spreads them over the first backoff."""
     url = server("chunked").url
     constant, jitter = await asyncio.gather(*(burst(url, word, tmp_path) for word in ("constant", "jitter")))
     assert constant >= 0.9 * CLIENTS
-    assert jitter <= 0.8 * CLIENTS
+    assert jitter <= 0.87 * CLIENTS

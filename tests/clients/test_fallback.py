@@ -217,6 +217,16 @@ async def test_another_server_that_has_not_the_answer_is_asked_anew(client: Make
     assert [asked.get("from", 0) for asked in polled.asked] == [3, 0]
 
 
+async def test_an_upgrade_to_nowhere_is_no_word_of_the_answer(client: MakeClient) -> None:
+    """Its 404 is the path's: what has come is kept."""
+    polled = Polled()
+    async with scripts(sse(2, "silence"), refusing("404 Not"), polled.script) as urls:
+        record = await ask(client, urls, ("sse", "websocket", "polling"), silence_s=0.1)
+    assert whole(record) == ALL, record.detail
+    assert (record.causes, record.tokens_discarded) == (["sse silence", "websocket status 404"], 0)
+    assert [asked["from"] for asked in polled.asked] == [2]
+
+
 async def test_an_event_id_of_before_is_not_sent_when_sse_has_its_turn_again(client: MakeClient) -> None:
     """SSE brings two tokens, WebSocket two more: back at SSE, `Last-Event-ID` would repeat the latter."""
     requests: list[bytes] = []
@@ -283,30 +293,28 @@ def together() -> Iterator[RunningServer]:
         yield server
 
 
-@pytest.mark.parametrize(
-    ("rules", "causes"),
-    [
-        ((Upgrade(), *CORPORATE), ["websocket status 403", "sse silence"]),
-        ((Upgrade(action="strip"), *CORPORATE), ["websocket status 426", "sse silence"]),
-        ((Upgrade(),), ["websocket status 403"]),
-        ((), []),
-    ],
-)
-async def test_through_what_refuses_and_buffers(
-    client: MakeClient, together: RunningServer, rules: tuple[Rule, ...], causes: list[str]
-) -> None:
+CASES: list[tuple[tuple[Rule, ...], list[str]]] = [
+    ((Upgrade(), *CORPORATE), ["websocket status 403", "sse silence"]),
+    ((Upgrade(action="strip"), *CORPORATE), ["websocket status 426", "sse silence"]),
+    ((Upgrade(),), ["websocket status 403"]),
+    ((), []),
+]
+
+
+async def test_through_what_refuses_and_buffers(client: MakeClient, together: RunningServer) -> None:
     """The answer is one: what the buffered SSE has read, polling goes on with, and the model is asked once."""
     upstream, started = urlsplit(together.url), together.get("/stats")["streams_started"]
-    async with Proxy((upstream.hostname or "", upstream.port or 0), rules) as proxy:
-        root = f"http://127.0.0.1:{proxy.address[1]}"
-        others = {name: f"{root}/{name}" for name in ORDER[1:]}
-        settings = {"recovery": POLICY, "silence_s": 0.5, "interval_s": 0.05, "others": others}
-        user = client("websocket", f"{root}/websocket", **settings)
-        record = await user.ask(
-            question(build(StreamSpec.parse(LONG), 7), stream=LONG, stream_id=token_hex(8), timeout_s=30)
-        )
-        await user.close()
-    assert whole(record) == ALL, record.detail
-    assert record.causes == causes
-    assert record.finished_by == ORDER[len(causes)]
-    assert together.get("/stats")["streams_started"] == started + 1
+
+    async def ask_behind(rules: tuple[Rule, ...]) -> StreamRecord:
+        async with Proxy((upstream.hostname or "", upstream.port or 0), rules) as proxy:
+            root = f"http://127.0.0.1:{proxy.address[1]}"
+            others = {name: f"{root}/{name}" for name in ORDER[1:]}
+            settings = {"recovery": POLICY, "silence_s": 0.6, "interval_s": 0.05, "others": others}
+            asked = question(build(StreamSpec.parse(LONG), 7), stream=LONG, stream_id=token_hex(8), timeout_s=30)
+            return await client("websocket", f"{root}/websocket", **settings).ask(asked)
+
+    records = await asyncio.gather(*(ask_behind(rules) for rules, _ in CASES))
+    for record, (_, causes) in zip(records, CASES, strict=True):
+        assert whole(record) == ALL, record.detail
+        assert (record.causes, record.finished_by) == (causes, ORDER[len(causes)])
+    assert together.get("/stats")["streams_started"] == started + len(CASES)

@@ -12,10 +12,10 @@ from clients.lateness import delay_ms_p50, emit_lags_ns, request_lags_ns, start_
 MS = 1_000_000
 
 
-def record(*delays_ms: float, drops: int = 0, first: int = 0) -> StreamRecord:
+def record(*delays_ms: float, drops: int = 0, first: int = 0, attempts: int = 1) -> StreamRecord:
     """Meant to start at 100 ms, started 2 ms late, at the server 3 ms later; a token each 10 ms from 50 ms on."""
     due = array("q", [(155 + 10 * k) * MS for k in range(len(delays_ms))])
-    made = StreamRecord("s", 100 * MS, 8, start_ns=102 * MS, ttft_scheduled_ns=50 * MS, drops=drops)
+    made = StreamRecord("s", 100 * MS, 8, start_ns=102 * MS, ttft_scheduled_ns=50 * MS, drops=drops, attempts=attempts)
     made.i, made.due_ns = array("q", range(first, first + len(due))), due
     made.sent_ns = array("q", [due_ns + MS for due_ns in due])
     made.received_ns = array("q", [d + round(delay * MS) for d, delay in zip(due, delays_ms, strict=True)])
@@ -31,6 +31,12 @@ def test_stage_by_stage() -> None:
 
 def test_what_says_nothing_of_the_request() -> None:
     assert request_lags_ns([record(), record(1, drops=1), record(1, first=2)]) == []
+
+
+def test_what_another_transport_has_brought_says_nothing_of_the_first() -> None:
+    """A refused upgrade is no drop, and yet the request came later, and polling's tokens were written later."""
+    refused = record(1, attempts=2)
+    assert (request_lags_ns([refused]), emit_lags_ns([refused], streams=True)) == ([], [])
 
 
 def test_the_median_delay_is_over_all_tokens() -> None:

@@ -52,6 +52,14 @@ def test_the_backoff_doubles_up_to_a_cap_and_ends(without_progress: int, chance:
     assert RESUME.delay_s(CUT, without_progress, chance) == delay_s
 
 
+def test_a_constant_backoff_is_the_same_for_all_and_every_time() -> None:
+    constant = Policy("resume", base_s=0.5, cap_s=1.0, attempts=6, backoff="constant")
+    waits = {constant.delay_s(CUT, without_progress, chance) for without_progress in range(6) for chance in (0, 0.5, 1)}
+    assert waits == {0.5}
+    assert constant.delay_s(CUT, 6, 0.5) is None
+    assert constant.delay_s(CUT, 0, 0.5, asked_s=3.0) == 3.0
+
+
 @pytest.mark.parametrize(
     ("failure", "comes_back"),
     [

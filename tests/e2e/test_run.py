@@ -40,6 +40,7 @@ def test_every_transport_to_the_report(bench: Bench) -> None:
     assert set(streams["outcome"]) == {"ok"}
     assert pq.read_metadata(folder.tokens_path).num_rows == cells * 10 * 8
     assert len(run.schedule_sha256) == 64
+    assert all(0 < (cell.requests_worst_second or 0) <= streams["requests"].sum() for cell in run.cells)
     assert all(cell.server_cpu_s is not None and cell.client_cpu_s for cell in run.cells)
     assert all(cell.redis_commands for cell in run.cells if TRANSPORTS[cell.transport].needs_redis)
     for name in ("summary.csv", "report.html", "charts"):

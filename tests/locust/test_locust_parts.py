@@ -82,6 +82,14 @@ class TestOptions:
         assert options.cell("sse") == "sse heartbeat=15 aws-alb resume"
         assert options.settings("polling").interval_s == 0.1
 
+    def test_who_goes_over_has_the_test_s_other_servers(self) -> None:
+        urls = {f"{name}_url": f"http://127.0.0.1:1/{name}" for name in STREAMING}
+        options = Options.of(given(recovery="fallback", token_silence=3, **urls), None, ("websocket", "polling"))
+        settings = options.settings("websocket")
+        assert settings.others == {"polling": "http://127.0.0.1:1/polling"}
+        assert (settings.recovery.mode, settings.token_silence_s) == ("fallback", 3)
+        assert Options.of(given(recovery="resume"), None, STREAMING).settings("websocket").others == {}
+
     def test_long_polling_has_no_interval(self) -> None:
         options = Options.of(given(poll_wait=20, poll_interval=0.1), None, ("polling",))
         assert options.cell("polling") == "polling wait=20"
@@ -188,7 +196,10 @@ class TestBatch:
         assert unpack(pack(record)) == record
 
     def test_another_clock(self) -> None:
-        shifted = unpack(pack(record_of([1.0], Outcome.TRUNCATED)), 7)
+        dropped = record_of([1.0], Outcome.TRUNCATED)
+        dropped.requests_at_ns, dropped.drops_at_ns = [1, 2], [(1, 3)]
+        shifted = unpack(pack(dropped), 7)
+        assert (shifted.requests_at_ns, shifted.drops_at_ns) == ([8, 9], [(8, 10)])
         assert (shifted.intended_start_ns, shifted.received_ns[0]) == (1000 * MS + 7, 1101 * MS + 7)
         assert shifted.end_ns == 0  # never stays never
 

@@ -110,7 +110,8 @@ def test_one_process_gives_the_same_answers_by_several_transports() -> None:
         assert [token["i"] for token in page["tokens"]] == [1, 2]
         stats = json.loads(request(root, "GET", "/websocket/stats", headers=bearer)[2])
         assert (stats["streams_started"], stats["requests"]) == (1, 3)
-        assert request(root, "GET", "/healthz")[0] == 404
+        paths = ("/healthz", "/", "/sse/", "/sse/race.js", "/blocking/chat")
+        assert [request(root, "GET", path, headers=bearer)[0] for path in paths] == [404] * len(paths)
 
 
 # ---- --raw-text

@@ -116,6 +116,13 @@ def test_redis_counts_as_server(tmp_path: Path) -> None:
     assert value(run.write(), "polling", "server_cpu_us_per_token") == pytest.approx(3)
 
 
+def test_redis_counts_for_who_may_go_over_to_polling(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [three_tokens(10, 1, 1, 1)], recovery="fallback", server_cpu_s=6e-6, redis_cpu_s=3e-6)
+    (cell,) = measure(run.write()).cells
+    assert estimate(cell, "server_cpu_us_per_token").value == pytest.approx(3)
+
+
 def test_blocking_is_late_with_every_token(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
     run.cell("blocking", 1, [Message([(600, 621), (610, 621), (620, 621)])])

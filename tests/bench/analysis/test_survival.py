@@ -207,6 +207,12 @@ def _two_loads(tmp_path: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> 
     [
         ({"silence_s": 9.0}, {"silence_s": 30.0}, ("wait no longer than 9 s,", "wait no longer than 30 s,")),
         ({"silence_s": None}, {"silence_s": 30.0}, ("clients wait for ever,", "clients wait no longer than 30 s,")),
+        (
+            {"token_silence_s": 9.0},
+            {},
+            ("clients wait no longer than 9 s for a token,", "clients wait for ever for a token,"),
+        ),
+        ({"fallback": ["sse"]}, {}, ("go over to sse,", "go over to websocket and then sse and then polling,")),
         ({"attempts": 2}, {}, ("give up after 2 attempts in a row,", "give up after 8 attempts in a row,")),
         ({"timeout_s": 20.0}, {"timeout_s": 40.0}, ("timeout_s is 20.0,", "timeout_s is 40.0,")),
         ({"streams": 4}, {"streams": 5}, ("streams is 4,", "streams is 5,")),
