@@ -167,7 +167,9 @@ class Pool:
         return place
 
     def _has_room(self, carrier: Carrier) -> bool:
-        return carrier.connection.is_fit and not carrier.is_given_up and len(carrier.places) < self._users
+        """What one connection was told of streams at once will hold for one that is still being opened."""
+        users = min(self._users, *(other.connection.max_streams for other in self.carriers))
+        return carrier.connection.is_fit and not carrier.is_given_up and len(carrier.places) < users
 
 
 def _until_open(place: Place) -> Script[None]:
