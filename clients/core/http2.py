@@ -46,8 +46,7 @@ class Http2Response(Response):
 
     def add(self, data: bytes, window_bytes: int) -> None:
         """A part of the body; it takes so much of the window."""
-        if data:
-            self._body.append(data)
+        self._body.append(data)
         self._unread_bytes += window_bytes
 
     def take(self) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from h2.errors import ErrorCodes
@@ -36,6 +37,7 @@ from clients.core.asking import ask, attempt_of
 from clients.core.carrier import Carrier, Pool
 from clients.core.http2 import STREAM_WINDOW_BYTES
 from clients.core.record import Outcome, StreamRecord
+from clients.core.recovery import Policy
 from clients.core.session import MAX_UNSENT_BYTES, Session
 from clients.core.settings import ClientSettings
 from servers.chunked.wire import CONTENT_TYPE
@@ -54,6 +56,7 @@ class Hands:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.sent = b""
+        self.is_closed = False
         session.obey = self.obey
 
     def obey(self) -> None:
@@ -66,14 +69,14 @@ class Hands:
         self.sent += data
 
     def disconnect(self) -> None:
-        pass
+        self.is_closed = True
 
 
 class HandPool(Pool):
     """Connections that are open at once."""
 
-    def __init__(self) -> None:
-        super().__init__(SETTINGS_OF_ALL)
+    def __init__(self, settings: ClientSettings) -> None:
+        super().__init__(settings)
         self.started: list[Hands] = []
 
     def start(self, carrier: Carrier) -> None:
@@ -86,18 +89,38 @@ class HandPool(Pool):
 class Conversation:
     """Users of one connection who have asked, each for the same answer."""
 
-    def __init__(self, users: int = 1, transport: str = "chunked") -> None:
-        self.pool = HandPool()
-        self.users = [Session(SETTINGS_OF_ALL) for _ in range(users)]
+    def __init__(
+        self,
+        users: int = 1,
+        transport: str = "chunked",
+        settings: ClientSettings = SETTINGS_OF_ALL,
+        *,
+        opens: bool = True,
+    ) -> None:
+        self.pool = HandPool(settings)
+        self.users = [Session(settings) for _ in range(users)]
         for session in self.users:
             session.pool = self.pool
             hands = Hands(session)
-            session.begin(ask(session, attempt_of(transport), question(ANSWER)), 0)
+            asked = replace(question(ANSWER, timeout_s=60.0), intended_start_ns=0)
+            session.begin(ask(session, attempt_of(transport), asked), 0)
             hands.obey()
-        (self.hands,) = self.pool.started
-        self.hands.session.connected(1, 0, 0)
-        self.hands.obey()
+        self.hands = self.pool.started[0]
         self.now_ns = 1
+        if opens:
+            self.open(self.hands)
+
+    def open(self, hands: Hands) -> None:
+        hands.session.connected(self.now_ns, 0, 0)
+        hands.obey()
+
+    def wake(self, now_ns: int) -> None:
+        """Whoever wants to be woken by then is."""
+        self.now_ns = now_ns
+        for session in self.users:
+            if session.wake_ns <= now_ns:
+                session.woken(now_ns)
+                session.obey()
 
     def hear(self, data: bytes) -> None:
         self.now_ns += 1
@@ -281,6 +304,71 @@ def test_one_connection_that_ends_is_a_drop_of_each_stream() -> None:
     assert {tuple(record[8]) for record in records} == {("rst",)}  # type: ignore[arg-type]  # noticed_by
 
 
+# Beside what is said over a connection.
+
+
+def test_a_connection_that_cannot_be_opened_is_nobodys() -> None:
+    conversation = Conversation(3, opens=False)
+    conversation.hands.session.connect_failed(ConnectionRefusedError("refused"), 1)
+    conversation.hands.obey()
+    records = [seen(record) for record in conversation.records()]
+    assert [record[:4] for record in records] == [(Outcome.REFUSED, "refused", 1, 0)] * 3
+    assert not conversation.hands.session.is_busy
+
+
+def test_who_waits_for_a_connection_has_its_own_patience_and_the_last_one_gives_it_up() -> None:
+    conversation = Conversation(2, settings=replace(SETTINGS_OF_ALL, silence_s=1.0), opens=False)
+    for session in conversation.users:
+        assert not conversation.hands.is_closed
+        session.woken(1_000_000_001)
+        session.obey()
+    assert {seen(record)[:2] for record in conversation.records()} == {(Outcome.TIMEOUT, "silence")}
+    assert conversation.hands.is_closed
+
+
+def test_nobody_asks_again_over_a_connection_that_was_silent() -> None:
+    """A black hole: who has waited in vain looks for another place, though others still wait there."""
+    settings = replace(SETTINGS_OF_ALL, silence_s=1.0, recovery=Policy("resume", base_s=1e-9))
+    conversation = Conversation(2, settings=settings)
+    first, second = conversation.users
+    conversation.now_ns = 900_000_000
+    speaker = Speaker()
+    speaker.hear(conversation.hands.sent)
+    conversation.hands.session.received(speaker.h2.data_to_send(), 10)
+    first.heard_ns = 0  # the first has waited for longer
+    for now_ns in (1_000_000_020, 1_000_000_030):
+        first.woken(now_ns)
+        first.obey()
+    assert len(conversation.pool.started) == 2
+    assert second.is_busy
+    assert not conversation.hands.is_closed
+    other = conversation.pool.started[1]
+    conversation.open(other)
+    answering = Speaker()
+    answering.hear(other.sent)
+    whole(answering)
+    other.session.received(answering.h2.data_to_send(), 1_000_000_040)
+    record = first.result
+    assert (record.outcome, record.noticed_by, record.connections) == (Outcome.OK, ["silence"], 2)
+
+
+def test_one_users_timeout_leaves_the_connection_to_the_others() -> None:
+    conversation = Conversation(2)
+    speaker = Speaker()
+    speaker.hear(conversation.hands.sent)
+    conversation.hands.sent = b""
+    first, second = conversation.users
+    first.woken(60_000_000_001)
+    first.obey()
+    assert first.result.outcome is Outcome.TIMEOUT
+    whole(speaker, 3)
+    conversation.hear(speaker.h2.data_to_send())
+    speaker.hear(conversation.hands.sent)
+    assert speaker.resets == [1]
+    assert second.result.outcome is Outcome.OK
+    assert not conversation.hands.is_closed
+
+
 BEGUN = frame(HEADERS, HEAD, flags=END_HEADERS, stream_id=1)
 FLOODS = {  # frames that a hostile server sends without end, behind the head of a response; each is legal, or nearly so
     "PING": frame(PING, b"12345678"),
@@ -312,21 +400,6 @@ def test_a_flood_is_answered_within_bounds(name: str) -> None:
     assert len(connection._partial) < len(FLOODS[name])
     assert not connection._news
     assert not any(response._body for response in connection._responses.values())
-
-
-@pytest.mark.parametrize("one", [frame(DATA, stream_id=1), frame(HEADERS, b"\x08\x03103", flags=4, stream_id=1)])
-def test_nothing_is_kept_of_a_flood_for_which_nobody_looks(one: bytes) -> None:
-    """An answer that is taken whole is not looked into while it comes."""
-    conversation = Conversation(transport="blocking")
-    if one[3] == DATA:
-        conversation.hear(PREFACE + BEGUN)
-    else:
-        conversation.hear(PREFACE)
-    (response,) = conversation.pool.carriers[0].asked
-    conversation.hear(one * 1_000)
-    assert response._body == []
-    assert response.headers.keys() <= {"content-type"}
-    assert not conversation.users[0].is_busy or response.failure is None
 
 
 def test_a_server_gets_no_more_room_than_stated_while_nobody_reads() -> None:
