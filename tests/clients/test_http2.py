@@ -18,7 +18,7 @@ from support.asking import ANSWER, question
 from support.drivers import AsyncUser
 from support.feeding import encoded, encoded_end
 from support.http2 import Http2Peer, goaway
-from support.processes import RunningServer
+from support.processes import RunningServer, running_server
 from support.programs import program
 from support.scripted import Connection, scripted
 from support.tls import certificate, nginx_with_tls
@@ -371,3 +371,26 @@ async def test_one_connection_that_is_cut_carries_fifty_streams(
     assert sum(r.drops for r in records) == 50
     assert {(r.tokens_received, r.tokens_lost, r.tokens_duplicated) for r in records} == {(40, 0, 0)}
     assert sum(r.connections for r in records) == 2
+
+
+@secure
+async def test_a_server_that_dies_behind_a_real_proxy_is_a_reset_of_each_stream(name: str) -> None:
+    """The connection is the proxy's, and stays."""
+    program("openssl")
+    with running_server("sse") as running, real_proxy(name, address_of(running.url)) as proxy:
+        settings = ClientSettings(proxy.url, http=2, trust=Trust(str(proxy.cafile)))
+        pool = AioPool(settings)
+        users = [AioClient("sse", settings, pool) for _ in range(2)]
+        questions = [question(LONG_ANSWER, stream_id=token_hex(8), stream=LONG) for _ in users]
+        asking = [asyncio.create_task(u.ask(q)) for u, q in zip(users, questions, strict=True)]
+        async with asyncio.timeout(20):
+            while sum(r.has_head for carrier in pool.carriers for r in carrier.asked) < 2:
+                await asyncio.sleep(0.002)
+        running.process.kill()
+        records = await asyncio.gather(*asking)
+        (carrier,) = pool.carriers
+        assert carrier.connection.failure is None
+        for user in users:
+            await user.close()
+    assert {record.outcome for record in records} == {Outcome.DROPPED}
+    assert {record.noticed_by[0].split()[0] for record in records} == {"rst_stream"}, records[0].detail
