@@ -209,6 +209,11 @@ class Http2Connection:
     def leave(self) -> None:
         """See clients.core.session.Connection."""
 
+    def let_go(self) -> None:
+        """It is over. h2's object refers to itself, and would stay where nobody collects, as in a load process."""
+        self.end(None)
+        vars(self._h2).clear()
+
     # What h2 has found.
 
     def _of(self, event: Any) -> Http2Response | None:

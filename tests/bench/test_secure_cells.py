@@ -112,6 +112,8 @@ async def test_the_way_of_each_cell(fleet: Fleet) -> None:
     }
     assert len({route.server.url for route in routes.values()}) == 1
     assert routes["tls"] == routes["http2"]  # the same front
+    assert routes["tls"].url != routes["http2 through nginx"].url  # which is no nginx with its own timeouts
+    assert len({path.name for path in fleet.logs.glob("proxy-*.log")}) == 3
     for name, cell in cells.items():
         assert await asked_over(routes[name], cell) is Outcome.OK, name
         await routes[name].check_answers(fleet.http)

@@ -5,8 +5,10 @@ The core alone is moved here, by hand: drivers know nothing of HTTP/2 (tests/cli
 
 from __future__ import annotations
 
+import gc
 import gzip
 import struct
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -38,7 +40,7 @@ from clients.core.carrier import Carrier, Pool
 from clients.core.http2 import STREAM_WINDOW_BYTES
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Policy
-from clients.core.session import MAX_UNSENT_BYTES, Session
+from clients.core.session import MAX_UNSENT_BYTES, NEVER_NS, Session
 from clients.core.settings import ClientSettings
 from servers.chunked.wire import CONTENT_TYPE
 
@@ -367,6 +369,46 @@ def test_one_users_timeout_leaves_the_connection_to_the_others() -> None:
     assert speaker.resets == [1]
     assert second.result.outcome is Outcome.OK
     assert not conversation.hands.is_closed
+
+
+def test_what_breaks_while_one_user_sends_is_told_to_the_others() -> None:
+    conversation = Conversation(2)
+    first, second = conversation.users
+    conversation.pool.carriers[0].connection._h2.close_connection()  # h2 takes nothing any more
+    first.woken(60_000_000_001)  # its time is over: it resets its stream
+    first.obey()
+    assert first.result.outcome is Outcome.TIMEOUT
+    assert conversation.hands.session.wake_ns <= 60_000_000_001
+    conversation.hands.session.woken(60_000_000_002)
+    conversation.hands.obey()
+    assert seen(second.result)[:2] == (Outcome.PROTOCOL_ERROR, "format")
+    assert conversation.hands.is_closed
+    assert conversation.hands.session.wake_ns == NEVER_NS
+
+
+@pytest.mark.parametrize("ending", ["answered and left", "cut"])
+def test_nothing_is_left_of_a_connection_where_nobody_collects(ending: str) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        conversation = Conversation()
+        speaker = Speaker()
+        speaker.hear(conversation.hands.sent)
+        conversation.hands.sent = b""
+        whole(speaker)
+        conversation.hear(speaker.h2.data_to_send())
+        kept = weakref.ref(conversation.pool.carriers[0].connection._h2)
+        (user,) = conversation.users
+        if ending == "cut":
+            conversation.end(None)
+        user.begin(user.farewell(), 10)
+        conversation.pool.carriers.clear()
+        speaker.hear(conversation.hands.sent)
+        del conversation
+        assert speaker.has_said_goodbye is (ending != "cut")
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 BEGUN = frame(HEADERS, HEAD, flags=END_HEADERS, stream_id=1)
