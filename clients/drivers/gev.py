@@ -177,6 +177,7 @@ class _Wire:
         self._is_over = False
         self.may_read = Event()
         self.may_read.set()
+        self._broken: OSError | None = None  # told of a write; the kernel says it once, and to the reader then EOF
         client.sockets.opened(self)  # type: ignore[arg-type]  # it only asks for the socket
         gevent.spawn(self._read)
 
@@ -202,7 +203,7 @@ class _Wire:
         except OSError as error:
             self._end(error)
         else:
-            self._end(None)
+            self._end(self._broken)
 
     def write(self, data: bytes) -> None:
         """Send now what the kernel takes, and the rest as soon as it takes it."""
@@ -214,6 +215,7 @@ class _Wire:
             except BlockingIOError:
                 pass
             except OSError as error:
+                self._broken = error
                 gevent.spawn(self._end, error)  # not within what the session is having done
                 return
             finally:
