@@ -27,16 +27,12 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from clients.chromium.browser import ARGS, NoBrowser, executable
 from servers.process import free_port
 from servers.transport import STREAMING
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGES = PROJECT / "docs" / "images"
-CHROMIUM = "/usr/bin/chromium"
-ARGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 _READY_S = 30.0
 SCREENS = (
     ("report", 1280, 800, "light"),
@@ -210,11 +206,13 @@ def main() -> None:
     wanted = arguments.pictures or [name for name in PICTURES if name != "survival"]
     if unknown := [name for name in wanted if name not in PICTURES]:
         parser.error(f"no picture {unknown[0]!r}; there are {', '.join(PICTURES)}")
-    if not Path(CHROMIUM).exists():
-        sys.exit(f"no {CHROMIUM}: apt-get install chromium fonts-dejavu-core")
+    try:
+        path = executable()
+    except NoBrowser as error:
+        sys.exit(str(error))
     IMAGES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGS))
         for name in wanted:
             PICTURES[name](browser.new_page(viewport={"width": 1280, "height": 760}), arguments.run)
             print(IMAGES / f"{name}.png")

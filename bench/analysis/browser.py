@@ -24,13 +24,37 @@ _BURST = "burst"
 _VERSIONS = {"http/1.1": "HTTP/1.1", "h2": "HTTP/2", "h3": "HTTP/3"}
 
 
-def browser_cells(measured: Measurements) -> dict[int, pd.DataFrame]:
-    """Of each cell that a browser asked (by its place in `measured.cells`) the messages, with what was painted."""
+@dataclass(frozen=True)
+class BrowserCell:
+    """A cell that a browser asked: its messages with what was painted, and how many its load starts at one moment.
+
+    `at_once` is None where that is no load of bursts.
+    """
+
+    cell: MeasuredCell
+    messages: pd.DataFrame
+    at_once: int | None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no message has others beside it from the same moment."""
+        return self.at_once in (None, 1)
+
+
+def browser_cells(measured: Measurements, *, with_void: bool = False) -> list[BrowserCell]:
+    """The cells that a browser asked; the void blocks of those that have no valid one too, if so wished."""
     painted = measured.painted
     if painted is None:
-        return {}
-    asked = {place: cell for place, cell in enumerate(measured.cells) if BROWSER in cell.key.words and cell.blocks}
-    return {place: _with_painted(cell.messages, painted) for place, cell in asked.items()}
+        return []
+    cells = _countable(measured, with_void=with_void)
+    asked = [cell for cell in cells if BROWSER in cell.key.words]
+    return [BrowserCell(cell, _with_painted(cell.messages, painted), _at_once(measured, cell)) for cell in asked]
+
+
+def _countable(measured: Measurements, *, with_void: bool) -> list[MeasuredCell]:
+    valid = {cell.key: cell for cell in measured.cells if cell.blocks}
+    void = {cell.key: cell for cell in measured.void_cells if cell.key not in valid} if with_void else {}
+    return [(valid | void)[cell.key] for cell in measured.cells if cell.key in valid or cell.key in void]
 
 
 def _with_painted(messages: pd.DataFrame, painted: pd.DataFrame) -> pd.DataFrame:
@@ -51,25 +75,18 @@ class FirstToken(NamedTuple):
 
 def first_tokens(measured: Measurements) -> list[FirstToken]:
     """For each cell that a browser asked, but for those with several messages at one moment."""
-    found = browser_cells(measured)
-    return [
-        _first_token(measured, measured.cells[place], messages)
-        for place, messages in found.items()
-        if (_at_once(measured, measured.cells[place]) or 1) == 1
-    ]
+    return [_first_token(measured, found) for found in browser_cells(measured) if found.is_alone]
 
 
-def _first_token(measured: Measurements, cell: MeasuredCell, messages: pd.DataFrame) -> FirstToken:
-    twin = _twin(measured, cell)
+def _first_token(measured: Measurements, found: BrowserCell) -> FirstToken:
+    """Beside the same cell as the asyncio clients asked it, if the run has it."""
+    key = found.cell.key
+    wanted = key._replace(variant=" ".join(word for word in key.words if word != BROWSER))
+    others = _countable(measured, with_void=found.cell.is_void)
+    twin = next((other for other in others if other.key == wanted), None)
     asyncio_ms = _median(twin.messages["ttft_overhead_ms"]) if twin else np.nan
-    return FirstToken(cell, asyncio_ms, _median(messages["ttft_overhead_ms"]), _median(messages["painted_overhead_ms"]))
-
-
-def _twin(measured: Measurements, cell: MeasuredCell) -> MeasuredCell | None:
-    """The same cell as the asyncio clients asked it."""
-    words = " ".join(word for word in cell.key.words if word != BROWSER)
-    wanted = cell.key._replace(variant=words)
-    return next((other for other in measured.cells if other.key == wanted and other.blocks), None)
+    script_ms, painted_ms = (_median(found.messages[f"{name}_overhead_ms"]) for name in ("ttft", "painted"))
+    return FirstToken(found.cell, asyncio_ms, script_ms, painted_ms)
 
 
 def _median(values: pd.Series[float]) -> float:
@@ -77,11 +94,10 @@ def _median(values: pd.Series[float]) -> float:
 
 
 def _at_once(measured: Measurements, cell: MeasuredCell) -> int | None:
-    """How many messages the cell's load starts at one moment; None where it is no load of bursts."""
     plan: Mapping[str, Any] = measured.run.plan
     name = next((word.removeprefix("load=") for word in cell.key.words if word.startswith("load=")), "")
     load = plan.get("loads", {}).get(name, {}) if name else plan.get("load", {})
-    return int(load["concurrency"]) if load.get("arrivals") == _BURST else None
+    return int(load.get("concurrency", 1)) if load.get("arrivals") == _BURST else None
 
 
 def way_title(key: Key, at_once: int | None = None) -> str:
@@ -111,19 +127,14 @@ def painted_tables(measured: Measurements, *, only_alone: bool = False) -> list[
 
     Medians; frames that were dropped and long tasks are per message. `only_alone`: without messages beside them.
     """
-    rows = [
-        _painted_row(measured, cell, messages)
-        for place, messages in browser_cells(measured).items()
-        if (_at_once(measured, cell := measured.cells[place]) or 1) == 1 or not only_alone
-    ]
-    return (
-        [Table("First token over the model's own time, and what was painted", _PAINTED_HEADINGS, rows)] if rows else []
-    )
+    found = [each for each in browser_cells(measured, with_void=True) if each.is_alone or not only_alone]
+    title = "First token over the model's own time, and what was painted"
+    return [Table(title, _PAINTED_HEADINGS, [_painted_row(measured, each) for each in found])] if found else []
 
 
-def _painted_row(measured: Measurements, cell: MeasuredCell, messages: pd.DataFrame) -> Row:
-    _, asyncio_ms, script_ms, painted_ms = _first_token(measured, cell, messages)
-    frames = messages["frames"].sum()
+def _painted_row(measured: Measurements, found: BrowserCell) -> Row:
+    cell, asyncio_ms, script_ms, painted_ms = _first_token(measured, found)
+    messages, frames = found.messages, found.messages["frames"].sum()
     values = (
         *(asyncio_ms, script_ms, painted_ms),
         messages["tokens_painted"].sum() / frames if frames else np.nan,
@@ -131,9 +142,8 @@ def _painted_row(measured: Measurements, cell: MeasuredCell, messages: pd.DataFr
         *(float(messages[column].mean()) for column in ("frames_dropped", "long_tasks")),
         float(messages["clock_error_ns"].max()) / 1e6,
     )
-    return Row(
-        way_title(cell.key, _at_once(measured, cell)), colour(cell.key), [(number(value), "") for value in values]
-    )
+    texts = [(number(value), "") for value in values]
+    return Row(way_title(cell.key, found.at_once), colour(cell.key), texts, "void" if cell.is_void else "")
 
 
 @dataclass(frozen=True)
@@ -145,28 +155,30 @@ class Way:
     colour: str
     version: str
     is_native: bool
+    is_void: bool  # some of it
     last_ms: dict[int, float]
     all_ms: dict[int, list[float]]
 
 
-def ways_at_once(measured: Measurements) -> list[Way]:
+def ways_at_once(measured: Measurements, *, with_void: bool = False) -> list[Way]:
     """TTFT by the number of messages at once, for each way to ask and each route; empty without loads of bursts."""
-    routes: dict[Key, dict[int, pd.DataFrame]] = {}
-    for place, messages in browser_cells(measured).items():
-        key = measured.cells[place].key
-        if at_once := _at_once(measured, measured.cells[place]):
+    routes: dict[Key, dict[int, BrowserCell]] = {}
+    for found in browser_cells(measured, with_void=with_void):
+        key = found.cell.key
+        if found.at_once:
             route = key._replace(variant=" ".join(word for word in key.words if not word.startswith("load=")))
-            routes.setdefault(route, {})[at_once] = messages
-    return [_way(route, found) for route, found in routes.items() if len(found) > 1]
+            routes.setdefault(route, {})[found.at_once] = found
+    return [_way(route, dict(sorted(found.items()))) for route, found in routes.items() if len(found) > 1]
 
 
-def _version(by_number: Mapping[int, pd.DataFrame]) -> str:
+def _version(by_number: Mapping[int, BrowserCell]) -> str:
     """What Resource Timing says of the requests; of a WebSocket, which begins with HTTP/1.1, it says nothing."""
-    found = pd.concat(list(by_number.values()))["protocol"].replace("", "http/1.1").mode()[0]
+    told = pd.concat([each.messages["protocol"] for each in by_number.values()])
+    found = told.replace("", "http/1.1").mode()[0]
     return _VERSIONS.get(str(found), str(found))
 
 
-def _way(route: Key, by_number: Mapping[int, pd.DataFrame]) -> Way:
+def _way(route: Key, by_number: Mapping[int, BrowserCell]) -> Way:
     told = (_version(by_number), "TLS" if _TLS in route.words else "", *([route.profile] * (route.profile != "direct")))
     plain = " ".join(word for word in route.words if word not in (_TLS, _HTTP_2))
     return Way(
@@ -174,8 +186,9 @@ def _way(route: Key, by_number: Mapping[int, pd.DataFrame]) -> Way:
         colour=colour(route),
         version=", ".join(filter(None, told)),
         is_native=_NATIVE in route.words,
-        last_ms={n: _last_ms(messages) for n, messages in sorted(by_number.items())},
-        all_ms={n: messages["ttft_ms"].tolist() for n, messages in sorted(by_number.items())},
+        is_void=any(found.cell.is_void for found in by_number.values()),
+        last_ms={n: _last_ms(found.messages) for n, found in by_number.items()},
+        all_ms={n: found.messages["ttft_ms"].tolist() for n, found in by_number.items()},
     )
 
 
@@ -187,13 +200,14 @@ def _last_ms(messages: pd.DataFrame) -> float:
 
 def at_once_tables(measured: Measurements) -> list[Table]:
     """The first token of the last message, a row for each way and version."""
-    ways = ways_at_once(measured)
+    ways = ways_at_once(measured, with_void=True)
     numbers = sorted({n for way in ways for n in way.last_ms})
     rows = [
         Row(
             f"{way.title} · {way.version}",
             way.colour,
-            [(number(way.last_ms.get(n, float("nan"))), "") for n in numbers],
+            [(number(way.last_ms.get(n, np.nan)), "") for n in numbers],
+            "void, some of it" if way.is_void else "",
         )
         for way in ways
     ]

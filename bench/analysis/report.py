@@ -116,7 +116,8 @@ def _print_browser(measured: Measurements, console: Console) -> None:
         for name, unit in numbers.headings:
             table.add_column("\n".join((*name.split(), unit)).strip(), justify="right")
         for row in numbers.rows:
-            table.add_row(Text(row.title), *(value for value, _ in row.cells))
+            title = f"{row.title} ({row.standing})" if row.standing else row.title
+            table.add_row(Text(title), *(value for value, _ in row.cells), style="dim" if row.standing else "")
         console.print(table)
 
 

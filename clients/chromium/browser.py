@@ -20,10 +20,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # The page is fetched from nowhere, so that Chromium does not take it for one of this machine.
-    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
 )
 """Nothing that a browser does by itself, and no window."""
+NO_ADDRESS_CHECKS = "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"
+"""For a page that was fetched from nowhere, which Chromium does not take for one of this machine."""
 HTTP_1 = "--disable-http2"
 """Over TLS a browser takes HTTP/2 where a server offers it, unless it is told not to."""
 ANY_CERTIFICATE = "--ignore-certificate-errors"
@@ -64,7 +64,7 @@ async def chromium(*more: str) -> AsyncIterator[Browser]:
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=[*ARGS, *more])
+        browser = await playwright.chromium.launch(executable_path=path, args=[*ARGS, NO_ADDRESS_CHECKS, *more])
         try:
             yield browser
         finally:

@@ -47,9 +47,10 @@ _WARMUP_K = 1_000_000  # warm-up messages are numbered from here in the page
 
 
 class _Asker:
-    """A page that is told what to ask, and how its clock stands to ours."""
+    """A page that is told what to ask, and how its clock stands to ours; `version` is its browser's."""
 
     def __init__(self, page: Page, clock_url: str) -> None:
+        self.version = page.context.browser.version if page.context.browser else ""
         self._page = page
         self._clock_url = clock_url
         self._on_progress: OnProgress = lambda _, __: None
@@ -130,14 +131,15 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
         began_s, cpu_s = time.monotonic(), _browser_cpu_s()
         answers = await asker.ask(way, messages, on_progress)
         cpu_s, measured_s = _browser_cpu_s() - cpu_s, time.monotonic() - began_s
-        clock = asker.clock
+        clock, version = asker.clock, asker.version
     on_progress(len(answers), len(messages))
     records, painted = _records(job, messages, answers, clock, is_told=bool(account.source))
     to_our_clock(records, account.offset_ns)
     results.write_painted(job.out, cell_columns(job), painted)
     result = _result(job, records, cpu_s, measured_s)
     result.clock_offset_ns = account.offset_ns
-    result.notes = [*account.notes, f"the page's clock is known to {clock.error_ns / 1e6:.3f} ms"]
+    known = f"the page's clock is known to {clock.error_ns / 1e6:.3f} ms"
+    result.notes = [*account.notes, f"asked by Chromium {version}", known]
     return records, result
 
 

@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from playwright.sync_api import Browser, Page, sync_playwright
 from support.programs import program
 
-ARGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+from clients.chromium.browser import ARGS
 
 # Elements that reach beyond the window and are in no box that scrolls.
 _OVERFLOWING = """() => [...document.querySelectorAll('body *')].filter(e => {

@@ -65,6 +65,18 @@ def test_the_table_of_what_was_painted(paper: RunBuilder) -> None:
     assert [row.title for row in painted_tables(measured, only_alone=True)[0].rows] == ["SSE, fetch"]
 
 
+def test_void_cells_are_shown_as_such_and_in_no_picture(paper: RunBuilder) -> None:
+    for record, _ in paper.cells:
+        record.status = "void"
+    measured = measure(paper.write())
+    (painted,), (at_once,) = painted_tables(measured), at_once_tables(measured)
+    assert [value for value, _ in painted.rows[0].cells][:3] == ["1", "4", "10"]
+    assert [row.standing for row in painted.rows] == ["void", "void"]
+    assert [row.standing for row in at_once.rows] == ["void, some of it"]
+    assert not first_tokens(measured)
+    assert not ways_at_once(measured)
+
+
 def test_the_last_of_so_many_at_once(paper: RunBuilder) -> None:
     measured = measure(paper.write())
     (way,) = ways_at_once(measured)

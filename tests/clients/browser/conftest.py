@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page, Route
 from support.background import Background
 from support.chromium import chromium
 
+from clients.chromium.browser import NO_ADDRESS_CHECKS
+
 MODULE = Path(__file__).parents[3] / "clients" / "browser" / "stream-chat.js"
-# The test's page was fetched from nowhere, so that Chromium does not take it for one of this machine.
-NO_ADDRESS_CHECKS = "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"
 # `start(options)` asks; `texts` grows; `done` becomes {lengths, sha256, report}, or {error, report}: the lengths in
 # UTF-16 units of the tokens and the hash of all say the same as the tokens, and are soon transferred.
 SCRIPT = """
