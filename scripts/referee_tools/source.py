@@ -30,5 +30,9 @@ async def tokens(_: str) -> AsyncIterator[str]:
     for k in range(1, TOKENS):
         await asyncio.sleep(max(0.0, first_ns / 1e9 + k * GAP_S - monotonic_ns() / 1e9))
         yield " word"
+    _note(began_ns, first_ns, monotonic_ns())
+
+
+def _note(*stamps_ns: int) -> None:
     with _STAMPS.open("a") as file:
-        file.write(f"{began_ns} {first_ns} {monotonic_ns()}\n")
+        file.write(" ".join(map(str, stamps_ns)) + "\n")
