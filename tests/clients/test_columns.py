@@ -12,7 +12,7 @@ from clients import columns
 from clients.columns import ColumnsError, missing
 from clients.core.record import StreamRecord
 
-DIGESTS = {3: "1cae7d3389dbc8ff", 4: "f2a2eacc4c4b81bb"}  # of a version's columns
+DIGESTS = {3: "1cae7d3389dbc8ff", 4: "f2a2eacc4c4b81bb", 5: "6ac8a04503c7cf53"}  # of a version's columns
 
 
 def test_whoever_changes_a_column_raises_the_version() -> None:
@@ -37,7 +37,7 @@ def test_a_table_of_before_has_its_new_columns_filled() -> None:
     absent = {column.name: column.before for column in missing(STREAMS, FIRST, None)}
     of_drops = {"noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"}
     of_traffic = {"packets_in", "packets_out", "wire_bytes"}
-    assert set(absent) == of_drops | {"dns_ms", "tcp_ms", "tls_ms"} | of_traffic | {"head_ms"}
+    assert set(absent) == of_drops | {"dns_ms", "tcp_ms", "tls_ms"} | of_traffic | {"head_ms", "usage_tokens"}
     assert absent["tokens_wasted"] == 0
     assert math.isnan(float(str(absent["detection_ms"])))
     assert missing(STREAMS, NAMES, columns.metadata()) == []
@@ -46,7 +46,7 @@ def test_a_table_of_before_has_its_new_columns_filled() -> None:
 @pytest.mark.parametrize(
     ("present", "told", "error"),
     [
-        (NAMES, b"5", "its columns are of version '5'"),
+        (NAMES, b"6", "its columns are of version '6'"),
         (NAMES, b"\xff", "its columns are of version"),
         (NAMES, b"9" * 5000, "its columns are of version '99999999999999999999'"),
         (FIRST, b"3", "it lacks the columns noticed_by, detection_ms"),
