@@ -35,7 +35,7 @@ STREAM_COLUMNS = [
     *("detail", "ttft_scheduled_ns", "conversation", "turn"),
     *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
     *("dns_ms", "tcp_ms", "tls_ms"),
-    *("packets_in", "packets_out", "wire_bytes", "head_ms"),
+    *("packets_in", "packets_out", "wire_bytes", "head_ms", "usage_tokens"),
 ]
 
 
