@@ -38,7 +38,7 @@ REQUESTS = {20: 240, 200: 2000}  # by streams: so many that a p99 has a value be
 FOREIGN = {"aiperf": "aiperf==0.13.0", "guidellm": "guidellm==0.8.1", "fakellm": "fakellm==0.3.5"}
 """The last is no client, but a server for tests/servers/test_independent_upstreams.py."""
 SHARES = (0.5, 0.95, 0.99)
-_LIMIT_S = 120.0
+_LIMIT_S = 240.0
 _SAMPLE_S = 0.1
 _HEADINGS = (
     *("streams", "client", "error of TTFT, p50 / p95 / p99 [ms]"),
@@ -277,7 +277,7 @@ def _given(stdin: Any, text: str) -> None:
 def _row(tool: Tool, task: Task, meter: Meter, server_s: float) -> Row:
     """Set what the tool says beside the server's own stamps."""
     times_ms = tool.read(task)
-    asked = np.loadtxt(task.out / "stamps.txt", dtype=np.int64, ndmin=2)
+    asked = np.array([line.split() for line in (task.out / "stamps.txt").read_text().splitlines()], np.int64)
     truth_ms = (asked[:, 1] - asked[:, 0]) / 1e6
     begin_s, end_s = asked[:, 0].min() / 1e9, asked[:, 2].max() / 1e9
     own_s = meter.between(meter.own_s, begin_s, end_s)

@@ -18,7 +18,7 @@ GAP_S = 0.02
 TTFT_S = (0.2, 0.6)  # evenly between these: users who start at once do not stay in step
 
 _random = random.Random(1)
-_stamps = Path(os.environ.get("REFEREE_STAMPS", os.devnull)).open("a", buffering=1)  # noqa: SIM115 - as long as the server
+_STAMPS = Path(os.environ.get("REFEREE_STAMPS", os.devnull))
 
 
 async def tokens(_: str) -> AsyncIterator[str]:
@@ -30,4 +30,9 @@ async def tokens(_: str) -> AsyncIterator[str]:
     for k in range(1, TOKENS):
         await asyncio.sleep(max(0.0, first_ns / 1e9 + k * GAP_S - monotonic_ns() / 1e9))
         yield " word"
-    _stamps.write(f"{began_ns} {first_ns} {monotonic_ns()}\n")
+    _note(began_ns, first_ns, monotonic_ns())
+
+
+def _note(*stamps_ns: int) -> None:
+    with _STAMPS.open("a") as file:
+        file.write(" ".join(map(str, stamps_ns)) + "\n")

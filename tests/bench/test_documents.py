@@ -197,6 +197,7 @@ def options_of_ours(parse: Parse) -> dict[str, click.Option]:
 def test_every_option_that_is_named_exists(parse: Parse) -> None:
     known = {key.partition(" ")[2] for key in options_of_ours(parse)} | told_to_locust().options | LOCUST_S_OWN
     known |= OF_OTHER_TOOLS
+    known |= {"--tools", "--only", "--streams", "--install", "--write"}  # scripts/referees.py
     known |= {"--help", "--version", "--<name>-url", "--runs", "--run"}  # the last two: bench.analysis.simulation
     for document, text, _ in CODE:
         if re.match(r"--[a-z<]|locust ", text):

@@ -13,7 +13,7 @@ from clients.chromium.answers import Painted
 from clients.columns import ColumnsError, missing
 from clients.core.record import StreamRecord
 
-DIGESTS = {3: "1cae7d3389dbc8ff", 4: "f2a2eacc4c4b81bb", 5: "0ea17ab892394aae"}  # of a version's columns
+DIGESTS = {3: "1cae7d3389dbc8ff", 4: "f2a2eacc4c4b81bb", 5: "410160a80bc59662"}  # of a version's columns
 
 
 def test_whoever_changes_a_column_raises_the_version() -> None:
@@ -42,7 +42,7 @@ def test_a_table_of_before_has_its_new_columns_filled() -> None:
     absent = {column.name: column.before for column in missing(STREAMS, FIRST, None)}
     of_drops = {"noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"}
     of_traffic = {"packets_in", "packets_out", "wire_bytes"}
-    of_attempts = {"attempts", "causes", "finished_by", "stop_s"}
+    of_attempts = {"attempts", "causes", "finished_by", "stop_s", "usage_tokens"}
     assert set(absent) == of_drops | {"dns_ms", "tcp_ms", "tls_ms"} | of_traffic | {"head_ms"} | of_attempts
     assert absent["tokens_wasted"] == 0
     assert math.isnan(float(str(absent["detection_ms"])))

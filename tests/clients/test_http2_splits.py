@@ -35,7 +35,7 @@ from support.http2 import (
     goaway,
 )
 
-from clients.core.asking import ask, attempt_of
+from clients.core.asking import ask
 from clients.core.carrier import Carrier, Pool
 from clients.core.http2 import STREAM_WINDOW_BYTES
 from clients.core.record import Outcome, StreamRecord
@@ -73,6 +73,11 @@ class Hands:
     def disconnect(self) -> None:
         self.is_closed = True
 
+    def stop_reading(self) -> None:
+        raise AssertionError("nobody stops a connection that others share")
+
+    read_on = stop_reading
+
 
 class HandPool(Pool):
     """Connections that are open at once."""
@@ -105,7 +110,7 @@ class Conversation:
             session.pool = self.pool
             hands = Hands(session)
             asked = replace(question(ANSWER, timeout_s=60.0), intended_start_ns=0)
-            session.begin(ask(session, attempt_of(transport), asked), 0)
+            session.begin(ask(session, transport, asked), 0)
             hands.obey()
         self.hands = self.pool.started[0]
         self.now_ns = 1

@@ -36,7 +36,7 @@ STREAM_COLUMNS = [
     *("noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"),
     *("dns_ms", "tcp_ms", "tls_ms"),
     *("packets_in", "packets_out", "wire_bytes", "head_ms"),
-    *("attempts", "causes", "finished_by", "stop_s"),
+    *("attempts", "causes", "finished_by", "stop_s", "usage_tokens"),
 ]
 
 
