@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from support.processes import RunningServer
 
 from bench.cli import main as tokenderby
-from bench.plan import Cell, Plan, parse, read_plan
+from bench.plan import Cell, Plan, changed, parse, read_plan
 from bench.running.endpoints import Fleet
 from bench.running.processes import PartDied
 from bench.running.runner import new_run
+from bench.running.unchecked_upgrades import ask_without_token
 from bench.table_checks import PlanError
 from servers.__main__ import main as serve
 from servers.stacks import STACKS
@@ -53,6 +54,23 @@ def test_what_is_missing_is_said_before_a_run_has_a_folder(tmp_path: Path) -> No
     with pytest.raises(PlanError, match="stack: fastapi needs uvicorn: in the project's folder, `make dev`"):
         new_run(plan, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("without_uvicorn")
+def test_a_story_goes_on_without_what_is_missing(tmp_path: Path) -> None:
+    whole = read_plan("article")
+    plan = changed(whole)
+    assert {cell.stack for cell in whole.cells} - {cell.stack for cell in plan.cells} == {"fastapi"}
+    new_run(plan, tmp_path)
+
+
+async def test_an_upgrade_without_a_token_is_asked_for(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as http:
+        found = await ask_without_token(http, tmp_path)
+    assert found == {
+        "fastapi-http-middleware": {"request": 401, "upgrade": 101},
+        "fastapi": {"request": 401, "upgrade": 401},
+    }
 
 
 @pytest.mark.usefixtures("without_uvicorn")
