@@ -134,9 +134,10 @@ def main(  # noqa: PLR0917 - click passes them by name
         source,
         source_timeout,
         stack,
+        recordings=recordings,
     )
     _check_stack(settings)
-    _register(recordings)
+    _register(settings.recordings)
     if source is not None:
         source_function(source)  # while a wrong one can still be named
     if settings.auth_token is None and not is_loopback(host):
@@ -159,6 +160,8 @@ def _check_stack(settings: Settings) -> None:
         raise InputError(f"--stack: {error}") from None
     if settings.heartbeat_s or settings.allow_origins:
         raise InputError(f"--stack: {stack.name} takes neither --heartbeat nor --allow-origin")
+    if stack.has_workers and settings.source is not None:
+        raise InputError(f"--stack: {stack.name} takes no --source, as its processes make the answers themselves")
     if stack.is_trap and not is_loopback(settings.host):
         raise InputError(f"--stack: {stack.name} has a known mistake on purpose; it takes a loopback --host only")
 

@@ -46,6 +46,7 @@ class Settings:
     source: str | None = None
     source_timeout_s: float = SILENCE_S
     stack: str | None = None
+    recordings: tuple[str, ...] = ()
 
 
 @dataclass

@@ -96,6 +96,11 @@ def test_options_that_no_stack_has_are_refused(option: list[str]) -> None:
     assert (result.exit_code, "takes neither --heartbeat nor --allow-origin" in result.output) == (2, True)
 
 
+def test_a_source_is_refused_where_the_stack_makes_the_answers_itself() -> None:
+    result = CliRunner().invoke(serve, ["sse", "--stack", "flask-gevent", "--source", "openai"])
+    assert (result.exit_code, "takes no --source" in result.output) == (2, True)
+
+
 async def test_each_cell_gets_the_server_that_it_names(tmp_path: Path) -> None:
     cells = [Cell(transport="sse"), Cell(transport="sse", stack="fastapi")]
     async with aiohttp.ClientSession() as http:
