@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import estimate
@@ -27,6 +28,8 @@ _NEEDED = MESSAGES_NEEDED[0.95]
 _NEEDED_CUT = 5  # a cut is no percentile
 _FASTAPI = "sse stack=fastapi"
 _FLASK = "chunked load=few stack=flask-sync stream=uneven"
+_STACKS = (_FASTAPI, _FLASK)
+_LEFT_OUT = "left out of this run; its packages have to be installed: docs/stacks.md"
 _MIDDLEWARE, _DEPENDENCY = "fastapi-http-middleware", "fastapi"
 # "Smooth": every message complete, at most one stall in 1,000 tokens (a gap over 100 ms longer than the model's,
 # docs/metrics.md; a single pause of the machine makes one in each stream under way), and 95 % of the tokens within
@@ -58,7 +61,7 @@ class Seen:
     delay_ms_p50: float
     delay_ms_p95: float
     stalls_per_1k: float
-    cut_s: float = math.nan  # median of those that are not complete, from the question to their end
+    cut_s: float = math.nan  # median over those that are cut, from the question to the last token that came
 
     @property
     def smooth(self) -> bool:
@@ -84,8 +87,10 @@ def seen(cell: MeasuredCell) -> Seen:
 
 
 def _cut_s(cell: MeasuredCell) -> float:
+    """When the last token came of what was cut; such a message has no end of its own."""
     cut = cell.messages[~cell.messages["completed"]]
-    return float(((cut["end_ns"] - cut["start_ns"]) / 1e9).median()) if len(cut) else math.nan
+    last_s = (cut["first_token_ns"] - cut["start_ns"]) / 1e9 + cut["client_span_ms"] / 1e3
+    return float(last_s.median()) if len(cut) else math.nan
 
 
 def claims(cells: Mapping[str, Seen], interval_s: float = 1.0) -> list[Claim]:
@@ -129,7 +134,7 @@ def _claim(
 ) -> Claim:
     missing = [key for key in keys if key not in cells]
     if missing:
-        return Claim(text, f"no valid cell: {', '.join(missing)}{_how_to_install(missing)}", "not judged")
+        return Claim(text, f"no valid cell: {', '.join(missing)}", "not judged")
     few = [key for key in keys if cells[key].messages < needed or _lacks_p95(cells[key], needed)]
     measured, holds = judge(*(cells[key] for key in keys))
     if few:
@@ -140,11 +145,6 @@ def _claim(
 
 def _lacks_p95(cell: Seen, needed: int) -> bool:
     return needed == _NEEDED and math.isnan(cell.delay_ms_p95)
-
-
-def _how_to_install(keys: Sequence[str]) -> str:
-    left_out = any("stack=" in key for key in keys)
-    return " (left out where its packages are not installed: docs/stacks.md)" if left_out else ""
 
 
 def _nothing_to_see(blocking: Seen, sse: Seen) -> tuple[str, bool]:
@@ -198,7 +198,7 @@ def access_claim(upgrades: Mapping[str, Mapping[str, int]]) -> Claim:
     text = "8. Does a WebSocket upgrade pass an access check that is HTTP middleware?"
     found, other = upgrades.get(_MIDDLEWARE), upgrades.get(_DEPENDENCY)
     if found is None or other is None:
-        return Claim(text, f"not asked{_how_to_install(['stack='])}", "not judged")
+        return Claim(text, _LEFT_OUT, "not judged")
     measured = (
         f"FastAPI without a token: a request gets {found['request']}, an upgrade {found['upgrade']}; "
         f"with the check as a dependency {other['request']} and {other['upgrade']}"
@@ -210,7 +210,16 @@ def claims_in(measured: Measurements) -> list[Claim]:
     """The claims over the valid cells that no proxy stands before, and over what was asked about access."""
     plain = [g for g in measured.cells if g.blocks and (g.key.profile, g.key.recovery) == ("direct", "none")]
     of_cells = claims({f"{g.key.transport} {g.key.variant}".strip(): seen(g) for g in plain})
-    return [*of_cells, access_claim(measured.run.upgrades)]
+    planned = {record.cell for record in measured.run.cells}
+    of_stacks = [
+        _said_left_out(claim) if key not in planned else claim
+        for key, claim in zip(_STACKS, of_cells[-2:], strict=True)
+    ]
+    return [*of_cells[:-2], *of_stacks, access_claim(measured.run.upgrades)]
+
+
+def _said_left_out(claim: Claim) -> Claim:
+    return replace(claim, measured=_LEFT_OUT)
 
 
 def answer_of(found: Sequence[Claim]) -> str:
@@ -235,5 +244,5 @@ def print_claims(found: list[Claim], console: Console) -> None:
         table.add_column(title)
     colours = {"yes": "green", "no": "red", "not judged": "yellow"}
     for claim in found:
-        table.add_row(claim.text, claim.measured, f"[{colours[claim.verdict]}]{claim.verdict}[/]")
+        table.add_row(Text(claim.text), Text(claim.measured), Text(claim.verdict, style=colours[claim.verdict]))
     console.print(table)

@@ -79,13 +79,14 @@ def test_an_upgrade_that_is_refused_denies_the_story() -> None:
     assert access_claim(refused).verdict == "no"
 
 
-def test_a_stack_that_is_not_installed_is_said_to_be_left_out() -> None:
-    fastapi, flask = claims({})[5:]
-    for claim in (fastapi, flask, access_claim({})):
-        assert (claim.verdict, "left out where its packages are not installed" in claim.measured) == (
-            "not judged",
-            True,
-        )
+def test_a_stack_that_is_not_installed_is_said_to_be_left_out(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [Message([(100, 101)])], variant={"stack": "fastapi"})
+    few, left_out, access = claims_in(measure(run.write()))[5:]
+    assert {few.verdict, left_out.verdict, access.verdict} == {"not judged"}
+    assert "sse stack=fastapi has 1 message" in few.measured
+    assert left_out.measured == access.measured
+    assert "left out of this run; its packages" in access.measured
 
 
 def test_not_judged_without_cells_or_with_few_messages() -> None:
@@ -109,14 +110,16 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     assert found.tokens_per_read == pytest.approx(4 / 3)
     # Two of five tokens: token 1 came 201 ms late, 200 ms more than the one before it; and the cut.
     assert found.stalls_per_1k == pytest.approx(400)
+    assert found.cut_s == pytest.approx(0.102)
     assert found.ttft_s == pytest.approx(0.101)  # of 0.101 s and never
     assert math.isnan(found.delay_ms_p95)
     assert [claim.verdict for claim in claims_in(measure(folder))] == ["not judged"] * 8
 
 
 def test_table_prints() -> None:
-    console = Console(record=True, width=160)
+    console = Console(record=True, width=160, markup=False)
     print_claims(claims(CELLS), console)
     text = console.export_text()
     assert "The story, claim by claim" in text
     assert "31.0 requests a message" in text
+    assert "[green]" not in text
