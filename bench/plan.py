@@ -459,7 +459,8 @@ def changed(
 
     `transports` keeps their cells, and adds a plain one for a transport that had none; `clients`, `profiles`
     and `recoveries` run every cell once by, behind or with each; `streams` sets the messages per cell and block of
-    every load; `slo` are limits as if they stood in `[slo]`; `model` is asked of an endpoint where its cell names none.
+    every load; `slo` are limits as if they stood in `[slo]`; `model` is asked of an endpoint where its cell names none. A story
+    loses the cells whose stack is not installed.
     """
     table = msgspec.to_builtins(plan)
     table["slo"] = slo_checks.joined(plan.slo, slo or {})
@@ -481,7 +482,13 @@ def changed(
     spread = {"client": clients, "profile": profiles, "recovery": recoveries}
     spread = {key: list(values) for key, values in spread.items() if values is not None}
     unique = {msgspec.json.encode(cell | spread, order="sorted"): cell | spread for cell in _without(cells, spread)}
-    return parse(table | {"cells": list(unique.values())})
+    return parse(table | {"cells": [cell for cell in unique.values() if not _is_left_out(plan, cell)]})
+
+
+def _is_left_out(plan: Plan, cell: Mapping[str, Any]) -> bool:
+    """Whether a story goes on without `cell`, whose stack is not installed here; any other plan is refused."""
+    stack = cell.get("stack")
+    return plan.story and bool(stack) and bool(stacks.find(str(stack), cell["transport"]).missing)
 
 
 def _without(cells: Iterable[dict[str, Any]], keys: Collection[str]) -> Iterable[dict[str, Any]]:

@@ -127,6 +127,9 @@ class Run(msgspec.Struct, kw_only=True):
     cells: list[CellRecord] = []
     behaviours_struck: dict[str, dict[str, int]] = {}  # profile -> behaviour -> connections on which it had an effect
     warnings: list[str] = []
+    upgrades: dict[
+        str, dict[str, int]
+    ] = {}  # of a story, stack -> the status of a request and an upgrade without a token
 
     @property
     def stated_scale(self) -> float:

@@ -133,25 +133,26 @@ def main(  # noqa: PLR0917 - click passes them by name
     """
     logs.set_up(transport)
     settings = Settings(
-        transport,
-        host,
-        port,
-        redis_url,
-        auth_token,
-        allow_origins,
-        heartbeat or None,
-        keep,
-        keep_alive,
-        raw_text,
-        source,
-        source_timeout,
-        stack,
-        late_head,
-        tuple(name for name in dict.fromkeys(also) if name != transport),
+        transport=transport,
+        host=host,
+        port=port,
+        redis_url=redis_url,
+        auth_token=auth_token,
+        allow_origins=allow_origins,
+        heartbeat_s=heartbeat or None,
+        keep_s=keep,
+        keep_alive_s=keep_alive,
+        raw_text=raw_text,
+        source=source,
+        source_timeout_s=source_timeout,
+        stack=stack,
+        late_head=late_head,
+        also=tuple(name for name in dict.fromkeys(also) if name != transport),
+        recordings=recordings,
     )
     _check_late_head(settings)
     _check_stack(settings)
-    _register(recordings)
+    _register(settings.recordings)
     if source is not None:
         source_function(source)  # while a wrong one can still be named
     if settings.auth_token is None and not is_loopback(host):
@@ -182,6 +183,8 @@ def _check_stack(settings: Settings) -> None:
         raise InputError(f"--stack: {error}") from None
     if settings.heartbeat_s or settings.allow_origins or settings.also:
         raise InputError(f"--stack: {stack.name} takes neither --heartbeat nor --allow-origin nor --also")
+    if stack.has_workers and settings.source is not None:
+        raise InputError(f"--stack: {stack.name} takes no --source, as its processes make the answers themselves")
     if stack.is_trap and not is_loopback(settings.host):
         raise InputError(f"--stack: {stack.name} has a known mistake on purpose; it takes a loopback --host only")
 

@@ -50,6 +50,7 @@ class Settings:
     stack: str | None = None
     late_head: bool = False
     also: tuple[str, ...] = ()
+    recordings: tuple[str, ...] = ()
 
 
 @dataclass

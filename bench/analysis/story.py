@@ -1,7 +1,8 @@
 """The claims of the story that this project began with, each beside what a run measured.
 
 The story: a user waits half a minute for a model's answer. Polling was tried, then WebSocket, then chunked HTTP, and
-Server-Sent Events stayed. `claims` asks for each step what the run's messages show, as a question, so that no text says
+Server-Sent Events stayed; on FastAPI and Flask, where the chunked connection closed and the access check knew HTTP
+alone. `claims` asks for each step what the run's messages show, as a question, so that no text says
 what its verdict denies; what the run has no cells or too few messages for is "not judged".
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import estimate
@@ -23,6 +25,12 @@ from clients.minima import MESSAGES_NEEDED
 Verdict = Literal["yes", "no", "not judged"]
 
 _NEEDED = MESSAGES_NEEDED[0.95]
+_NEEDED_CUT = 5  # a cut is no percentile
+_FASTAPI = "sse stack=fastapi"
+_FLASK = "chunked load=few stack=flask-sync stream=uneven"
+_STACKS = (_FASTAPI, _FLASK)
+_LEFT_OUT = "left out of this run; its packages have to be installed: docs/stacks.md"
+_MIDDLEWARE, _DEPENDENCY = "fastapi-http-middleware", "fastapi"
 # "Smooth": every message complete, at most one stall in 1,000 tokens (a gap over 100 ms longer than the model's,
 # docs/metrics.md; a single pause of the machine makes one in each stream under way), and 95 % of the tokens within
 # 100 ms, below which people take a response as immediate.
@@ -53,6 +61,7 @@ class Seen:
     delay_ms_p50: float
     delay_ms_p95: float
     stalls_per_1k: float
+    cut_s: float = math.nan  # median over those that are cut, from the question to the last token that came
 
     @property
     def smooth(self) -> bool:
@@ -73,11 +82,22 @@ def seen(cell: MeasuredCell) -> Seen:
         delay_ms_p50=estimate(cell, "delay_ms_p50").value,
         delay_ms_p95=estimate(cell, "delay_ms_p95").value,
         stalls_per_1k=estimate(cell, "stalls_per_1k_tokens").value,
+        cut_s=_cut_s(cell),
     )
 
 
+def _cut_s(cell: MeasuredCell) -> float:
+    """When the last token came of what was cut; such a message has no end of its own."""
+    cut = cell.messages[~cell.messages["completed"]]
+    last_s = (cut["first_token_ns"] - cut["start_ns"]) / 1e9 + cut["client_span_ms"] / 1e3
+    return float(last_s.median()) if len(cut) else math.nan
+
+
 def claims(cells: Mapping[str, Seen], interval_s: float = 1.0) -> list[Claim]:
-    """The five claims over what the cells showed; `cells` is keyed as in `run.json`, valid cells only."""
+    """The claims about transports and stacks over what the cells showed.
+
+    `cells` is keyed as in `run.json`, valid cells only.
+    """
     return [
         _claim(cells, ("blocking", "sse"), "1. Without streaming, does the user stare at nothing?", _nothing_to_see),
         _claim(
@@ -94,21 +114,37 @@ def claims(cells: Mapping[str, Seen], interval_s: float = 1.0) -> list[Claim]:
             "5. Is SSE smooth over one request, by POST as well as by EventSource?",
             _one_request,
         ),
+        _claim(cells, (_FASTAPI,), "6. Does FastAPI stream SSE smoothly through StreamingResponse?", _smooth),
+        _claim(
+            cells,
+            (_FLASK,),
+            "7. Under Flask (gunicorn's sync worker), does a chunked answer's connection close before its end?",
+            _cut,
+            _NEEDED_CUT,
+        ),
     ]
 
 
 def _claim(
-    cells: Mapping[str, Seen], keys: tuple[str, ...], text: str, judge: Callable[..., tuple[str, bool]]
+    cells: Mapping[str, Seen],
+    keys: tuple[str, ...],
+    text: str,
+    judge: Callable[..., tuple[str, bool]],
+    needed: int = _NEEDED,
 ) -> Claim:
     missing = [key for key in keys if key not in cells]
     if missing:
         return Claim(text, f"no valid cell: {', '.join(missing)}", "not judged")
-    few = [key for key in keys if cells[key].messages < _NEEDED or math.isnan(cells[key].delay_ms_p95)]
+    few = [key for key in keys if cells[key].messages < needed or _lacks_p95(cells[key], needed)]
     measured, holds = judge(*(cells[key] for key in keys))
     if few:
         lacking = listed([f"{key} has {counted(cells[key].messages, 'message')}" for key in few])
-        return Claim(text, f"{measured}; {lacking}, {_NEEDED} needed", "not judged")
+        return Claim(text, f"{measured}; {lacking}, {needed} needed", "not judged")
     return Claim(text, measured, "yes" if holds else "no")
+
+
+def _lacks_p95(cell: Seen, needed: int) -> bool:
+    return needed == _NEEDED and math.isnan(cell.delay_ms_p95)
 
 
 def _nothing_to_see(blocking: Seen, sse: Seen) -> tuple[str, bool]:
@@ -148,10 +184,42 @@ def _one_request(post: Seen, get: Seen) -> tuple[str, bool]:
     return measured, post.smooth and get.smooth and post.requests == 1 and difference_ms <= FRAME_MS
 
 
+def _cut(cell: Seen) -> tuple[str, bool]:
+    whole = f"{cell.complete} of {cell.messages} answers of about {cell.answer_s:.0f} s arrived whole"
+    return (
+        (f"{whole}; the others were cut after {cell.cut_s:.1f} s", True)
+        if cell.complete < cell.messages
+        else (whole, False)
+    )
+
+
+def access_claim(upgrades: Mapping[str, Mapping[str, int]]) -> Claim:
+    """The claim about the access check; `upgrades` as in `run.json`: what came of asking without a token."""
+    text = "8. Does a WebSocket upgrade pass an access check that is HTTP middleware?"
+    found, other = upgrades.get(_MIDDLEWARE), upgrades.get(_DEPENDENCY)
+    if found is None or other is None:
+        return Claim(text, _LEFT_OUT, "not judged")
+    measured = (
+        f"FastAPI without a token: a request gets {found['request']}, an upgrade {found['upgrade']}; "
+        f"with the check as a dependency {other['request']} and {other['upgrade']}"
+    )
+    return Claim(text, measured, "yes" if found["request"] == 401 and found["upgrade"] == 101 else "no")
+
+
 def claims_in(measured: Measurements) -> list[Claim]:
-    """The claims over the valid cells that no proxy stands before."""
+    """The claims over the valid cells that no proxy stands before, and over what was asked about access."""
     plain = [g for g in measured.cells if g.blocks and (g.key.profile, g.key.recovery) == ("direct", "none")]
-    return claims({f"{g.key.transport} {g.key.variant}".strip(): seen(g) for g in plain})
+    of_cells = claims({f"{g.key.transport} {g.key.variant}".strip(): seen(g) for g in plain})
+    planned = {record.cell for record in measured.run.cells}
+    of_stacks = [
+        _said_left_out(claim) if key not in planned else claim
+        for key, claim in zip(_STACKS, of_cells[-2:], strict=True)
+    ]
+    return [*of_cells[:-2], *of_stacks, access_claim(measured.run.upgrades)]
+
+
+def _said_left_out(claim: Claim) -> Claim:
+    return replace(claim, measured=_LEFT_OUT)
 
 
 def answer_of(found: Sequence[Claim]) -> str:
@@ -176,5 +244,5 @@ def print_claims(found: list[Claim], console: Console) -> None:
         table.add_column(title)
     colours = {"yes": "green", "no": "red", "not judged": "yellow"}
     for claim in found:
-        table.add_row(claim.text, claim.measured, f"[{colours[claim.verdict]}]{claim.verdict}[/]")
+        table.add_row(Text(claim.text), Text(claim.measured), Text(claim.verdict, style=colours[claim.verdict]))
     console.print(table)

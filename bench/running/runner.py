@@ -29,6 +29,7 @@ from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_token, is_on_this_machine
+from bench.running.unchecked_upgrades import ask_without_token
 from bench.running.validity import worth_another
 from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
 from bench.table_checks import PlanError
@@ -230,6 +231,8 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, 
     async with _http(options.trust) as http:
         pins = await _pins(options, http, run)
         runner = CellRunner(plan, folder, http, pins, run.warnings.append, trust=options.trust)
+        if plan.story and not options.targets:
+            run.upgrades = run.upgrades or await _upgrades(folder, http, run)
         expected_s = expected(plan, run.cells).at_best_s
 
         async def one(record: CellRecord, fleet: Fleet) -> None:
@@ -252,6 +255,15 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, 
                     records = [record for record in records if record.status == "pending"]  # void, to be run again
             finally:
                 await fleet.stop()
+
+
+async def _upgrades(folder: RunFolder, http: aiohttp.ClientSession, run: Run) -> dict[str, dict[str, int]]:
+    """What the story asks about access; nothing, with a warning, where that cannot be asked."""
+    try:
+        return await ask_without_token(http, folder.path / "logs")
+    except PartDied as error:
+        run.warnings.append(f"Whether an upgrade passes unchecked is not known: {error}")
+        return {}
 
 
 async def _pins(options: RunOptions, http: aiohttp.ClientSession, run: Run) -> dict[str, list[int]]:

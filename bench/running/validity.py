@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from bench.plan import Plan, Validity
 from bench.store import CellRecord
+from servers.stacks import STACKS
 
 SHARE_OF_DELAY = 0.02  # a lag that is less of the cell's median delay changes nothing that anybody would read off it
 SPARE_RATIO, SPARE_LEAST_S = 0.5, 30.0  # void cells are run again for so much of the run's expected time, or so long
@@ -33,12 +34,13 @@ def _reasons(record: CellRecord, limits: Validity) -> Iterator[str]:
             yield f"{what} {100 * ratio:.1f} % > {100 * limit:g} %"
 
 
-def _lags(record: CellRecord, limits: Validity) -> tuple[tuple[str, float | None, float], ...]:
+def _lags(record: CellRecord, limits: Validity) -> Iterator[tuple[str, float | None, float]]:
     p99_ms, max_ms = limits.loop_lag_ms_p99, limits.loop_lag_ms_max
-    return (
+    if not _keeps_time(record):
+        yield "server had its requests late: p99", record.request_lag_ms_p99, limits.request_lag_ms_p99
+        yield "server emitted late: p99", record.emit_lag_ms_p99, limits.emit_lag_ms_p99
+    yield from (
         ("load came late: p99", record.generator_lag_ms_p99, limits.generator_lag_ms_p99),
-        ("server had its requests late: p99", record.request_lag_ms_p99, limits.request_lag_ms_p99),
-        ("server emitted late: p99", record.emit_lag_ms_p99, limits.emit_lag_ms_p99),
         ("client's event loop late: p99", record.loop_lag_ms_p99, p99_ms),
         ("client's event loop stood still:", record.loop_lag_ms_max, max_ms),
         ("server's event loop late: p99", record.server_loop_lag_ms_p99, p99_ms),
@@ -46,6 +48,12 @@ def _lags(record: CellRecord, limits: Validity) -> tuple[tuple[str, float | None
         ("proxy's event loop stood still:", record.proxy_loop_lag_ms_max, max_ms),
         ("Redis answered late:", record.redis_lag_ms_max, max_ms),
     )
+
+
+def _keeps_time(record: CellRecord) -> bool:
+    """Whether the stack's own processes take requests and keep the model's time, late or not: that is what it shows."""
+    words = record.variant.split()
+    return any(f"stack={name}" in words for name, stack in STACKS.items() if stack.has_workers)
 
 
 def worth_another(record: CellRecord, cells: Iterable[CellRecord], plan: Plan, expected_s: float) -> bool:

@@ -73,14 +73,25 @@ def measure_delay_ms(transport: str, streams: int, ramp_s: float = _RAMP_S, stea
     return steady_p99_ms(loaded.due_ns, loaded.received_ns, ramp_s)
 
 
-def load_with(transport: str, streams: int, ramp_s: float, steady_s: float, options: Sequence[str] = ()) -> Loaded:
-    """Load a server with so many streams at once, for `steady_s` behind the ramp. Raises ChildError."""
+def load_with(
+    transport: str,
+    streams: int,
+    ramp_s: float,
+    steady_s: float,
+    *,
+    late_s: float = _LATE_S,
+    options: Sequence[str] = (),
+) -> Loaded:
+    """Load a server that has `options` with so many streams at once, for `steady_s` behind the ramp.
+
+    Raises ChildError, also when an answer is over `late_s` late.
+    """
     load = Load(
         arrivals="constant",
         streams=streams,
         rate_per_s=streams / ramp_s,
         warmup_streams=0,
-        timeout_s=ramp_s + steady_s + _LATE_S,
+        timeout_s=ramp_s + steady_s + late_s,
     )
     stream: dict[str, object] = {
         "profile": "fast", "tokens": round((ramp_s + steady_s) * TOKENS_PER_S), "ttft_ms": 200, "ttft_sigma": 0,

@@ -15,7 +15,7 @@ from bench.option_types import Names
 from bench.stacks.leaving import WAYS, Left, leave_each_way
 from bench.stacks.stream_limit import LIMIT_MS, SECONDS_PER_STACK, Borne, most_streams
 from servers.arguments import HELP, Seconds
-from servers.stacks import STACKS, TRANSPORTS
+from servers.stacks import REMEDY, STACKS, TRANSPORTS
 from servers.user_errors import UserError
 
 OURS = "ours"
@@ -41,7 +41,8 @@ _which = click.option(
 @click.option("--seconds", default=4.0, show_default=True, type=Seconds(0.5, 300), help="Length of an answer.")
 def leaving(names: tuple[str, ...], transports: tuple[str, ...], seconds: float) -> None:
     """How long each server goes on making tokens when its client has left."""
-    subjects = [(transport, name) for name in names for transport in _transports(name) if transport in transports]
+    here = _installed(names)
+    subjects = [(transport, name) for name in here for transport in _transports(name) if transport in transports]
     table = Table(title=f"Tokens made for nobody in an answer of {seconds:g} s, and until when", show_lines=True)
     for title in ("stack", "transport", *WAYS):
         table.add_column(title)
@@ -63,7 +64,7 @@ def leaving(names: tuple[str, ...], transports: tuple[str, ...], seconds: float)
 @_which
 def load(names: tuple[str, ...]) -> None:
     """How many streams a core bears on each stack until its p99 token delay passes 50 ms (half a minute for each)."""
-    subjects = [(transport, name) for name in names for transport in _one_transport(name)]
+    subjects = [(transport, name) for name in _installed(names) for transport in _one_transport(name)]
     click.echo(f"This takes about {math.ceil(len(subjects) * SECONDS_PER_STACK / 60)} minutes.", err=True)
     table = Table(title=f"Most streams × 30 tokens/s on one core, p99 delay within {LIMIT_MS:g} ms")
     for title in ("stack", "transport", "streams", "CPU µs per token", "kB per stream"):
@@ -71,6 +72,15 @@ def load(names: tuple[str, ...]) -> None:
     for transport, name in subjects:
         table.add_row(name, transport, *_borne_texts(most_streams(transport, _stack(name))))
     _print(table)
+
+
+def _installed(names: Sequence[str]) -> list[str]:
+    """Those that can be asked; says of each other what it needs."""
+    missing = {name: STACKS[name].missing for name in names if name != OURS}
+    for name, packages in missing.items():
+        if packages:
+            click.echo(f"left out: {name} needs {', '.join(packages)}: {REMEDY}", err=True)
+    return [name for name in names if not missing.get(name)]
 
 
 def _stack(name: str) -> str:

@@ -1,7 +1,7 @@
 """How many streams a core bears on a stack: the most whose p99 token delay stays within 50 ms, and what each costs.
 
-Server and load on a core each, 30 tokens a second in each stream. The search halves what is left, first in steps of 100
-streams, then, for a stack that does not bear 100, in steps of 6.
+Server and load on a core each, 30 tokens a second in each stream. The search halves what is left, in steps of 200
+streams; for a stack that does not bear 200, in steps of 25, and of 5.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from bench.selfcost.loaded_server import Loaded
 from bench.selfcost.stream_capacity import find_capacity, load_with, steady_p99_ms
 
 LIMIT_MS = 50.0
-STEPS = (100, 6)
-MOST_STEPS = 15
-RAMP_S, STEADY_S = 2.0, 3.0
-SECONDS_PER_STACK = 34  # about: four tries of 5 s, and their processes' beginnings and ends
+STEPS = (200, 25, 5)
+MOST_STEPS = 7
+RAMP_S, STEADY_S, LATE_S = 2.0, 3.0, 2.0
+SECONDS_PER_STACK = 32  # about: three tries of 5 s, and their processes' beginnings and ends
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def most_streams(transport: str, stack: str, steps: tuple[int, ...] = STEPS, mos
 
     def delay_ms(streams: int) -> float:
         try:
-            loaded = load_with(transport, streams, RAMP_S, STEADY_S, ("--stack", stack) if stack else ())
+            options = ("--stack", stack) if stack else ()
+            loaded = load_with(transport, streams, RAMP_S, STEADY_S, late_s=LATE_S, options=options)
         except ChildError:
             return math.inf
         held[streams] = loaded

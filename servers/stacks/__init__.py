@@ -36,7 +36,8 @@ class Stack:
     """A way to write a server.
 
     `name` is the word in plans, `title` the one for people; `packages` are what Python imports for it. `is_trap` says
-    that it has a known mistake on purpose, which makes it unfit for anybody but this machine.
+    that it has a known mistake on purpose, which makes it unfit for anybody but this machine. `has_workers` says that
+    it runs as processes of its own, which keep the model's time themselves: how late they do is the stack's.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stack:
     module: str
     packages: tuple[str, ...] = ()
     is_trap: bool = False
+    has_workers: bool = False
 
     @property
     def missing(self) -> list[str]:
@@ -63,6 +65,10 @@ def _trap(name: str, title: str, transports: tuple[str, ...], packages: tuple[st
     return Stack(name, title, transports, name.replace("-", "_"), packages, is_trap=True)
 
 
+def _flask(name: str, title: str, module: str, packages: tuple[str, ...]) -> Stack:
+    return Stack(name, title, ("sse", "chunked"), module, packages, has_workers=True)
+
+
 _FASTAPI = ("fastapi", "uvicorn")
 _DJANGO = ("django", "uvicorn")
 _GUNICORN = ("flask", "gunicorn")
@@ -75,10 +81,10 @@ STACKS: dict[str, Stack] = {
         Stack("fastapi-hypercorn", "FastAPI, Hypercorn", TRANSPORTS, "fastapi_hypercorn", (*_FASTAPI, "hypercorn")),
         Stack("fastapi-granian", "FastAPI, Granian", TRANSPORTS, "fastapi_granian", (*_FASTAPI, "granian")),
         Stack("django", "Django", TRANSPORTS, "django_asgi", _DJANGO),
-        Stack("flask-sync", "Flask, gunicorn sync", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
-        Stack("flask-gthread", "Flask, gunicorn gthread", ("sse", "chunked"), "flask_gunicorn", _GUNICORN),
-        Stack("flask-gevent", "Flask, gunicorn gevent", ("sse", "chunked"), "flask_gunicorn", (*_GUNICORN, "gevent")),
-        Stack("flask-dev", "Flask's development server", ("sse", "chunked"), "flask_dev", ("flask",)),
+        _flask("flask-sync", "Flask, gunicorn sync", "flask_gunicorn", _GUNICORN),
+        _flask("flask-gthread", "Flask, gunicorn gthread", "flask_gunicorn", _GUNICORN),
+        _flask("flask-gevent", "Flask, gunicorn gevent", "flask_gunicorn", (*_GUNICORN, "gevent")),
+        _flask("flask-dev", "Flask's development server", "flask_dev", ("flask",)),
         Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
         Stack("picows", "picows, send", ("websocket",), "picows_send", ("picows",)),
         Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),

@@ -63,6 +63,7 @@ def _told(service: Service, folder: Path) -> dict[str, str]:
         started_ns=time.monotonic_ns(),
         keep_s=settings.keep_s,
         raw_text=settings.raw_text,
+        recordings=settings.recordings,
     )
     return {SETTINGS: msgspec.json.encode(told).decode(), "TOKENDERBY_AUTH_TOKEN": settings.auth_token or ""}
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from servers import recording
 from servers.generation import MAX_KEPT, Busy, Generation, Source
 from servers.messages import JsonTexts
 from servers.process import usable_cores
@@ -49,6 +50,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     started_ns: int
     keep_s: float
     raw_text: bool
+    recordings: tuple[str, ...] = ()
 
 
 class _Begun(msgspec.Struct, frozen=True):
@@ -167,8 +169,10 @@ class Worker:
 
     @classmethod
     def from_environment(cls) -> Worker:
-        """As the server's main process has set it."""
+        """As the server's main process has set it. Raises StreamError."""
         settings = msgspec.json.decode(os.environ[SETTINGS], type=WorkerSettings)
+        for path in settings.recordings:
+            recording.register(recording.load(path))
         folder = Path(settings.folder)
         counts = Counts(folder)
         answers = KeptAnswers(folder, counts, settings.keep_s, JsonTexts(raw=settings.raw_text))

@@ -53,7 +53,8 @@ LEAST = {  # what a command cannot do without
     "import": ["README.md", "--out", "a.jsonl"],
 }
 LOCUST_S_OWN = {"--headless", "--host", "--class-picker", "--worker", "--master", "--expect-workers", "--master-host"}
-OF_OTHER_TOOLS = {  # aiperf's, guidellm's, docker's
+OF_OTHER_TOOLS = {  # aiperf's, guidellm's, docker's, gunicorn's, uvicorn's
+    *("--timeout", "--workers", "--timeout-graceful-shutdown"),
     *("--concurrency", "--prompt-input-tokens-mean", "--output-tokens-mean", "--extra-inputs"),
     *("--use-server-token-count", "--constraint", "--tokenizer", "--data", "--cpuset-cpus"),
 }

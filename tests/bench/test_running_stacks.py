@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from support.processes import RunningServer
 
 from bench.cli import main as tokenderby
-from bench.plan import Cell, Plan, parse, read_plan
+from bench.plan import Cell, Plan, changed, parse, read_plan
 from bench.running.endpoints import Fleet
 from bench.running.processes import PartDied
 from bench.running.runner import new_run
+from bench.running.unchecked_upgrades import ask_without_token
 from bench.table_checks import PlanError
 from servers.__main__ import main as serve
 from servers.stacks import STACKS
@@ -56,6 +57,23 @@ def test_what_is_missing_is_said_before_a_run_has_a_folder(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("without_uvicorn")
+def test_a_story_goes_on_without_what_is_missing(tmp_path: Path) -> None:
+    whole = read_plan("article")
+    plan = changed(whole)
+    assert {cell.stack for cell in whole.cells} - {cell.stack for cell in plan.cells} == {"fastapi"}
+    new_run(plan, tmp_path)
+
+
+async def test_an_upgrade_without_a_token_is_asked_for(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as http:
+        found = await ask_without_token(http, tmp_path)
+    assert found == {
+        "fastapi-http-middleware": {"request": 401, "upgrade": 101},
+        "fastapi": {"request": 401, "upgrade": 401},
+    }
+
+
+@pytest.mark.usefixtures("without_uvicorn")
 def test_what_is_missing_ends_the_commands_with_2(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     served = CliRunner().invoke(serve, ["sse", "--stack", "fastapi"])
     assert served.exit_code == 2
@@ -76,6 +94,11 @@ def test_a_trap_is_served_to_this_machine_only() -> None:
 def test_options_that_no_stack_has_are_refused(option: list[str]) -> None:
     result = CliRunner().invoke(serve, ["sse", "--stack", "fastapi", *option])
     assert (result.exit_code, "takes neither --heartbeat nor --allow-origin" in result.output) == (2, True)
+
+
+def test_a_source_is_refused_where_the_stack_makes_the_answers_itself() -> None:
+    result = CliRunner().invoke(serve, ["sse", "--stack", "flask-gevent", "--source", "openai"])
+    assert (result.exit_code, "takes no --source" in result.output) == (2, True)
 
 
 async def test_each_cell_gets_the_server_that_it_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
-from bench.analysis.story import Seen, claims, claims_in, print_claims, seen
+from bench.analysis.story import Seen, access_claim, claims, claims_in, print_claims, seen
 
 SMOOTH = Seen(
     messages=80,
@@ -31,6 +31,14 @@ CELLS = {
     "chunked": SMOOTH,
     "sse": SMOOTH,
     "sse method=get": SMOOTH,
+    "sse stack=fastapi": SMOOTH,
+    "chunked load=few stack=flask-sync stream=uneven": replace(
+        SMOOTH, messages=5, complete=3, delay_ms_p95=math.nan, cut_s=30.5
+    ),
+}
+UPGRADES = {
+    "fastapi-http-middleware": {"request": 401, "upgrade": 101},
+    "fastapi": {"request": 401, "upgrade": 401},
 }
 
 
@@ -40,7 +48,8 @@ def verdicts(**changes: Seen) -> list[str]:
 
 
 def test_all_hold() -> None:
-    assert verdicts() == ["yes"] * 5
+    assert verdicts() == ["yes"] * 7
+    assert access_claim(UPGRADES).verdict == "yes"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,8 @@ def test_all_hold() -> None:
         (4, "chunked", {"delay_ms_p95": 101.0}),
         (5, "sse", {"requests": 1.1}),
         (5, "sse_method_get", {"delay_ms_p95": 50.0}),  # smooth by itself, but 48 ms behind the POST
+        (6, "sse stack=fastapi", {"stalls_per_1k": 1.1}),
+        (7, "chunked load=few stack=flask-sync stream=uneven", {"complete": 5}),
     ],
 )
 def test_each_can_fail(claim: int, cell: str, changes: dict[str, float]) -> None:
@@ -63,8 +74,25 @@ def test_each_can_fail(claim: int, cell: str, changes: dict[str, float]) -> None
     assert [number for number, verdict in enumerate(found, 1) if verdict == "no"] == [claim]
 
 
+def test_an_upgrade_that_is_refused_denies_the_story() -> None:
+    refused = UPGRADES | {"fastapi-http-middleware": {"request": 401, "upgrade": 401}}
+    assert access_claim(refused).verdict == "no"
+
+
+def test_a_stack_that_is_not_installed_is_said_to_be_left_out(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [Message([(100, 101)])], variant={"stack": "fastapi"})
+    few, left_out, access = claims_in(measure(run.write()))[5:]
+    assert {few.verdict, left_out.verdict, access.verdict} == {"not judged"}
+    assert "sse stack=fastapi has 1 message" in few.measured
+    assert left_out.measured == access.measured
+    assert "left out of this run; its packages" in access.measured
+
+
 def test_not_judged_without_cells_or_with_few_messages() -> None:
-    assert [claim.verdict for claim in claims({})] == ["not judged"] * 5
+    assert [claim.verdict for claim in claims({})] == ["not judged"] * 7
+    flask = "chunked load=few stack=flask-sync stream=uneven"
+    assert [claim.verdict for claim in claims(CELLS | {flask: replace(CELLS[flask], messages=4)})][6] == "not judged"
     assert verdicts(chunked=replace(SMOOTH, messages=71, complete=71))[3] == "not judged"
 
 
@@ -82,14 +110,16 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     assert found.tokens_per_read == pytest.approx(4 / 3)
     # Two of five tokens: token 1 came 201 ms late, 200 ms more than the one before it; and the cut.
     assert found.stalls_per_1k == pytest.approx(400)
+    assert found.cut_s == pytest.approx(0.102)
     assert found.ttft_s == pytest.approx(0.101)  # of 0.101 s and never
     assert math.isnan(found.delay_ms_p95)
-    assert [claim.verdict for claim in claims_in(measure(folder))] == ["not judged"] * 5
+    assert [claim.verdict for claim in claims_in(measure(folder))] == ["not judged"] * 8
 
 
 def test_table_prints() -> None:
-    console = Console(record=True, width=160)
+    console = Console(record=True, width=160, markup=False)
     print_claims(claims(CELLS), console)
     text = console.export_text()
     assert "The story, claim by claim" in text
     assert "31.0 requests a message" in text
+    assert "[green]" not in text

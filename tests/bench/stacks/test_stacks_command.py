@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -34,12 +35,22 @@ def test_who_notices_that_a_client_has_left() -> None:
 
 def test_the_command_prints_a_row_per_stack_and_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--no-such-option")
-    asked = ["leaving", "--stacks", "picows,flask-gthread", "--transports", "websocket,chunked", "--seconds", "0.5"]
+    monkeypatch.setitem(sys.modules, "granian", None)  # as where it is not installed
+    asked = [
+        "leaving",
+        "--stacks",
+        "picows,flask-gthread,fastapi-granian",
+        "--transports",
+        "websocket,chunked",
+        "--seconds",
+        "0.5",
+    ]
     result = CliRunner().invoke(stacks, asked)
     assert result.exit_code == 0
     picows, flask = (next(line for line in result.output.splitlines() if name in line) for name in ("picows", "flask"))
     assert "to its end" in picows
     assert "failed" in flask
+    assert "left out: fastapi-granian needs granian: in the project's folder" in result.stderr
 
 
 def test_a_stack_is_loaded_and_its_cost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
