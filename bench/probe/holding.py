@@ -21,6 +21,8 @@ HELD_MS = 20.0
 """What comes less late than this is not called held: networks do as much."""
 HELD_SHARE = 0.1
 """Of the tokens of a stream, above which the stream is called held."""
+TOGETHER = 3
+"""So many tokens come together at least where they are held: alone they are only late."""
 MIN_BUFFER_BYTES = 256
 """Sizes that divide by less than this do so by chance."""
 
@@ -59,17 +61,19 @@ def holding(slow: Sequence[Trace], steady: Sequence[Trace], large: Sequence[Trac
     if not all(asked):
         return None
     slow, steady, large = asked
-    if not any(is_held(traces) for traces in asked):
+    if not is_held(asked[1]):  # whoever holds anything holds many small tokens
         return NOTHING
     if all(_comes_at_the_end(trace) for trace in large):
         return Holding("until_complete", Interval(*[float(max(trace.reads[-1].raw_bytes for trace in large))] * 2))
-    if first := _first_bytes(steady) or _first_bytes(large):
+    if first := _first_bytes(steady):
         return Holding("first_bytes", first)
     return _periodic(slow, steady, large)
 
 
 def is_held(traces: Sequence[Trace]) -> bool:
-    """Whether the tokens of this stream are held back: a delay that chance makes is not there each time."""
+    """Whether the tokens of this steady stream are held back: a delay that chance makes is not there each time."""
+    if any(trace.tokens < TOGETHER * len(trace.deliveries) for trace in traces):
+        return _first_bytes(traces) is not None
     delays_ms = [min(of_one) for of_one in zip(*(trace.delays_ms for trace in traces), strict=False)]
     return bool(delays_ms) and sum(delay_ms > HELD_MS for delay_ms in delays_ms) / len(delays_ms) > HELD_SHARE
 
@@ -107,7 +111,7 @@ def _held_ms(traces: Sequence[Trace]) -> Interval | None:
     # The clock of the first delivery began with the head.
     holds_ms = [delivery.held_ms for trace in traces for delivery in (trace.deliveries[1:-1] or trace.deliveries[:-1])]
     holds_ms = [held_ms for held_ms in holds_ms if held_ms > HELD_MS]
-    if not holds_ms or not is_held(traces):
+    if not holds_ms:
         return None
     return Interval(min(holds_ms), median(holds_ms))
 
@@ -155,4 +159,5 @@ def _first_bytes(traces: Sequence[Trace]) -> Interval | None:
         if sum(held_ms > HELD_MS for held_ms in rest) / len(rest) > HELD_SHARE:
             return None
         spans.append((first.raw_end * (1 - 1.3 / first.tokens), float(first.raw_end)))
-    return Interval(max(low for low, _ in spans), min(high for _, high in spans)) if spans else None
+    low, high = max((low for low, _ in spans), default=0.0), min((high for _, high in spans), default=0.0)
+    return Interval(low, high) if low < high else None  # else it was not for their bytes

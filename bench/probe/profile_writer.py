@@ -36,6 +36,8 @@ WHOLE = ("blocking", "polling")
 HELD_TYPES = {"sse": "text/event-stream", "chunked": "application/x-ndjson"}
 USUAL_BYTES = (*(2**k for k in range(8, 21)), 1448, 1460)
 """What buffers are made of: powers of two, and what a TCP segment carries on Ethernet, with time stamps and without."""
+LATE_SHARE, LATE_S = 0.002, 0.01
+"""Timers strike late, never early, and so are they seen: the number that was set may be smaller by this."""
 SLACK = 0.02, 0.05
 """Two limits are the same number if they are within 2 %, or 50 ms."""
 
@@ -262,7 +264,9 @@ def _number(*findings: Finding | None) -> float:
     found = [finding for finding in findings if finding is not None and _is_limit(finding)]
     low, high = max(map(_low, found)), min(map(_high, found))
     first = found[0]
-    return roundest(low, high) if low <= high else roundest(_low(first), _high(first))
+    if low > high:
+        low, high = _low(first), _high(first)
+    return roundest(low - max(LATE_SHARE * low, LATE_S), high)
 
 
 def _action(finding: Finding) -> Action:

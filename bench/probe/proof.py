@@ -1,0 +1,151 @@
+"""The blind proof: every shipped profile, and real nginx and HAProxy, probed as strangers.
+
+`python -m bench.probe.proof` prints the table of docs/probe.md. The emulated ones are scaled in time; the real ones
+have short limits of their own. A probe is told nothing: what it should have found comes from the rules, played by a
+simulated clock (bench.probe.foretold).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+
+import click
+import msgspec
+
+from bench.probe.finding import Findings
+from bench.probe.foretold import TRANSPORTS, foretold
+from bench.probe.judging import Verdict, judge
+from bench.probe.likeness import Difference, differences, survival
+from bench.probe.profile_writer import profile_of
+from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, real_sweep
+from bench.probe.sweep import Address, sweep
+from bench.probe.unseen import unseen, words_of
+from bench.proxy import profile as profiles
+from bench.proxy.profile import Profile
+from bench.proxy.rule import Rule
+from bench.selfcost.child_process import running
+from clients.core.endpoint import Endpoint
+from servers.process import usable_cores
+
+TIME_SCALE = 20.0
+UP_TO_S = 600.0
+REAL_UP_TO_S = 20.0
+SERVER_KEEP_ALIVE_S = 3600  # far above every limit: what is found is then not our own server's
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What one probe of a known intermediary came to.
+
+    verdicts: a question each; differences: where the written profile looks different, in time-scaled seconds
+    survives_alike: the written profile, in real seconds, lets the same answers through
+    hidden: the rules that nobody outside can see, with reasons
+    """
+
+    name: str
+    findings: Findings
+    written: Profile
+    verdicts: list[Verdict]
+    differences: list[Difference]
+    survives_alike: bool
+    hidden: list[tuple[Rule, str]]
+
+    @property
+    def holds(self) -> bool:
+        """Everything was found, nothing invented, and the written profile is as good as the true one."""
+        right = all(verdict.is_right for verdict in self.verdicts)
+        return right and not self.differences and self.survives_alike
+
+
+def prove_emulated(names: Sequence[str], servers: Mapping[str, Address], time_scale: float = TIME_SCALE) -> list[Proof]:
+    """Probe the profiles of these names side by side, on every core."""
+    up_to_s = UP_TO_S / time_scale
+    cases = {name: profiles.load(name).scaled(time_scale).rules for name in names}
+    workers = max(1, min(len(usable_cores()), len(names)))
+    found: dict[str, Findings] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        shares = [{name: cases[name] for name in names[k::workers]} for k in range(workers)]
+        for part in pool.map(sweep, shares, [dict(servers)] * workers, [up_to_s] * workers):
+            found |= part
+    return [_proof(name, found[name], profiles.load(name).rules, time_scale) for name in names]
+
+
+def _proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: float) -> Proof:
+    scaled = Profile(name=name, rules=rules).scaled(time_scale).rules
+    written = profile_of(findings, name)
+    real = written.scaled(1 / time_scale)
+    return Proof(
+        name=name,
+        findings=findings,
+        written=real,
+        verdicts=judge(findings, foretold(scaled, findings.up_to_s)),
+        differences=differences(scaled, written.rules, findings.up_to_s),
+        survives_alike=survival(rules) == survival(real.rules),
+        hidden=unseen(rules, UP_TO_S),
+    )
+
+
+def prove_real(servers: Mapping[str, Address], up_to_s: float = REAL_UP_TO_S) -> list[Proof]:
+    """Probe real nginx and HAProxy, ten configurations side by side. Raises bench.proxy.real.RealProxyError."""
+    found = real_sweep(servers, up_to_s)
+    proofs = []
+    for case in REAL_CASES:
+        early_s = NGINX_EARLY_S if case.program == "nginx" else 0.0
+        findings = found[case.name]
+        written = profile_of(findings, case.name)
+        proofs.append(
+            Proof(
+                name=case.name,
+                findings=findings,
+                written=written,
+                verdicts=judge(findings, foretold(case.shows, up_to_s), early_s),
+                differences=[],  # its numbers are its own: what was found is judged, question by question
+                survives_alike=True,
+                hidden=unseen(case.shows, up_to_s),
+            )
+        )
+    return proofs
+
+
+@contextmanager
+def running_servers() -> Iterator[dict[str, Address]]:
+    """Our servers, a process each, that keep connections for an hour."""
+    with ExitStack() as stack:
+        options = ("--keep-alive", str(SERVER_KEEP_ALIVE_S))
+        urls = {name: stack.enter_context(running("servers", name, *options)).line()["url"] for name in TRANSPORTS}
+        yield {name: ((at := Endpoint.parse(url)).host, at.port) for name, url in urls.items()}
+
+
+def markdown(proofs: Sequence[Proof]) -> str:
+    """A row an intermediary: what it does and what was found, and what nobody can see."""
+    lines = ["| intermediary | true → found | cannot be seen from outside | |", "|---|---|---|---|"]
+    for proof in proofs:
+        shown = [verdict for verdict in proof.verdicts if verdict.is_shown or not verdict.is_right]
+        found = "; ".join(f"{_name(verdict)}: {verdict.true} → {verdict.found}" for verdict in shown) or "nothing"
+        hidden = "; ".join(f"{words_of(rule)}: {why}" for rule, why in proof.hidden)
+        lines.append(f"| {proof.name} | {found} | {hidden} | {'holds' if proof.holds else '**fails**'} |")
+    return "\n".join(lines)
+
+
+def _name(verdict: Verdict) -> str:
+    return f"{verdict.question} ({verdict.transport})" if verdict.transport else verdict.question
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--time-scale", type=click.FloatRange(1, 60), default=TIME_SCALE, show_default=True, help="Of profiles.")
+@click.option("--real/--no-real", default=True, help="Real nginx and HAProxy too.")
+def main(names: tuple[str, ...], time_scale: float, real: bool) -> None:
+    """Probe the profiles that ship (or those of these NAMES) as a stranger would, and print what was found."""
+    with running_servers() as servers:
+        proofs = prove_emulated(names or profiles.names(), servers, time_scale)
+        proofs += prove_real(servers) if real else []
+    click.echo(markdown(proofs))
+    if failed := [proof.name for proof in proofs if not proof.holds]:
+        raise click.ClickException(f"does not hold: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
