@@ -285,6 +285,7 @@ _elsewhere("import", "bench.transcripts.commands:import_", "Make a recording of 
 _elsewhere("proxy", "bench.proxy.commands:proxy", "Put an intermediary in front of a server.")
 _elsewhere("profiles", "bench.proxy.commands:profiles", "List the intermediaries that a proxy can be.")
 _elsewhere("plans", "bench.plans_command:plans", "List the plans that come along, or print a plan's schema.")
+_elsewhere("probe", "bench.probe.probe_command:probe", "Find out what a deployment's balancer does to streams.")
 _elsewhere("compare", "bench.compare_command:compare", "Say what became better or worse between two runs.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,30 @@ class Names(click.ParamType[tuple[str, ...]]):
         if unknown := [name for name in names if name not in self._known]:
             self.fail(f"{', '.join(unknown)}: takes some of {','.join(self._known)}", param, ctx)
         return names
+
+
+class Duration(click.ParamType[float]):
+    """A time in seconds, as `90s`, `10m`, `1h` or a plain number of seconds."""
+
+    name = "duration"
+
+    def __init__(self, least_s: float, most_s: float) -> None:
+        self._least_s, self._most_s = least_s, most_s
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds. Raises click.BadParameter, which says what it takes."""
+        if isinstance(value, float):
+            return value
+        match = _DURATION.fullmatch(value.strip())
+        found_s = float(match[1]) * _UNITS_S[match[2]] if match else -1.0
+        if not self._least_s <= found_s <= self._most_s:
+            least, most = (f"{limit_s:g}s" for limit_s in (self._least_s, self._most_s))
+            self.fail(f"{value[:50]!r}: takes a time from {least} to {most}, as 90s, 10m or 1h", param, ctx)
+        return found_s
+
+
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m|h|)", re.ASCII)
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def comma_list(_: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:

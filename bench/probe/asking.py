@@ -39,7 +39,6 @@ class Asking:
     control: Control
     began_ns: int
     lookup: Known
-    report: Callable[[str], None] = lambda _words: None
     seen: list[Seen] = field(default_factory=list)
 
     async def known(self, question: str, transport: str | None = None) -> Finding | None:
@@ -63,7 +62,7 @@ class Asking:
     @property
     def grace_s(self) -> float:
         """How much later than due an answer may come before it counts as lost."""
-        return 2.0 + 4 * self.clock.rtt_s
+        return min(2.0, max(0.5, self.up_to_s / 10)) + 4 * self.clock.rtt_s
 
     def left_s(self) -> float:
         """How long the probe may still take."""

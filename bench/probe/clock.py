@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bench.probe.channel import Channel, Heard, Token
+from bench.probe.channel import Channel, Heard
 from bench.probe.deployment import ANSWER_S, Deployment
 from clients.core.http1 import Request
 from servers.messages import Count
 
+LOOK = Request("GET", "/clock")
 _LOOKS = 7
 
 
@@ -35,10 +36,18 @@ class Clock:
         tokens = heard.tokens
         if not tokens or self.ahead_ns is None:
             return heard.last_read_ns
-        return min(heard.last_read_ns, self._sent_ns(tokens[-1]) + round(self.rtt_s / 2 * 1e9))
+        return min(heard.last_read_ns, self._here_ns(tokens[-1].sent_ns))
 
-    def _sent_ns(self, token: Token) -> int:
-        return token.sent_ns - (self.ahead_ns or 0)
+    def answered_ns(self, heard: Heard) -> int:
+        """The same for an answer of `/clock`."""
+        there_ns = _told_ns(heard)
+        if there_ns is None or self.ahead_ns is None:
+            return heard.last_read_ns
+        return min(heard.last_read_ns, self._here_ns(there_ns))
+
+    def _here_ns(self, there_ns: int) -> int:
+        """When here comes what was sent there at that moment of the server's clock."""
+        return there_ns - (self.ahead_ns or 0) + round(self.rtt_s / 2 * 1e9)
 
 
 async def look(deployment: Deployment, transport: str) -> Clock:
@@ -46,7 +55,7 @@ async def look(deployment: Deployment, transport: str) -> Clock:
     looks: list[tuple[float, int]] = []
     async with Channel(deployment, transport) as channel:
         for _ in range(_LOOKS):
-            heard = await channel.ask(Request("GET", "/clock"), ANSWER_S)
+            heard = await channel.ask(LOOK, ANSWER_S)
             if (ahead_ns := _ahead_ns(heard)) is not None:
                 looks.append(((heard.ended_ns - heard.asked_ns) / 1e9, ahead_ns))
             await asyncio.sleep(0)
@@ -59,8 +68,12 @@ async def look(deployment: Deployment, transport: str) -> Clock:
 
 
 def _ahead_ns(heard: Heard) -> int | None:
+    there_ns = _told_ns(heard)
+    return None if there_ns is None else there_ns - (heard.asked_ns + heard.ended_ns) // 2
+
+
+def _told_ns(heard: Heard) -> int | None:
     try:
-        there_ns = msgspec.json.decode(bytes(heard.body), type=_Clock).monotonic_ns
+        return msgspec.json.decode(bytes(heard.body), type=_Clock).monotonic_ns
     except (msgspec.DecodeError, UnicodeError):
         return None
-    return there_ns - (heard.asked_ns + heard.ended_ns) // 2

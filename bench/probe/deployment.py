@@ -18,7 +18,7 @@ from clients.drivers.aio import AioClient
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
 
-MAX_CONNECTIONS = 72  # open at once, however many questions are asked
+MAX_CONNECTIONS = 96  # open at once, however many questions are asked
 ANSWER_S = 10.0  # for a small answer
 
 
@@ -68,7 +68,29 @@ async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deploym
             await _check(name, urls[name], token, trust)
         else:
             urls |= await _transports_behind(_address(word, word), token, trust)
-    return Deployment(urls, token, trust)
+    deployment = Deployment(urls, token, trust)
+    await asyncio.gather(*(_check_silence(deployment, transport) for transport in urls))
+    return deployment
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    heartbeat_s: float = 0.0
+
+
+async def _check_silence(deployment: Deployment, transport: str) -> None:
+    """Raise UserError where the server does not let us ask, or is never silent."""
+    url = deployment.urls[transport]
+    try:
+        status, body = await deployment.fetch(transport, "/stats")
+        stats = msgspec.json.decode(body, type=_Stats) if status == 200 else _Stats()
+    except ClientFailure as failure:
+        raise UserError(f"{url}/stats: {failure}") from None
+    except (msgspec.DecodeError, UnicodeError):
+        return  # somebody's stack; its answers are what counts
+    if status in (401, 403):
+        raise UserError(f"{url}/stats: status {status}; the server wants its token (--token)")
+    if stats.heartbeat_s:
+        raise UserError(f"{url}: sends heartbeats, which hide every limit on silence; serve it without --heartbeat")
 
 
 def _address(word: str, url: str) -> str:

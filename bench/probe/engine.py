@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, monotonic_ns
 
@@ -13,9 +15,9 @@ import msgspec
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk
 from bench.probe.clock import Clock, look
-from bench.probe.control import Control
-from bench.probe.deployment import ANSWER_S, Deployment
-from bench.probe.finding import Finding, Findings, Seen
+from bench.probe.control import CYCLES, Control
+from bench.probe.deployment import ANSWER_S, MAX_CONNECTIONS, Deployment
+from bench.probe.finding import NO_CUT, Finding, Findings, Seen
 from bench.probe.question import Question, questions
 from bench.probe.search import STAGGER
 from bench.probe.streams import talking
@@ -23,6 +25,7 @@ from bench.probe.streams import talking
 OVERALL = 1.5  # times the longest silence: how long a probe may take
 LEAST_S = 4.0  # beyond the longest silence, however short that is
 _SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
+_log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 
@@ -32,7 +35,8 @@ class Engine:
 
     up_to_s: the longest silence that is worth trying
     kept: an earlier probe whose complete findings are not asked for again
-    report: told of each finding as it is made, and of what a question has to say meanwhile
+    chosen: the questions; all there are if not given
+    on_finding: told of each finding as it is made
     """
 
     def __init__(
@@ -93,8 +97,26 @@ class Engine:
             question=question, transport=transport, words="interrupted", observations=seen, is_complete=False
         )
 
+    @property
+    def load(self) -> Load:
+        """What this means for the deployment."""
+        asked = {key: question for key, question in self._plan.items() if key not in self._kept}
+        return load(asked, len(self.deployment.transports), self.up_to_s)
+
+    @property
+    def most_s(self) -> float:
+        """How long it takes at most."""
+        return limit_s(self.up_to_s)
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """How many questions are answered, of how many."""
+        return sum(future.done() for future in self._results.values()), len(self._plan)
+
     def _disturbances(self) -> list[tuple[float, float]]:
-        found = sorted(each for control in self._controls.values() for each in control.disturbances)
+        found = sorted(
+            each for control in self._controls.values() if control.is_usable for each in control.disturbances
+        )
         return [tuple(round((at_ns - self._began_ns) / 1e9, 3) for at_ns in each) for each in found]  # type: ignore[misc]
 
     def _first(self, question: Question) -> str:
@@ -108,8 +130,10 @@ class Engine:
             watching = []
             for transport in self.deployment.transports:
                 self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)
-                found[transport] = (*await _first_look(self.deployment, transport), control)
-                watching.append(group.create_task(control.run()))
+                clock, passes = await _first_look(self.deployment, transport)
+                found[transport] = (clock, passes, control)
+                if passes.ending == NO_CUT:
+                    watching.append(group.create_task(control.run()))
             yield found
             for task in watching:
                 task.cancel()
@@ -132,9 +156,21 @@ class Engine:
             began_ns=self._began_ns,
             lookup=self._lookup,
         )
-        finding = msgspec.structs.replace(await question.ask(asking), transport=key[1])
+        finding = msgspec.structs.replace(await self._answer(question, asking), transport=key[1])
         result.set_result(finding)
         self._on_finding(finding)
+
+    async def _answer(self, question: Question, asking: Asking) -> Finding:
+        """A question's finding, in time; what goes wrong with it is one, too."""
+        try:
+            async with asyncio.timeout(self._until_s + asking.grace_s + LEAST_S - monotonic()):
+                return await question.ask(asking)
+        except TimeoutError:
+            words = "no time was left for it; a longer --up-to gives more"
+        except Exception as error:
+            _log.exception("a question failed")
+            words = f"a fault of the probe's own: {type(error).__name__}: {error}"
+        return msgspec.structs.replace(asking.finding(words), is_complete=False)
 
     async def _lookup(self, question: str, transport: str) -> Finding | None:
         """The finding of a question about a transport, once it is there; None if it is not asked."""
@@ -156,9 +192,24 @@ def limit_s(up_to_s: float) -> float:
     return max(OVERALL * up_to_s, up_to_s + LEAST_S)
 
 
-def load(asked: Mapping[Key, Question]) -> int:
-    """How many connections are open at once, if all questions open theirs at the same time."""
-    return sum(question.connections for question in asked.values())
+@dataclass(frozen=True)
+class Load:
+    """What a probe means for a deployment, at most: connections open at once, requests in all, how long."""
+
+    connections: int
+    requests: int
+    least_s: float
+    most_s: float
+
+
+def load(asked: Mapping[Key, Question], transports: int, up_to_s: float) -> Load:
+    """What asking all this means."""
+    connections = sum(question.connections for question in asked.values()) + transports
+    most_s = limit_s(up_to_s)
+    requests = sum(question.requests or 2 * question.connections for question in asked.values())
+    requests += transports * round(CYCLES * 2 * most_s / up_to_s)
+    least_s = max((question.expected_s(up_to_s) for question in asked.values()), default=0.0)
+    return Load(min(connections, MAX_CONNECTIONS), requests, min(least_s, most_s), most_s)
 
 
 async def _first_look(deployment: Deployment, transport: str) -> tuple[Clock, Heard]:

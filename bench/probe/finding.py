@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -88,6 +89,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         """The finding of a question, None if it was not asked."""
         return next((each for each in self.findings if (each.question, each.transport) == (question, transport)), None)
 
+    @property
+    def is_good(self) -> bool:
+        """Whether every question came to its end, and at least one limit or stream was seen through."""
+        return all(each.is_complete for each in self.findings) and any(each.seen for each in self.findings)
+
     def encode(self) -> bytes:
         """As JSON, indented, with a line end."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
@@ -99,3 +105,18 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise InputError(f"takes a file that `tokenderby probe --json` wrote: {error}") from None
+
+
+def read_findings(path: Path) -> Findings:
+    """The findings in a file. Raises InputError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(f"{path}: takes {MAX_FILE_BYTES} bytes at most")
+    try:
+        return Findings.decode(data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -16,13 +16,15 @@ from math import inf
 from bench.probe.finding import BLACK_HOLE, NO_CUT
 from bench.probe.trial import Trial
 
-RUNGS = 10
-RATIO = 1.5  # from one rung to the next
+RUNGS = 8
+RATIO = 1.6  # from one rung to the next
 TOPS = 3  # as many wait for the longest time
 DIVISIONS = 16  # of an interval around a black hole
 WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
 NEAR_S = 0.05  # times that differ by no more agree, however short they are
 STAGGER = 1 / 400  # of the longest wait: so much later each connection begins than the one before
+ROUNDS = 3  # after the ladder
+BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
 MAX_VOID = 12  # trials that say nothing; then the search ends with what it has
 LADDER_CONNECTIONS = RUNGS - 1 + TOPS
@@ -48,50 +50,63 @@ class Search:
 
     async def run(self) -> Limit:
         """Search until the limit is known well enough, or the time is over."""
-        await self._wait_for_all([self.up_to_s / RATIO**k for k in (*range(RUNGS), *[0] * (TOPS - 1))], self._is_clear)
-        while not self._has_cuts and (points := self._points()):
-            await self._wait_for_all(points, lambda: False)
+        await self.climb()
+        return await self.sharpen()
+
+    async def climb(self) -> Limit:
+        """The ladder: what it shows of the limit."""
+        ladder = [self.up_to_s] * (TOPS - 1) + [self.up_to_s / RATIO**k for k in range(RUNGS)]
+        await self._wait_for_all(ladder, self._is_clear)
         return limit_of(self.trials)
 
-    @property
-    def _has_cuts(self) -> bool:
-        return sum(trial.is_cut for trial in self.trials) >= SEEN
+    async def sharpen(self) -> Limit:
+        """Behind the ladder: the limit as well as the time allows."""
+        for _ in range(ROUNDS):
+            waits_s = self._more()
+            if not waits_s:
+                break
+            await self._wait_for_all(waits_s, lambda _pending_s: False)
+        return limit_of(self.trials)
 
-    def _is_clear(self) -> bool:
-        """Whether the ladder has said what it can: three cuts, or the first black hole."""
-        first = next((trial for trial in self.trials if trial.is_cut or trial.is_hole), None)
-        return self._has_cuts or (first is not None and first.is_hole)
+    def _is_clear(self, pending_s: Iterable[float]) -> bool:
+        """Whether the ladder has said what it can: the first black hole, or three cuts and all shorter waits."""
+        holes_s, cuts_s = _holes_s(self.trials), _cuts_s(self.trials)
+        return bool(holes_s) or (len(cuts_s) >= SEEN and min(pending_s, default=inf) > min(cuts_s))
 
-    def _points(self) -> list[float]:
-        """Where to divide the interval around a black hole, as far as there is time for it."""
-        low_s, high_s = interval(self.trials)
-        if high_s == inf or high_s - low_s <= WIDTH * high_s or self._voids > MAX_VOID:
+    def _more(self) -> list[float]:
+        """What to try next: inside the interval around a black hole, or once more what was not seen sharply."""
+        limit = limit_of(self.trials)
+        is_sharp = limit.high_s - limit.low_s <= WIDTH * limit.high_s and limit.seen >= SEEN
+        if not limit.is_found or is_sharp or self._voids > MAX_VOID:
             return []
-        points = [low_s + (high_s - low_s) * k / DIVISIONS for k in range(1, DIVISIONS)]
-        return [point for point in points if point + self.grace_s <= self.left_s()]
+        if limit.ending == BLACK_HOLE:
+            waits_s = [limit.low_s + (limit.high_s - limit.low_s) * k / DIVISIONS for k in range(1, DIVISIONS)]
+        else:
+            waits_s = [BEYOND * limit.high_s] * SEEN
+        return [wait_s for wait_s in waits_s if wait_s + self.grace_s <= self.left_s()]
 
     @property
     def _voids(self) -> int:
         return sum(bool(trial.void) for trial in self.trials)
 
-    async def _wait_for_all(self, waits_s: Iterable[float], is_enough: Callable[[], bool]) -> None:
+    async def _wait_for_all(self, waits_s: Iterable[float], is_enough: Callable[[Iterable[float]], bool]) -> None:
         """Try all side by side; what says nothing is tried again, if there is time."""
         gap_s = STAGGER * self.up_to_s
-        pending = {asyncio.ensure_future(self._try(wait_s, n * gap_s)) for n, wait_s in enumerate(waits_s)}
+        pending = {asyncio.ensure_future(self._try(wait_s, n * gap_s)): wait_s for n, wait_s in enumerate(waits_s)}
         try:
-            while pending and not is_enough():
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            while pending and not is_enough(pending.values()):
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    trial = task.result()
-                    self.trials.append(trial)
-                    if trial.void and self._voids <= MAX_VOID and trial.tried_s + self.grace_s <= self.left_s():
-                        pending.add(asyncio.ensure_future(self._try(trial.tried_s)))
+                    self.trials.append(trial := task.result())
+                    wait_s = pending.pop(task)
+                    if trial.void and self._voids <= MAX_VOID and wait_s + self.grace_s <= self.left_s():
+                        pending[asyncio.ensure_future(self._try(wait_s, gap_s))] = wait_s
         finally:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _try(self, wait_s: float, after_s: float = 0.0) -> Trial:
+    async def _try(self, wait_s: float, after_s: float) -> Trial:
         await asyncio.sleep(after_s)
         return await self.attempt(wait_s)
 
@@ -117,19 +132,20 @@ class Limit:
 
 def limit_of(trials: list[Trial]) -> Limit:
     """What trials say together (pure)."""
-    if any(trial.is_cut for trial in trials) and not _hole_is_first(trials):
+    holes_s, cuts_s = _holes_s(trials), _cuts_s(trials)
+    # What ends a forgotten connection at last, after its black hole, is not the limit.
+    if cuts_s and min(cuts_s) < min(holes_s, default=inf):
         return limit_of_cuts(trials)
     low_s, high_s = interval(trials)
     if high_s == inf:
         longest = sum(trial.is_survivor and trial.tried_s == low_s for trial in trials)
         return Limit(inf, low_s, inf, NO_CUT, longest)
-    holes = sum(trial.is_hole for trial in trials)
-    return Limit((low_s + high_s) / 2, min(low_s, high_s), max(low_s, high_s), BLACK_HOLE, holes)
+    return Limit((low_s + high_s) / 2, low_s, high_s, BLACK_HOLE, len(holes_s))
 
 
 def limit_of_cuts(trials: list[Trial]) -> Limit:
     """What trials say of which at least one was cut where it could be seen (pure)."""
-    cuts = agreed([trial.took_s for trial in trials if trial.is_cut and trial.took_s is not None])
+    cuts = agreed(_cuts_s(trials))
     ending = Counter(trial.ending for trial in trials if trial.is_cut).most_common(1)[0][0]
     return Limit(cuts[0], cuts[0], cuts[-1], ending, len(cuts))
 
@@ -147,15 +163,24 @@ def agreed(cuts_s: Iterable[float]) -> list[float]:
     return max(groups, key=len)
 
 
-def interval(trials: Iterable[Trial]) -> tuple[float, float]:
-    """The longest wait that was survived (0: none), and the shortest that was not (infinite: all were) (pure)."""
-    trials = list(trials)
-    high_s = min((trial.tried_s for trial in trials if trial.is_hole), default=inf)
-    survived = [t.tried_s for t in trials if t.is_survivor and t.tried_s <= high_s]
-    return max(survived, default=0.0), high_s
+def interval(trials: list[Trial]) -> tuple[float, float]:
+    """The longest wait that was survived (0: none), and the shortest that was not (infinite: all were) (pure).
+
+    Where some contradict each other, since something was late, as many as possible are right.
+
+    >>> interval([Trial(1, True), Trial(2, False), Trial(3, True), Trial(4, False), Trial(5, False)])
+    (3, 4)
+    """
+    told = sorted((trial for trial in trials if trial.is_survivor or trial.is_hole), key=lambda trial: trial.tried_s)
+    wrong = [sum(t.is_hole for t in told[:n]) + sum(t.is_survivor for t in told[n:]) for n in range(len(told) + 1)]
+    split = wrong.index(min(wrong))
+    low_s = max((trial.tried_s for trial in told[:split] if trial.is_survivor), default=0.0)
+    return low_s, min((trial.tried_s for trial in told[split:] if trial.is_hole), default=inf)
 
 
-def _hole_is_first(trials: list[Trial]) -> bool:
-    """Whether a black hole was seen before any cut: what ends a forgotten connection at last is not the limit."""
-    first = next((trial for trial in trials if trial.is_cut or trial.is_hole), None)
-    return first is not None and first.is_hole
+def _cuts_s(trials: Iterable[Trial]) -> list[float]:
+    return [trial.took_s for trial in trials if trial.is_cut and trial.took_s is not None]
+
+
+def _holes_s(trials: Iterable[Trial]) -> list[float]:
+    return [trial.tried_s for trial in trials if trial.is_hole]

@@ -221,6 +221,7 @@ def test_every_option_has_the_variable_of_its_name_and_it_works(parse: Parse, mo
         "--slo": "ttft_ms_p95=1",
         "--messages": "README.md",
         "--source": "openai",
+        "--up-to": "90s",
     }
     for key, option in options_of_ours(parse).items():
         command, _, word = key.partition(" ")

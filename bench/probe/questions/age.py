@@ -99,6 +99,7 @@ QUESTIONS = (
         connections=len(PACES),
         expected_s=lambda up_to_s: up_to_s,
         ask=ask,
+        requests=sum(round(REQUESTS / pace) for pace in PACES),
         once=True,
     ),
 )

@@ -52,7 +52,7 @@ def _counted(trials: list[Trial]) -> tuple[Limit, str]:
     """The limit, counted from the request or from the opening of the connection: whichever agrees better."""
     from_request = limit_of_cuts(trials)
     from_opening = limit_of_cuts([_from_opening(trial) for trial in trials])
-    if _spread_s(from_opening) < _spread_s(from_request):
+    if _sharpness(from_opening) > _sharpness(from_request):
         return from_opening, "connection"
     return from_request, "request"
 
@@ -62,8 +62,9 @@ def _from_opening(trial: Trial) -> Trial:
     return Trial(trial.tried_s, trial.survived, took_s, trial.ending, trial.void)
 
 
-def _spread_s(limit: Limit) -> float:
-    return limit.high_s - limit.low_s
+def _sharpness(limit: Limit) -> tuple[int, float]:
+    """More that agree, then agree better."""
+    return limit.seen, limit.low_s - limit.high_s
 
 
 async def _again(asking: Asking, lead_s: float) -> Trial:

@@ -17,7 +17,7 @@ from servers.messages import ProtocolError
 from servers.polling.wire import decode_accepted
 
 LONGEST_POLL_S = 300.0  # a poll is held for no longer (docs/wire-format.md)
-_EARLY = 0.5  # of the time to the first token: a head that comes before has been sent at once
+_EARLY = 0.5  # of the time to the first token: a head so much before it has been sent at once
 
 
 async def ask(asking: Asking) -> Finding:
@@ -51,7 +51,9 @@ async def _head_comes_at_once(asking: Asking) -> bool:
         return False
     wait_s = min(1.0, asking.up_to_s / 20)
     heard = await asking.talk(Talk(late(wait_s), wait_s + asking.grace_s))
-    return heard.head_ns is not None and heard.head_ns - heard.asked_ns < _EARLY * wait_s * 1e9
+    if heard.head_ns is None or not heard.tokens:
+        return False
+    return heard.tokens[0].at_ns - heard.head_ns > _EARLY * wait_s * 1e9
 
 
 async def _late(asking: Asking, wait_s: float) -> Trial:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard
+from bench.probe.clock import LOOK
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
 from bench.probe.question import Question
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
 from bench.probe.trial import Trial, is_cut
 from bench.probe.words import cut_words, limit_words, seconds
-from clients.core.http1 import Request
 from servers.transport import TRANSPORTS
 
-_ASK = Request("GET", "/healthz")
 ANSWER_S = 10.0
 SERVER_S = 75.0  # what our own servers wait (tokenderby serve --keep-alive)
 
@@ -20,7 +19,7 @@ SERVER_S = 75.0  # what our own servers wait (tokenderby serve --keep-alive)
 async def ask(asking: Asking) -> Finding:
     """Connections that wait between two requests."""
     async with asking.channel() as channel:
-        first = await channel.ask(_ASK, ANSWER_S)
+        first = await channel.ask(LOOK, ANSWER_S)
     if not first.is_fit:
         return asking.finding(f"connections are not kept: {_why_unfit(first)}", facts={"is_kept": False})
     limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.grace_s).run()
@@ -44,7 +43,7 @@ async def ask(asking: Asking) -> Finding:
 
 async def _wait(asking: Asking, wait_s: float) -> Trial:
     async with asking.channel() as channel:
-        first = await channel.ask(_ASK, ANSWER_S)
+        first = await channel.ask(LOOK, ANSWER_S)
         if first.ending != NO_CUT:
             return Trial(wait_s, survived=False, void=first.detail or first.ending, ending=first.ending)
         opened_ns = channel.opened_ns
@@ -52,9 +51,11 @@ async def _wait(asking: Asking, wait_s: float) -> Trial:
         if ending:
             assert channel.connection is not None
             first.ended_ns = channel.connection.ended_ns
-            trial = Trial(wait_s, survived=False, took_s=(first.ended_ns - first.last_read_ns) / 1e9, ending=ending)
+            trial = Trial(
+                wait_s, survived=False, took_s=(first.ended_ns - asking.clock.answered_ns(first)) / 1e9, ending=ending
+            )
         else:
-            second = await channel.ask(_ASK, ANSWER_S if wait_s > ANSWER_S else asking.grace_s)
+            second = await channel.ask(LOOK, ANSWER_S if wait_s > ANSWER_S else asking.grace_s)
             trial = _asked_again(wait_s, second, is_same=channel.opened_ns == opened_ns)
     return await asking.judged(trial, f"{seconds(wait_s)} between two requests", first)
 
