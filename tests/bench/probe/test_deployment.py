@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.processes import RunningServer, running_server
+
+from bench.probe.deployment import find
+from clients.core.tls import Trust
+from servers.user_errors import InputError, UserError
+
+Serve = Callable[[str], RunningServer]
+
+
+async def test_a_server_says_which_transport_it_is(server: Serve) -> None:
+    deployment = await find([server("websocket").url, f"sse={server('sse').url}"], None, Trust())
+    assert deployment.urls == {"websocket": server("websocket").url, "sse": server("sse").url}
+    assert deployment.transports == ("websocket", "sse")  # in the registry's order
+
+
+async def test_a_word_that_its_server_contradicts_is_refused(server: Serve) -> None:
+    with pytest.raises(InputError, match=r"its /healthz says that it serves sse"):
+        await find([f"chunked={server('sse').url}"], None, Trust())
+
+
+@pytest.mark.parametrize("word", ["", "sse=", "ftp://a", "http://a:b", "http://user:secret@host", "sse=http://a b"])
+async def test_what_is_no_address_is_named(word: str) -> None:
+    with pytest.raises(InputError, match="takes https://HOST, or TRANSPORT=https://HOST"):
+        await find([word], None, Trust())
+
+
+async def test_nobody_there_is_no_fault_of_the_words() -> None:
+    with pytest.raises(UserError, match="refused") as error:
+        await find(["http://127.0.0.1:1"], None, Trust())
+    assert error.value.exit_code == 1
+
+
+async def test_a_server_that_is_never_silent_cannot_be_asked_about_silence() -> None:
+    with running_server("sse", "--heartbeat", "5", "--auth-token", "secret") as beating:
+        with pytest.raises(UserError, match="without --heartbeat"):
+            await find([beating.url], "secret", Trust())
+        with pytest.raises(UserError, match=r"status 401; the server wants its token \(--token\)"):
+            await find([beating.url], None, Trust())

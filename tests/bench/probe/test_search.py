@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+import pytest
+
+from bench.probe.finding import BLACK_HOLE
+from bench.probe.search import SEEN, Limit, Search, agreed, interval, limit_of
+from bench.probe.trial import Trial
+
+UP_TO_S = 0.3
+
+
+def cut_at(limit_s: float, ending: str = "fin") -> Callable[[float], Trial]:
+    def judge(wait_s: float) -> Trial:
+        return Trial(wait_s, True) if wait_s < limit_s else Trial(wait_s, False, limit_s, ending)
+
+    return judge
+
+
+def swallowed_at(limit_s: float) -> Callable[[float], Trial]:
+    def judge(wait_s: float) -> Trial:
+        return Trial(wait_s, True) if wait_s < limit_s else Trial(wait_s, False, ending=BLACK_HOLE)
+
+    return judge
+
+
+def found(judge: Callable[[float], Trial], left_s: float = inf) -> tuple[Limit, list[Trial]]:
+    """What a search finds where each wait ends as `judge` says."""
+
+    async def attempt(wait_s: float) -> Trial:
+        trial = judge(wait_s)
+        await asyncio.sleep(wait_s if trial.took_s is None else trial.took_s)
+        return trial
+
+    async def search() -> tuple[Limit, list[Trial]]:
+        searching = Search(attempt, UP_TO_S, lambda: left_s, grace_s=0.0)
+        return await searching.run(), searching.trials
+
+    return asyncio.run(search())
+
+
+@pytest.mark.parametrize("limit_s", [0.003, 0.1, 0.25, 0.299])
+def test_a_cut_that_is_seen_is_the_limit(limit_s: float) -> None:
+    limit, _ = found(cut_at(limit_s, "status 504"))
+    assert (limit.value_s, limit.ending) == (limit_s, "status 504")
+    assert limit.seen >= SEEN
+
+
+@pytest.mark.parametrize("limit_s", [0.003, 0.1, 0.25])
+def test_a_black_hole_is_found_within_two_percent(limit_s: float) -> None:
+    limit, _ = found(swallowed_at(limit_s))
+    assert limit.ending == BLACK_HOLE
+    assert limit.low_s <= limit_s <= limit.high_s
+    assert limit.value_s == pytest.approx(limit_s, rel=0.02)
+    assert limit.seen >= SEEN
+
+
+def test_without_a_limit_the_longest_wait_is_what_is_known() -> None:
+    limit, _ = found(lambda wait_s: Trial(wait_s, True))
+    assert not limit.is_found
+    assert (limit.low_s, limit.seen) == (UP_TO_S, SEEN)
+
+
+def test_where_no_time_is_left_the_interval_stays_wide() -> None:
+    limit, _ = found(swallowed_at(0.1), left_s=0.0)
+    assert limit.low_s < 0.1 < limit.high_s
+    assert limit.high_s > 1.2 * limit.low_s
+
+
+def test_what_says_nothing_is_tried_again_but_not_for_ever() -> None:
+    limit, trials = found(lambda wait_s: Trial(wait_s, False, void="a bad network"))
+    assert not limit.is_found
+    assert limit.low_s == 0
+    assert SEEN < len(trials) < 40
+
+
+def test_a_try_that_was_void_counts_for_nothing() -> None:
+    disturbed = iter([True] * 4)
+
+    def judge(wait_s: float) -> Trial:
+        return Trial(wait_s, False, 0.001, "rst", void="restarted") if next(disturbed, False) else cut_at(0.1)(wait_s)
+
+    limit, _ = found(judge)
+    assert (limit.value_s, limit.ending) == (0.1, "fin")
+
+
+def test_what_ends_a_forgotten_connection_at_last_is_not_the_limit() -> None:
+    """A NAT forgets at 3 s; much later it resets whoever is still there."""
+    trials = [Trial(2, True), Trial(3.5, False, ending=BLACK_HOLE), *[Trial(9, False, 6.0, "rst")] * 3]
+    limit = limit_of(trials)
+    assert (limit.low_s, limit.high_s, limit.ending) == (2, 3.5, BLACK_HOLE)
+
+
+def test_a_late_cut_is_not_the_limit() -> None:
+    assert agreed([60.2, 60.0, 71.0, 60.1]) == [60.0, 60.1, 60.2]
+    assert agreed([0.95, 1.0, 1.02, 1.03]) == [1.0, 1.02, 1.03]
+
+
+def test_contradictions_are_settled_by_the_most() -> None:
+    lost_once = [Trial(1, True), Trial(2, False), Trial(3, True), Trial(4, True), Trial(5, False), Trial(6, False)]
+    assert interval(lost_once) == (4, 5)
+    assert interval([]) == (0.0, inf)
+    assert interval([Trial(1, False), Trial(2, False)]) == (0.0, 1)
