@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bench.probe.finding import Finding, Findings
 from bench.probe.roundest import roundest
 from bench.proxy.behaviours import (
+    BEHAVIOURS,
     Coalescing,
     FirstByteTimeout,
     GzipHoldback,
@@ -319,7 +320,7 @@ def _close_code(finding: Finding) -> int | None:
 def _held(findings: Findings) -> list[Finding]:
     """Of each streamed transport, the finding that says it is held back."""
     found = (findings.get("buffering", name) for name in STREAMED)
-    return [finding for finding in found if finding and finding.value not in (None, "none")]
+    return [finding for finding in found if finding and finding.value not in (None, "none", "first_bytes")]
 
 
 def _shapes(findings: Findings) -> Iterator[Written]:
@@ -328,8 +329,12 @@ def _shapes(findings: Findings) -> Iterator[Written]:
         yield Written(Upgrade(action="strip"), _seen(upgrade))
     elif upgrade and upgrade.value == "refused":
         yield Written(Upgrade(action="refuse", status=_status(upgrade) or 403), _seen(upgrade))
-    if held := _held(findings):
+    held = _held(findings)
+    if held:
         yield _holding(findings, held)
+    late = [f for name in STREAMED if (f := findings.get("late_head", name)) and f.value is True]
+    if late and not held and (head_holdback := BEHAVIOURS.get("head_holdback")):
+        yield Written(head_holdback(), _seen(late[0]))
     if packed := [f for name in STREAMED if (f := findings.get("compression", name)) and f.value == "gzip"]:
         types = tuple(finding.facts["content_type"] for finding in packed)
         flushes = not any(finding.facts.get("holds") for finding in packed)
@@ -421,6 +426,6 @@ def _notes(findings: Findings) -> Iterator[str]:
 
 def _is_rule(finding: Finding) -> bool:
     """Whether a rule says it."""
-    return finding.value not in (None, "none", "passed", False) and finding.question in {
+    return finding.value not in (None, "none", "passed", "first_bytes", False) and finding.question in {
         *("first_byte", "idle", "duration", "keep_alive", "age", "buffering", "upgrade", "compression", "held_at_cut")
     }

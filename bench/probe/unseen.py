@@ -11,22 +11,27 @@ from bench.proxy.rule import Rule, seconds
 SEEN_BY: dict[str, str] = {
     "bandwidth": "`rate`, but not told apart from the network's own rate: it stands in the notes, not in the profile",
     "coalescing": "`buffering`",
-    "first_byte_timeout": "`first_byte`, where a server is late with its head (`blocking`, `polling`, `--late-head`)",
+    "first_byte_timeout": "`first_byte`, where a server is late with its head (`blocking`, `polling`)",
     "gzip_holdback": "`compression`",
+    "head_holdback": "`late_head`",
     "idle_timeout": "`idle`, `keep_alive`, `first_byte`",
     "keepalive_timeout": "`keep_alive`, up to what our own server waits (`--keep-alive`)",
     "latency": "`round_trip`, but not told apart from the network's own: it stands in the notes, not in the profile",
     "max_age": "`age`",
     "max_duration": "`duration`",
-    "response_buffering": "`buffering`, `held_at_cut`",
+    "nagle": "`buffering`, as a time for which tokens are held",
+    "response_buffering": "`buffering`, `held_at_cut`; that the first bytes alone are held stands in the notes",
     "upgrade": "`upgrade`",
+    "upstreams": "`stickiness`; it stands in the notes, not in the profile",
     "websocket_close": "`idle` and `duration` of a WebSocket",
 }
 """Behaviour -> the questions that find it."""
 
 UNSEEN: dict[str, str] = {
+    "cache": "our servers forbid it (`Cache-Control: no-store`), and their answers are nobody else's",
     "chunked_truncation": "an answer that is never whole looks like a broken server: no stream passes",
     "cut": "an end after so many bytes, or by chance, looks like a broken server or network",
+    "cut_all": "an event at a moment looks like a restart: it strikes the control connections too, and does not count",
     "noop": "does nothing",
     "refuse": "a refusal by chance looks like a busy server or a bad network",
     "slicing": "the network cuts into pieces as well",
