@@ -42,7 +42,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     verdicts: a question each; differences: where the written profile looks different, in time-scaled seconds
     survives_alike: the written profile, in real seconds, lets the same answers through
-    hidden: the rules that nobody outside can see, with reasons
+    rules, up_to_s: the true ones, and the longest silence that was tried, in real seconds
     """
 
     name: str
@@ -51,7 +51,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: list[Verdict]
     differences: list[Difference]
     survives_alike: bool
-    hidden: list[tuple[Rule, str]]
+    rules: tuple[Rule, ...]
+    up_to_s: float
 
     @property
     def holds(self) -> bool:
@@ -101,7 +102,8 @@ def _proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: f
         verdicts=judge(findings, foretold(scaled, findings.up_to_s)),
         differences=differences(scaled, written.rules, findings.up_to_s),
         survives_alike=survival(rules) == survival(real.rules),
-        hidden=unseen(rules, UP_TO_S),
+        rules=rules,
+        up_to_s=UP_TO_S,
     )
 
 
@@ -121,7 +123,8 @@ def prove_real(servers: Mapping[str, Address], up_to_s: float = REAL_UP_TO_S) ->
                 verdicts=judge(findings, foretold(case.shows, up_to_s), early_s),
                 differences=[],  # its numbers are its own: what was found is judged, question by question
                 survives_alike=True,
-                hidden=unseen(case.shows, up_to_s),
+                rules=case.shows,
+                up_to_s=up_to_s,
             )
         )
     return proofs
@@ -142,7 +145,7 @@ def markdown(proofs: Sequence[Proof]) -> str:
     for proof in proofs:
         shown = [verdict for verdict in proof.verdicts if verdict.is_shown or not verdict.is_right]
         found = "; ".join(f"{_name(verdict)}: {verdict.true} → {verdict.found}" for verdict in shown) or "nothing"
-        hidden = "; ".join(f"{words_of(rule)}: {why}" for rule, why in proof.hidden)
+        hidden = "; ".join(f"{words_of(rule)}: {why}" for rule, why in unseen(proof.rules, proof.up_to_s))
         lines.append(f"| {proof.name} | {found} | {hidden} | {'holds' if proof.holds else '**fails**'} |")
     return "\n".join(lines)
 
