@@ -73,7 +73,10 @@ class Asking:
         return round(((monotonic_ns() if moment_ns is None else moment_ns) - self.began_ns) / 1e9, 6)
 
     async def judged(self, trial: Trial, tried: str, heard: Heard) -> Trial:
-        """Enter a trial among the observations; void where the control connection was disturbed at its end."""
+        """Enter a trial among the observations; void where the control connection was disturbed at its end.
+
+        After one that is void it returns when all is well again.
+        """
         if not trial.survived and not trial.void:
             await asyncio.sleep(self.control.settle_s)
             if self.control.disturbed(heard.last_read_ns, heard.ended_ns):
@@ -81,6 +84,8 @@ class Asking:
                     trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"
                 )
         self.note(heard, tried, trial.took_s, trial.ending, trial.void, **trial.facts)
+        if trial.void:
+            await self.control.calm(max(0.0, self.left_s()))
         return trial
 
     def note(self, heard: Heard, tried: str, took_s: float | None, ending: str, void: str = "", **facts: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic_ns
 
@@ -30,23 +31,23 @@ class _Stats(msgspec.Struct, frozen=True):
 class Control:
     """Watches one transport's server for as long as a probe lasts.
 
-    cycles, failed: how many short streams there were, and how many of them did not come whole
+    whole: how many short streams came whole
     disturbances: when something was wrong, as (from, to) in CLOCK_MONOTONIC ns
     """
 
     deployment: Deployment
     transport: str
     up_to_s: float
-    cycles: int = 0
-    failed: int = 0
+    whole: int = 0
     disturbances: list[tuple[int, int]] = field(default_factory=list)
+    _calm: asyncio.Event = field(default_factory=asyncio.Event)
     _began_ns: int = field(default_factory=monotonic_ns)
     _fine_ns: int = field(default_factory=monotonic_ns)  # until when nothing was wrong
 
     @property
     def is_usable(self) -> bool:
         """Whether it tells anything: where short streams fail as a rule, that is no disturbance."""
-        return self.failed * 2 < self.cycles
+        return len(self.disturbances) < self.whole
 
     def disturbed(self, from_ns: int, to_ns: int) -> bool:
         """Whether something was wrong in that time that was none of the questions' doing."""
@@ -56,6 +57,12 @@ class Control:
     def settle_s(self) -> float:
         """How long after a cut it is known whether this was disturbed too."""
         return self._cycle_s / 2
+
+    async def calm(self, limit_s: float) -> None:
+        """Return when all is well again, or at the limit."""
+        if self.is_usable:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._calm.wait(), limit_s)
 
     def _wider(self) -> list[tuple[int, int]]:
         """A cut is seen here and there within a token's time."""
@@ -85,19 +92,19 @@ class Control:
             heard = await channel.talk(talk)
         whole = heard.ending == NO_CUT
         restarted = whole and await self._has_restarted()
-        self.cycles += 1
         if whole and not restarted:
+            self.whole += 1
             self._fine_ns = monotonic_ns()
-            return
-        self.failed += 1
-        self._enter(heard.ended_ns if restarted else max(self._fine_ns, heard.last_read_ns))
+            self._calm.set()
+        else:
+            self._calm.clear()
+            self._enter()
 
-    def _enter(self, from_ns: int) -> None:
-        """Something was wrong from then until now; what follows at once is the same disturbance."""
-        now_ns = monotonic_ns()
+    def _enter(self) -> None:
+        """Something was wrong since all was well; what failed before it was well again is the same disturbance."""
         if self.disturbances and self.disturbances[-1][1] >= self._fine_ns:
-            from_ns = self.disturbances.pop()[0]
-        self.disturbances.append((min(from_ns, self._fine_ns), now_ns))
+            self.disturbances.pop()
+        self.disturbances.append((self._fine_ns, monotonic_ns()))
 
     async def _has_restarted(self) -> bool:
         """Whether the server's process is younger than the probe, and than the last look."""

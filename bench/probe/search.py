@@ -26,8 +26,8 @@ STAGGER = 1 / 400  # of the longest wait: so much later each connection begins t
 ROUNDS = 3  # after the ladder
 BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
-MAX_VOID = 12  # trials that say nothing; then the search ends with what it has
 LADDER_CONNECTIONS = RUNGS - 1 + TOPS
+MAX_VOID = 3 * LADDER_CONNECTIONS  # trials that say nothing; then the search ends with what it has
 
 Try = Callable[[float], Awaitable[Trial]]
 

@@ -74,8 +74,8 @@ async def test_a_black_hole_tells_who_sends_later_or_does_not(server: Serve, lat
 
 @pytest.mark.parametrize(("transport", "kind"), [("websocket", "pong"), ("websocket", "message"), ("sse", "body")])
 async def test_bytes_up_pass_while_an_answer_is_silent(server: Serve, transport: str, kind: Any) -> None:
-    rule = IdleTimeout(idle_timeout_s=0.4, reset_by="up")
-    talk = Talk(silent(1.2), 5, up=Up(kind, 0.1), method="GET" if kind == "body" else "POST")
+    rule = IdleTimeout(idle_timeout_s=0.3, reset_by="up")
+    talk = Talk(silent(0.6), 5, up=Up(kind, 0.05), method="GET" if kind == "body" else "POST")
     async with behind(server(transport), [rule]) as channel:
         heard = await channel.talk(talk)
     assert heard.is_complete

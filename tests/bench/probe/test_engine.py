@@ -1,0 +1,133 @@
+"""Whole probes, over real sockets: behind shipped profiles, time-scaled, and of a server that restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from support.processes import RunningServer, running_server
+
+from bench.probe.control import Control
+from bench.probe.deployment import Deployment
+from bench.probe.engine import Engine
+from bench.probe.finding import Finding, Findings
+from bench.probe.question import Question, questions
+from bench.proxy.profile import load
+from bench.proxy.serve import Proxy
+from servers.process import free_port
+
+Serve = Callable[[str], RunningServer]
+UP_TO_S = 3.0
+TRANSPORTS = ("sse", "websocket", "blocking")
+SCALES = {"aws-alb": 60, "gcp-alb": 30, "aws-nlb": 350, "oracle-lb": 60, "aws-api-gateway-websocket": 600}  # to 1 s
+NEAR = 0.3  # a busy machine is late; the blind test measures how exact a probe is
+
+
+def time_questions() -> list[Question]:
+    return [question for question in questions().values() if question.group == "time"]
+
+
+@asynccontextmanager
+async def behind(name: str, server: Serve) -> AsyncIterator[Deployment]:
+    """A deployment behind a shipped profile whose limit is scaled to a second."""
+    rules = load(name).scaled(SCALES[name]).rules
+    async with AsyncExitStack() as stack:
+        urls = {}
+        for transport in TRANSPORTS:
+            port = int(server(transport).url.rpartition(":")[2])
+            proxy = await stack.enter_async_context(Proxy(("127.0.0.1", port), rules))
+            urls[transport] = f"http://127.0.0.1:{proxy.address[1]}"
+        yield Deployment(urls)
+
+
+async def probed(server: Serve) -> dict[str, Findings]:
+    """All those profiles, probed side by side."""
+    async with AsyncExitStack() as stack:
+        deployments = [await stack.enter_async_context(behind(name, server)) for name in SCALES]
+        found = await asyncio.gather(*(Engine(each, UP_TO_S, chosen=time_questions()).run() for each in deployments))
+    return dict(zip(SCALES, found, strict=True))
+
+
+def expect(found: Findings, question: str, transport: str = "", **facts: object) -> Finding:
+    """A limit of a second, with these facts."""
+    finding = found.get(question, transport)
+    assert finding is not None
+    assert isinstance(finding.value, float), finding.words
+    assert finding.value == pytest.approx(1.0, rel=NEAR), finding.words
+    assert finding.low is not None
+    assert finding.high is not None
+    assert finding.low <= finding.value <= finding.high
+    assert finding.seen >= 3
+    assert facts.items() <= {"ending": finding.ending, **finding.facts}.items(), finding
+    return finding
+
+
+def expect_nothing(found: Findings, question: str, transport: str = "") -> None:
+    finding = found.get(question, transport)
+    assert finding is not None
+    assert finding.value is None, finding.words
+    assert finding.is_complete
+
+
+@pytest.mark.slow
+async def test_each_limit_is_found_and_none_is_invented(server: Serve) -> None:
+    found = await probed(server)
+
+    alb = found["aws-alb"]
+    expect(alb, "idle", "sse", reset_by="either", ending="fin")
+    expect(alb, "idle", "websocket", reset_by="either", ending="fin")
+    expect(alb, "first_byte", "blocking", ending="status 504")
+    expect(alb, "keep_alive", ending="fin")
+    for question, transport in (("duration", "sse"), ("duration", "websocket"), ("age", "")):
+        expect_nothing(alb, question, transport)
+
+    gcp = found["gcp-alb"]
+    expect(gcp, "duration", "sse", counts_from="request", ending="fin")
+    expect(gcp, "first_byte", "blocking", ending="status 504")
+    for question, transport in (("idle", "sse"), ("idle", "websocket"), ("duration", "websocket"), ("keep_alive", "")):
+        expect_nothing(gcp, question, transport)
+
+    nlb = found["aws-nlb"]
+    for transport in ("sse", "websocket"):
+        hole = expect(nlb, "idle", transport, ending="black_hole")
+        assert {seen.facts.get("when_poked") for seen in hole.observations} - {None} == {"rst"}
+    expect(nlb, "keep_alive", ending="black_hole")
+    expect_nothing(nlb, "duration", "sse")
+
+    oracle = found["oracle-lb"]
+    expect(oracle, "idle", "websocket", reset_by="each", ending="fin")
+    expect_nothing(oracle, "duration", "sse")  # the client was silent, and that was all
+    expect_nothing(oracle, "duration", "websocket")
+
+    gateway = found["aws-api-gateway-websocket"]
+    expect(gateway, "idle", "websocket", reset_by="either", ending="close 1001")
+    expect_nothing(gateway, "idle", "sse")
+    assert {name for name, each in found.items() if each.disturbances} == set()
+
+
+async def test_a_restart_is_no_limit() -> None:
+    """Silent streams are cut after half a second, all at once, and those that follow last."""
+    port = free_port()
+    idle = [question for question in time_questions() if question.id == "idle"]
+    with running_server("sse", "--port", str(port)) as first:
+        engine = Engine(Deployment({"sse": first.url}), 1.0, chosen=idle)
+        probing = asyncio.create_task(engine.run())
+        await asyncio.sleep(0.6)
+        await asyncio.to_thread(first.stop, signal.SIGKILL)
+        with running_server("sse", "--port", str(port)):
+            found = await probing
+    finding = found.get("idle", "sse")
+    assert finding is not None
+    assert finding.value is None, finding.words
+    assert any(seen.void for seen in finding.observations)
+    assert found.disturbances
+
+
+def test_what_never_passes_is_no_disturbance() -> None:
+    control = Control(Deployment({"sse": "http://127.0.0.1:1"}), "sse", 1.0)
+    control.disturbances.append((0, 10))
+    assert not control.is_usable
+    assert not control.disturbed(0, 10)
