@@ -17,10 +17,14 @@ from typing import Literal
 
 from bench.probe.trace import Delivery, Trace, aligned
 
-HELD_MS = 20.0
-"""What comes less late than this is not called held: networks do as much."""
-HELD_SHARE = 0.1
+HELD_MS = 25.0
+"""What comes less late than this is not called held: networks and busy machines do as much."""
+HELD_SHARE = 0.2
 """Of the tokens of a stream, above which the stream is called held."""
+AGREE_SHARE = 0.6
+"""Of the deliveries of a stream: so many have the same size or time at least, where one rule sets all of them free."""
+ALIKE_MS = 1.3
+"""Times are the same where the usual one is no more than this many times the shortest."""
 TOGETHER = 3
 """So many tokens come together at least where they are held: alone they are only late."""
 MIN_BUFFER_BYTES = 256
@@ -111,7 +115,7 @@ def _held_ms(traces: Sequence[Trace]) -> Interval | None:
     # The clock of the first delivery began with the head.
     holds_ms = [delivery.held_ms for trace in traces for delivery in (trace.deliveries[1:-1] or trace.deliveries[:-1])]
     holds_ms = [held_ms for held_ms in holds_ms if held_ms > HELD_MS]
-    if not holds_ms:
+    if not holds_ms or median(holds_ms) > ALIKE_MS * min(holds_ms):
         return None
     return Interval(min(holds_ms), median(holds_ms))
 
@@ -145,6 +149,8 @@ def _threshold(deliveries: Sequence[Delivery]) -> Interval | None:
         return None
     best = max((high for _, high in spans), key=lambda size: sum(low < size <= high for low, high in spans))
     agreeing = [(low, high) for low, high in spans if low < best <= high]
+    if len(agreeing) < AGREE_SHARE * len(deliveries):
+        return None
     return Interval(max(low for low, _ in agreeing), min(high for _, high in agreeing))
 
 

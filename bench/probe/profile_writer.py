@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.probe.finding import Finding, Findings
-from bench.probe.roundest import roundest
+from bench.probe.roundest import MILLISECONDS, roundest
 from bench.proxy.behaviours import (
     BEHAVIOURS,
     Coalescing,
@@ -39,8 +39,8 @@ USUAL_BYTES = (*(2**k for k in range(8, 21)), 1448, 1460)
 """What buffers are made of: powers of two, and what a TCP segment carries on Ethernet, with time stamps and without."""
 LATE_SHARE, LATE_S = 0.002, 0.01
 """Timers strike late, never early, and so are they seen: the number that was set may be smaller by this."""
-SLACK = 0.02, 0.05
-"""Two limits are the same number if they are within 2 %, or 50 ms."""
+SLACK = 0.05, 0.1
+"""Two limits are the same number if what is known of them is within 5 %, or 100 ms."""
 
 
 @dataclass
@@ -356,11 +356,11 @@ def _holding(findings: Findings, held: list[Finding]) -> Written:
         case "bytes_or_time" if not first.facts["whole_buffers"] and not honours and not types:
             return _coalescing(findings, size, time_ms, first)
         case "time":
-            return Written(ResponseBuffering(flush_s=_flush_s(time_ms), **common), comments)
+            return Written(ResponseBuffering(flush_s=_hold_ms(time_ms) / 1000, **common), comments)
     drops = findings.get("held_at_cut", first.transport)
     rule = ResponseBuffering(
         buffer_bytes=size,
-        flush_s=_flush_s(time_ms) if time_ms else None,
+        flush_s=_hold_ms(time_ms) / 1000 if time_ms else None,
         drop_on_cut=drops is not None and drops.value is True,
         unsure=("drop_on_cut",) if drops is None or drops.value is None else (),
         **common,
@@ -371,7 +371,7 @@ def _holding(findings: Findings, held: list[Finding]) -> Written:
 def _coalescing(findings: Findings, size: int, time_ms: float, first: Finding) -> Written:
     socket = findings.get("buffering", "websocket")
     rule = Coalescing(
-        coalesce_ms=round(roundest(time_ms * 0.97, time_ms), 3),
+        coalesce_ms=_hold_ms(time_ms),
         coalesce_bytes=size,
         scope="connection" if socket and socket.value not in (None, "none") else "response",
         unscaled=("coalesce_ms",),
@@ -379,8 +379,9 @@ def _coalescing(findings: Findings, size: int, time_ms: float, first: Finding) -
     return Written(rule, {"type": first.words, "coalesce_bytes": _bytes_comment([first])})
 
 
-def _flush_s(time_ms: float) -> float:
-    return roundest(time_ms * 0.97, time_ms) / 1000
+def _hold_ms(time_ms: float) -> float:
+    """A time for which bytes are held: the shortest that was seen, or a tenth less, since clocks are late."""
+    return roundest(0.9 * time_ms, time_ms, MILLISECONDS)
 
 
 def _buffer_bytes(held: list[Finding]) -> int:
