@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns
@@ -78,7 +77,7 @@ class Asking:
         After one that is void it returns when all is well again.
         """
         if not trial.survived and not trial.void:
-            await asyncio.sleep(self.control.settle_s)
+            await self.control.settle()
             if self.control.disturbed(heard.last_read_ns, heard.ended_ns):
                 trial = Trial(
                     trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"

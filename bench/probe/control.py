@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic_ns
@@ -15,7 +14,6 @@ from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT
 from bench.probe.streams import talking
 from clients.core.http1 import Request
-from servers.transport import PUSHED
 
 CYCLES = 60
 """So many short streams fit into the longest silence that is tried: shorter than any limit worth finding."""
@@ -40,6 +38,7 @@ class Control:
     up_to_s: float
     whole: int = 0
     disturbances: list[tuple[int, int]] = field(default_factory=list)
+    _under_way: asyncio.Event = field(default_factory=asyncio.Event)  # set when the short stream has ended
     _calm: asyncio.Event = field(default_factory=asyncio.Event)
     _began_ns: int = field(default_factory=monotonic_ns)
     _fine_ns: int = field(default_factory=monotonic_ns)  # until when nothing was wrong
@@ -53,10 +52,10 @@ class Control:
         """Whether something was wrong in that time that was none of the questions' doing."""
         return self.is_usable and any(began < to_ns and from_ns < ended for began, ended in self._wider())
 
-    @property
-    def settle_s(self) -> float:
-        """How long after a cut it is known whether this was disturbed too."""
-        return self._cycle_s / 2
+    async def settle(self) -> None:
+        """Return when it is known of this moment whether something was wrong: the short stream under way has ended."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._under_way.wait(), 2 * (self._cycle_s + GRACE_S))
 
     async def calm(self, limit_s: float) -> None:
         """Return when all is well again, or at the limit."""
@@ -71,7 +70,7 @@ class Control:
 
     @property
     def _cycle_s(self) -> float:
-        return min(10.0, max(0.1, self.up_to_s / CYCLES))
+        return min(10.0, max(0.2, self.up_to_s / CYCLES))
 
     @property
     def _every_s(self) -> float:
@@ -81,13 +80,13 @@ class Control:
         """Watch until cancelled."""
         while True:
             began_ns = monotonic_ns()
+            self._under_way = asyncio.Event()
             await self._cycle()
+            self._under_way.set()
             await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
 
     async def _cycle(self) -> None:
-        talks = self.transport in PUSHED
-        silence_s = 2 * self._every_s + GRACE_S if talks else math.inf
-        talk = Talk(talking(self._every_s, self._cycle_s), 2 * self._cycle_s + GRACE_S, silence_s)
+        talk = Talk(talking(self._every_s, self._cycle_s), self._cycle_s + self._every_s + GRACE_S)
         async with Channel(self.deployment, self.transport) as channel:
             heard = await channel.talk(talk)
         whole = heard.ending == NO_CUT

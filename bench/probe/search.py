@@ -24,6 +24,7 @@ WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
 NEAR_S = 0.05  # times that differ by no more agree, however short they are
 STAGGER = 1 / 400  # of the longest wait: so much later each connection begins than the one before
 ROUNDS = 3  # after the ladder
+SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
 BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
 LADDER_CONNECTIONS = RUNGS - 1 + TOPS
@@ -69,21 +70,28 @@ class Search:
         return limit_of(self.trials)
 
     def _is_clear(self, pending_s: Iterable[float]) -> bool:
-        """Whether the ladder has said what it can: the first black hole, or three cuts and all shorter waits."""
+        """Whether the ladder has said what it can: a black hole or three cuts, and no shorter wait is under way."""
         holes_s, cuts_s = _holes_s(self.trials), _cuts_s(self.trials)
-        return bool(holes_s) or (len(cuts_s) >= SEEN and min(pending_s, default=inf) > min(cuts_s))
+        known_s = min((*holes_s, *(cuts_s if len(cuts_s) >= SEEN else ())), default=inf)
+        return known_s < min(pending_s, default=inf)
 
     def _more(self) -> list[float]:
-        """What to try next: inside the interval around a black hole, or once more what was not seen sharply."""
+        """What to try next, as far as there is time for it."""
         limit = limit_of(self.trials)
-        is_sharp = limit.high_s - limit.low_s <= WIDTH * limit.high_s and limit.seen >= SEEN
-        if not limit.is_found or is_sharp or self._voids > MAX_VOID:
+        if not limit.is_found or self._voids > MAX_VOID:
             return []
+        is_sharp = limit.high_s - limit.low_s <= WIDTH * limit.high_s and limit.seen >= SEEN
         if limit.ending == BLACK_HOLE:
-            waits_s = [limit.low_s + (limit.high_s - limit.low_s) * k / DIVISIONS for k in range(1, DIVISIONS)]
+            width_s = 0 if is_sharp else limit.high_s - limit.low_s
+            waits_s = [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS) if width_s]
         else:
-            waits_s = [BEYOND * limit.high_s] * SEEN
+            waits_s = [] if is_sharp else [BEYOND * limit.high_s] * SEEN
+            waits_s += [] if self._has_survived(SHORT_OF * limit.low_s) else [(SHORT_OF + 1) / 2 * limit.low_s]
         return [wait_s for wait_s in waits_s if wait_s + self.grace_s <= self.left_s()]
+
+    def _has_survived(self, wait_s: float) -> bool:
+        """Whether so long a wait was: else a connection may have been forgotten long before it was cut."""
+        return any(trial.is_survivor and trial.tried_s >= wait_s for trial in self.trials)
 
     @property
     def _voids(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk, Up
 from bench.probe.finding import BLACK_HOLE, Finding
 from bench.probe.question import Question
 from bench.probe.questions.idle import TIMES, stays_open
-from bench.probe.search import Limit, limit_of_cuts
+from bench.probe.search import SEEN, Limit, limit_of_cuts
 from bench.probe.streams import talking
 from bench.probe.trial import Trial, trial_of
 from bench.probe.words import limit_words, seconds
@@ -18,16 +19,20 @@ from servers.transport import PUSHED
 
 LEADS = 3  # connections of different ages at their request: what counts from the connection's opening shows
 LEAD = 0.05  # of the longest silence, from one to the next
-TOKENS = 300  # of such a stream: its gap must be shorter than any limit on silence
-AGAIN = 3  # tries that say nothing are made again, so often
+TOKENS = 100  # of such a stream: its gap must be shorter than any limit on silence
+ROUNDS = 3  # where not enough of them say the same, others follow
 
 
 async def ask(asking: Asking) -> Finding:
     """Streams that talk all the time, over connections of different ages."""
     if asking.refusal:
         return asking.finding(asking.refusal, ending=asking.passes.ending)
-    lasting = await asyncio.gather(*(_again(asking, n * LEAD * asking.up_to_s) for n in range(LEADS)))
-    trials = [trial for trial in lasting if not trial.void]
+    trials: list[Trial] = []
+    for _ in range(ROUNDS):
+        trials += await asyncio.gather(*(_talk(asking, n * LEAD * asking.up_to_s) for n in range(LEADS)))
+        if not _says_too_little(asking, trials):
+            break
+    trials = [trial for trial in trials if not trial.void]
     if not any(trial.is_cut for trial in trials):
         low_s = min((trial.tried_s for trial in trials), default=0.0)
         return asking.finding(f"no cut within {seconds(low_s)} of talking", seen=len(trials), low=low_s)
@@ -52,7 +57,7 @@ def _counted(trials: list[Trial]) -> tuple[Limit, str]:
     """The limit, counted from the request or from the opening of the connection: whichever agrees better."""
     from_request = limit_of_cuts(trials)
     from_opening = limit_of_cuts([_from_opening(trial) for trial in trials])
-    if _sharpness(from_opening) > _sharpness(from_request):
+    if _spread_s([_from_opening(trial) for trial in trials]) < _spread_s(trials):
         return from_opening, "connection"
     return from_request, "request"
 
@@ -62,25 +67,26 @@ def _from_opening(trial: Trial) -> Trial:
     return Trial(trial.tried_s, trial.survived, took_s, trial.ending, trial.void)
 
 
-def _sharpness(limit: Limit) -> tuple[int, float]:
-    """More that agree, then agree better."""
-    return limit.seen, limit.low_s - limit.high_s
+def _spread_s(trials: list[Trial]) -> float:
+    """How much the moments of cuts differ, the late ones too."""
+    cuts_s = [trial.took_s for trial in trials if trial.is_cut and trial.took_s is not None]
+    return max(cuts_s) - min(cuts_s)
 
 
-async def _again(asking: Asking, lead_s: float) -> Trial:
-    """A try; another where it says nothing."""
-    for _ in range(AGAIN):
-        trial = await _talk(asking, lead_s)
-        if not trial.void:
-            break
-    return trial
+def _says_too_little(asking: Asking, trials: list[Trial]) -> bool:
+    """Whether others shall be made, and there is time for them."""
+    told = [trial for trial in trials if not trial.void]
+    cuts = [trial for trial in told if trial.is_cut]
+    is_seen = _counted(cuts)[0].seen >= SEEN if cuts else len(told) >= LEADS
+    lasts_s = max((trial.took_s or 0 for trial in cuts), default=asking.up_to_s)
+    return not is_seen and lasts_s + LEADS * LEAD * asking.up_to_s + asking.grace_s < asking.left_s()
 
 
 async def _talk(asking: Asking, lead_s: float) -> Trial:
     lasts_s = min(asking.up_to_s, asking.left_s() - asking.grace_s - lead_s)
     every_s = min(1.0, asking.up_to_s / TOKENS)
     up = Up("pong", every_s) if asking.transport == "websocket" else None
-    talk = Talk(talking(every_s, lasts_s), lasts_s + asking.grace_s, 5 * every_s + asking.grace_s, up)
+    talk = Talk(talking(every_s, lasts_s), lasts_s + every_s + asking.grace_s, up=up)
     async with asking.channel() as channel:
         await _grow_old(channel, lead_s, every_s)
         heard = await channel.talk(talk)
@@ -106,8 +112,10 @@ def _age_s(heard: Heard) -> float:
 
 
 def _silent_since_s(heard: Heard, every_s: float) -> float:
-    """When tokens ceased to come: between the last one and the next."""
-    return (heard.last_read_ns - heard.asked_ns) / 1e9 + every_s / 2
+    """When tokens ceased to come: between the last read and the next, which may hold many tokens."""
+    times_ns = [heard.asked_ns, *(read.at_ns for read in heard.reads)]
+    gap_s = max((later - earlier for earlier, later in pairwise(times_ns)), default=0) / 1e9
+    return (heard.last_read_ns - heard.asked_ns) / 1e9 + max(every_s, gap_s) / 2
 
 
 QUESTIONS = (

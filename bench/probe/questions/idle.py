@@ -130,8 +130,8 @@ async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float, aft
     kind = _UP.get(asking.transport, "") if way.up == "up" else way.up
     up = Up(kind, every_s) if kind else None  # type: ignore[arg-type]  # a Literal
     stream = talking(every_s, lasts_s) if way.down else silent(lasts_s)
-    silence_s = 2 * every_s + asking.grace_s if way.down else lasts_s + asking.grace_s
-    talk = Talk(stream, lasts_s + every_s + asking.grace_s, silence_s, up, method="GET" if kind == "body" else "POST")
+    limit_s = lasts_s + every_s + asking.grace_s  # what passes may be held back: silence here is none there
+    talk = Talk(stream, limit_s, up=up, method="GET" if kind == "body" else "POST")
     heard = await asking.talk(talk, every_s if way.is_tcp else None)
     trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9)
     return await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)

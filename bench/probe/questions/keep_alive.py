@@ -8,7 +8,7 @@ from bench.probe.clock import LOOK
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
 from bench.probe.question import Question
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
-from bench.probe.trial import Trial, is_cut
+from bench.probe.trial import Trial
 from bench.probe.words import cut_words, limit_words, seconds
 from servers.transport import TRANSPORTS
 
@@ -42,34 +42,37 @@ async def ask(asking: Asking) -> Finding:
 
 
 async def _wait(asking: Asking, wait_s: float) -> Trial:
+    """One request, a wait, another one over the same connection."""
     async with asking.channel() as channel:
         first = await channel.ask(LOOK, ANSWER_S)
         if first.ending != NO_CUT:
-            return Trial(wait_s, survived=False, void=first.detail or first.ending, ending=first.ending)
+            return await asking.judged(_void(wait_s, first), "a request", first)
         opened_ns = channel.opened_ns
-        ending = await channel.wait_for_end(wait_s)
-        if ending:
+        if ending := await channel.wait_for_end(wait_s):
             assert channel.connection is not None
             first.ended_ns = channel.connection.ended_ns
-            trial = Trial(
-                wait_s, survived=False, took_s=(first.ended_ns - asking.clock.answered_ns(first)) / 1e9, ending=ending
-            )
         else:
             second = await channel.ask(LOOK, ANSWER_S if wait_s > ANSWER_S else asking.grace_s)
-            trial = _asked_again(wait_s, second, is_same=channel.opened_ns == opened_ns)
+            is_same = channel.opened_ns == opened_ns
+            first.ended_ns, ending = second.ended_ns, second.ending if is_same else "fin"
+        trial = _judged(wait_s, ending, (first.ended_ns - asking.clock.answered_ns(first)) / 1e9)
     return await asking.judged(trial, f"{seconds(wait_s)} between two requests", first)
 
 
-def _asked_again(wait_s: float, second: Heard, *, is_same: bool) -> Trial:
-    """What a second request says of a connection that looked open."""
-    if not is_same:
-        return Trial(wait_s, survived=False, void="the connection ended just before it was asked again")
-    if second.ending == NO_CUT:
+def _judged(wait_s: float, ending: str, took_s: float) -> Trial:
+    """What the end of a wait says: a FIN, at whatever moment, is seen; a reset or nothing comes of asking again."""
+    if ending == NO_CUT:
         return Trial(wait_s, survived=True)
-    is_hole = second.ending == BLACK_HOLE or is_cut(second.ending)
-    void = "" if is_hole else second.detail or second.ending
-    when_poked = "nothing" if second.ending == BLACK_HOLE else second.ending
-    return Trial(wait_s, survived=False, ending=BLACK_HOLE, void=void, facts={"when_poked": when_poked})
+    if ending == "fin" or (ending == "rst" and took_s < wait_s):
+        return Trial(wait_s, survived=False, took_s=took_s, ending=ending)
+    if ending in ("rst", BLACK_HOLE):
+        facts = {"when_poked": "rst" if ending == "rst" else "nothing"}
+        return Trial(wait_s, survived=False, ending=BLACK_HOLE, facts=facts)
+    return Trial(wait_s, survived=False, void=ending, ending=ending)
+
+
+def _void(wait_s: float, heard: Heard) -> Trial:
+    return Trial(wait_s, survived=False, void=heard.detail or heard.ending, ending=heard.ending)
 
 
 def _why_unfit(heard: Heard) -> str:

