@@ -21,7 +21,7 @@ HELD_MS = 25.0
 """What comes less late than this is not called held: networks and busy machines do as much."""
 HELD_SHARE = 0.2
 """Of the tokens of a stream, above which the stream is called held."""
-AGREE_SHARE = 0.6
+AGREE_SHARE = 0.5
 """Of the deliveries of a stream: so many have the same size or time at least, where one rule sets all of them free."""
 ALIKE_MS = 1.3
 """Times are the same where the usual one is no more than this many times the shortest."""
@@ -100,9 +100,11 @@ def _periodic(slow: Sequence[Trace], steady: Sequence[Trace], large: Sequence[Tr
 
 
 def _is_sooner(traces: Sequence[Trace], time_ms: Interval | None) -> bool:
-    """Whether bytes set these free before the clock did."""
+    """Whether bytes set these free before the clock did, and did hold them before."""
     holds_ms = [delivery.held_ms for delivery in _inner(traces)]
-    return bool(holds_ms) and (time_ms is None or median(holds_ms) < 0.8 * time_ms.low)
+    if not holds_ms or median(holds_ms) < HELD_MS / 2:
+        return False
+    return time_ms is None or median(holds_ms) < 0.8 * time_ms.low
 
 
 def _inner(traces: Sequence[Trace]) -> list[Delivery]:
@@ -114,8 +116,7 @@ def _held_ms(traces: Sequence[Trace]) -> Interval | None:
     """How long a first token waits, where that is the same each time: timers are late, never early."""
     # The clock of the first delivery began with the head.
     holds_ms = [delivery.held_ms for trace in traces for delivery in (trace.deliveries[1:-1] or trace.deliveries[:-1])]
-    holds_ms = [held_ms for held_ms in holds_ms if held_ms > HELD_MS]
-    if not holds_ms or median(holds_ms) > ALIKE_MS * min(holds_ms):
+    if not holds_ms or median(holds_ms) < HELD_MS or median(holds_ms) > ALIKE_MS * min(holds_ms):
         return None
     return Interval(min(holds_ms), median(holds_ms))
 

@@ -130,8 +130,8 @@ class _Limits:
     def of(cls, findings: Findings) -> _Limits:
         """As far as they are limits; what is another one's doing is left out."""
 
-        def http(question: str) -> Finding | None:
-            found = (findings.get(question, name) for name in (*STREAMED, *WHOLE))
+        def http(question: str, order: tuple[str, ...] = (*STREAMED, *WHOLE)) -> Finding | None:
+            found = (findings.get(question, name) for name in order)
             return next((finding for finding in found if _is_limit(finding)), None)
 
         def anywhere(question: str) -> Finding | None:
@@ -144,7 +144,7 @@ class _Limits:
         idle, duration = _told_apart(http("idle"), http("duration"))
         socket_idle, socket_duration = _told_apart(socket("idle"), socket("duration"))
         return cls(
-            first_byte=http("first_byte"),
+            first_byte=http("first_byte", (*WHOLE, *STREAMED)),  # of these no byte comes at all
             idle=idle,
             duration=duration,
             keepalive=anywhere("keep_alive"),
