@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,11 +174,13 @@ REAL_CASES: tuple[RealCase, ...] = (
 )
 
 
-def real_sweep(servers: Mapping[str, Address], up_to_s: float) -> dict[str, Findings]:
-    """All of them, probed side by side; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
+def real_sweep(
+    cases: Sequence[RealCase], servers: Mapping[str, Address], up_to_s: float, at_once: int
+) -> dict[str, Findings]:
+    """Probe them, so many side by side; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
     with ExitStack() as stack:
-        places = {case.name: stack.enter_context(real_deployment(case, servers)) for case in REAL_CASES}
-        return run(probe_all(places, up_to_s))
+        places = {case.name: stack.enter_context(real_deployment(case, servers)) for case in cases}
+        return run(probe_all(places, up_to_s, at_once))
 
 
 @contextmanager
