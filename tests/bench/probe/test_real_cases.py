@@ -1,4 +1,4 @@
-"""Real programs' configurations: what each has to show is seen by a simulated clock, and differs from its neighbours'."""
+"""The real programs' configurations: what each has to show differs from what its neighbours have to show."""
 
 from __future__ import annotations
 
