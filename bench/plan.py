@@ -459,8 +459,8 @@ def changed(
 
     `transports` keeps their cells, and adds a plain one for a transport that had none; `clients`, `profiles`
     and `recoveries` run every cell once by, behind or with each; `streams` sets the messages per cell and block of
-    every load; `slo` are limits as if they stood in `[slo]`; `model` is asked of an endpoint where its cell names none. A story
-    loses the cells whose stack is not installed.
+    every load; `slo` are limits as if they stood in `[slo]`; `model` is asked of an endpoint where its cell names none.
+    A story loses the cells whose stack is not installed.
     """
     table = msgspec.to_builtins(plan)
     table["slo"] = slo_checks.joined(plan.slo, slo or {})

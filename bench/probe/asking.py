@@ -77,8 +77,8 @@ class Asking:
         After one that is void it returns when all is well again.
         """
         if not trial.survived and not trial.void:
-            await self.control.settle()
-            if self.control.disturbed(heard.last_read_ns, heard.ended_ns):
+            since_ns = heard.last_read_ns if trial.is_hole else heard.ended_ns  # a hole may be as old as the silence
+            if await self.was_disturbed(since_ns, heard.ended_ns):
                 trial = Trial(
                     trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"
                 )
@@ -86,6 +86,11 @@ class Asking:
         if trial.void:
             await self.control.calm(max(0.0, self.left_s()))
         return trial
+
+    async def was_disturbed(self, from_ns: int, to_ns: int) -> bool:
+        """Whether the control connection was disturbed too, as soon as that is known."""
+        await self.control.settle()
+        return self.control.disturbed(from_ns, to_ns)
 
     def note(self, heard: Heard, tried: str, took_s: float | None, ending: str, void: str = "", **facts: Any) -> None:
         """Enter an observation."""

@@ -21,7 +21,7 @@ from bench.probe.deployment import Deployment
 from bench.probe.finding import BLACK_HOLE, NO_CUT
 from clients.core.errors import ClientFailure, NotTheFormat, refused
 from clients.core.http1 import HttpConnection, Request
-from clients.core.response import Response
+from clients.core.http_scripts import Asked
 from clients.core.session import NEVER_NS, Script, Session
 from clients.core.websocket_connection import WebSocketConnection
 from clients.sockets import Meter
@@ -226,41 +226,38 @@ class Channel:
         self.opened_ns = session.now_ns
         return opened
 
-    def _send_request(self, heard: Heard, request: Request) -> Script[tuple[_Http, Response]]:
+    def _send_request(self, heard: Heard, request: Request) -> Script[Asked]:
         connection = yield from self._open()
         session = self._session
         response = connection.begin()
         connection.heard, heard.asked_ns = heard, session.now_ns
         session.send(request.encode(session.endpoint, _HEADERS | session.headers))
-        return connection, response
+        return Asked(connection, response)
 
     def _exchange(self, heard: Heard, request: Request, limit_s: float) -> Script[None]:
-        connection, response = yield from self._send_request(heard, request)
-        yield from self._follow(heard, connection, response, _Patience(heard, limit_s))
+        asked = yield from self._send_request(heard, request)
+        yield from self._follow(heard, asked, _Patience(heard, limit_s))
 
     def _response(self, heard: Heard, talk: Talk) -> Script[None]:
-        request = _chat(talk)
-        connection, response = yield from self._send_request(heard, request)
+        asked = yield from self._send_request(heard, _chat(talk))
         up = _Sender(talk.up, self._session)
-        yield from self._follow(
-            heard, connection, response, _patience(heard, talk), decode=_decoder(self.transport), up=up
-        )
+        yield from self._follow(heard, asked, _patience(heard, talk), decode=_decoder(self.transport), up=up)
 
     def _follow(
         self,
         heard: Heard,
-        connection: _Http,
-        response: Response,
+        asked: Asked,
         patience: _Patience,
         *,
         decode: Decode | None = None,
         up: _Sender | None = None,
     ) -> Script[None]:
-        session = self._session
+        session, response = self._session, asked.response
         while True:
-            _note(heard, session, response, decode)
+            _note(heard, session, asked, decode)
             if response.is_complete:
                 heard.ending = _complete_or_status(heard, decode)
+                connection = cast(_Http, asked.connection)
                 connection.finish()
                 heard.is_fit = connection.is_fit and not connection.ending
                 return
@@ -295,11 +292,11 @@ class Channel:
         connection = _WebSocket(self._session.endpoint, talk.path).watch(self._session)
         request = connection.upgrade()
         request = Request(request.method, request.path, {**talk.headers, **request.headers})
-        http, response = yield from self._send_request(heard, request)
-        yield from self._follow(heard, http, response, _patience(heard, talk))
+        asked = yield from self._send_request(heard, request)
+        yield from self._follow(heard, asked, _patience(heard, talk))
         if heard.status == _SWITCHING:
             heard.ending = NO_CUT
-            connection.begin(response)
+            connection.begin(asked.response)
             self._session.connection = connection
 
 
@@ -389,8 +386,9 @@ def _decoder(transport: str) -> Decode | None:
     return chunked.Decoder().feed if transport == "chunked" else None
 
 
-def _note(heard: Heard, session: Session, response: Response, decode: Decode | None) -> None:
+def _note(heard: Heard, session: Session, asked: Asked, decode: Decode | None) -> None:
     """Enter what has come since the last time. Raises NotTheFormat."""
+    response = asked.response
     if response.has_head and heard.head_ns is None:
         heard.head_ns, heard.status, heard.headers = session.now_ns, response.status, response.headers
     data = response.take()

@@ -38,7 +38,8 @@ class Control:
     up_to_s: float
     whole: int = 0
     disturbances: list[tuple[int, int]] = field(default_factory=list)
-    _under_way: asyncio.Event = field(default_factory=asyncio.Event)  # set when the short stream has ended
+    _is_running: bool = False
+    _next_end: asyncio.Event = field(default_factory=asyncio.Event)  # of a short stream
     _calm: asyncio.Event = field(default_factory=asyncio.Event)
     _began_ns: int = field(default_factory=monotonic_ns)
     _fine_ns: int = field(default_factory=monotonic_ns)  # until when nothing was wrong
@@ -53,9 +54,10 @@ class Control:
         return self.is_usable and any(began < to_ns and from_ns < ended for began, ended in self._wider())
 
     async def settle(self) -> None:
-        """Return when it is known of this moment whether something was wrong: the short stream under way has ended."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._under_way.wait(), 2 * (self._cycle_s + GRACE_S))
+        """Return when it is known of this moment whether something was wrong: a short stream has ended after it."""
+        if self._is_running:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._next_end.wait(), 2 * (self._cycle_s + GRACE_S))
 
     async def calm(self, limit_s: float) -> None:
         """Return when all is well again, or at the limit."""
@@ -78,11 +80,12 @@ class Control:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        self._is_running = True
         while True:
             began_ns = monotonic_ns()
-            self._under_way = asyncio.Event()
             await self._cycle()
-            self._under_way.set()
+            ended, self._next_end = self._next_end, asyncio.Event()
+            ended.set()
             await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
 
     async def _cycle(self) -> None:

@@ -64,10 +64,13 @@ async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deploym
     for word in words:
         name, equals, url = word.partition("=")
         if equals and name in TRANSPORTS:
-            urls[name] = _address(word, url)
-            await _check(name, urls[name], token, trust)
+            found = {name: _address(word, url)}
+            await _check(name, found[name], token, trust)
         else:
-            urls |= await _transports_behind(_address(word, word), token, trust)
+            found = await _transports_behind(_address(word, word), token, trust)
+        if twice := found.keys() & urls.keys():
+            raise InputError(f"URL {word[:200]!r}: {', '.join(sorted(twice))} has a URL already; takes one for each")
+        urls |= found
     deployment = Deployment(urls, token, trust)
     await asyncio.gather(*(_check_silence(deployment, transport) for transport in urls))
     return deployment

@@ -30,6 +30,16 @@ _log = logging.getLogger(__name__)
 Key = tuple[str, str]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a transport before anything is asked, and who watches it."""
+
+    transport: str
+    clock: Clock
+    passes: Heard
+    control: Control
+
+
 class Engine:
     """One probe. `run` may be cancelled at any time: `findings` then has what is known until then.
 
@@ -69,7 +79,10 @@ class Engine:
         self._results = {key: loop.create_future() for key in self._plan}
         async with self._watching() as known, asyncio.TaskGroup() as group:
             for key, question in self._plan.items():
-                group.create_task(self._ask(key, question, *known[key[1] or self._first(question)]))
+                if key in self._kept:
+                    self._results[key].set_result(self._kept[key])
+                    continue
+                group.create_task(self._ask(key, question, known[key[1]] if key[1] else self._best(question, known)))
                 await asyncio.sleep(STAGGER * self.up_to_s)  # all at once would be a burst, and late
         return self.findings()
 
@@ -119,45 +132,42 @@ class Engine:
         )
         return [tuple(round((at_ns - self._began_ns) / 1e9, 3) for at_ns in each) for each in found]  # type: ignore[misc]
 
-    def _first(self, question: Question) -> str:
-        return question.asked_of(self.deployment.transports)[0]
+    def _best(self, question: Question, known: dict[str, Known]) -> Known:
+        """Whom a question is asked that is asked once: the first that lets a stream pass, so that it has a control."""
+        possible = [name for name in self.deployment.transports if name in question.transports]
+        return known[next((name for name in possible if known[name].passes.ending == NO_CUT), possible[0])]
 
     @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[dict[str, tuple[Clock, Heard, Control]]]:
+    async def _watching(self) -> AsyncIterator[dict[str, Known]]:
         """What is known of each transport before anything is asked; its control runs meanwhile."""
-        found: dict[str, tuple[Clock, Heard, Control]] = {}
+        found: dict[str, Known] = {}
         async with asyncio.TaskGroup() as group:
             watching = []
             for transport in self.deployment.transports:
                 self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)
                 clock, passes = await _first_look(self.deployment, transport)
-                found[transport] = (clock, passes, control)
+                found[transport] = Known(transport, clock, passes, control)
                 if passes.ending == NO_CUT:
                     watching.append(group.create_task(control.run()))
             yield found
             for task in watching:
                 task.cancel()
 
-    async def _ask(self, key: Key, question: Question, clock: Clock, passes: Heard, control: Control) -> None:
-        result = self._results[key]
-        if key in self._kept:
-            result.set_result(self._kept[key])
-            return
-        transport = key[1] or self._first(question)
+    async def _ask(self, key: Key, question: Question, known: Known) -> None:
         self._askings[key] = asking = Asking(
             question=question.id,
             deployment=self.deployment,
-            transport=transport,
+            transport=known.transport,
             up_to_s=self.up_to_s,
             until_s=self._until_s,
-            clock=clock,
-            passes=passes,
-            control=control,
+            clock=known.clock,
+            passes=known.passes,
+            control=known.control,
             began_ns=self._began_ns,
             lookup=self._lookup,
         )
         finding = msgspec.structs.replace(await self._answer(question, asking), transport=key[1])
-        result.set_result(finding)
+        self._results[key].set_result(finding)
         self._on_finding(finding)
 
     async def _answer(self, question: Question, asking: Asking) -> Finding:

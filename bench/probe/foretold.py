@@ -12,8 +12,8 @@ from functools import partial
 from bench.probe.finding import NO_CUT, Finding, Findings, Value
 from bench.probe.held import held_finding
 from bench.probe.holding import Holding, holding
-from bench.probe.profile_writer import HELD_TYPES
 from bench.probe.rehearsal import Outcome, Scene, outcome, scenes
+from bench.probe.shape_rules import HELD_TYPES
 from bench.probe.shape_streams import LARGE, STEADY, TIMES
 from bench.probe.shape_streams import slow as slow_stream
 from bench.probe.streams import Stream

@@ -17,10 +17,16 @@ from typing import Literal
 
 from bench.probe.trace import Delivery, Trace, aligned
 
-HELD_MS = 20.0
-"""What comes less late than this is not called held: networks do as much."""
-HELD_SHARE = 0.1
+HELD_MS = 25.0
+"""What comes less late than this is not called held: networks and busy machines do as much."""
+HELD_SHARE = 0.2
 """Of the tokens of a stream, above which the stream is called held."""
+AGREE_SHARE = 0.5
+"""Of the deliveries of a stream: so many have the same size or time at least, where one rule sets all of them free."""
+ALIKE_MS = 1.3
+"""Times are the same where the usual one is no more than this many times the shortest."""
+TOGETHER = 3
+"""So many tokens come together at least where they are held: alone they are only late."""
 MIN_BUFFER_BYTES = 256
 """Sizes that divide by less than this do so by chance."""
 
@@ -59,17 +65,19 @@ def holding(slow: Sequence[Trace], steady: Sequence[Trace], large: Sequence[Trac
     if not all(asked):
         return None
     slow, steady, large = asked
-    if not any(is_held(traces) for traces in asked):
+    if not is_held(asked[1]):  # whoever holds anything holds many small tokens
         return NOTHING
     if all(_comes_at_the_end(trace) for trace in large):
         return Holding("until_complete", Interval(*[float(max(trace.reads[-1].raw_bytes for trace in large))] * 2))
-    if first := _first_bytes(steady) or _first_bytes(large):
+    if first := _first_bytes(steady):
         return Holding("first_bytes", first)
     return _periodic(slow, steady, large)
 
 
 def is_held(traces: Sequence[Trace]) -> bool:
-    """Whether the tokens of this stream are held back: a delay that chance makes is not there each time."""
+    """Whether the tokens of this steady stream are held back: a delay that chance makes is not there each time."""
+    if any(trace.tokens < TOGETHER * len(trace.deliveries) for trace in traces):
+        return _first_bytes(traces) is not None
     delays_ms = [min(of_one) for of_one in zip(*(trace.delays_ms for trace in traces), strict=False)]
     return bool(delays_ms) and sum(delay_ms > HELD_MS for delay_ms in delays_ms) / len(delays_ms) > HELD_SHARE
 
@@ -92,9 +100,11 @@ def _periodic(slow: Sequence[Trace], steady: Sequence[Trace], large: Sequence[Tr
 
 
 def _is_sooner(traces: Sequence[Trace], time_ms: Interval | None) -> bool:
-    """Whether bytes set these free before the clock did."""
+    """Whether bytes set these free before the clock did, and did hold them before."""
     holds_ms = [delivery.held_ms for delivery in _inner(traces)]
-    return bool(holds_ms) and (time_ms is None or median(holds_ms) < 0.8 * time_ms.low)
+    if not holds_ms or median(holds_ms) < HELD_MS / 2:
+        return False
+    return time_ms is None or median(holds_ms) < 0.8 * time_ms.low
 
 
 def _inner(traces: Sequence[Trace]) -> list[Delivery]:
@@ -106,8 +116,7 @@ def _held_ms(traces: Sequence[Trace]) -> Interval | None:
     """How long a first token waits, where that is the same each time: timers are late, never early."""
     # The clock of the first delivery began with the head.
     holds_ms = [delivery.held_ms for trace in traces for delivery in (trace.deliveries[1:-1] or trace.deliveries[:-1])]
-    holds_ms = [held_ms for held_ms in holds_ms if held_ms > HELD_MS]
-    if not holds_ms or not is_held(traces):
+    if not holds_ms or median(holds_ms) < HELD_MS or median(holds_ms) > ALIKE_MS * min(holds_ms):
         return None
     return Interval(min(holds_ms), median(holds_ms))
 
@@ -141,6 +150,8 @@ def _threshold(deliveries: Sequence[Delivery]) -> Interval | None:
         return None
     best = max((high for _, high in spans), key=lambda size: sum(low < size <= high for low, high in spans))
     agreeing = [(low, high) for low, high in spans if low < best <= high]
+    if len(agreeing) < AGREE_SHARE * len(deliveries):
+        return None
     return Interval(max(low for low, _ in agreeing), min(high for _, high in agreeing))
 
 
@@ -155,4 +166,5 @@ def _first_bytes(traces: Sequence[Trace]) -> Interval | None:
         if sum(held_ms > HELD_MS for held_ms in rest) / len(rest) > HELD_SHARE:
             return None
         spans.append((first.raw_end * (1 - 1.3 / first.tokens), float(first.raw_end)))
-    return Interval(max(low for low, _ in spans), min(high for _, high in spans)) if spans else None
+    low, high = max((low for low, _ in spans), default=0.0), min((high for _, high in spans), default=0.0)
+    return Interval(low, high) if low < high else None  # else it was not for their bytes

@@ -28,12 +28,12 @@ class Verdict:
     is_shown: bool
 
 
-def judge(found: Findings, true: Findings) -> list[Verdict]:
-    """Every question that a known profile answers, against the finding."""
-    return list(_verdicts(found, true))
+def judge(found: Findings, true: Findings, early_s: float = 0.0) -> list[Verdict]:
+    """Every question that a known profile answers, against the finding; early_s: how much early its cuts may come."""
+    return list(_verdicts(found, true, early_s))
 
 
-def _verdicts(found: Findings, true: Findings) -> Iterator[Verdict]:
+def _verdicts(found: Findings, true: Findings, early_s: float) -> Iterator[Verdict]:
     asked_once = set()
     for expected in true.findings:
         question = expected.question
@@ -46,7 +46,7 @@ def _verdicts(found: Findings, true: Findings) -> Iterator[Verdict]:
             seen = found.get(question, expected.transport)
         if seen is None:  # a transport that this deployment does not have
             continue
-        right = _is_right(seen, expected, true.up_to_s)
+        right = _is_right(seen, expected, true.up_to_s, early_s)
         yield Verdict(question, seen.transport, _words(expected), _words(seen), right, expected.value not in _NOTHING)
 
 
@@ -57,9 +57,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_right(seen: Finding, expected: Finding, up_to_s: float) -> bool:
+def _is_right(seen: Finding, expected: Finding, up_to_s: float, early_s: float) -> bool:
     if _is_number(expected.value) and _is_number(seen.value):
-        return _same_cut(seen, expected)
+        return _same_cut(seen, expected, early_s)
     if _is_number(expected.value) and seen.value is None:  # at the very end of what was tried
         return bool(is_close(float(expected.value or 0), up_to_s))
     if expected.question == "held_at_cut":
@@ -69,10 +69,11 @@ def _is_right(seen: Finding, expected: Finding, up_to_s: float) -> bool:
     return seen.value == expected.value and (seen.value is None or seen.ending == expected.ending)
 
 
-def _same_cut(seen: Finding, expected: Finding) -> bool:
+def _same_cut(seen: Finding, expected: Finding, early_s: float) -> bool:
     resets = {finding.facts.get("reset_by") or "" for finding in (seen, expected)} - {""}
+    found_s, true_s = float(seen.value or 0), float(expected.value or 0)
     return (
-        is_close(float(seen.value or 0), float(expected.value or 0))
+        (is_close(found_s, true_s) or true_s - early_s <= found_s <= true_s)
         and seen.ending == expected.ending
         and len(resets) <= 1
     )

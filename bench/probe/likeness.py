@@ -20,7 +20,7 @@ LEVELS = 20
 TOKEN_BYTES = 300
 """A cut may come a token or two sooner or later."""
 
-SILENCES_S = (7.0, 13.0, 25.0, 40.0, 53.0, 58.0, 70.0, 110.0, 160.0, 270.0, 330.0, 550.0)
+SILENCES_S = (7.0, 13.0, 24.0, 40.0, 52.0, 57.0, 70.0, 110.0, 160.0, 285.0, 330.0, 550.0)
 HEARTBEATS_S = (None, 5.0, 25.0)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bench.probe.deployment import Deployment
+from bench.probe.finding import Findings
+from bench.probe.sweep import Address, probe_all
 from bench.proxy.behaviours import (
     Coalescing,
     GzipHoldback,
@@ -26,9 +28,10 @@ from bench.proxy.behaviours import (
 )
 from bench.proxy.real import NGINX_HEAD, NGINX_HTTP11, find, wait_until_ready
 from bench.proxy.rule import Rule
-from servers.process import free_port
+from servers.process import free_port, run
 
-Address = tuple[str, int]
+NGINX_EARLY_S = 0.3
+"""nginx sets no timer anew that would move by less (NGX_TIMER_LAZY_DELAY): its cuts may come that much early."""
 TYPES = "text/event-stream application/x-ndjson"
 
 _NGINX_SERVER = """
@@ -67,9 +70,14 @@ class RealCase:
     shows: tuple[Rule, ...]
 
 
-def _read(limit_s: float, *, status: int = 504) -> IdleTimeout:
-    """`proxy_read_timeout`, `timeout server`: between two reads from the server."""
-    return IdleTimeout(idle_timeout_s=limit_s, reset_by="down", scope="request", status=status)
+def _read(limit_s: float) -> IdleTimeout:
+    """`proxy_read_timeout`: between two reads from the server."""
+    return IdleTimeout(idle_timeout_s=limit_s, reset_by="down", scope="request", status=504)
+
+
+def _server(limit_s: float) -> IdleTimeout:
+    """`timeout server`: bytes that the client sends while it waits count too, since they go to the server (H1)."""
+    return IdleTimeout(idle_timeout_s=limit_s, reset_by="either", scope="request", status=504)
 
 
 def _tunnel(limit_s: float) -> IdleTimeout:
@@ -133,37 +141,46 @@ REAL_CASES: tuple[RealCase, ...] = (
         "haproxy",
         "",
         "timeout client 6s\n  timeout server 4s\n  timeout http-keep-alive 5s",
-        (_JOINS, _kept(5), _read(4), IdleTimeout(idle_timeout_s=4, scope="websocket")),
+        (_JOINS, _kept(5), _server(4), _tunnel(4)),
     ),
     RealCase(
         "HAProxy, http-no-delay, a tunnel of its own",
         "haproxy",
         "option http-no-delay",
         "timeout client 8s\n  timeout server 3s\n  timeout tunnel 9s\n  timeout http-keep-alive 2s",
-        (_kept(2), _read(3), _tunnel(9)),
+        (_kept(2), _server(3), _tunnel(9)),
     ),
     RealCase(
         "HAProxy, long answers, short rests",
         "haproxy",
         "option http-no-delay",
         "timeout client 14s\n  timeout server 14s\n  timeout http-keep-alive 3s",
-        (_kept(3), _read(14), _tunnel(14)),
+        (_kept(3), _server(14), _tunnel(14)),
     ),
     RealCase(
         "HAProxy, gzip",
         "haproxy",
         f"option http-no-delay\n  compression algo gzip\n  compression type {TYPES}",
         "timeout client 7s\n  timeout server 7s\n  timeout http-keep-alive 7s",
-        (_kept(7), GzipHoldback(sync_flush=True, content_types=tuple(TYPES.split())), _read(7), _tunnel(7)),
+        (_kept(7), GzipHoldback(sync_flush=True, content_types=tuple(TYPES.split())), _server(7), _tunnel(7)),
     ),
     RealCase(
         "HAProxy, WebSockets refused",
         "haproxy",
         "option http-no-delay\n  http-request deny deny_status 429 if { hdr(upgrade) -i websocket }",
         "timeout client 10s\n  timeout server 5s\n  timeout http-keep-alive 6s",
-        (Upgrade(action="refuse", status=429), _kept(6), _read(5)),
+        (Upgrade(action="refuse", status=429), _kept(6), _server(5)),
     ),
 )
+
+
+def real_sweep(
+    cases: Sequence[RealCase], servers: Mapping[str, Address], up_to_s: float, at_once: int
+) -> dict[str, Findings]:
+    """Probe them, so many side by side; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
+    with ExitStack() as stack:
+        places = {case.name: stack.enter_context(real_deployment(case, servers)) for case in cases}
+        return run(probe_all(places, up_to_s, at_once))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from bench.probe.trial import Trial
 RUNGS = 8
 RATIO = 1.6  # from one rung to the next
 TOPS = 3  # as many wait for the longest time
-DIVISIONS = 16  # of an interval around a black hole
+DIVISIONS = 12  # of an interval around a black hole
 WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
 NEAR_S = 0.05  # times that differ by no more agree, however short they are
 STAGGER = 1 / 400  # of the longest wait: so much later each connection begins than the one before

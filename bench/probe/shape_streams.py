@@ -21,8 +21,8 @@ def slow(up_to_s: float) -> Stream:
     return _EVEN | {"gap_ms": gap_s * 1000, "tokens": _SLOW_TOKENS}
 
 
-STEADY: Stream = _EVEN | {"gap_ms": 5, "tokens": 120}
-"""Many small tokens in 0.6 s: a dozen kilobytes and more."""
+STEADY: Stream = _EVEN | {"gap_ms": 8, "tokens": 75}
+"""Many small tokens in 0.6 s: some kilobytes."""
 
 LARGE: Stream = _EVEN | {"gap_ms": 10, "tokens": 720, "per_emission": 12}
 """Over 64 KiB in 0.6 s."""

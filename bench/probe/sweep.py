@@ -1,13 +1,12 @@
-"""Many known intermediaries, probed side by side: first what they do to streams, then their limits.
-
-The two are not asked at once: streams of many tokens would make the machine late for the times.
-"""
+"""Many known intermediaries, probed side by side: of each first what it does to streams, then its limits."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
 
 from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine
@@ -17,23 +16,27 @@ from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from servers.process import run
 
-SIDE_BY_SIDE = 4
-"""So many are asked about shapes at once; about their limits all are."""
+SIDE_BY_SIDE = 6
+"""So many on one core: each costs about a twentieth of one, and what a busy core is late with looks like a limit."""
+SHAPES_ONLY = frozenset({"chunked"})
+"""Its content type is another one, which may be treated in another way; its limits are those of SSE."""
 
 Address = tuple[str, int]
 
 
-def sweep(cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float) -> dict[str, Findings]:
+def sweep(
+    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float, at_once: int = SIDE_BY_SIDE
+) -> dict[str, Findings]:
     """The findings for each set of rules, each behind an emulated intermediary of its own."""
-    return run(_sweep(cases, servers, up_to_s))
+    return run(_sweep(cases, servers, up_to_s, at_once))
 
 
 async def _sweep(
-    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float
+    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float, at_once: int
 ) -> dict[str, Findings]:
     async with AsyncExitStack() as stack:
-        deployments = {name: await stack.enter_async_context(behind(rules, servers)) for name, rules in cases.items()}
-        return await probe_all(deployments, up_to_s)
+        places = {name: await stack.enter_async_context(behind(rules, servers)) for name, rules in cases.items()}
+        return await probe_all(places, up_to_s, at_once)
 
 
 @asynccontextmanager
@@ -47,16 +50,25 @@ async def behind(rules: Sequence[Rule], servers: Mapping[str, Address]) -> Async
         yield Deployment(urls)
 
 
-async def probe_all(deployments: Mapping[str, Deployment], up_to_s: float) -> dict[str, Findings]:
-    """Every deployment probed."""
-    few = asyncio.Semaphore(SIDE_BY_SIDE)
+async def probe_all(
+    places: Mapping[str, Deployment], up_to_s: float, at_once: int = SIDE_BY_SIDE
+) -> dict[str, Findings]:
+    """Every deployment probed, so many at a time."""
+    free = asyncio.Semaphore(at_once)
+
+    async def probe(place: Deployment) -> Findings:
+        async with free:
+            return await probe_one(place, up_to_s)
+
+    found = await asyncio.gather(*map(probe, places.values()))
+    return dict(zip(places, found, strict=True))
+
+
+async def probe_one(place: Deployment, up_to_s: float) -> Findings:
+    """Shapes first: streams of many tokens would make the machine late for the times."""
     shapes = [question for question in questions().values() if question.group == "shape" and not question.needs]
-
-    async def shape(deployment: Deployment) -> Findings:
-        async with few:
-            return await Engine(deployment, up_to_s, chosen=shapes).run()
-
-    kept = await asyncio.gather(*map(shape, deployments.values()))
-    pairs = zip(deployments.values(), kept, strict=True)
-    found = await asyncio.gather(*(Engine(deployment, up_to_s, kept=known).run() for deployment, known in pairs))
-    return dict(zip(deployments, found, strict=True))
+    known = await Engine(place, up_to_s, chosen=shapes).run()
+    fewer = Deployment({name: url for name, url in place.urls.items() if name not in SHAPES_ONLY})
+    found = await Engine(fewer, up_to_s, kept=known).run()
+    others = tuple(each for each in known.findings if each.transport in SHAPES_ONLY)
+    return msgspec.structs.replace(found, urls=dict(place.urls), findings=(*found.findings, *others))

@@ -29,10 +29,10 @@ async def ask_without_token(
 async def _ask(http: aiohttp.ClientSession, logs: Path, stack: str) -> dict[str, int]:
     argv = [sys.executable, "-m", "servers", "websocket", "--stack", stack]
     secret = {"TOKENDERBY_AUTH_TOKEN": secrets.token_urlsafe()}
-    child, url = await ready_child(f"websocket server ({stack})", argv, logs / f"upgrade-{stack}.log", [], secret)
+    child, ready = await ready_child(f"websocket server ({stack})", argv, logs / f"upgrade-{stack}.log", [], secret)
     try:
-        async with http.get(f"{url}/stats") as response:
-            return {"request": response.status, "upgrade": await _upgrade(http, url)}
+        async with http.get(f"{ready.url}/stats") as response:
+            return {"request": response.status, "upgrade": await _upgrade(http, ready.url)}
     except (aiohttp.ClientError, TimeoutError) as error:
         raise PartDied(f"the {child.name} does not answer: {error}") from None
     finally:

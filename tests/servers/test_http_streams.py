@@ -51,3 +51,27 @@ async def test_a_fault_of_the_server_is_no_part_of_an_answer(path: str, caplog: 
         assert received.startswith(b"HTTP/1.1 200")
         assert b"internal" not in received
         assert not received.endswith(b"0\r\n\r\n"), "an answer that is not whole looked whole"
+
+
+async def _small(_: AbstractStreamWriter) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"), [((), True), (("X-Accel-Buffering: yes",), False), (("X-Accel-Buffering: no",), True)]
+)
+async def test_a_probe_may_ask_for_an_answer_that_does_not_ask_proxies_to_hurry(
+    asked: tuple[str, ...], hint: bool
+) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        return await stream_answer(request, "s", "text/plain", _small)
+
+    settings = Settings("chunked")
+    app = application(Service(settings))
+    app.router.add_get("/stream", stream)
+    async with listening(app, settings) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head("GET", "/stream", "Connection: close", *asked))
+        received = await reader.read()
+        writer.close()
+    assert (b"\r\nX-Accel-Buffering: no\r\n" in received) is hint

@@ -29,6 +29,7 @@ _NGINX = (
       proxy_http_version 1.1;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
+      {extra}
     }}
   }}
 }}
@@ -43,13 +44,13 @@ def certificate(folder: Path, names: str = LOCAL_NAMES) -> Certificate:
 
 
 @contextmanager
-def nginx_with_tls(upstream: str, certificate: Certificate, folder: Path) -> Iterator[str]:
-    """nginx in front of `upstream`; its https URL."""
+def nginx_with_tls(upstream: str, certificate: Certificate, folder: Path, extra: str = "") -> Iterator[str]:
+    """nginx in front of `upstream`; its https URL. `extra` stands in its location."""
     nginx = program("nginx")
     port = free_port("127.0.0.1")
     config = folder / "nginx.conf"
     files = {"cert": certificate.cert, "key": certificate.key, "folder": folder}
-    config.write_text(_NGINX.format(port=port, upstream=upstream, **files))
+    config.write_text(_NGINX.format(port=port, upstream=upstream, extra=extra, **files))
     process = subprocess.Popen([nginx, "-e", f"{folder}/error.log", "-c", str(config)], stderr=subprocess.PIPE)
     try:
         _wait_for(port, process)

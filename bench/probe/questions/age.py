@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.probe.asking import Asking
@@ -27,6 +27,7 @@ class Old:
     fine_s: its age at the last response after which it could be used
     closed_s: at the response, or the end, from which on it could not; None if that did not come
     announced: whether a response said so (Connection: close)
+    ended_ns: when that was
     """
 
     fine_s: float
@@ -35,6 +36,7 @@ class Old:
     ending: str
     announced: bool
     last: Heard
+    ended_ns: int = 0
 
 
 async def ask(asking: Asking) -> Finding:
@@ -66,9 +68,11 @@ async def ask(asking: Asking) -> Finding:
 async def _watched(asking: Asking, every_s: float) -> Old:
     async with asking.channel() as channel:
         old = await _use(channel, every_s, min(asking.up_to_s, asking.left_s()))
-    tried = f"a request every {seconds(every_s)}"
-    asking.note(old.last, tried, old.closed_s, old.ending, requests=old.requests, announced=old.announced)
-    return old
+    is_void = old.closed_s is not None and await asking.was_disturbed(old.ended_ns, old.ended_ns)
+    void = "the control stream was disturbed" if is_void else ""
+    facts = {"requests": old.requests, "announced": old.announced}
+    asking.note(old.last, f"a request every {seconds(every_s)}", old.closed_s, old.ending, void, **facts)
+    return replace(old, closed_s=None) if is_void else old
 
 
 async def _use(channel: Channel, every_s: float, for_s: float) -> Old:
@@ -80,14 +84,15 @@ async def _use(channel: Channel, every_s: float, for_s: float) -> Old:
         age_s = (heard.ended_ns - channel.opened_ns) / 1e9
         if not heard.is_fit:
             announced = heard.ending == NO_CUT
-            return Old(fine_s, age_s, requests, "fin" if announced else heard.ending, announced, heard)
+            ending = "fin" if announced else heard.ending
+            return Old(fine_s, age_s, requests, ending, announced, heard, heard.ended_ns)
         fine_s = age_s
         if age_s >= for_s:
             return Old(fine_s, None, requests, NO_CUT, announced=False, last=heard)
         if ending := await channel.wait_for_end(every_s):
             assert channel.connection is not None
-            age_s = (channel.connection.ended_ns - channel.opened_ns) / 1e9
-            return Old(fine_s, age_s, requests, ending, announced=False, last=heard)
+            ended_ns = channel.connection.ended_ns
+            return Old(fine_s, (ended_ns - channel.opened_ns) / 1e9, requests, ending, False, heard, ended_ns)
 
 
 QUESTIONS = (

@@ -20,18 +20,21 @@ STREAMING = ("sse", "chunked", "websocket")
 
 
 async def traces(asking: Asking, stream: Stream, **how: Any) -> list[Trace]:
-    """The same stream, asked for `TIMES` times side by side; how: more of a Talk."""
+    """The same stream, asked for `TIMES` times, one after the other: a machine that stands still delays only one.
+
+    how: more of a Talk
+    """
     talk = Talk(stream, LIMIT_S + asking.up_to_s / 60, **how)
-    return [Trace.of(heard) for heard in await asyncio.gather(*(asking.talk(talk) for _ in range(TIMES)))]
+    return [Trace.of(await asking.talk(talk)) for _ in range(TIMES)]
 
 
 async def look(asking: Asking, **how: Any) -> Holding | None:
-    """What is done to streams that are asked for in this way; the large one only where the others are held."""
-    asked = aligned(await asyncio.gather(*(traces(asking, stream, **how) for stream in (slow(asking.up_to_s), STEADY))))
-    if not any(map(is_held, asked)):
-        return NOTHING if all(any(trace.is_complete for trace in each) for each in asked) else None
-    slow_ones, steady_ones = asked
-    return holding(slow_ones, steady_ones, await traces(asking, LARGE, **how))
+    """What is done to streams that are asked for in this way; the others only where the steady one is held."""
+    steady = [trace for trace in aligned([await traces(asking, STEADY, **how)])[0] if trace.is_complete]
+    if not is_held(steady):
+        return NOTHING if steady else None
+    others = await asyncio.gather(*(traces(asking, stream, **how) for stream in (slow(asking.up_to_s), LARGE)))
+    return holding(others[0], steady, others[1])
 
 
 async def _ask(asking: Asking) -> Finding:
@@ -49,7 +52,7 @@ async def _ask_get(asking: Asking) -> Finding:
 
 
 def _expected_s(up_to_s: float) -> float:
-    return 2 * max(0.6, up_to_s / 60) + 1.2
+    return TIMES * (max(0.6, up_to_s / 60) + 2 * 0.6)
 
 
 def _question(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from bench.probe.asking import Asking
 from bench.probe.channel import Talk
 from bench.probe.finding import Finding
@@ -17,7 +15,7 @@ _GZIP = {"Accept-Encoding": "gzip"}
 
 async def _ask(asking: Asking) -> Finding:
     talk = Talk(STEADY, LIMIT_S, headers=_GZIP)
-    heard = [each for each in await asyncio.gather(*(asking.talk(talk) for _ in range(TIMES))) if each.is_complete]
+    heard = [each for each in [await asking.talk(talk) for _ in range(TIMES)] if each.is_complete]
     if not heard:
         return Finding(question="compression", transport=asking.transport, words="no stream came whole")
     codings = {each.headers.get("content-encoding", "") for each in heard}

@@ -85,8 +85,8 @@ async def _silence(asking: Asking, wait_s: float) -> Trial:
 
 
 def _silent_s(asking: Asking, heard: Heard) -> float:
-    """From the last byte to the end; from the request, where the end came in place of an answer."""
-    if heard.ending.startswith("status"):
+    """From the last byte to the end; from the request, where the end came in place of an answer, or of its tokens."""
+    if heard.ending.startswith("status") or not heard.tokens:  # what was held back may be lost with the cut
         return (heard.ended_ns - heard.asked_ns) / 1e9 - asking.clock.rtt_s
     return (heard.ended_ns - asking.clock.left_ns(heard)) / 1e9
 

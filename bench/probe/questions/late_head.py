@@ -20,7 +20,9 @@ async def _ask(asking: Asking) -> Finding:
         transport=asking.transport,
         value=held,
         seen=len(came),
-        words=f"the head waits for the first token, {LATE_MS} ms later" if held else "the head comes before the body",
+        words=f"the head, sent at once, comes with the first token, {LATE_MS} ms later"
+        if held
+        else "the head comes before the body",
         facts={"head_ms": round(min(heads_ms), 3), "first_token_ms": round(min(t.first_token_ms for t in came), 3)},
     )
 

@@ -29,6 +29,11 @@ async def test_what_is_no_address_is_named(word: str) -> None:
         await find([word], None, Trust())
 
 
+async def test_a_transport_has_one_url(server: Serve) -> None:
+    with pytest.raises(InputError, match="sse has a URL already"):
+        await find([server("sse").url, f"sse={server('sse').url}"], None, Trust())
+
+
 async def test_nobody_there_is_no_fault_of_the_words() -> None:
     with pytest.raises(UserError, match="refused") as error:
         await find(["http://127.0.0.1:1"], None, Trust())

@@ -32,6 +32,7 @@ TRANSPORTS = {
     "aws-api-gateway-websocket": ("websocket",),
 }
 FORGET_S = 60.0  # how long the proxy keeps a connection that it has swallowed: scaled, it would be a limit of its own
+ATTEMPTS = 3  # a busy machine may be late once
 NEAR = 0.3  # a busy machine is late; the blind test measures how exact a probe is
 
 
@@ -74,7 +75,8 @@ def expect(found: Findings, question: str, transport: str = "", **facts: object)
     assert finding.high is not None
     assert finding.low <= finding.value <= finding.high
     assert finding.seen  # three times on a machine that is not busy: test_search.py
-    assert facts.items() <= {"ending": finding.ending, **finding.facts}.items(), finding
+    told = {"ending": finding.ending, **finding.facts}
+    assert {key: told.get(key) for key in facts} == facts, finding
     return finding
 
 
@@ -87,8 +89,18 @@ def expect_nothing(found: Findings, question: str, transport: str = "") -> None:
 
 @pytest.mark.slow
 async def test_each_limit_is_found_and_none_is_invented(server: Serve) -> None:
-    found = await probed(server)
+    for left in reversed(range(ATTEMPTS)):
+        found = await probed(server)
+        try:
+            check(found)
+        except AssertionError:
+            if not left:
+                raise
+        else:
+            return
 
+
+def check(found: dict[str, Findings]) -> None:
     alb = found["aws-alb"]
     expect(alb, "idle", "sse", reset_by="either", ending="fin")
     expect(alb, "idle", "websocket", reset_by="either", ending="fin")
@@ -120,6 +132,7 @@ async def test_each_limit_is_found_and_none_is_invented(server: Serve) -> None:
     assert {name for name, each in found.items() if each.disturbances} == set()
 
 
+@pytest.mark.slow
 async def test_a_restart_is_no_limit() -> None:
     """Silent streams are cut after half a second, all at once, and those that follow last."""
     port = free_port()

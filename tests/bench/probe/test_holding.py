@@ -15,7 +15,7 @@ from bench.proxy.rule import Rule
 
 CLOCKS_APART_NS = 7_654_321_000_000
 SLOW = [k * 0.05 for k in range(12)]
-STEADY = [k * 0.005 for k in range(120)]
+STEADY = [k * 0.008 for k in range(75)]
 LARGE = [k // 12 * 0.01 for k in range(720)]
 
 
@@ -61,7 +61,7 @@ def test_a_clock_alone(until_ms: int) -> None:
     assert found is not None
     assert (found.kind, found.bytes) == ("time", None)
     assert found.time_ms is not None
-    assert found.time_ms.low == pytest.approx(until_ms, abs=6)  # no finer than the gap of the steady stream
+    assert found.time_ms.low == pytest.approx(until_ms, abs=9)  # no finer than the gap of the steady stream
 
 
 def test_a_clock_and_bytes_whichever_comes_first() -> None:

@@ -1,0 +1,177 @@
+"""The blind proof: every shipped profile, and real nginx and HAProxy, probed as strangers.
+
+`python -m bench.probe.proof` prints the table of docs/probe.md. The emulated ones are scaled in time; the real ones
+have short limits of their own. A probe is told nothing: what it should have found comes from the rules, played by a
+simulated clock (bench.probe.foretold).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from multiprocessing import get_context
+
+import click
+import msgspec
+
+from bench.probe.finding import Findings
+from bench.probe.foretold import TRANSPORTS, foretold
+from bench.probe.judging import Verdict, judge
+from bench.probe.likeness import Difference, differences, survival
+from bench.probe.profile_writer import profile_of
+from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, RealCase, real_sweep
+from bench.probe.sweep import SIDE_BY_SIDE, Address, sweep
+from bench.probe.unseen import unseen, words_of
+from bench.proxy import profile as profiles
+from bench.proxy.profile import Profile
+from bench.proxy.rule import Rule
+from bench.selfcost.child_process import running
+from clients.core.endpoint import Endpoint
+from servers.process import usable_cores
+
+TIME_SCALE = 20.0
+UP_TO_S = 600.0
+EDGE = 0.95  # of what was tried: what strikes at its very end may be found or not
+REAL_UP_TO_S = 20.0
+SERVER_KEEP_ALIVE_S = 3600  # far above every limit: what is found is then not our own server's
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What one probe of a known intermediary came to.
+
+    verdicts: a question each; differences: where the written profile looks different, in time-scaled seconds
+    survives_alike: the written profile, in real seconds, lets the same answers through
+    rules, up_to_s: the true ones, and the longest silence that was tried, in real seconds
+    """
+
+    name: str
+    findings: Findings
+    written: Profile
+    verdicts: list[Verdict]
+    differences: list[Difference]
+    survives_alike: bool
+    rules: tuple[Rule, ...]
+    up_to_s: float
+
+    @property
+    def holds(self) -> bool:
+        """Everything was found, nothing invented, and the written profile is as good as the true one."""
+        right = all(verdict.is_right for verdict in self.verdicts)
+        return right and not self.differences and self.survives_alike
+
+
+def prove_emulated(
+    names: Sequence[str], servers: Mapping[str, Address], time_scale: float = TIME_SCALE, at_once: int = SIDE_BY_SIDE
+) -> list[Proof]:
+    """Probe the profiles of these names, on every core `at_once` side by side.
+
+    What does not hold is probed a second time, fewer at once: a machine that stood still explains it once.
+    """
+    proofs: dict[str, Proof] = {}
+    for fewer in (1, 3):
+        open_names = [name for name in names if name not in proofs or not proofs[name].holds]
+        for name, findings in _on_every_core(open_names, servers, time_scale, max(1, at_once // fewer)).items():
+            proofs[name] = _proof(name, findings, profiles.load(name).rules, time_scale)
+    return [proofs[name] for name in names]
+
+
+def _on_every_core(
+    names: Sequence[str], servers: Mapping[str, Address], time_scale: float, at_once: int
+) -> dict[str, Findings]:
+    workers = min(len(usable_cores()), len(names))
+    if not workers:
+        return {}
+    cases = {name: profiles.load(name).scaled(time_scale).rules for name in names}
+    shares = [{name: cases[name] for name in names[k::workers]} for k in range(workers)]
+    found: dict[str, Findings] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for part in pool.map(partial(sweep, servers=servers, up_to_s=UP_TO_S / time_scale, at_once=at_once), shares):
+            found |= part
+    return found
+
+
+def _proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: float) -> Proof:
+    scaled = Profile(name=name, rules=rules).scaled(time_scale).rules
+    written = profile_of(findings, name)
+    real = written.scaled(1 / time_scale)
+    return Proof(
+        name=name,
+        findings=findings,
+        written=real,
+        verdicts=judge(findings, foretold(scaled, findings.up_to_s)),
+        differences=differences(scaled, written.rules, EDGE * findings.up_to_s),
+        survives_alike=survival(rules) == survival(real.rules),
+        rules=rules,
+        up_to_s=UP_TO_S,
+    )
+
+
+def prove_real(
+    servers: Mapping[str, Address], up_to_s: float = REAL_UP_TO_S, at_once: int = 2 * SIDE_BY_SIDE
+) -> list[Proof]:
+    """Probe real nginx and HAProxy, ten configurations. Raises bench.proxy.real.RealProxyError."""
+    proofs: dict[str, Proof] = {}
+    for fewer in (1, 3):
+        open_cases = [case for case in REAL_CASES if case.name not in proofs or not proofs[case.name].holds]
+        found = real_sweep(open_cases, servers, up_to_s, max(1, at_once // fewer))
+        proofs |= {case.name: _real_proof(case, found[case.name], up_to_s) for case in open_cases}
+    return [proofs[case.name] for case in REAL_CASES]
+
+
+def _real_proof(case: RealCase, findings: Findings, up_to_s: float) -> Proof:
+    early_s = NGINX_EARLY_S if case.program == "nginx" else 0.0
+    return Proof(
+        name=case.name,
+        findings=findings,
+        written=profile_of(findings, case.name),
+        verdicts=judge(findings, foretold(case.shows, up_to_s), early_s),
+        differences=[],  # its numbers are its own: what was found is judged, question by question
+        survives_alike=True,
+        rules=case.shows,
+        up_to_s=up_to_s,
+    )
+
+
+@contextmanager
+def running_servers() -> Iterator[dict[str, Address]]:
+    """Our servers, a process each, that keep connections for an hour."""
+    with ExitStack() as stack:
+        options = ("--keep-alive", str(SERVER_KEEP_ALIVE_S))
+        urls = {name: stack.enter_context(running("servers", name, *options)).line()["url"] for name in TRANSPORTS}
+        yield {name: ((at := Endpoint.parse(url)).host, at.port) for name, url in urls.items()}
+
+
+def markdown(proofs: Sequence[Proof]) -> str:
+    """A row an intermediary: what it does and what was found, and what nobody can see."""
+    lines = ["| intermediary | true → found | cannot be seen from outside | |", "|---|---|---|---|"]
+    for proof in proofs:
+        shown = [verdict for verdict in proof.verdicts if verdict.is_shown or not verdict.is_right]
+        found = "; ".join(f"{_name(verdict)}: {verdict.true} → {verdict.found}" for verdict in shown) or "nothing"
+        hidden = "; ".join(f"{words_of(rule)}: {why}" for rule, why in unseen(proof.rules, proof.up_to_s))
+        lines.append(f"| {proof.name} | {found} | {hidden} | {'holds' if proof.holds else '**fails**'} |")
+    return "\n".join(lines)
+
+
+def _name(verdict: Verdict) -> str:
+    return f"{verdict.question} ({verdict.transport})" if verdict.transport else verdict.question
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--time-scale", type=click.FloatRange(1, 60), default=TIME_SCALE, show_default=True, help="Of profiles.")
+@click.option("--at-once", type=click.IntRange(1, 100), default=SIDE_BY_SIDE, show_default=True, help="On each core.")
+@click.option("--real/--no-real", default=True, help="Real nginx and HAProxy too.")
+def main(names: tuple[str, ...], time_scale: float, at_once: int, real: bool) -> None:
+    """Probe the profiles that ship (or those of these NAMES) as a stranger would, and print what was found."""
+    with running_servers() as servers:
+        proofs = prove_emulated(names or profiles.names(), servers, time_scale, at_once)
+        proofs += prove_real(servers, at_once=2 * at_once) if real else []
+    click.echo(markdown(proofs))
+    if failed := [proof.name for proof in proofs if not proof.holds]:
+        raise click.ClickException(f"does not hold: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
