@@ -50,7 +50,7 @@ async def ask(asking: Asking) -> Finding:
     if asking.refusal:
         return asking.finding(asking.refusal, ending=asking.passes.ending)
     up_to_s = min(asking.up_to_s, LONGEST_SILENCE_S)
-    search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.grace_s)
+    search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.slack_s)
     roughly = await search.climb()
     if not roughly.is_found:
         return asking.finding(
@@ -102,9 +102,10 @@ async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
     is_hole = limit.ending == BLACK_HOLE
     lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if is_hole else BEYOND))
-    apart_s = min(10.0, limit.value_s / 4)  # what is late once shall not be late three times
-    if (TIMES - 1) * apart_s + lasts_s + asking.grace_s > asking.left_s():
+    spare_s = asking.left_s() - lasts_s - asking.slack_s
+    if spare_s < 0:
         return None
+    apart_s = min(10.0, limit.value_s / 4, spare_s / TIMES)  # what is late once shall not be late three times
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
     tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
     counted = [trial.survived for trial in await asyncio.gather(*tries) if not trial.void and trial.is_hole <= is_hole]
