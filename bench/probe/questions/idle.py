@@ -40,6 +40,7 @@ WAYS = {
     "up": Way("bytes up", up="up"),
     "both": Way("bytes both ways", down=True, up="up"),
     "ping": Way("WebSocket pings", up="ping"),
+    "message": Way("parts of a message up", up="message"),
     "tcp_keepalive": Way("TCP keepalive", is_tcp=True),
 }
 _UP = {"websocket": "pong", "sse": "body"}  # bytes up that nobody answers; a chunked answer has none
@@ -120,6 +121,7 @@ def _possible(transport: str, limit_s: float) -> list[str]:
         "up": has_up,
         "both": has_up,
         "ping": transport == "websocket",
+        "message": transport == "websocket",
         "tcp_keepalive": limit_s > 2 * LEAST_KEEPALIVE_S,
     }
     return [name for name, is_possible in possible.items() if is_possible]
@@ -145,6 +147,7 @@ def _reset_by(kept: dict[str, bool]) -> str:
     down, up, both = kept["down"], kept.get("up"), kept.get("both")
     if up is None:
         return "down" if down else "nothing"
+    up = up or kept.get("message", False)  # whoever looks at messages only passes pongs by
     if down or up:
         return "either" if down and up else "down" if down else "up"
     return "each" if both else "nothing"
