@@ -36,7 +36,7 @@ def found(judge: Callable[[float], Trial], left_s: float = inf) -> tuple[Limit, 
         return trial
 
     async def search() -> tuple[Limit, list[Trial]]:
-        searching = Search(attempt, UP_TO_S, lambda: left_s, grace_s=0.0)
+        searching = Search(attempt, UP_TO_S, lambda: left_s, slack_s=0.0)
         return await searching.run(), searching.trials
 
     return asyncio.run(search())
