@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from math import prod
@@ -22,24 +21,20 @@ import msgspec
 from msgspec import Meta
 
 from bench import slo as slo_checks
-from bench.proxy import profile as proxy_profiles
-from bench.proxy import real as real_proxy
+from bench.plan_checks import check_cell, check_plan, check_profile
 from bench.secure_cells import check_secure
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
 from clients.core.fallback import order_from
 from clients.core.settings import MAX_SHARE
 from clients.job import Load
-from clients.traces import TraceError, read_trace
 from servers import stacks
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
-from servers.transport import CONTESTANTS, ENDPOINTS, HEAD_FIRST, PUSHED, STREAMING, TRANSPORTS
+from servers.transport import CONTESTANTS, ENDPOINTS
 
 MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
-MAX_CELL_RUNS = 20_000  # cells times blocks
-MAX_SPAN_S = 86_400.0  # from a cell's first message to its last
 MAX_TABLES = 32  # of [loads], of [streams] and of [slos]
 
 Recovery = Literal["none", "restart", "resume", "fallback"]
@@ -49,20 +44,6 @@ NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 
 ModelOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/@+-]{0,128}\Z")]
 
-# Which transports a word of a variant means something to; the others take every transport. nginx has no WebSocket over
-# HTTP/2 (RFC 8441), and the clients here have none either.
-_WORD_IS_FOR: dict[str, tuple[str, ...]] = {
-    "http": tuple(name for name in TRANSPORTS if name != "websocket"),
-    "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
-    "wait": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),
-    "head": HEAD_FIRST,
-    "heartbeat": PUSHED,
-    "method": ("sse",),
-    "unread": PUSHED,
-    "dialect": ("sse",),
-    "model": tuple(ENDPOINTS),
-    "limit": tuple(ENDPOINTS),
-}
 _VARIANT = (
     "backoff",
     "client",
@@ -269,8 +250,7 @@ def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
         "cells": _cells(table.get("cells"), folder),
     }
     plan = to_struct(parsed, Plan, "plan")
-    _check_references(plan)
-    _check_size(plan)
+    check_plan(plan)
     return plan
 
 
@@ -361,84 +341,12 @@ def _expand(choices: dict[str, list[Any]], where: str, folder: Path, checked: se
         if isinstance(profile := chosen.get("profile"), str) and profile.endswith(".toml"):
             chosen = _with_file(chosen, "profile", where, folder)
         cell = to_struct(chosen, Cell, where)
-        _check_cell(cell, where)
+        check_cell(cell, where)
         if cell.profile not in checked:
-            _check_profile(cell.profile, where)
+            check_profile(cell.profile, where)
             checked.add(cell.profile)
         check_secure(cell, where)
         yield cell
-
-
-def _check_cell(cell: Cell, where: str) -> None:
-    if cell.transport not in CONTESTANTS:
-        raise unknown(f"{where} transport", cell.transport, CONTESTANTS)
-    for word, transports in _WORD_IS_FOR.items():
-        may_poll = cell.recovery == "fallback" and word in ("interval", "wait")
-        if word in cell.variant and cell.transport not in transports and not may_poll:
-            raise PlanError(f"{where} {word}: means nothing to {cell.transport}, only to {', '.join(transports)}")
-    if cell.stack:
-        _check_stack(cell, where)
-    if cell.transport in ENDPOINTS and cell.recovery not in ("none", "restart"):
-        raise PlanError(f"{where} recovery: {cell.transport} cannot resume an answer; takes none or restart")
-    if cell.recovery == "fallback":
-        _check_fallback(cell, where)
-    if cell.client == "browser":
-        _check_browser_can(cell, where)
-    _check_shared(cell, where)
-
-
-def _check_fallback(cell: Cell, where: str) -> None:
-    if not TRANSPORTS[cell.transport].streams:
-        raise PlanError(f"{where} recovery: fallback takes a transport that streams, not {cell.transport}")
-    if cell.stack or cell.method == "get":
-        word = "stack" if cell.stack else "method"
-        raise PlanError(f"{where} {word}: takes no recovery fallback, which needs our own servers and a page's script")
-
-
-def _check_browser_can(cell: Cell, where: str) -> None:
-    if not cell.reuse:
-        raise PlanError(f"{where} reuse: a browser decides by itself; leave it out where client is browser")
-    if "share" in cell.variant:
-        raise PlanError(f"{where} share: a browser's page is one user; leave it out where client is browser")
-    if words := sorted({"backoff", "unread"} & set(cell.variant)):
-        raise PlanError(f"{where} {words[0]}: means nothing to a browser's client")
-    if cell.recovery not in ("none", "resume"):
-        raise PlanError(f"{where} recovery: a browser's client takes none or resume, not {cell.recovery}")
-
-
-def _check_shared(cell: Cell, where: str) -> None:
-    """A connection that users share is nobody's to stop reading, or to leave for another transport."""
-    if cell.http == 2 and (cell.unread or cell.recovery == "fallback"):
-        word = "unread" if cell.unread else "recovery fallback"
-        raise PlanError(f"{where} {word}: takes HTTP/1.1; leave http = 2 out")
-
-
-def _check_stack(cell: Cell, where: str) -> None:
-    try:
-        stacks.find(cell.stack, cell.transport)
-    except stacks.StackError as error:
-        raise PlanError(f"{where} stack: {error}") from None
-    if cell.heartbeat:
-        raise PlanError(f"{where} heartbeat: means nothing to a stack, which has its framework's own")
-    if cell.head == "late":
-        raise PlanError(f"{where} head: means nothing to a stack, which has its framework's own")
-    if cell.dialect:
-        raise PlanError(f"{where} dialect: means nothing to a stack, only to our own server")
-
-
-def _check_profile(profile: str, where: str) -> None:
-    if profile == "direct":
-        return
-    real = [f"{real_proxy.PREFIX}{kind}" for kind in real_proxy.KINDS]
-    if not profile.endswith(".toml") and profile not in (*proxy_profiles.names(), *real):
-        raise unknown(f"{where} profile", profile, ["direct", *proxy_profiles.names(), *real, "FILE.toml"])
-    try:
-        if profile in real:
-            real_proxy.find(profile.removeprefix(real_proxy.PREFIX))
-        else:
-            proxy_profiles.load(profile)
-    except (proxy_profiles.ProfileError, real_proxy.RealProxyError) as error:
-        raise PlanError(f"{where} profile: {error}") from None
 
 
 def changed(
@@ -504,41 +412,3 @@ def with_control(plan: Plan) -> Plan:
         return plan
     original = next((cell for cell in plan.cells if cell.transport == plan.control), plan.cells[0])
     return msgspec.structs.replace(plan, cells=(*plan.cells, msgspec.structs.replace(original, copy="aa")))
-
-
-def _check_references(plan: Plan) -> None:
-    if plan.control not in (*CONTESTANTS, "none"):
-        raise unknown("plan control", plan.control, [*CONTESTANTS, "none"])
-    for cell in plan.cells:
-        for word, named in (("load", plan.loads), ("stream", plan.streams), ("slo", plan.slos)):
-            name = getattr(cell, word)
-            if name and name not in named:
-                raise unknown(f"[[cells]] {cell.key} {word}", name, list(named) or [f"a [{word}s.NAME] table"])
-    keys = Counter(cell.key for cell in plan.cells)
-    twice = next((key for key, count in keys.items() if count > 1), None)
-    if twice:
-        raise PlanError(f'[[cells]] {twice}: stands twice in the plan; give one another word, or copy = "aa"')
-    for where, load in {"[load]": plan.load, **{f"[loads.{name}]": load for name, load in plan.loads.items()}}.items():
-        _check_load(load, where)
-
-
-def _check_load(load: Load, where: str) -> None:
-    for name in load.fallback:
-        if name not in STREAMING:
-            raise unknown(f"{where} fallback", name, STREAMING)
-    if load.arrivals == "trace" and load.trace is None:
-        raise PlanError(f'{where} trace: arrivals = "trace" takes a file in Azure\'s format')
-    if load.arrivals in ("poisson", "constant", "gamma", "burst") and load.streams / load.rate_per_s > MAX_SPAN_S:
-        lasts = f"{load.streams} messages at {load.rate_per_s:g} a second last longer than {MAX_SPAN_S:g} s"
-        raise PlanError(f"{where} rate_per_s: {lasts}")
-    if load.trace is not None:
-        try:
-            read_trace(Path(load.trace), load.trace_s)
-        except TraceError as error:
-            raise PlanError(f"{where} trace: {error}") from None
-
-
-def _check_size(plan: Plan) -> None:
-    if (runs := plan.blocks * len(plan.cells)) > MAX_CELL_RUNS:
-        text = f"{plan.blocks} times {len(plan.cells)} cells are {runs}; a run takes up to {MAX_CELL_RUNS}"
-        raise PlanError(f"plan blocks: {text}")
