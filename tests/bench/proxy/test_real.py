@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ import pytest
 from support.processes import wait_until
 from support.proxies import OK, Client, Net, read_request
 
-from bench.proxy.behaviours import CutAll, Upstreams
+from bench.proxy.behaviours import Cache, CutAll, Upstreams
 from bench.proxy.profile import load
 from bench.proxy.real import HAPROXY, KINDS, NGINX_HEAD, find, real_proxy
 from bench.proxy.serve import Proxy
@@ -309,15 +310,16 @@ def pooling(program: str, upstream: tuple[str, int], folder: Path) -> Iterator[t
 
 @contextmanager
 def nginx(
-    upstream: tuple[str, int], folder: Path, settings: str
+    upstream: tuple[str, int], folder: Path, settings: str, location: str = ""
 ) -> Iterator[tuple[tuple[str, int], subprocess.Popen[bytes]]]:
-    """A real nginx with a pool and without buffering; its address and its process."""
+    """A real nginx with a pool and without buffering, and with a cache if `location` uses it; address and process."""
     listen = ("127.0.0.1", free_port("127.0.0.1"))
     server, at = (f"{host}:{port}" for host, port in (upstream, listen))
     config = (
         f"{settings}\n{NGINX_HEAD.format(folder=folder)}upstream servers {{ server {server}; keepalive 8; }}"
-        f"server {{ listen {at}; location / {{ proxy_pass http://servers; proxy_http_version 1.1; proxy_buffering off;"
-        'proxy_set_header Connection ""; } } }'
+        f"proxy_cache_path {folder}/cache keys_zone=shared:1m;"
+        f"server {{ listen {at}; location / {{ proxy_pass http://servers; proxy_http_version 1.1;"
+        f'proxy_set_header Connection ""; {location or "proxy_buffering off;"} }} }} }}'
     )
     (folder / "config").write_text(config)
     command = [find("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
@@ -374,3 +376,30 @@ async def test_a_reload_with_a_grace(net: Net, tmp_path: Path) -> None:
         assert [end[:2] for end in (idle, whole, cut)] == [("fin", True), ("fin", True), ("fin", False)]
         assert idle[2] < whole[2] < cut[2]
         assert cut[2] > 0.9
+
+
+CACHE = "proxy_cache shared; proxy_cache_valid 200 1m;"
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("honours", [False, True])
+async def test_a_cache(net: Net, tmp_path: Path, honours: bool) -> None:
+    """Which requests are answered by it, and what it makes of `Cache-Control: no-store`."""
+
+    async def numbered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in count():
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\n%02d" % number)
+
+    upstream = await net.serve(numbered)
+    location = CACHE if honours else CACHE + "proxy_ignore_headers Cache-Control;"
+    with nginx(upstream, tmp_path, "master_process off;", location) as (real, _):
+        for address in (real, await net.proxy(upstream, Cache(max_age_s=60, honour_cache_control=honours))):
+            client = await net.connect(address)
+            lines = (b"GET /a?from=0", b"GET /a?from=0", b"GET /a?from=1", b"POST /a?from=0", b"GET /a?from=0")
+            answers = []
+            for line in lines:
+                client.send(line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                await client.reader.readuntil(b"\r\n\r\n")
+                answers.append(int(await client.reader.readexactly(2)))
+            assert answers == ([0, 1, 2, 3, 4] if honours else [0, 0, 1, 2, 0])
