@@ -87,10 +87,10 @@ async def test_a_profiles_events_count_from_a_cells_measured_part(tmp_path: Path
     for name in ("cells", "logs"):
         (tmp_path / name).mkdir()
     profile = tmp_path / "deploy.toml"
-    profile.write_text("[[behaviour]]\ntype = 'cut_all'\nat_s = 0.5\n")
+    profile.write_text("[[behaviour]]\ntype = 'cut_all'\nat_s = 0.3\n")
     cells = [Cell(transport="sse", profile=str(profile), reuse=reuse) for reuse in (True, False)]
     load = Load(streams=2, rate_per_s=50, warmup_streams=0, timeout_s=20)
-    stream = {"profile": "fast", "tokens": 60, "ttft_ms": 20, "gap_ms": 20}
+    stream = {"profile": "fast", "tokens": 40, "ttft_ms": 20, "gap_ms": 20}
     plan = Plan(name="test", blocks=1, load=load, stream=stream, cells=tuple(cells))
     folder = RunFolder(tmp_path)
     async with aiohttp.ClientSession() as http:

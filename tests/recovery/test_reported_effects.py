@@ -106,8 +106,10 @@ async def test_a_late_head_loses_nothing(late: dict[str, RunningServer], transpo
 async def test_a_deployment_ends_all_streams_at_once(server: Callable[[str], RunningServer]) -> None:
     """Who is in mid-answer at the moment loses the connection, all in one instant; who resumes loses no token."""
     event = CutAll(at_s=0.3, action="fin")
-    url, policies = server("sse").url, [Policy(mode, base_s=0.01) for mode in MODES]
-    lost, resumed = await asyncio.gather(*(ask_through(url, "sse", (event,), LONG, 6, recovery=p) for p in policies))
+    url, policies = server("chunked").url, [Policy(mode, base_s=0.01) for mode in MODES]
+    lost, resumed = await asyncio.gather(
+        *(ask_through(url, "chunked", (event,), LONG, 6, recovery=p) for p in policies)
+    )
     assert [record.outcome for record in lost] == [Outcome.TRUNCATED] * 6
     for record in resumed:
         assert (record.outcome, record.drops, record.tokens_lost, record.text_ok) == (Outcome.OK, 1, 0, True)
