@@ -319,7 +319,7 @@ def _row_of(tool: Tool, task: Task) -> str:
     try:
         return run(tool, task).markdown()
     except (subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
-        return f"| {task.streams} | {tool.name} | no result: {type(error).__name__}, see {task.out} | | | |"
+        return f"| {task.streams} | {tool.name} | no result: {type(error).__name__}, see runs/{task.out.name} | | | |"
 
 
 def main() -> None:
