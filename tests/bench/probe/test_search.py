@@ -95,7 +95,7 @@ def test_what_ends_a_forgotten_connection_at_last_is_not_the_limit() -> None:
 
 
 def test_a_connection_that_was_forgotten_long_before_it_was_cut_shows_when() -> None:
-    """Nothing passes after 0.12 s, and nobody is told until a reset at 0.18 s: no rung of the ladder is between them."""
+    """Nothing passes after 0.12 s, and nobody is told until a reset at 0.18 s; no rung is between them."""
 
     def judge(wait_s: float) -> Trial:
         return swallowed_at(0.12)(wait_s) if wait_s < 0.18 else cut_at(0.18, "rst")(wait_s)
