@@ -120,7 +120,7 @@ async def test_the_way_of_each_cell(fleet: Fleet) -> None:
         assert await asked_over(routes[name], cell) is Outcome.OK, name
         await routes[name].check_answers(fleet.http)
     hop = routes["http2 behind none"].proxies[0]
-    await hop.end()
+    await hop.stop()
     assert routes["http2 behind none"].failure() is not None
     again = await fleet.route(cells["http2 behind none"])
     assert await asked_over(again, cells["http2 behind none"]) is Outcome.OK

@@ -31,8 +31,13 @@ after_s = 0.5
 """
 
 
-def test_nothing_is_lost_and_a_cut_connection_costs_each_of_its_streams(bench: Bench) -> None:
+def test_nothing_is_lost_and_a_cut_connection_costs_each_of_its_streams(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program("openssl")
+    temporary = bench.folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     (bench.folder / "cut.toml").write_text(CUT)
     stream = "tokens = 30\nttft_ms = 20\ngap_ms = 20\ngap_sigma = 0"
     done = bench.run("run", bench.plan(CELLS, stream=stream, streams=20))
@@ -54,3 +59,4 @@ def test_nothing_is_lost_and_a_cut_connection_costs_each_of_its_streams(bench: B
     assert cut.drops.sum() > cut.connections.sum() > 0  # one connection, many drops
     assert set("; ".join(cut.noticed_by[cut.drops > 0]).split("; ")) == {"rst"}
     assert all((cell.proxy_cpu_s or 0) > 0 for cell in run.cells)  # nginx is somebody's child, and counts
+    assert not list(temporary.glob("tokenderby-*"))  # the keys have gone with their proxies
