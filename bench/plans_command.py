@@ -23,14 +23,22 @@ def plans(schema: bool) -> None:
 
 
 def _lines() -> list[str]:
-    """A line per plan: what it does, and how long it takes on this machine."""
-    from bench.plan import plan_names, read_plan, with_control
+    """A line per plan."""
+    from bench.plan import plan_names
+
+    return [f"{name:<14} {_about(name)}" for name in plan_names()]
+
+
+def _about(name: str) -> str:
+    """What a plan does, and how long it takes on this machine; or what it lacks here."""
+    from bench.plan import read_plan, with_control
     from bench.running.blocks import schedule
     from bench.running.expected import expected
+    from bench.table_checks import PlanError
 
-    lines = []
-    for name in plan_names():
+    try:
         plan = with_control(read_plan(name))
-        takes = expected(plan, schedule(plan)).text()
-        lines.append(f"{name:<14} {plan.description} ({plan.blocks} x {len(plan.cells)} cells, {takes})")
-    return lines
+    except PlanError as error:  # a program that it needs is not installed
+        return f"cannot run here: {error}"
+    takes = expected(plan, schedule(plan)).text()
+    return f"{plan.description} ({plan.blocks} x {len(plan.cells)} cells, {takes})"

@@ -9,12 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 from support.asking import question
 from support.processes import RunningServer
 from support.programs import program
 from support.proxies import Clockwork
 
-from bench.plan import Cell, Plan, parse
+from bench.plan import Cell, Plan, parse, plan_names
+from bench.plans_command import plans
 from bench.proxy import profile as profiles
 from bench.proxy.rule import reads_http
 from bench.running.endpoints import Fleet, Route
@@ -118,7 +120,7 @@ async def test_the_way_of_each_cell(fleet: Fleet) -> None:
         assert await asked_over(routes[name], cell) is Outcome.OK, name
         await routes[name].check_answers(fleet.http)
     hop = routes["http2 behind none"].proxies[0]
-    await hop.end()
+    await hop.stop()
     assert routes["http2 behind none"].failure() is not None
     again = await fleet.route(cells["http2 behind none"])
     assert await asked_over(again, cells["http2 behind none"]) is Outcome.OK
@@ -135,3 +137,11 @@ def test_each_transport_but_websocket_takes_http2() -> None:
     for transport in TRANSPORTS:
         if transport != "websocket":
             parse({"name": "x", "cells": [H2 | {"transport": transport}]})
+
+
+def test_plans_are_listed_where_nginx_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    listed = CliRunner().invoke(plans)
+    assert listed.exit_code == 0, listed.output
+    assert "\nhttp2          cannot run here: [[cells]] 1 profile: nginx is not installed; on Debian: " in listed.output
+    assert listed.output.count("cells, about") == len(plan_names()) - 1

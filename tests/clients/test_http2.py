@@ -26,7 +26,7 @@ from support.tls import certificate, nginx_with_tls
 from support.transports.blocking import whole
 from support.transports.polling import page
 
-from bench.proxy.real import KINDS, SECURE, Running, real_proxy
+from bench.proxy.real import Running, real_proxy
 from bench.proxy.serve import Proxy
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Policy
@@ -36,6 +36,7 @@ from clients.drivers.aio import AioClient, AioPool
 from servers.chunked.wire import CONTENT_TYPE
 from servers.polling import wire as polling
 from servers.stream import StreamSpec, build
+from servers.transport import TRANSPORTS
 
 MakeClient = Callable[..., AsyncUser]
 Serve = Callable[[Http2Peer, Connection], Awaitable[None]]
@@ -287,9 +288,6 @@ STREAM: dict[str, object] = {"profile": "fast", "tokens": 20, "ttft_ms": 20, "ga
 REAL = build(StreamSpec.parse(STREAM), 7)
 LONG: dict[str, object] = {"profile": "fast", "tokens": 40, "ttft_ms": 20, "gap_ms": 25}
 LONG_ANSWER = build(StreamSpec.parse(LONG), 7)
-secure = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.needs(KINDS[name].program)) for name in SECURE]
-)
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -312,8 +310,17 @@ def secured(server: Callable[[str], RunningServer]) -> Iterator[Callable[[str, s
         yield get
 
 
-@secure
-@pytest.mark.parametrize("transport", ["sse", "chunked", "polling", "blocking"])
+@pytest.mark.parametrize(
+    ("name", "transport"),
+    [
+        *(
+            pytest.param("nginx-h2", transport, marks=pytest.mark.needs("nginx"))
+            for transport in TRANSPORTS
+            if transport != "websocket"
+        ),
+        pytest.param("haproxy-h2", "sse", marks=pytest.mark.needs("haproxy")),
+    ],
+)
 async def test_every_transport_through_a_real_proxy(
     client: MakeClient, name: str, transport: str, secured: Callable[[str, str], Running]
 ) -> None:

@@ -205,7 +205,6 @@ def shorter_than_it_says(speaker: Speaker) -> bytes:
 
 
 CASES: dict[str, tuple[Say, str, tuple[Outcome, str, int]]] = {
-    "whole": (whole, "hold", (Outcome.OK, "", 2)),
     "whole, then FIN": (whole, "fin", (Outcome.OK, "", 2)),
     "everything between": (with_everything_between, "hold", (Outcome.OK, "", 2)),
     "gzip": (packed, "hold", (Outcome.OK, "", 2)),
