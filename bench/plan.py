@@ -47,8 +47,8 @@ Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 
-# Which transports a word of a variant means something to; the others take every transport. A WebSocket over HTTP/2 (RFC
-# 8441) is beyond nginx, and so are its clients here.
+# Which transports a word of a variant means something to; the others take every transport. nginx has no WebSocket over
+# HTTP/2 (RFC 8441), and the clients here have none either.
 _WORD_IS_FOR: dict[str, tuple[str, ...]] = {
     "http": tuple(name for name in TRANSPORTS if name != "websocket"),
     "interval": tuple(name for name, transport in TRANSPORTS.items() if transport.pulls),

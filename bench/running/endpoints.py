@@ -192,7 +192,7 @@ class Fleet:
     redis_url: str | None = field(default=None, repr=False)
     patience: Patience = field(default_factory=lambda: Patience(RETURN_S))
     _servers: dict[tuple[object, ...], Server] = field(default_factory=dict)
-    _hops: dict[tuple[str, str], Hop] = field(default_factory=dict)  # by the URL behind a proxy, and its profile
+    _hops: dict[tuple[str, str, float], Hop] = field(default_factory=dict)  # by what is behind it, profile, time scale
     _locks: defaultdict[object, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTING))
     _foreign_redis: Redis | None = None
@@ -213,15 +213,17 @@ class Fleet:
         """The route for `cell`, started if it is not there or has died. Raises PartDied."""
         route = Route(server := await self._server(cell), server.url)
         if cell.tls and server.child is not None and not is_secure(cell.profile):
-            route = await self._through(cell, route, TLS_FRONT)
-        return route if cell.profile == "direct" else await self._through(cell, route, cell.profile)
+            route = await self._through(cell, route, TLS_FRONT, _PATIENT)
+        return (
+            route if cell.profile == "direct" else await self._through(cell, route, cell.profile, self.plan.time_scale)
+        )
 
-    async def _through(self, cell: Cell, route: Route, profile: str) -> Route:
-        key = route.url, profile
+    async def _through(self, cell: Cell, route: Route, profile: str, scale: float) -> Route:
+        key = route.url, profile, scale
         async with self._locks[key]:
             hop = self._hops.pop(key, None)
             if hop is None or not hop.child.alive:
-                hop = await self._open_proxy(cell, route, profile)
+                hop = await self._open_proxy(cell, route, profile, scale)
             self._hops[key] = hop
         return route.through(hop, tls=cell.tls)
 
@@ -274,21 +276,20 @@ class Fleet:
             await child.stop()
             raise PartDied(f"the Redis of the {cell.transport} server died") from None
 
-    async def _open_proxy(self, cell: Cell, route: Route, profile: str) -> Hop:
+    async def _open_proxy(self, cell: Cell, route: Route, profile: str, scale: float) -> Hop:
         name, is_behind_tls = profile_name(profile), bool(route.proxies)
         log = f"proxy-{name.replace(':', '-')[:_MOST_LOG_NAME]}-{cell.transport}"
         if cell.heartbeat:  # another server, so another proxy: two must not write one log
             log += f"-{cell.heartbeat:g}"
         if cell.stack:
             log += f"-{cell.stack}"
-        if is_behind_tls:
+        if is_behind_tls or scale == _PATIENT:
             log += "-tls"
         try:
             upstream = host_and_port(route.url, passes_tls=is_behind_tls)
         except AddressError as error:
             raise PartDied(f"the {cell.transport} target cannot be behind {name}: {error}") from None
         argv = [sys.executable, "-m", "bench.proxy", "--upstream", upstream]
-        scale = _PATIENT if profile == TLS_FRONT != cell.profile else self.plan.time_scale
         argv += ["--profile", profile, "--time-scale", f"{scale:g}", "--seed", str(self.plan.seed)]
         log_file = self.logs / f"{log}.jsonl"
         argv += ["--log", str(log_file)]

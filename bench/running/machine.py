@@ -15,6 +15,7 @@ from servers.process import usable_cores
 
 _PACKAGES = (
     "aiohttp",
+    "h2",
     "websockets",
     "redis",
     "hiredis",

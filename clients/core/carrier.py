@@ -50,6 +50,7 @@ class Carrier:
                 self._tell([self.asked[response] for response in news if response in self.asked])
         self.connection.say_goodbye()
         self.session.hang_up()
+        self.connection.let_go()
 
     def _tell(self, places: list[Place]) -> None:
         self._is_telling = True
@@ -60,10 +61,13 @@ class Carrier:
 
     def flush(self, now_ns: int) -> None:
         """A user has something to send."""
-        if not self._is_telling:  # else it goes when all are told
-            self.session.now_ns = now_ns
-            self.session.flush()
-            self.session.obey()
+        if self._is_telling or not self.session.is_busy:  # it goes when all are told; or it is over
+            return
+        self.session.now_ns = now_ns
+        self.session.flush()
+        if self.connection.failure is not None:  # found by what was to be sent: the others are told in a moment
+            self.session.wake_ns = now_ns
+        self.session.obey()
 
     def leave(self, place: Place, now_ns: int) -> None:
         """A user goes; the last one closes the connection."""
@@ -73,6 +77,7 @@ class Carrier:
         elif not self._is_telling:
             self.connection.say_goodbye()
             self.session.stop(now_ns)
+            self.connection.let_go()
             self.session.obey()
 
     def gives_nothing(self, silence_s: float, now_ns: int) -> bool:
@@ -167,7 +172,9 @@ class Pool:
         return place
 
     def _has_room(self, carrier: Carrier) -> bool:
-        return carrier.connection.is_fit and not carrier.is_given_up and len(carrier.places) < self._users
+        """What one connection was told of streams at once will hold for one that is still being opened."""
+        users = min(self._users, *(other.connection.max_streams for other in self.carriers))
+        return carrier.connection.is_fit and not carrier.is_given_up and len(carrier.places) < users
 
 
 def _until_open(place: Place) -> Script[None]:

@@ -76,7 +76,7 @@ class Http2Connection:
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=False))
         self._responses: dict[int, Http2Response] = {}  # those that somebody waits for
         self._unsent: dict[int, bytes] = {}  # what has yet to be sent of a request's body
-        self._max_streams = _UNLIMITED
+        self.max_streams = _UNLIMITED  # at once
         self._partial = bytearray()  # of a frame
 
     def begin(self) -> None:
@@ -90,7 +90,7 @@ class Http2Connection:
     @property
     def is_fit(self) -> bool:
         """Whether another request may go now."""
-        return self.failure is None and self.leaving is None and len(self._responses) < self._max_streams
+        return self.failure is None and self.leaving is None and len(self._responses) < self.max_streams
 
     @property
     def is_idle(self) -> bool:
@@ -120,13 +120,17 @@ class Http2Connection:
     def _send_bodies(self) -> None:
         """Send what the server's windows have room for."""
         for stream_id in list(self._unsent):
-            while room := min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size):
+            while (room := self._room(stream_id)) > 0:
                 body = self._unsent[stream_id]
                 self._h2.send_data(stream_id, body[:room], end_stream=len(body) <= room)
                 if len(body) <= room:
                     del self._unsent[stream_id]
                     break
                 self._unsent[stream_id] = body[room:]
+
+    def _room(self, stream_id: int) -> int:
+        """How many bytes may go in one frame; below zero where the server has made a window smaller (§6.9.2)."""
+        return min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
 
     def _hand_back(self, window_bytes: int, stream_id: int) -> None:
         if self.failure is None:
@@ -148,14 +152,15 @@ class Http2Connection:
         frames += data
         while self.failure is None and len(frames) - at >= _HEAD_BYTES:
             size = int.from_bytes(frames[at : at + 3], "big")
+            end = at + _HEAD_BYTES + size
             if size > MAX_FRAME_BYTES:
                 self.end(NotTheFormat(f"HTTP/2: a frame of {size} bytes, or no frame at all"))
-            end = at + _HEAD_BYTES + size
-            if end > len(frames):
+            elif end > len(frames):
                 break
-            self._receive_frame(bytes(frames[at:end]))
-            at = end
-        del frames[:at]
+            else:
+                self._receive_frame(bytes(frames[at:end]))
+                at = end
+        del frames[: at if self.failure is None else len(frames)]
 
     def _receive_frame(self, frame: bytes) -> None:
         payload = frame[_HEAD_BYTES:]
@@ -204,6 +209,11 @@ class Http2Connection:
     def leave(self) -> None:
         """See clients.core.session.Connection."""
 
+    def let_go(self) -> None:
+        """It is over. h2's object refers to itself, and would stay where nobody collects, as in a load process."""
+        self.end(None)
+        vars(self._h2).clear()
+
     # What h2 has found.
 
     def _of(self, event: Any) -> Http2Response | None:
@@ -250,7 +260,7 @@ class Http2Connection:
 
     def _on_settings(self, event: events.RemoteSettingsChanged) -> None:
         if (streams := event.changed_settings.get(SettingCodes.MAX_CONCURRENT_STREAMS)) is not None:
-            self._max_streams = streams.new_value
+            self.max_streams = streams.new_value
         self._try(self._send_bodies)
 
     def _on_push(self, event: events.PushedStreamReceived) -> None:

@@ -87,11 +87,9 @@ class SetupTimes:
     def add(self, other: SetupTimes) -> None:
         """Another one's are this one's too: it was opened for its sake."""
         self.connections += other.connections
-        self.dns_ns, self.tcp_ns, self.tls_ns = (
-            self.dns_ns + other.dns_ns,
-            self.tcp_ns + other.tcp_ns,
-            self.tls_ns + other.tls_ns,
-        )
+        self.dns_ns += other.dns_ns
+        self.tcp_ns += other.tcp_ns
+        self.tls_ns += other.tls_ns
 
 
 class Session:

@@ -165,6 +165,7 @@ class _Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unsent: list[bytes] = []
         self._is_over = False
+        self._broken: OSError | None = None  # told of a write; the kernel says it once, and to the reader then EOF
         client.sockets.opened(self)  # type: ignore[arg-type]  # it only asks for the socket
         gevent.spawn(self._read)
 
@@ -189,7 +190,7 @@ class _Wire:
         except OSError as error:
             self._end(error)
         else:
-            self._end(None)
+            self._end(self._broken)
 
     def write(self, data: bytes) -> None:
         """Send now what the kernel takes, and the rest as soon as it takes it."""
@@ -201,6 +202,7 @@ class _Wire:
             except BlockingIOError:
                 pass
             except OSError as error:
+                self._broken = error
                 gevent.spawn(self._end, error)  # not within what the session is having done
                 return
             finally:

@@ -20,7 +20,7 @@ def plan_table(**changes: Any) -> dict[str, Any]:
     return {"name": "p", "cells": [SSE, {"transport": "polling"}], **changes}
 
 
-@pytest.mark.parametrize("name", ["quick", "article", "full"])
+@pytest.mark.parametrize("name", ["quick", "article", "full", pytest.param("http2", marks=pytest.mark.needs("nginx"))])
 def test_shipped_plans_are_good(name: str) -> None:
     assert name in plan_names()
     plan = with_control(read_plan(name))

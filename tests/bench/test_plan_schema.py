@@ -41,6 +41,7 @@ def test_every_shipped_plan_is_valid(name: str) -> None:
         {"stream": {"profile": "article", "tokens": 5, "text": "hazards"}, "streams": {"x": {}}},
         {"slo": dict.fromkeys(LIMITED, 1) | {"message": {"ttft_ms": 800, "e2e_ms": 1e4}}},
         {"slos": {"x": {"drops": 0}}, "cells": [SSE | {"slo": "x"}]},
+        {"cells": [SSE | {"tls": [True, False]}, SSE | {"tls": True, "http": 2, "share": [1, 50]}]},
     ],
 )
 def test_both_take(changes: dict[str, Any]) -> None:
@@ -56,6 +57,8 @@ def test_both_take(changes: dict[str, Any]) -> None:
         {"blocks": 0},
         {"blocks": "3"},
         {"seed": -1},
+        {"cells": [SSE | {"http": 3}]},
+        {"cells": [SSE | {"http": 2, "tls": True, "share": 0}]},
         {"name": "a b"},
         {"control": "ses"},
         {"load": {"stream": 3}},

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 from support.scripted import Connection, scripted
 
-from clients.sockets import NOTHING, Meter, Traffic, traffic
+from clients.core.record import StreamRecord
+from clients.sockets import NOTHING, Meter, PartMeter, SharedMeter, Traffic, traffic
 
 
 class Metered(asyncio.Protocol):
@@ -94,3 +95,33 @@ def test_unknown_bytes_stay_unknown_in_sums() -> None:
     assert some + unknown == unknown + some == unknown
     assert some.since(NOTHING) == some
     assert unknown.since(some) == some.since(unknown) == unknown
+
+
+class Counted(SharedMeter):
+    """Counters that the test sets."""
+
+    total = 0
+
+    def read(self) -> Traffic:
+        return Traffic(*[self.total] * 5)
+
+
+def test_what_messages_share_is_split_among_them_and_adds_up() -> None:
+    shared = Counted()
+    parts = [PartMeter(shared) for _ in range(3)]
+    records = [StreamRecord(str(k), 0, 1) for k in range(3)]
+    shared.total = 90  # before anybody asks: the first one's
+    parts[0].begin()
+    shared.total = 100
+    parts[1].begin()
+    shared.total = 160
+    parts[0].end(records[0])
+    parts[2].begin()
+    shared.total = 261
+    parts[2].close()  # it was cancelled
+    parts[1].end(records[1])
+    shared.total = 300  # nobody's, so the next one's
+    parts[0].begin()
+    parts[0].end(records[2])
+    assert [record.bytes_in for record in records] == [130, 81, 39]  # 100 + 60/2, 60/2 + 101/2, 39
+    assert records[0].wire_bytes == records[0].packets_out == 130

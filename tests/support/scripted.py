@@ -61,6 +61,12 @@ class Connection:
         self.received += len(head) + (2 if size > 125 else 0) + 4 + size
         return bytes(byte ^ mask[k % 4] for k, byte in enumerate(data))
 
+    async def receive(self) -> bytes:
+        """What comes next, whatever it is; nothing when the client has closed."""
+        data = await self._reader.read(65_536)
+        self.received += len(data)
+        return data
+
     async def send(self, data: bytes) -> None:
         """These bytes, now."""
         self.sent += len(data)
@@ -78,6 +84,11 @@ class Connection:
         with suppress(ConnectionError):
             self._writer.close()
             await self._writer.wait_closed()
+
+    async def half_close(self) -> None:
+        """FIN, and go on reading until the client closes: who closes with bytes unread sends an RST."""
+        self._writer.write_eof()
+        await self.hold()
 
     def rst(self) -> None:
         """Reset the connection."""
