@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
 from bench.table_checks import PlanError, unknown
+from clients.chromium.browser import CAN_ASK
 from clients.job import Load
 from clients.traces import TraceError, read_trace
 from servers import stacks
@@ -64,6 +65,8 @@ def _check_fallback(cell: Cell, where: str) -> None:
 
 
 def _check_browser_can(cell: Cell, where: str) -> None:
+    if cell.transport not in CAN_ASK:
+        raise PlanError(f"{where} client: no module of ours reads {cell.transport} in a browser; leave client out")
     if not cell.reuse:
         raise PlanError(f"{where} reuse: a browser decides by itself; leave it out where client is browser")
     if "share" in cell.variant:

@@ -249,8 +249,8 @@ def _remedies(spots: Mapping[Way, Spot]) -> str:
 
 
 def _is_simple(way: Way) -> bool:
-    """One remedy at a time: a heartbeat, or a recovery."""
-    return len(way.words) + (way.recovery != "none") == 1
+    """One remedy at a time: a heartbeat, or a recovery. Who asks is none."""
+    return not any(word.startswith("client=") for word in way.words) and len(way.words) + (way.recovery != "none") == 1
 
 
 def _remedy(way: Way) -> str:

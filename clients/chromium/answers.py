@@ -117,7 +117,9 @@ def record_of(answer: Answer, question: Question, clock: PageClock, load: Load, 
         end = _end_of(answer.tokens)
         exchange.ledger.add([end], clock.ns(answer.end_ms))
     record = exchange.settle(failure)
-    record.requests = answer.requests
+    # Over a WebSocket the module counts its attempts: each is an upgrade, and a request if that was granted.
+    asked = sum(attempt.cause != "refused" for attempt in answer.attempts) if is_socket else 0
+    record.requests = answer.requests + asked
     lost = [attempt.cause for attempt in answer.attempts if attempt.cause not in ("", "stopped", "refused")]
     record.drops, record.noticed_by = len(lost), lost
     _note_connections(record, answer, is_socket=is_socket)

@@ -16,6 +16,8 @@ from servers.user_errors import UserError
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, Route
 
+CAN_ASK = ("blocking", "chunked", "polling", "sse", "websocket")
+"""The transports that the page's modules read."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

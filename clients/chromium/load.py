@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 RECOVERIES = ("none", "resume")
 _CLOCK_ROUNDS = 100
+_TRUST_S = 10.0
 _NEVER_MS = 86_400_000.0
 _COOKIE = "tokenderby"  # where a server takes its token from a browser (docs/wire-format.md)
 _WARMUP_K = 1_000_000  # warm-up messages are numbered from here in the page
@@ -76,12 +77,9 @@ class _Asker:
     async def ask(
         self, way: dict[str, Any], messages: Sequence[PlannedMessage], on_progress: OnProgress
     ) -> list[Answer]:
-        """Ask, and wait for all answers; the page's clock is read before and after."""
-        await self._read_clock()
+        """Ask, and wait for all answers."""
         self._on_progress = on_progress
-        told = await self._ask(way, messages)
-        await self._read_clock()
-        return msgspec.json.decode(told, type=list[Answer])
+        return msgspec.json.decode(await self._ask(way, messages), type=list[Answer])
 
     async def _ask(self, way: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
         turns = [
@@ -91,7 +89,8 @@ class _Asker:
         told = {"way": way, "conversations": turns}
         return str(await self._page.evaluate("told => tokenderby.run(told)", told))
 
-    async def _read_clock(self) -> None:
+    async def read_clock(self) -> None:
+        """Once before the messages, and once behind them."""
         told = {"url": self._clock_url, "rounds": _CLOCK_ROUNDS}
         found = await self._page.evaluate("told => tokenderby.readClock(told)", told)
         self._readings += [Reading(*reading) for reading in found]
@@ -127,10 +126,12 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
     account = await server_account(job.transport, settings)
     async with _asker(job) as asker:
         await asker.warm_up(way, plan_warmup(job.load, job.stream, job.seed, job.block))
+        await asker.read_clock()
         on_progress(0, len(messages))  # whoever measures the server's cost begins here
         began_s, cpu_s = time.monotonic(), _browser_cpu_s()
         answers = await asker.ask(way, messages, on_progress)
         cpu_s, measured_s = _browser_cpu_s() - cpu_s, time.monotonic() - began_s
+        await asker.read_clock()
         clock, version = asker.clock, asker.version
     on_progress(len(answers), len(messages))
     records, painted = _records(job, messages, answers, clock, is_told=bool(account.source))
@@ -149,6 +150,7 @@ def way_of(job: Job, settings: ClientSettings) -> dict[str, Any]:
     is_native = job.transport == "sse" and settings.method == "get"
     return {
         "transport": "eventsource" if is_native else job.transport,
+        "path": f"{Endpoint.parse(job.url).base}/chat",
         "attempts": load.attempts if job.recovery == "resume" else 0,
         "backoffMs": load.backoff_s * 1e3,
         "backoffCapMs": load.backoff_cap_s * 1e3,
@@ -180,8 +182,9 @@ async def _is_trusted(job: Job) -> bool:
         return False
     try:
         context = Trust(job.cafile, job.insecure).context
-        _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
-    except OSError:  # ssl's errors too; then Chromium says what is wrong
+        async with asyncio.timeout(_TRUST_S):
+            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
+    except OSError:  # ssl's errors and TimeoutError too; then Chromium says what is wrong
         return False
     writer.close()
     return True

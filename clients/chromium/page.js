@@ -16,6 +16,7 @@ import { wholeAnswer } from "/whole-answer.js";
  * What all messages of a cell have alike.
  * @typedef {object} Way
  * @property {Transport | "blocking"} transport
+ * @property {string} path  of the chat
  * @property {number} attempts  0: a drop ends the message
  * @property {number} backoffMs
  * @property {number} backoffCapMs
@@ -42,7 +43,7 @@ const STILL_FRAMES = 13; // that tell how long a frame is
 
 /** What the browser itself has noted: resources by their fragment, long tasks, first paints by their name. */
 const observed = {
-  /** @type {Map<string, PerformanceResourceTiming[]>} */
+  /** @type {Map<string, ReturnType<typeof told>[]>} */
   requests: new Map(),
   /** @type {PerformanceEntry[]} */
   longTasks: [],
@@ -60,14 +61,30 @@ function observe(type, note) {
   return observer;
 }
 
-/** @param {PerformanceResourceTiming} entry */
-function noteRequest(entry) {
-  const key = new URL(entry.name).hash;
-  observed.requests.set(key, [...(observed.requests.get(key) ?? []), entry]);
+/**
+ * Of a request how long it waited to be sent, and what it took to open its connection, if it opened one.
+ * @param {PerformanceResourceTiming} entry
+ */
+function told(entry) {
+  const { connectStart, connectEnd, secureConnectionStart } = entry; // its properties are a prototype's: no rest of them
+  const isConnecting = connectEnd > connectStart;
+  const tlsMs = isConnecting && secureConnectionStart ? connectEnd - secureConnectionStart : 0;
+  return {
+    protocol: entry.nextHopProtocol,
+    waitedMs: entry.requestStart - entry.fetchStart,
+    headMs: entry.responseStart - entry.fetchStart,
+    isConnecting,
+    dnsMs: entry.domainLookupEnd - entry.domainLookupStart,
+    tcpMs: connectEnd - connectStart - tlsMs,
+    tlsMs,
+  };
 }
 
 observe("resource", (entry) => {
-  noteRequest(entry);
+  const key = new URL(entry.name).hash;
+  const requests = observed.requests.get(key) ?? [];
+  observed.requests.set(key, requests);
+  requests.push(told(entry));
   performance.clearResourceTimings(); // its buffer would be full at some time
 });
 observe("longtask", (entry) => observed.longTasks.push(entry));
@@ -221,10 +238,10 @@ function reasonOf(error) {
  * @param {Way} way
  * @param {{ k: number, message: string, body: Record<string, unknown>, signal: AbortSignal }} question
  */
-function begin({ transport, ...limits }, { k, ...question }) {
-  const url = `/chat#${k}`; // the fragment stays here: it tells which message a request was for
+function begin({ transport, path, ...limits }, { k, ...question }) {
+  const url = `${path}#${k}`; // the fragment stays here: it tells which message a request was for
   if (transport === "blocking") return wholeAnswer({ url, ...question });
-  if (transport === "websocket") return streamChat({ url: "/chat", transport, ...limits, ...question });
+  if (transport === "websocket") return streamChat({ url: path, transport, ...limits, ...question });
   /** @type {typeof globalThis.fetch} */
   const tagged = (address, init) => fetch(Object.assign(new URL(String(address)), { hash: `${k}` }), init);
   return streamChat({ url, transport, fetch: tagged, ...limits, ...question });
@@ -233,32 +250,16 @@ function begin({ transport, ...limits }, { k, ...question }) {
 /** @typedef {Awaited<ReturnType<typeof ask>>} Answer */
 
 /**
- * What it took to open the connection, if the request opened one.
- * @param {PerformanceResourceTiming} entry
- */
-function connecting({ domainLookupStart, domainLookupEnd, connectStart, connectEnd, secureConnectionStart }) {
-  const isConnecting = connectEnd > connectStart;
-  const tlsMs = isConnecting && secureConnectionStart ? connectEnd - secureConnectionStart : 0;
-  const tcpMs = connectEnd - connectStart - tlsMs;
-  return { isConnecting, dnsMs: domainLookupEnd - domainLookupStart, tcpMs, tlsMs };
-}
-
-/**
  * What the browser tells of a message's requests, and of long tasks while it went on.
  * @param {Answer} answer
  */
 function withObserved(answer) {
-  const requests = (observed.requests.get(`#${answer.k}`) ?? []).map((entry) => ({
-    protocol: entry.nextHopProtocol,
-    waitedMs: entry.requestStart - entry.fetchStart,
-    headMs: entry.responseStart - entry.fetchStart,
-    ...connecting(entry),
-  }));
   const during = observed.longTasks.filter(
     ({ startTime, duration }) => startTime < answer.endMs && startTime + duration > answer.startMs,
   );
   const longTasksMs = during.map(({ duration }) => duration);
-  return { ...answer, seen: requests, longTasksMs, shownMs: observed.shownMs.get(`${answer.k}`) ?? 0 };
+  const shownMs = observed.shownMs.get(`${answer.k}`) ?? 0;
+  return { ...answer, seen: observed.requests.get(`#${answer.k}`) ?? [], longTasksMs, shownMs };
 }
 
 /** @param {number} ms */

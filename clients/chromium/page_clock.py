@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
+class ClockJumped(Exception):
+    """The readings contradict each other."""
+
+
 class Reading(NamedTuple):
     """A round trip: the page's ms when it asked, our clock's ns in between, the page's ms when it had the answer."""
 
@@ -30,12 +34,12 @@ class PageClock:
     def of(cls, readings: Sequence[Reading], *, grain_ms: float) -> PageClock:
         """By round trips; `grain_ms` is by how much the page's clock is rounded.
 
-        Raises ValueError where they contradict each other: the clocks do not run at one speed, or one has jumped.
+        Raises ClockJumped where they contradict each other: the clocks do not run at one speed, or one has jumped.
         """
         least = max(each.ours_ns - round((each.answered_ms + grain_ms) * 1e6) for each in readings)
         most = min(each.ours_ns - round((each.asked_ms - grain_ms) * 1e6) for each in readings)
         if least > most:
-            raise ValueError(f"the page's clock has drifted from ours by {(least - most) / 1e6:.3f} ms")
+            raise ClockJumped(f"the page's clock has drifted from ours by {(least - most) / 1e6:.3f} ms")
         return cls((least + most) // 2, (most - least + 1) // 2)
 
     def ns(self, page_ms: float) -> int:

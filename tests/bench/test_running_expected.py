@@ -62,7 +62,7 @@ def test_only_what_is_left_counts() -> None:
 def test_the_shipped_plans_take_what_they_say() -> None:
     """Under 3, 4, 30 and 10 minutes; about 6 and 2; under 5, 4 and 3."""
     limits_s = {"quick": 180, "timeouts": 240, "full": 1800, "article": 390, "calibrate": 130, "stacks": 600}
-    limits_s |= {"dialects": 300, "browser": 240}
+    limits_s |= {"dialects": 300, "browser": 160}  # the latter and half as much again for void cells: under 4 minutes
     assert set(plan_names()) == set(limits_s) | {"http2"}
     if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
         plan = with_control(read_plan("http2"))  # its intermediaries drop nothing for good

@@ -107,6 +107,14 @@ def test_a_situation_is_described_by_its_pauses_and_silences_in_real_seconds(
     assert silence.when.replace("\u00a0", " ") == "when the model is silent for up to 70 s"
 
 
+def test_who_asks_is_no_remedy(run: RunBuilder) -> None:
+    by: dict[str, object] = {"load": "short", "stream": "silence", "client": "browser"}
+    run.cell("sse", 1, [arrived()] * 4, variant=by, profile="aws-alb")
+    advice = {found.profile: found.sentence for found in _advice(run)}
+    assert "fixed by a heartbeat" in advice["aws-alb"]
+    assert "browser" not in advice["aws-alb"]
+
+
 def test_the_advice_follows_from_what_arrived(run: RunBuilder) -> None:
     advice = {found.profile: found.sentence.replace("\u00a0", " ") for found in _advice(run)}
     assert advice["aws-alb"] == (

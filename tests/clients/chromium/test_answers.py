@@ -80,8 +80,9 @@ def test_a_drop_and_what_it_cost() -> None:
         {"cause": "network", "tokens": 1, "startMs": 0, "endMs": 14, "waitMs": 3},
         {"cause": "", "tokens": 3, "startMs": 17, "endMs": 49},
     ]
-    record = record_of(answer(attempts=attempts), QUESTION, CLOCK, Load(), is_socket=True)
+    record = record_of(answer(attempts=attempts, requests=2), QUESTION, CLOCK, Load(), is_socket=True)
     assert (record.outcome, record.drops, record.noticed_by, record.connections) == (Outcome.OK, 1, ["network"], 2)
+    assert record.requests == 4  # two upgrades, and a request on each
     assert record.recovery_ms == pytest.approx(122 - 115)
     assert math.isnan(record.tcp_ms)
 

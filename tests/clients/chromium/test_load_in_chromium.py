@@ -11,8 +11,9 @@ import pytest
 from support.processes import running_server
 
 from bench.proxy.real import real_proxy
-from clients.chromium.load import run_cell
+from clients.chromium.load import run_cell, way_of
 from clients.core.record import Outcome, StreamRecord
+from clients.core.settings import ClientSettings
 from clients.job import Job
 
 pytestmark = pytest.mark.needs("chromium")
@@ -82,3 +83,10 @@ async def test_over_http2_nobody_waits_nor_over_websockets(transport: str, http:
 async def test_a_browser_has_no_restart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none or resume"):
         await asked("sse", "http://127.0.0.1:9", tmp_path, recovery="restart")
+
+
+def test_a_server_below_a_path_is_asked_there() -> None:
+    words = {"transport": "sse", "url": "https://host:1/api", "out": "", "block": 1, "cell": "sse", "seed": 1}
+    job = msgspec.convert(words | {"stream": STREAM, "load": SEVEN, "recovery": "resume"}, Job)
+    way = way_of(job, ClientSettings(job.url, method="get"))
+    assert (way["path"], way["transport"], way["attempts"]) == ("/api/chat", "eventsource", job.load.attempts)
