@@ -63,6 +63,11 @@ class Asking:
         """How much later than due an answer may come before it counts as lost."""
         return min(2.0, max(0.5, self.up_to_s / 10)) + 4 * self.clock.rtt_s
 
+    @property
+    def slack_s(self) -> float:
+        """How long a trial may take beyond its wait, until it is judged."""
+        return 2 * self.grace_s + self.control.settling_s
+
     def left_s(self) -> float:
         """How long the probe may still take."""
         return self.until_s - monotonic()

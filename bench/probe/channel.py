@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -75,12 +74,10 @@ class Talk:
     """One chat request, and how long its answer is waited for.
 
     limit_s: from the request on; then the ending is `black_hole`
-    silence_s: the same, from the last byte on
     """
 
     stream: Mapping[str, Any]
     limit_s: float
-    silence_s: float = math.inf
     up: Up | None = None
     method: str = "POST"
     path: str = "/chat"
@@ -236,23 +233,24 @@ class Channel:
 
     def _exchange(self, heard: Heard, request: Request, limit_s: float) -> Script[None]:
         asked = yield from self._send_request(heard, request)
-        yield from self._follow(heard, asked, _Patience(heard, limit_s))
+        yield from self._follow(heard, asked, limit_s)
 
     def _response(self, heard: Heard, talk: Talk) -> Script[None]:
         asked = yield from self._send_request(heard, _chat(talk))
         up = _Sender(talk.up, self._session)
-        yield from self._follow(heard, asked, _patience(heard, talk), decode=_decoder(self.transport), up=up)
+        yield from self._follow(heard, asked, talk.limit_s, decode=_decoder(self.transport), up=up)
 
     def _follow(
         self,
         heard: Heard,
         asked: Asked,
-        patience: _Patience,
+        limit_s: float,
         *,
         decode: Decode | None = None,
         up: _Sender | None = None,
     ) -> Script[None]:
         session, response = self._session, asked.response
+        until_ns = heard.asked_ns + round(limit_s * 1e9)
         while True:
             _note(heard, session, asked, decode)
             if response.is_complete:
@@ -263,10 +261,10 @@ class Channel:
                 return
             if response.failure is not None:
                 raise response.failure
-            if session.now_ns >= patience.until_ns():
+            if session.now_ns >= until_ns:
                 heard.ending = BLACK_HOLE
                 return
-            yield min(patience.until_ns(), up.send_due() if up else NEVER_NS)
+            yield min(until_ns, up.send_due() if up else NEVER_NS)
 
     def _frames(self, heard: Heard, talk: Talk) -> Script[None]:
         session, connection = self._session, self.connection
@@ -277,14 +275,14 @@ class Channel:
                 return
         connection.heard, heard.asked_ns, heard.is_fit = heard, session.now_ns, False
         connection.send(_chat(talk, is_frame=True).body)
-        patience, up = _patience(heard, talk), _Sender(talk.up, session)
+        until_ns, up = heard.asked_ns + round(talk.limit_s * 1e9), _Sender(talk.up, session)
         while not _take_frames(heard, session, connection):
             if connection.failure is not None:
                 raise connection.failure
-            if session.now_ns >= patience.until_ns():
+            if session.now_ns >= until_ns:
                 heard.ending = BLACK_HOLE
                 return
-            yield min(patience.until_ns(), up.send_due())
+            yield min(until_ns, up.send_due())
         heard.is_fit = connection.failure is None
 
     def _upgrade(self, heard: Heard, talk: Talk) -> Script[None]:
@@ -293,7 +291,7 @@ class Channel:
         request = connection.upgrade()
         request = Request(request.method, request.path, {**talk.headers, **request.headers})
         asked = yield from self._send_request(heard, request)
-        yield from self._follow(heard, asked, _patience(heard, talk))
+        yield from self._follow(heard, asked, talk.limit_s)
         if heard.status == _SWITCHING:
             heard.ending = NO_CUT
             connection.begin(asked.response)
@@ -319,23 +317,6 @@ class _Keepalive(Meter):
         assert idle is not None
         raw.setsockopt(socket.IPPROTO_TCP, idle, seconds)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
-
-
-class _Patience:
-    """How long an answer is waited for, from its request and from its last byte on."""
-
-    def __init__(self, heard: Heard, limit_s: float, silence_s: float = math.inf) -> None:
-        self._heard = heard
-        self._until_ns = heard.asked_ns + round(limit_s * 1e9)
-        self._silence_ns = round(min(silence_s, limit_s) * 1e9)
-
-    def until_ns(self) -> int:
-        """When it is over, as far as is known."""
-        return min(self._until_ns, self._heard.last_read_ns + self._silence_ns)
-
-
-def _patience(heard: Heard, talk: Talk) -> _Patience:
-    return _Patience(heard, talk.limit_s, talk.silence_s)
 
 
 class _Sender:

@@ -59,6 +59,11 @@ class Control:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._next_end.wait(), 2 * (self._cycle_s + GRACE_S))
 
+    @property
+    def settling_s(self) -> float:
+        """How long `settle` takes where all is well: a short stream, and the pause before it."""
+        return 1.5 * self._cycle_s if self._is_running else 0.0
+
     async def calm(self, limit_s: float) -> None:
         """Return when all is well again, or at the limit."""
         if self.is_usable:

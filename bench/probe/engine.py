@@ -173,7 +173,7 @@ class Engine:
     async def _answer(self, question: Question, asking: Asking) -> Finding:
         """A question's finding, in time; what goes wrong with it is one, too."""
         try:
-            async with asyncio.timeout(self._until_s + asking.grace_s + LEAST_S - monotonic()):
+            async with asyncio.timeout(self._until_s + asking.slack_s + LEAST_S - monotonic()):
                 return await question.ask(asking)
         except TimeoutError:
             words = "no time was left for it; a longer --up-to gives more"

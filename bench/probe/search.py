@@ -40,13 +40,13 @@ class Search:
     attempt: waits for so long on a connection of its own
     up_to_s: the longest wait
     left_s: how long there still is
-    grace_s: how long an attempt takes beyond its wait
+    slack_s: how long an attempt takes beyond its wait
     """
 
     attempt: Try
     up_to_s: float
     left_s: Callable[[], float]
-    grace_s: float
+    slack_s: float
     trials: list[Trial] = field(default_factory=list)
 
     async def run(self) -> Limit:
@@ -87,7 +87,7 @@ class Search:
         else:
             waits_s = [] if is_sharp else [BEYOND * limit.high_s] * SEEN
             waits_s += [] if self._has_survived(SHORT_OF * limit.low_s) else [(SHORT_OF + 1) / 2 * limit.low_s]
-        return [wait_s for wait_s in waits_s if wait_s + self.grace_s <= self.left_s()]
+        return [wait_s for wait_s in waits_s if wait_s + self.slack_s <= self.left_s()]
 
     def _has_survived(self, wait_s: float) -> bool:
         """Whether so long a wait was: else a connection may have been forgotten long before it was cut."""
@@ -107,7 +107,7 @@ class Search:
                 for task in done:
                     self.trials.append(trial := task.result())
                     wait_s = pending.pop(task)
-                    if trial.void and self._voids <= MAX_VOID and wait_s + self.grace_s <= self.left_s():
+                    if trial.void and self._voids <= MAX_VOID and wait_s + self.slack_s <= self.left_s():
                         pending[asyncio.ensure_future(self._try(wait_s, gap_s))] = wait_s
         finally:
             for task in pending:

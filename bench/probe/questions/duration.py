@@ -103,7 +103,7 @@ def _says_too_little(asking: Asking, trials: list[Trial]) -> bool:
     cuts = _cuts(trials)
     is_seen = _counted(cuts)[0].seen >= SEEN if cuts else len(_told(trials)) >= LEADS
     lasts_s = max((trial.took_s or 0 for trial in cuts), default=asking.up_to_s)
-    return not is_seen and lasts_s + LEADS * LEAD * asking.up_to_s + asking.grace_s < asking.left_s()
+    return not is_seen and lasts_s + LEADS * LEAD * asking.up_to_s + asking.slack_s < asking.left_s()
 
 
 async def _talk(asking: Asking, lead_s: float) -> Trial:

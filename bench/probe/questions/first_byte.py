@@ -30,7 +30,7 @@ async def ask(asking: Asking) -> Finding:
             facts={"head_at_once": True},
         )
     up_to_s = min(asking.up_to_s, LONGEST_POLL_S if asking.transport == "polling" else LONGEST_SILENCE_S)
-    limit = await Search(lambda wait_s: _late(asking, wait_s), up_to_s, asking.left_s, asking.grace_s).run()
+    limit = await Search(lambda wait_s: _late(asking, wait_s), up_to_s, asking.left_s, asking.slack_s).run()
     if not limit.is_found:
         return asking.finding(
             f"no cut within {seconds(limit.low_s)} before the first byte", seen=limit.seen, low=limit.low_s

@@ -40,6 +40,7 @@ WAYS = {
     "up": Way("bytes up", up="up"),
     "both": Way("bytes both ways", down=True, up="up"),
     "ping": Way("WebSocket pings", up="ping"),
+    "message": Way("parts of a message up", up="message"),
     "tcp_keepalive": Way("TCP keepalive", is_tcp=True),
 }
 _UP = {"websocket": "pong", "sse": "body"}  # bytes up that nobody answers; a chunked answer has none
@@ -50,7 +51,7 @@ async def ask(asking: Asking) -> Finding:
     if asking.refusal:
         return asking.finding(asking.refusal, ending=asking.passes.ending)
     up_to_s = min(asking.up_to_s, LONGEST_SILENCE_S)
-    search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.grace_s)
+    search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.slack_s)
     roughly = await search.climb()
     if not roughly.is_found:
         return asking.finding(
@@ -102,9 +103,10 @@ async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
     is_hole = limit.ending == BLACK_HOLE
     lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if is_hole else BEYOND))
-    apart_s = min(10.0, limit.value_s / 4)  # what is late once shall not be late three times
-    if (TIMES - 1) * apart_s + lasts_s + asking.grace_s > asking.left_s():
+    spare_s = asking.left_s() - lasts_s - asking.slack_s
+    if spare_s < 0:
         return None
+    apart_s = min(10.0, limit.value_s / 4, spare_s / TIMES)  # what is late once shall not be late three times
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
     tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
     counted = [trial.survived for trial in await asyncio.gather(*tries) if not trial.void and trial.is_hole <= is_hole]
@@ -119,6 +121,7 @@ def _possible(transport: str, limit_s: float) -> list[str]:
         "up": has_up,
         "both": has_up,
         "ping": transport == "websocket",
+        "message": transport == "websocket",
         "tcp_keepalive": limit_s > 2 * LEAST_KEEPALIVE_S,
     }
     return [name for name, is_possible in possible.items() if is_possible]
@@ -144,6 +147,7 @@ def _reset_by(kept: dict[str, bool]) -> str:
     down, up, both = kept["down"], kept.get("up"), kept.get("both")
     if up is None:
         return "down" if down else "nothing"
+    up = up or kept.get("message", False)  # whoever looks at messages only passes pongs by
     if down or up:
         return "either" if down and up else "down" if down else "up"
     return "each" if both else "nothing"

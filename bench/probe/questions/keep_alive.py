@@ -22,7 +22,7 @@ async def ask(asking: Asking) -> Finding:
         first = await channel.ask(LOOK, ANSWER_S)
     if not first.is_fit:
         return asking.finding(f"connections are not kept: {_why_unfit(first)}", facts={"is_kept": False})
-    limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.grace_s).run()
+    limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.slack_s).run()
     if not limit.is_found:
         return asking.finding(
             f"no cut within {seconds(limit.low_s)} between requests", seen=limit.seen, low=limit.low_s
@@ -52,7 +52,7 @@ async def _wait(asking: Asking, wait_s: float) -> Trial:
             assert channel.connection is not None
             first.ended_ns = channel.connection.ended_ns
         else:
-            second = await channel.ask(LOOK, ANSWER_S if wait_s > ANSWER_S else asking.grace_s)
+            second = await channel.ask(LOOK, asking.grace_s)
             is_same = channel.opened_ns == opened_ns
             first.ended_ns, ending = second.ended_ns, second.ending if is_same else "fin"
         trial = _judged(wait_s, ending, (first.ended_ns - asking.clock.answered_ns(first)) / 1e9)

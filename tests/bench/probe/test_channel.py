@@ -95,13 +95,6 @@ async def test_a_connection_that_nobody_uses_tells_when_it_ends(server: Serve) -
     assert again.opened_ns > heard.opened_ns
 
 
-async def test_silence_is_given_up_before_the_whole_time_is_over(server: Serve) -> None:
-    async with behind(server("sse"), [Noop()]) as channel:
-        heard = await channel.talk(Talk(silent(60), 60, silence_s=0.1))
-    assert heard.ending == "black_hole"
-    assert len(heard.tokens) == 1
-
-
 async def test_nobody_there_is_said(server: Serve) -> None:
     async with Channel(Deployment({"sse": "http://127.0.0.1:1"}), "sse") as channel:
         heard = await channel.talk(Talk(silent(1), 2))

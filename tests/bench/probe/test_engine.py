@@ -16,6 +16,7 @@ from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine
 from bench.probe.finding import Finding, Findings
 from bench.probe.question import Question, questions
+from bench.proxy.behaviours import MaxAge, MaxDuration
 from bench.proxy.profile import load
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
@@ -130,6 +131,23 @@ def check(found: dict[str, Findings]) -> None:
     expect(gateway, "idle", "websocket", reset_by="either", ending="close 1001")
     expect_nothing(gateway, "duration", "websocket")
     assert {name for name, each in found.items() if each.disturbances} == set()
+
+
+@pytest.mark.slow
+async def test_rules_that_no_shipped_profile_shows_in_time(server: Serve) -> None:
+    port = int(server("sse").url.rpartition(":")[2])
+
+    async def see(question: str, rule: Rule, **facts: object) -> None:
+        async with Proxy(("127.0.0.1", port), [rule]) as proxy:
+            deployment = Deployment({"sse": f"http://127.0.0.1:{proxy.address[1]}"})
+            found = await Engine(deployment, UP_TO_S, chosen=[questions()[question]]).run()
+        expect(found, question, "" if question == "age" else "sse", **facts)
+
+    await asyncio.gather(
+        see("age", MaxAge(max_age_s=1.0), announced=True),
+        see("duration", MaxDuration(max_duration_s=1.0, scope="connection"), counts_from="connection"),
+        see("duration", MaxDuration(max_duration_s=1.0, action="black_hole"), ending="black_hole"),
+    )
 
 
 @pytest.mark.slow

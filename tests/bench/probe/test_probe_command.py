@@ -30,7 +30,7 @@ def started(*words: str, folder: Path) -> subprocess.Popen[str]:
 def test_what_is_known_at_ctrl_c_is_kept_and_a_resumed_probe_asks_only_for_the_rest(
     server: Serve, tmp_path: Path
 ) -> None:
-    words = [f"sse={server('sse').url}", f"websocket={server('websocket').url}", "--up-to", "1"]
+    words = [f"sse={server('sse').url}", "--up-to", "1"]
     with started(*words, folder=tmp_path) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
