@@ -11,6 +11,8 @@ from bench.probe.words import cut_words, seconds
 
 MARGIN = 2
 """A heartbeat twice within the limit: one of them may be late."""
+EARLY = 1.2
+"""A head comes so much sooner than its limit."""
 STREAMED = ("sse", "chunked", "websocket")
 TITLES = {"sse": "SSE", "chunked": "a chunked response", "websocket": "a WebSocket"}
 
@@ -101,9 +103,10 @@ def _first_byte(findings: Findings) -> Iterator[Advice]:
     found = (each for each in findings.findings if each.question == "first_byte" and _number(each) is not None)
     if first := next(found, None):
         limit_s = first.low or _number(first) or 0
+        within = seconds(_round_down(limit_s / EARLY))
         yield _of(
             first,
-            f"Send the response's head, or a comment, within {seconds(_round_down(limit_s))}, before the model's first "
+            f"Send the response's head, or a comment, within {within}, before the model's first "
             f"token: {cut_words(first.ending)} if nothing comes for {seconds(limit_s)}.",
         )
 

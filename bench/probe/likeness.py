@@ -36,11 +36,23 @@ class Difference:
 def differences(one: Sequence[Rule], other: Sequence[Rule], up_to_s: float) -> list[Difference]:
     """Where two profiles can be told apart by silences of `up_to_s` at most."""
     pairs = zip(scenes(up_to_s), _outcomes(tuple(one), up_to_s), _outcomes(tuple(other), up_to_s), strict=True)
-    return [
-        Difference(scene.name, outcome_words(first), outcome_words(second))
-        for scene, first, second in pairs
-        if not is_alike(scene, first, second)
-    ]
+    return [_difference(scene, *both) for scene, *both in pairs if not is_alike(scene, *both)]
+
+
+def _difference(scene: Scene, one: Outcome, other: Outcome) -> Difference:
+    words = outcome_words(one), outcome_words(other)
+    if words[0] == words[1]:  # the same end, and something else before it
+        words = f"{words[0]}, {_before(one)}", f"{words[1]}, {_before(other)}"
+    return Difference(scene.name, *words)
+
+
+def _before(out: Outcome) -> str:
+    """What had come until the end."""
+    if not out.arrivals:
+        return "nothing before"
+    pieces = len(out.arrivals)
+    how = "at once" if pieces == 1 else f"in {pieces} pieces"
+    return f"{_bytes(out)} bytes before, {how}, the first after {seconds(out.arrivals[0][0])}"
 
 
 @cache

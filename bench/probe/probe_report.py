@@ -14,7 +14,8 @@ from bench.probe.likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
 
-SHOWN_DIFFERENCES = 4
+_SAME = "looks the same from outside"
+SHOWN_DIFFERENCES = 3
 
 
 def report(findings: Findings) -> Group:
@@ -45,16 +46,15 @@ def _nearest(findings: Findings) -> Iterator[str]:
     found = nearest(profile_of(findings).rules, findings.up_to_s)
     yield f"Nearest of the profiles that ship, as far as {findings.up_to_s:g} s of silence can tell:"
     for near in found:
-        yield f"  {near.profile.name}: {near_words(near)}"
+        yield from _near(near)
 
 
-def near_words(near: Near) -> str:
-    """What differs, the first few in words."""
-    if not near.differences:
-        return "looks the same from outside"
-    words = [f"{each.scene}: here {each.one}, there {each.other}" for each in near.differences[:SHOWN_DIFFERENCES]]
-    more = len(near.differences) - len(words)
-    return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
+def _near(near: Near) -> Iterator[str]:
+    """A profile, and what differs, the first few in words."""
+    count = len(near.differences)
+    yield f"  {near.profile.name}: " + (f"{count} differences" if count > 1 else "one difference" if count else _SAME)
+    for each in near.differences[:SHOWN_DIFFERENCES]:
+        yield f"    {each.scene}: here {each.one}; there {each.other}"
 
 
 def _advice(findings: Findings) -> Sequence[str]:

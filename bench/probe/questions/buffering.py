@@ -29,6 +29,15 @@ async def traces(asking: Asking, stream: Stream, **how: Any) -> list[Trace]:
 
 
 async def look(asking: Asking, **how: Any) -> Holding | None:
+    """What is done to streams that are asked for in this way; who seems to hold them is looked at a second time."""
+    found = await _look(asking, **how)
+    if found in (None, NOTHING):
+        return found
+    again = await _look(asking, **how)
+    return found if again is None or again.kind == found.kind else again
+
+
+async def _look(asking: Asking, **how: Any) -> Holding | None:
     """What is done to streams that are asked for in this way; the others only where the steady one is held."""
     steady = [trace for trace in aligned([await traces(asking, STEADY, **how)])[0] if trace.is_complete]
     if not is_held(steady):

@@ -59,7 +59,7 @@ def test_who_has_to_talk() -> None:
         ("corporate-proxy", ["SSE cannot stream here"]),
         ("gcp-alb", ["An answer over SSE that takes longer than 30 s is cut"]),
         ("haproxy", ["Tokens of SSE come in bursts"]),
-        ("heroku", ["within 30 s", "every 25 s"]),
+        ("heroku", ["within 25 s", "every 25 s"]),
     ],
 )
 def test_what_is_said_of_known_ones(name: str, words: list[str]) -> None:
