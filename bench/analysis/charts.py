@@ -76,7 +76,7 @@ def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
     folder.mkdir(exist_ok=True)
     drawn = []
     with mpl.rc_context(STYLE):
-        for chart in (KNEE, *CHARTS):
+        for chart in (KNEE, *BROWSER, *CHARTS):
             figure = chart.figure(measured)
             if figure is not None:
                 _save(figure, folder / chart.name)
@@ -103,6 +103,33 @@ KNEE = Chart(
     speed=False,
 )
 """Of a search by Locust alone; other runs do not even name it."""
+
+BROWSER = (
+    Chart(
+        "painted",
+        "What a browser adds to the first token",
+        "Further left is sooner. From pale to full: the asyncio client has the first token, a page's script has it, "
+        "and the frame with it is painted.",
+        "One message alone in a page of headless Chromium, with the module stream-chat.js. Painted: the first task "
+        "behind the frame that had the token in it, so style, layout and paint are done; the compositor and a real "
+        "screen come after. Tokens per frame: of frames with something new. Dropped frames: those that did not come "
+        "while a message went on. Long tasks: of the page, over 50 ms. The page's clock was set against the server's "
+        "by round trips, which also say how far it can be wrong.",
+        browser_charts.painted,
+        browser.painted_tables,
+    ),
+    Chart(
+        "at_once",
+        "Six connections to a server",
+        "Flat is good. Lines: the first token of the last of so many messages that began at one moment in one page; "
+        "dots: every message. Over HTTP/1.1 the seventh waits until one of six connections is free.",
+        "Browsers open at most six connections to a host over HTTP/1.1, for fetch and EventSource together; a "
+        "WebSocket counts apart, and HTTP/2 carries all requests on one connection. Lines: medians over the bursts.",
+        browser_charts.at_once,
+        browser.at_once_tables,
+    ),
+)
+"""Of runs in which a browser asked; others do not name them either."""
 
 CHARTS = (
     Chart(
@@ -160,29 +187,6 @@ CHARTS = (
         "The same message, with the same seed, in every row; the one with the median length of its block.",
         staircase,
         staircase_data,
-    ),
-    Chart(
-        "painted",
-        "What a browser adds to the first token",
-        "Further left is sooner. From pale to full: the asyncio client has the first token, a page's script has it, "
-        "and the frame with it is painted.",
-        "One message alone in a page of headless Chromium, with the module stream-chat.js. Painted: the first task "
-        "behind the frame that had the token in it, so style, layout and paint are done; the compositor and a real "
-        "screen come after. Tokens per frame: of frames with something new. Dropped frames: those that did not come "
-        "while a message went on. Long tasks: of the page, over 50 ms. The page's clock was set against the server's "
-        "by round trips, which also say how far it can be wrong.",
-        browser_charts.painted,
-        browser.painted_tables,
-    ),
-    Chart(
-        "at_once",
-        "Six connections to a server",
-        "Flat is good. Lines: the first token of the last of so many messages that began at one moment in one page; "
-        "dots: every message. Over HTTP/1.1 the seventh waits until one of six connections is free.",
-        "Browsers open at most six connections to a host over HTTP/1.1, for fetch and EventSource together; a "
-        "WebSocket counts apart, and HTTP/2 carries all requests on one connection. Lines: medians over the bursts.",
-        browser_charts.at_once,
-        browser.at_once_tables,
     ),
     Chart(
         "waterfall",
