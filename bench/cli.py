@@ -170,7 +170,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     chosen = planned(plan or "quick", changes | {"model": model})
     options = runner.with_targets(options, chosen)
     asyncio.run(runner.check_targets(options, target_wait))
-    folder = begin(chosen, out)
+    folder = begin(chosen, out, options.targets)
     with folder.lock():
         return carry_out(chosen, folder, options, exports)
 

@@ -6,7 +6,7 @@ Heavy imports are inside the functions, so that `--help` is quick.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,14 +56,14 @@ def planned(name: str, changes: Mapping[str, object] | None = None) -> Plan:
     return with_control(changed(read_plan(name), **(changes or {})))  # type: ignore[arg-type] # click has checked them
 
 
-def begin(plan: Plan, out: str) -> RunFolder:
-    """A folder for a run. Raises PlanError, click.UsageError."""
+def begin(plan: Plan, out: str, targets: Collection[str] = ()) -> RunFolder:
+    """A folder for a run; servers for the transports in `targets` run already. Raises PlanError, click.UsageError."""
     from pathlib import Path
 
     from bench.running.runner import new_run
 
     try:
-        return new_run(plan, Path(out))
+        return new_run(plan, Path(out), targets)
     except OSError as error:
         raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
 
@@ -82,7 +82,7 @@ def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports:
         with folder.lock():
             options = with_targets(options, parse(folder.load().plan))
             asyncio.run(check_targets(options, target_wait))
-            return carry_out(reopen_run(folder), folder, options, exports)
+            return carry_out(reopen_run(folder, options.targets), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None
 

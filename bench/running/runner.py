@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -56,9 +56,12 @@ class RunOptions:
     trust: Trust = field(default_factory=Trust)
 
 
-def new_run(plan: Plan, out_dir: Path) -> RunFolder:
-    """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError, PlanError."""
-    _check_installed(plan)
+def new_run(plan: Plan, out_dir: Path, targets: Collection[str] = ()) -> RunFolder:
+    """A folder for a run of `plan`, with its `run.json`; nothing has run yet. Raises OSError, PlanError.
+
+    targets: the transports whose servers run already, wherever that is
+    """
+    _check_installed(plan, targets)
     _check_models(plan)
     pinned = {"pinned_cores": machine.pinning()}
     run = Run(
@@ -76,7 +79,7 @@ def new_run(plan: Plan, out_dir: Path) -> RunFolder:
     return create_run(out_dir, run)
 
 
-def reopen_run(folder: RunFolder) -> Plan:
+def reopen_run(folder: RunFolder, targets: Collection[str] = ()) -> Plan:
     """Make the run in `folder` ready to go on: what failed or never ran is pending again. The caller holds the lock.
 
     A run that was killed behind its last cell has nothing left but its report. Raises StoreError, PlanError.
@@ -86,7 +89,7 @@ def reopen_run(folder: RunFolder) -> Plan:
     if run.stated_scale != 1:
         raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
-    _check_installed(plan)
+    _check_installed(plan, targets)
     if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
         raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
     if schedule_sha256(plan) != run.schedule_sha256:
@@ -107,11 +110,11 @@ def reopen_run(folder: RunFolder) -> Plan:
     return plan
 
 
-def _check_installed(plan: Plan) -> None:
-    """Raise PlanError if a stack of the plan's cells, or their browser, is not installed here."""
+def _check_installed(plan: Plan, targets: Collection[str]) -> None:
+    """Raise PlanError if a stack of the plan's cells that is to run here, or their browser, is not installed."""
     for cell in plan.cells:
         try:
-            if cell.stack:
+            if cell.stack and cell.transport not in targets:
                 installed(cell.stack, cell.transport)
             if cell.client == "browser":
                 executable()

@@ -54,6 +54,7 @@ def test_what_is_missing_is_said_before_a_run_has_a_folder(tmp_path: Path) -> No
     with pytest.raises(PlanError, match="stack: fastapi needs uvicorn: in the project's folder, `make dev`"):
         new_run(plan, tmp_path)
     assert not list(tmp_path.iterdir())
+    new_run(plan, tmp_path, {"sse": "http://elsewhere"})  # where it is served already, it is there
 
 
 @pytest.mark.usefixtures("without_uvicorn")
