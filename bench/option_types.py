@@ -9,10 +9,19 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from servers.arguments import RedisUrl, Seconds
+from servers.arguments import Number, RedisUrl, Seconds
 
 DAY = Seconds(min=0, max=86_400)
 REDIS_URL = RedisUrl()
+
+time_scale = click.option(
+    "--time-scale",
+    type=Number(min=1e-3, max=1e6),
+    default=1.0,
+    show_default=True,
+    help="Divides every time of the profile.",
+)
+"""Of a command that puts an intermediary up."""
 
 
 class Names(click.ParamType[tuple[str, ...]]):

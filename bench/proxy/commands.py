@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench import option_types
 from bench.proxy.profile import Profile, load
 from bench.proxy.profile import names as names_of_all
 from bench.proxy.real import PREFIX, real_proxy, written
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
-from servers.arguments import HELP, Command, Number
+from servers.arguments import HELP, Command
 from servers.process import run
 from servers.user_errors import InputError, UserError
 
@@ -77,13 +78,7 @@ class _Upstream(_Address):
 )
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
 @click.option("--profile", default="none", show_default=True, help="A profile's name, or your own TOML file.")
-@click.option(
-    "--time-scale",
-    type=Number(min=1e-3, max=1e6),
-    default=1.0,
-    show_default=True,
-    help="Divides every time of the profile.",
-)
+@option_types.time_scale
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in the profile.")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line per connection that ended.")
 def proxy(  # noqa: PLR0917 (click passes them by name)

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import click
 from aiohttp import web
 
+from bench import option_types
 from bench.proxy.profile import Profile, load
 from bench.running.processes import PartDied
 from bench.watch.race_track import LOOPBACK, RaceTrack
 from bench.watch.site import Site
-from servers.arguments import HELP, Command, Number
+from servers.arguments import HELP, Command
 from servers.checks import shown
 from servers.process import free_port, run
 from servers.transport import TRANSPORTS
@@ -48,13 +49,7 @@ def _ports(_: click.Context, __: click.Parameter, value: str) -> Sequence[int]:
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--profile", default="none", show_default=True, help="What stands in between: a profile, or a TOML file.")
-@click.option(
-    "--time-scale",
-    type=Number(min=1e-3, max=1e6),
-    default=1.0,
-    show_default=True,
-    help="Divides every time of the profile.",
-)
+@option_types.time_scale
 @click.option(
     "--port", default="0", show_default=True, callback=_ports, help="Of the page, or FIRST-LAST: and of the rest."
 )
