@@ -23,6 +23,8 @@ WHOLE = ("blocking", "polling")
 """Whose answers come in one piece: how long one may take to begin shows there."""
 LATE_SHARE, LATE_S = 0.002, 0.01
 """Timers strike late, never early, and so are they seen: the number that was set may be smaller by this."""
+MOVED = 0.015
+"""A rounder number is no further than this from the middle of what is known."""
 SLACK = 0.05, 0.1
 """Two limits are the same number if what is known of them is within 5 %, or 100 ms."""
 
@@ -211,7 +213,8 @@ def _number(*findings: Finding | None) -> float:
     first = found[0]
     if low > high:
         low, high = _low(first), _high(first)
-    return roundest(low - max(LATE_SHARE * low, LATE_S), high)
+    low, middle = low - max(LATE_SHARE * low, LATE_S), (low + high) / 2
+    return roundest(max(low, middle * (1 - MOVED)), min(high, middle * (1 + MOVED)))
 
 
 def _action(finding: Finding) -> Action:
