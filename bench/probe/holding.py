@@ -95,8 +95,8 @@ def _periodic(slow: Sequence[Trace], steady: Sequence[Trace], large: Sequence[Tr
     if size and time_ms and median(delivery.raw_bytes for delivery in _inner(slow)) >= size.low:
         time_ms = None  # the slow stream filled buffers as well
     if size is None:
-        # Something sooner than the clock that is no size is a machine that stands still now and then.
-        return Holding("time", time_ms=time_ms) if time_ms and not sooner else NOTHING
+        # Small tokens that come sooner than the clock, and at no size, came from a machine that stands still at times.
+        return Holding("time", time_ms=time_ms) if time_ms and not _is_sooner(steady, time_ms) else NOTHING
     return Holding("bytes_or_time" if time_ms else "bytes", size, whole, time_ms)
 
 
