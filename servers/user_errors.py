@@ -3,6 +3,8 @@
     UserError                  1: it cannot be done here, as things are
     ├── RedisUnavailable       no Redis, and none can be started
     ├── RealProxyError         nginx or HAProxy is not installed, or does not start
+    ├── CertificateError       no certificate for it could be made
+    ├── NoBrowser              Playwright or Chromium is not installed
     ├── OutputLost             standard output takes nothing any more
     ├── ChildError             a program of the self-cost benchmark ended or fell silent
     ├── GoldenError            the golden clock could not be read

@@ -33,7 +33,7 @@ def test_whatever_stands_in_it(title: str, notes: str, body: str, limit_s: float
     rules = (
         IdleTimeout(idle_timeout_s=limit_s, status=504),
         Refuse(mode="status", body=body, unsure=("body",)),
-        ResponseBuffering(until_complete=True, content_types=(title, notes)),
+        ResponseBuffering(until_complete=True, content_types=("text/event-stream", "application/json")),
         Latency(latency_ms=0, unscaled=("latency_ms", "jitter_ms")),
         Noop(),
     )
