@@ -131,10 +131,10 @@ class CellRunner:
         try:
             route = await fleet.route(cell)
             job = job_for(self._plan, cell, record, route, self._folder, trust=self._trust)
-            result, before = await self._load(job, route, on_progress)
+            result, before, at_last = await self._load(job, route, on_progress)
             await route.check_answers(self._http)  # messages that a hung server lost are not the transport's
             self._check_understood(route.server, job, result)
-            after = await self._read(route, before)
+            after = at_last or await self._read(route, before)
             self._check_same(route.server, record, before, after)
             _note(record, result)
             _note_meters(record, before, after)
@@ -151,15 +151,19 @@ class CellRunner:
             raise
         record.seconds = round(time.monotonic() - begun, 3)
 
-    async def _load(self, job: Job, route: Route, on_progress: OnProgress) -> tuple[JobResult, Reading]:
+    async def _load(self, job: Job, route: Route, on_progress: OnProgress) -> tuple[JobResult, Reading, Reading | None]:
         """Run the load process to its end; its result, and the meters at the beginning of its measured part.
+
+        Of one with a browser also those behind its last message: what Chromium's processes have used is nobody's when
+        it has closed, as it waits for none of them, and would be taken for other programs'.
 
         Raises PartDied when it, the server, the proxy or Redis dies.
         """
         log = self._folder.path / "logs" / "load.log"
         argv = [sys.executable, "-m", LOAD_MODULES[str(job.variant.get("client", "asyncio"))]]
         child = await Child.start("load process", argv, log, self._pins["load"])
-        talk = asyncio.create_task(_talk(child, job, partial(self._begin, route), on_progress))
+        read_at_last = partial(self._read, route) if job.variant.get("client") == "browser" else None
+        talk = asyncio.create_task(_talk(child, job, partial(self._begin, route), read_at_last, on_progress))
         death = asyncio.create_task(route.died())
         limit_s = time_limit_s(job.load)
         try:
@@ -275,16 +279,20 @@ def _spent(before: N | None, after: N | None) -> N | None:
 
 
 async def _talk(
-    child: Child, job: Job, read_meters: Callable[[], Awaitable[Reading]], on_progress: OnProgress
-) -> tuple[JobResult, Reading]:
+    child: Child,
+    job: Job,
+    read_meters: Callable[[], Awaitable[Reading]],
+    read_at_last: Callable[[Reading], Awaitable[Reading]] | None,
+    on_progress: OnProgress,
+) -> tuple[JobResult, Reading, Reading | None]:
     """Give the load process its job and read what it says, from "0 done" (the meters are read then) to its result.
 
-    Raises PartDied.
+    `read_at_last` reads them again when all messages are over. Raises PartDied.
     """
     stdin, stdout = child.process.stdin, child.process.stdout
     assert stdin is not None
     assert stdout is not None
-    last, before = b"", None
+    last, before, at_last = b"", None, None
     try:
         stdin.write(msgspec.json.encode(job))
         await stdin.drain()
@@ -295,8 +303,10 @@ async def _talk(
             before = before or await read_meters()
             if progress.done is not None:
                 on_progress(progress.done, progress.of)
+                if read_at_last and progress.done == progress.of:
+                    at_last = at_last or await read_at_last(before)
         if await child.process.wait() == 0 and before is not None:
-            return msgspec.json.decode(last, type=JobResult), before
+            return msgspec.json.decode(last, type=JobResult), before, at_last
     except (OSError, ValueError) as error:
         child.kill()
         await child.process.wait()

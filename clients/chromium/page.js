@@ -308,7 +308,7 @@ async function run({ way, conversations }) {
   }
 
   function tell() {
-    if (performance.now() - toldMs < TELL_MS) return;
+    if (performance.now() - toldMs < TELL_MS && answers.length < messages) return; // the end is always told
     toldMs = performance.now();
     /** @type {any} */ (window).tokenderbyProgress(answers.length, messages);
   }

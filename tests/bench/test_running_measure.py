@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import msgspec
 import psutil
 import pytest
 from support.processes import running_server
@@ -18,11 +20,12 @@ from bench.plan import Cell, Plan
 from bench.running.blocks import schedule
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, own_seconds
-from bench.running.measure import CellRunner, Reading
+from bench.running.measure import CellRunner, Reading, _talk
+from bench.running.processes import Child
 from bench.running.targets import RedisReading
 from bench.store import RunFolder
 from clients.core.tls import Trust
-from clients.job import Load
+from clients.job import Job, JobResult, Load
 from servers.process import usable_cores
 
 SPIN = "import time\nwhile time.process_time() < 0.3: pass"
@@ -104,3 +107,34 @@ async def test_a_profiles_events_count_from_a_cells_measured_part(tmp_path: Path
                 assert messages["drops"].to_pylist() == [1, 1]
         finally:
             await fleet.stop()
+
+
+async def test_the_meters_of_a_browser_are_read_while_it_is_still_there(tmp_path: Path) -> None:
+    """Chromium waits for none of its processes, so that what they have used is nobody's once it has closed."""
+    lags: dict[str, Any] = {name: None for name in JobResult.__struct_fields__ if "_ms_" in name}
+    result = JobResult(messages=2, failed=0, cpu_s=1.0, measured_s=1.0, **lags | {"generator_lag_ms_p99": 0.0})
+    lines = [{"done": 0, "of": 2}, {"done": 1, "of": 2}, {"done": 2, "of": 2}, {"done": 2, "of": 2}]
+    told = b"\n".join(map(msgspec.json.encode, [*lines, result])).decode()
+    child = await Child.start("load process", [sys.executable, "-c", f"print({told!r})"], tmp_path / "log", [])
+    read: list[object] = []
+    given: dict[str, Any] = {
+        "transport": "sse",
+        "url": "",
+        "out": "",
+        "block": 1,
+        "cell": "sse",
+        "seed": 1,
+        "stream": {},
+    }
+    given["load"] = Load()
+
+    async def first() -> Any:
+        return "before"
+
+    async def last(before: Any) -> Any:
+        read.append(before)
+        return f"after {before}"
+
+    found: Any = await _talk(child, Job(**given), first, last, lambda _done, _of: None)
+    assert found == (result, "before", "after before")
+    assert read == ["before"], "once, and not again when it has closed"

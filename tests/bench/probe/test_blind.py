@@ -11,7 +11,7 @@ from bench.probe.real_cases import REAL_CASES
 from bench.probe.sweep import Address
 from bench.proxy import profile
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.proof]
 
 
 @pytest.fixture(scope="module")
