@@ -71,7 +71,7 @@ def _check_browser_can(cell: Cell, where: str) -> None:
         raise PlanError(f"{where} reuse: a browser decides by itself; leave it out where client is browser")
     if "share" in cell.variant:
         raise PlanError(f"{where} share: a browser's page is one user; leave it out where client is browser")
-    if words := sorted({"backoff", "unread"} & set(cell.variant)):
+    if words := sorted({"backoff", "dialect", "unread"} & set(cell.variant)):
         raise PlanError(f"{where} {words[0]}: means nothing to a browser's client")
     if cell.recovery not in ("none", "resume"):
         raise PlanError(f"{where} recovery: a browser's client takes none or resume, not {cell.recovery}")

@@ -108,7 +108,7 @@ class JobResult(msgspec.Struct, kw_only=True):
     loop_lag_ms_max: float | None
     request_lag_ms_p99: float | None  # from a message's start until the server has its request
     delay_ms_p50: float | None  # of all tokens, due to received; None of none
-    requests_worst_second: int = 0  # the most that all users together sent within any second
+    requests_worst_second: int | None = None  # the most that all users together sent within any second
     clock_offset_ns: int = 0
     notes: list[str] = []
 

@@ -186,7 +186,7 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
         await phase.run(lambda done: on_progress(done, len(messages)))
         cpu_s = time.process_time() - cpu_s
         records = sorted(phase.records, key=lambda record: record.stream_id)
-        if any(record.drops for record in records):
+        if job.transport not in ENDPOINTS and any(record.drops for record in records):
             await _learn_of_stops(job.transport, settings, records, account.offset_ns, begin_ns)
     finally:
         gc.enable()

@@ -41,7 +41,7 @@ def _request(session: Session, exchange: Exchange) -> Request:
     body = {
         "model": settings.model,
         # No two alike: what an endpoint has cached for one question would answer the next.
-        "messages": [{"role": "user", "content": f"{question.text} ({question.seed})"}],
+        "messages": [{"role": "user", "content": f"{question.text} ({question.stream_id}.{exchange.restarts})"}],
         "stream": True,
         "stream_options": {"include_usage": True},
         settings.limit: question.schedule.n,

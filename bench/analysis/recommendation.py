@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 
 from bench.analysis.groups import Measurements
 from bench.analysis.metrics import estimate
-from bench.analysis.situations import Situation
+from bench.analysis.situations import Situation, situation_words
 from bench.analysis.slo import Gate, gates, not_met
 from bench.analysis.survival import Spot, SurvivalMap, Way, named_way, profile_title, settings_of, survival_maps
 from bench.analysis.wording import counted, in_sentence, listed
+from bench.slo import is_time
 
 NEAR_S = 0.1
 """A choice: up to about 0.1 s people take a response as immediate."""
@@ -117,8 +118,10 @@ class Recommendation:
         """The recommendation and the evidence for it, in numbers."""
         name, chosen = named_way(self.chosen.way), self.chosen
         if not chosen.is_whole:
-            said = f"{chosen.complete} of {counted(chosen.messages, 'message')} arrived whole"
-            return f"{self._lead}, nothing brought every message. The most came through with {name}: {said}."
+            worst = min(chosen.seen, key=lambda each: each.complete / each.messages)
+            said = f"{worst.complete} of {counted(worst.messages, 'message')} arrived whole{_when(worst.situation)}"
+            said += f", {chosen.complete} of {chosen.messages} in all" if len(chosen.seen) > 1 else ""
+            return f"{self._lead}, nothing brought every message. {name} does best in its worst situation: {said}."
         whens = listed([each.situation.when for each in chosen.seen if each.situation.when])
         whole = f"all {counted(chosen.messages, 'message')} arrived whole" + (f", {whens}" if whens else "")
         wait = f"readers wait {_seconds(chosen.wait_s)} longer than for the model itself"
@@ -183,7 +186,7 @@ def faults(measured: Measurements) -> list[str]:
 
 
 def _candidates(measured: Measurements, maps: Sequence[SurvivalMap], profile: str) -> list[Candidate]:
-    missed = not_met(gates(measured))
+    missed = [_in_real_time(gate, measured.run.time_scale) for gate in not_met(gates(measured))]
     found = []
     for way in dict.fromkeys(way for each in maps for way in each.ways):
         spots = [(each.situation, spot) for each in maps if (spot := each.spot(way, profile))]
@@ -193,6 +196,13 @@ def _candidates(measured: Measurements, maps: Sequence[SurvivalMap], profile: st
             own = tuple(gate for gate in missed if gate.key in keys)
             found.append(Candidate(way, seen, own, max(NEAR_S, ERROR_S * measured.run.time_scale)))
     return found
+
+
+def _in_real_time(gate: Gate, time_scale: float) -> Gate:
+    """A limit as the plan has it, and what was found, in the plan's real time too."""
+    if not is_time(gate.column):
+        return gate
+    return replace(gate, limit=gate.limit * time_scale, found=gate.found.times(time_scale))
 
 
 def _seen(situation: Situation, spot: Spot, time_scale: float) -> Seen:
@@ -247,14 +257,17 @@ def _why_not(other: Candidate, chosen: Candidate) -> str:
     """The first step at which a way is behind the chosen one."""
     if other.share < chosen.share:
         return next(f"{each.harm}{_when(each.situation)}" for each in other.seen if not each.is_whole)
+    if other.complete / other.messages < chosen.complete / chosen.messages:
+        return f"brought {other.complete} of {counted(other.messages, 'message')} in all, fewer"
     if len(other.missed) > len(chosen.missed):
         return f"does not keep {listed([_missed(gate) for gate in other.missed])}"
     if other.wait_s > chosen.wait_s + chosen.near_s:
         return f"readers wait {_seconds(other.wait_s - chosen.wait_s)} longer"
+    if _plainness(other) < _plainness(chosen):  # it would have been taken, but for its wait beside the least of all
+        return f"readers wait {_seconds(max(0.0, other.wait_s - chosen.wait_s))} longer, too long beside the best"
     settings = len(settings_of(other.way)) - len(settings_of(chosen.way))
-    if settings > 0:
-        return f"does as well with {counted(settings, 'setting')} more"
-    return f"does as well, but {PREFERENCE.get(other.way.transport, 'is not one of ours')}"
+    more = f"does as well with {counted(settings, 'setting')} more"
+    return more if settings > 0 else f"does as well, but {PREFERENCE.get(other.way.transport, 'is not one of ours')}"
 
 
 def _changes(every: Sequence[Candidate], chosen: Candidate) -> list[str]:
@@ -271,7 +284,12 @@ def _changes(every: Sequence[Candidate], chosen: Candidate) -> list[str]:
 
 
 def _without(candidate: Candidate, situation: Situation) -> Candidate:
-    return replace(candidate, seen=tuple(each for each in candidate.seen if each.situation != situation))
+    """The candidate as if that situation had not been tried: neither what was seen in it, nor limits missed there."""
+    return replace(
+        candidate,
+        seen=tuple(each for each in candidate.seen if each.situation != situation),
+        missed=tuple(gate for gate in candidate.missed if situation_words(gate.key) != situation.words),
+    )
 
 
 def _when(situation: Situation) -> str:

@@ -90,6 +90,10 @@ def reopen_run(folder: RunFolder, targets: Collection[str] = ()) -> Plan:
         raise PlanError(f"--resume {folder.path}: made by a version that scaled other times; start a new run")
     plan = parse(run.plan)
     _check_installed(plan, targets)
+    cores = run.machine.get("target_cores")
+    if elsewhere := sorted(set(cores if isinstance(cores, dict) else ()) - set(targets)):
+        words = " ".join(f"--target {name}=URL" for name in elsewhere)
+        raise PlanError(f"--resume {folder.path}: its first cells asked servers that ran already; takes {words} again")
     if unknown := {cell.cell for cell in run.cells} - {cell.key for cell in plan.cells}:
         raise StoreError(f"{folder.path}: run.json has cells that its plan does not: {', '.join(sorted(unknown)[:3])}")
     if schedule_sha256(plan) != run.schedule_sha256:

@@ -97,7 +97,7 @@ async def check_endpoint(http: aiohttp.ClientSession, url: str, key: str | None)
         raise PartDied(f"no TLS with {url} ({_why(error)}); see --cafile and --insecure") from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise NoAnswer(f"no endpoint answers at {url} ({_why(error)})") from error
-    if status >= 500:
+    if status >= 500 and status != 501:  # a gateway that has no such list may say so by 501
         raise NoAnswer(f"the endpoint at {url} answers {status} when it is asked for its models")
     if status in (401, 403):
         does = "does not take this key" if key else "asks for a key"

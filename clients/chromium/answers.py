@@ -122,6 +122,7 @@ def record_of(answer: Answer, question: Question, clock: PageClock, load: Load, 
     record.requests = answer.requests + asked
     lost = [attempt.cause for attempt in answer.attempts if attempt.cause not in ("", "stopped", "refused")]
     record.drops, record.noticed_by = len(lost), lost
+    record.attempts = max(1, len(answer.attempts))
     _note_connections(record, answer, is_socket=is_socket)
     return record
 

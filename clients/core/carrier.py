@@ -119,7 +119,7 @@ class Place:
     def leave(self) -> None:
         """The user hangs up. Who was answered by silence leaves word for those who look for a place."""
         silence_s = self.user.settings.silence_s
-        if self.response is not None and silence_s is not None:
+        if silence_s is not None and (self.response is not None or not self.carrier.is_open):
             self.carrier.is_given_up |= self.carrier.gives_nothing(silence_s, self.user.now_ns)
         self.finish()
         self.carrier.leave(self, self.user.now_ns)

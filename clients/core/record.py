@@ -42,8 +42,9 @@ class StreamRecord:
     Of drops: `noticed_by` says for each how the client learnt of it (`fin`, `rst`, `status 504`, `close 1001`,
     `silence`); `detection_ms` adds up how long nothing had come by then; `recovery_ms` how long it took from there to
     the next message not seen before, `catch_up_ms` from there until tokens came at the model's pace again.
-    `head_ms` is the time from the first request to the head of its response; a message over a WebSocket that is open
-    already has none. `response_ms` has, for each request that was answered, the time until the answer's first byte.
+    `head_ms` is the time from a request to the head of its response, of the first that got one; a message over a
+    WebSocket that is open already has none. `response_ms` has, for each request that was answered, the time until the
+    answer's first byte.
     `dns_ms`, `tcp_ms` and `tls_ms` say how long the message's connections took to open; TTFT counts that time as well.
     `requests_at_ns` says when each request was sent. `attempts` counts the tries at the message, `causes` says how each
     that failed did, behind its transport's name (`websocket status 403`), and `finished_by` is the transport of the

@@ -8,7 +8,7 @@ from servers.generation import Generation
 from servers.http import SERVICE, Encode, HttpStream, application, read_chat, stream_answer, until_begun
 from servers.service import Service
 from servers.sse import dialects, openai_routes, wire
-from servers.sse.opening import chat_from_query, check_length, dialect_in, is_over, opened
+from servers.sse.opening import chat_from_query, check_length, check_new, dialect_in, is_over, opened
 
 _SEEN = "Last-Event-ID"
 
@@ -24,11 +24,13 @@ def create(service: Service) -> web.Application:
 
 async def _post(request: web.Request) -> web.StreamResponse:
     dialect, chat = dialect_in(request.query), await read_chat(request)
+    check_new(dialect, request.app[SERVICE].generations, chat)
     return await _answer(request, dialect, *opened(request.app[SERVICE].generations, chat, request.headers.get(_SEEN)))
 
 
 async def _get(request: web.Request) -> web.StreamResponse:
     dialect, chat, seen = dialect_in(request.query), chat_from_query(request.query), request.headers.get(_SEEN)
+    check_new(dialect, request.app[SERVICE].generations, chat)
     generation, first = opened(request.app[SERVICE].generations, chat, seen)
     if is_over(generation, first, seen):
         return web.Response(status=204, headers={"Stream-Id": generation.stream_id})
@@ -37,7 +39,7 @@ async def _get(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request, dialect: str, generation: Generation, first: int) -> web.StreamResponse:
     service = request.app[SERVICE]
-    check_length(dialect, generation)
+    check_length(dialect, generation.schedule.texts)
     encode = _in_dialect(dialect, generation, first) if dialect else _as_our_own(generation, first)
     await until_begun(service, generation, first)
     return await stream_answer(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from servers.chat import ChatRequest, RequestError, open_answer, read_json, refuse_if_over, unknown_stream
 from servers.generation import Answers, Generation
 from servers.messages import json_text
 from servers.sse import dialects, wire
+from servers.stream import StreamSpec, build
+from servers.user_errors import StreamError
 
 
 def chat_from_query(query: Mapping[str, str]) -> ChatRequest:
@@ -27,13 +30,19 @@ def dialect_in(query: Mapping[str, str]) -> str:
     return dialect
 
 
-def check_length(dialect: str, generation: Generation) -> None:
-    """Raise RequestError where the answer is too long for its dialect, or nobody knows how long it will be."""
-    if dialect == "cumulative":
-        texts = generation.schedule.texts
-        if not texts or sum(map(len, map(json_text, texts))) > dialects.MAX_CUMULATIVE_BYTES:
-            limit = dialects.MAX_CUMULATIVE_BYTES >> 10
-            raise RequestError(400, "bad_request", f"dialect: cumulative takes a known answer of at most {limit} KiB")
+def check_length(dialect: str, texts: Sequence[str]) -> None:
+    """Raise RequestError where the answer is too long for its dialect, or (without texts) nobody knows how long."""
+    if dialect == "cumulative" and (not texts or sum(map(len, map(json_text, texts))) > dialects.MAX_CUMULATIVE_BYTES):
+        limit = dialects.MAX_CUMULATIVE_BYTES >> 10
+        raise RequestError(400, "bad_request", f"dialect: cumulative takes a known answer of at most {limit} KiB")
+
+
+def check_new(dialect: str, generations: Answers, chat: ChatRequest) -> None:
+    """The same of an answer that `chat` would begin, before it does: what is refused is not half-started."""
+    if dialect == "cumulative" and (chat.stream_id is None or generations.get(chat.stream_id) is None):
+        with suppress(StreamError):  # whoever begins the answer says so
+            schedule = None if generations.source is not None else build(StreamSpec.parse(chat.stream), chat.seed)
+            check_length(dialect, schedule.texts if schedule else ())
 
 
 def opened(generations: Answers, chat: ChatRequest, last_event_id: str | None) -> tuple[Generation, int]:

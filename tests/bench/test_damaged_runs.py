@@ -283,6 +283,7 @@ def test_an_id_is_never_a_path(tmp_path: Path, cell_id: str) -> None:
         (lambda run: run.update(time_scale=0), "time_scale"),
         (lambda run: run.update(plan={}), "cells"),
         (lambda run: run["plan"].update(seed=99), "other answers"),
+        (lambda run: run["machine"].update(target_cores={"sse": [0]}), "takes --target sse=URL again"),
         (lambda run: run["plan"].update(loads={"x": {"streams": "many"}}), "streams"),
     ],
 )

@@ -39,6 +39,7 @@ transport = "blocking"
         ({"client": "chrome"}, "client"),
         ({"client": "browser", "reuse": False}, "reuse: a browser decides by itself"),
         ({"client": "browser", "recovery": "restart"}, "recovery: a browser's client takes none or resume"),
+        ({"client": "browser", "dialect": "openai"}, "dialect: means nothing to a browser's client"),
         ({"client": "browser", "tls": True, "http": 2, "share": 3}, "share: a browser's page is one user"),
     ],
 )

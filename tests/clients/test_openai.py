@@ -42,7 +42,7 @@ GOOD = b"".join(streamed("text/event-stream", [chunk("Hi"), chunk(" you")], END)
 
 async def test_our_own_route_is_measured_like_any_other(client: MakeClient, server: Servers) -> None:
     user = client("openai", f"{server('sse').url}/v1", model="fast")
-    first, second = [await user.ask(question(is_told=True, seed=seed)) for seed in (1, 2)]
+    first, second = [await user.ask(question(is_told=True, stream_id=name)) for name in ("s-1", "s-2")]
     for record in (first, second):
         assert (record.outcome, record.detail, record.tokens_lost) == (Outcome.OK, "", 0)
         assert record.tokens_received == record.usage_tokens == 6  # what the question allows
@@ -61,7 +61,7 @@ async def test_the_question_names_the_model_and_no_two_are_alike(client: MakeCli
 
     async with scripted(script) as server:
         user = client("openai", server.url, model="org/m:1", limit="max_completion_tokens", auth_token=KEY)
-        records = [await user.ask(question(is_told=True, seed=seed)) for seed in (1, 2)]
+        records = [await user.ask(question(is_told=True, stream_id=name)) for name in ("s-1", "s-2")]
         based = client("openai", f"{server.url}/api/v3", model="m")
         await based.ask(question(is_told=True))
     assert [(r.outcome, r.tokens_received, r.usage_tokens) for r in records] == [(Outcome.OK, 2, 10)] * 2

@@ -149,7 +149,7 @@ def _split(parts: list[bytes]) -> tuple[list[bytes], bytes]:
 
 
 def test_what_the_server_does_not_speak_is_refused(server: Servers) -> None:
-    url = server("sse").url
+    url, begun = server("sse").url, server("sse").get("/stats")["streams_started"]
     for path, body in (
         ("/chat?dialect=klingon", {"message": "m"}),
         ("/chat?dialect=cumulative", {"stream": "hazards"}),
@@ -157,6 +157,7 @@ def test_what_the_server_does_not_speak_is_refused(server: Servers) -> None:
         status, _, answer = request(url, "POST", path, {"message": "m"} | body)
         assert (status, json.loads(answer)["error"]["code"]) == (400, "bad_request")
         assert "dialect" in json.loads(answer)["error"]["message"]
+    assert server("sse").get("/stats")["streams_started"] == begun, "what is refused is not half-started"
     longest = build(StreamSpec.parse("hazards"), 0)
     assert sum(map(len, longest.texts)) > MAX_CUMULATIVE_BYTES
 

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
-from bench.analysis.groups import Measurements, measure
-from bench.analysis.recommendation import Recommendation, recommendation
+from bench.analysis.groups import Key, Measurements, measure
+from bench.analysis.intervals import Estimate
+from bench.analysis.recommendation import Candidate, Recommendation, Seen, choose, recommendation
 from bench.analysis.report import print_summary, write_report
+from bench.analysis.situations import Situation
+from bench.analysis.slo import Gate
 from bench.analysis.survival import Way, survival_maps
 from bench.export.outcome import judge
 from bench.export.targets import Exports
@@ -57,6 +60,7 @@ def decided(
     seen: Mapping[Row, tuple[Message, Message]],
     slo: Mapping[str, float] | None = None,
     blocks: int = BLOCKS,
+    scale: float = 1.0,
 ) -> RunFolder:
     """A run whose ways saw, in every block, one kind of message in conversations and one where the model is silent."""
     cells = [
@@ -64,7 +68,7 @@ def decided(
         for transport, words, recovery in seen
         for more in ({}, SILENCE)
     ]
-    builder = RunBuilder(tmp_path, {"plan": PLAN | {"slo": dict(slo or {}), "cells": cells}})
+    builder = RunBuilder(tmp_path, {"plan": PLAN | {"slo": dict(slo or {}), "cells": cells}, "time_scale": scale})
     for block in range(1, blocks + 1):
         for (transport, words, recovery), kinds in seen.items():
             for more, kind in zip(({}, SILENCE), kinds, strict=True):
@@ -187,3 +191,19 @@ def test_what_is_recommended_survives_on_the_map_if_anything_does(
 def _survives(measured: Measurements, way: Way) -> bool:
     spots = [each.spot(way, PROFILE) for each in survival_maps(measured)]
     return all(spot is not None and spot.survives for spot in spots)
+
+
+def test_limits_are_told_in_real_time_as_the_user_gave_them(tmp_path: Path) -> None:
+    seen = {SSE: (arrived(80), arrived(80)), POLLING: (arrived(900), arrived(900))}
+    folder = decided(tmp_path, seen, {"ttft_ms_p50": 6500}, scale=10.0)
+    assert "ttft_ms_p50 at most 6,500 ms (it is 6,810 ms" in chosen(folder).sentence
+
+
+def test_a_situation_that_is_left_out_takes_the_limits_missed_in_it_along() -> None:
+    typical, trace = (Situation(words, name, name) for words, name in (((), "typical"), (("load=trace",), "trace")))
+    gate = Gate(Key("sse", "load=trace", PROFILE, "none"), "ttft_ms_p95", 900, Estimate(1000.0), "unmet")
+    plain = Candidate(Way("sse"), (Seen(typical, 9, 9, "", 0.0), Seen(trace, 9, 9, "", 0.0)), (gate,), 0.1)
+    beating = Candidate(Way("sse", ("heartbeat=15",)), plain.seen, (), 0.1)
+    found = choose(PROFILE, [plain, beating])
+    assert found.chosen is beating
+    assert found.changes[0] == "Leaving out what happens trace: take SSE."
