@@ -77,6 +77,9 @@ def _closed(asking: Asking, old: list[Old], ages: list[float]) -> Finding:
         words = f"a connection is closed after {first.requests} requests, whatever its age"
         facts["requests"] = first.requests
         return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
+    if len(ages) < _LEAST:
+        words = f"no limit: 1 of {len(old)} connections was closed, at the age of {seconds(ages[0])}"
+        return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
     fine_s = max(each.fine_s for each in old)
     if fine_s > min(ages) * _SLACK[0] + _SLACK[1]:
         words = f"no limit: one connection was closed at {seconds(min(ages))}, another was fine at {seconds(fine_s)}"
@@ -88,7 +91,7 @@ def _closed(asking: Asking, old: list[Old], ages: list[float]) -> Finding:
         f"a connection is closed at the age of {seconds(value_s)} (from {seconds(low_s)} to {seconds(high_s)}); {how}"
     )
     return asking.finding(
-        words, value_s, unit="s", low=low_s, high=high_s, seen=len(old), ending=first.ending, facts=facts
+        words, value_s, unit="s", low=low_s, high=high_s, seen=len(ages), ending=first.ending, facts=facts
     )
 
 
