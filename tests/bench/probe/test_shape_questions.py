@@ -99,6 +99,15 @@ async def test_connections_without_an_answer_are_not_counted_among_those_of_a_se
     assert found.words == "1 connection reached the same server (11 others had no answer)"
 
 
+async def test_a_way_that_refuses_every_chat_request_is_not_good(server: Server) -> None:
+    """Its /healthz and /stats answer, and so several questions see something."""
+    async with answering(server("sse"), b"/chat", [(403, b"no")]) as url:
+        found = await Engine(Deployment({"sse": url}), 1.0).run()
+    assert all(each.is_complete for each in found.findings)
+    assert {each.question for each in found.findings if each.seen} >= {"headers", "stickiness", "age"}
+    assert not found.is_good
+
+
 @asynccontextmanager
 async def answering(server: RunningServer, path: bytes, answers: list[tuple[int, bytes]]) -> AsyncIterator[str]:
     """A way to a server that gives these answers itself, over and over in turn, to whoever asks for `path`."""
