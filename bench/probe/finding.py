@@ -18,6 +18,10 @@ NO_CUT = "none"
 """An ending that is no cut: all that was asked for came."""
 BLACK_HOLE = "black_hole"
 """An ending that nobody tells: nothing comes any more, and the connection looks open."""
+OF_ANSWERS = frozenset(
+    {"first_byte", "idle", "duration", "buffering", "buffering_get", "late_head", "compression", "held_at_cut"}
+)
+"""The questions that see something only where answers pass; /healthz and /stats are enough for the others."""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,9 +94,14 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         return next((each for each in self.findings if (each.question, each.transport) == (question, transport)), None)
 
     @property
+    def passing(self) -> frozenset[str]:
+        """The transports of which an answer was seen to pass, if only up to a limit."""
+        return frozenset(each.transport for each in self.findings if _shows_an_answer(each))
+
+    @property
     def is_good(self) -> bool:
-        """Whether every question came to its end, and at least one limit or stream was seen through."""
-        return all(each.is_complete for each in self.findings) and any(each.seen for each in self.findings)
+        """Whether every question came to its end, and the answers of at least one transport pass."""
+        return all(each.is_complete for each in self.findings) and bool(self.passing)
 
     def encode(self) -> bytes:
         """As JSON, indented, with a line end."""
@@ -105,6 +114,12 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise InputError(f"takes a file that `tokenderby probe --json` wrote: {error}") from None
+
+
+def _shows_an_answer(finding: Finding) -> bool:
+    if finding.question == "upgrade":
+        return finding.value == "passed"
+    return finding.question in OF_ANSWERS and finding.seen > 0
 
 
 def read_findings(path: Path) -> Findings:

@@ -37,6 +37,16 @@ def limit_rules(findings: Findings) -> Iterator[Written]:
     return _limits(_Limits.of(findings))
 
 
+def is_said(findings: Findings, finding: Finding) -> bool:
+    """Whether the rules say this limit on answers: it is the number of a transport that they were made from."""
+    limits = _Limits.of(findings)
+    if finding.transport == "websocket":
+        said = [limits.socket_idle, limits.socket_duration]
+    else:
+        said = [limits.idle] if _is_one_timer(limits) else [limits.first_byte, limits.idle, limits.duration]
+    return any(same(finding, each) for each in said)
+
+
 def same(one: Finding | None, other: Finding | None) -> bool:
     """Whether two findings can be the same number."""
     if one is None or other is None or not _is_limit(one) or not _is_limit(other):

@@ -7,12 +7,13 @@ stands in the notes.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 
-from bench.probe.finding import Finding, Findings
-from bench.probe.limit_rules import limit_rules
+from bench.probe.finding import NO_CUT, Finding, Findings
+from bench.probe.limit_rules import is_said, limit_rules
 from bench.probe.shape_rules import held_findings, shape_rules
-from bench.probe.written import Written
+from bench.probe.written import STREAMED, Written
 from bench.proxy.behaviours import (
     Coalescing,
     GzipHoldback,
@@ -22,7 +23,7 @@ from bench.proxy.behaviours import (
     ResponseBuffering,
     Upgrade,
 )
-from bench.proxy.profile import Profile
+from bench.proxy.profile import Profile, ProfileError, parse
 from bench.proxy.profile_toml import profile_toml
 from bench.proxy.rule import Rule, check_order, seconds
 
@@ -50,10 +51,24 @@ def profile_text(findings: Findings) -> str:
 
 def _written(findings: Findings) -> list[Written]:
     """The rules, from the client's side to the server's."""
-    rules = [*limit_rules(findings), *shape_rules(findings)]
+    rules = [written for written in _made(findings) if not _why_not(written.rule)]
     rules.sort(key=lambda written: _place(written.rule, findings))
     check_order([written.rule for written in rules])
     return rules
+
+
+def _made(findings: Findings) -> list[Written]:
+    """The rules as the findings give them: a deployment, or a file to resume from, may have told anything."""
+    return [*limit_rules(findings), *shape_rules(findings)]
+
+
+def _why_not(rule: Rule) -> str:
+    """Why a proxy would not take this rule; "" if it does."""
+    try:
+        parse("probe", tomllib.loads(profile_toml(Profile(name="probe", rules=(rule,)))))
+    except (ProfileError, tomllib.TOMLDecodeError) as error:
+        return str(error)
+    return ""
 
 
 def _place(rule: Rule, findings: Findings) -> int:
@@ -74,12 +89,49 @@ def _notes(findings: Findings) -> Iterator[str]:
     yield f"Probed {findings.started}, silences of up to {seconds(findings.up_to_s)}."
     if findings.interrupted:
         yield "The probe was interrupted: what is not here was perhaps not asked."
+    if silent := sorted(set(findings.urls) - findings.passing):
+        yield f"No answer was seen to pass of: {', '.join(silent)}."
+    rules = [written.rule for written in _written(findings)]
     for finding in findings.findings:
-        if finding.words and not _is_rule(finding):
+        if finding.words and not _is_rule(finding, findings, rules):
             where = f" ({finding.transport})" if finding.transport else ""
             yield f"{finding.question}{where}: {finding.words}."
+        if other := _cut_alone(finding, findings):
+            only = f"{other} alone, not of {finding.transport}"
+            yield f"The limit of {finding.question} was seen of {only}; its rule cuts both."
+    for reason in filter(None, (_why_not(written.rule) for written in _made(findings))):
+        yield f"No rule, since a proxy does not take it: {reason}."
 
 
-def _is_rule(finding: Finding) -> bool:
-    """Whether a rule says it."""
-    return finding.value not in (None, "none", "passed", "first_bytes", False) and finding.question in RULES_OF
+def _is_rule(finding: Finding, findings: Findings, rules: list[Rule]) -> bool:
+    """Whether a rule says it, and says all of it."""
+    if finding.value in (None, "none", "passed", "first_bytes", False) or finding.question not in RULES_OF:
+        return False
+    match finding.question:
+        case "idle" | "duration" | "first_byte":
+            return is_said(findings, finding)
+        case "upgrade":
+            return finding.value != "cut"
+        case "compression":
+            return finding.value == "gzip" and any(isinstance(rule, GzipHoldback) for rule in rules)
+        case "buffering":
+            return _is_held_so(finding, findings, rules)
+    return True
+
+
+def _is_held_so(finding: Finding, findings: Findings, rules: list[Rule]) -> bool:
+    """Whether a rule holds this transport back in this way."""
+    if finding.transport in STREAMED:
+        return finding.value == held_findings(findings)[0].value
+    return any(isinstance(rule, Coalescing) and rule.scope == "connection" for rule in rules)
+
+
+def _cut_alone(finding: Finding, findings: Findings) -> str:
+    """The transport whose limit this stream outlived, "" if none: rules about time take no content types."""
+    if finding.question not in ("idle", "duration") or finding.transport not in STREAMED or finding.low is None:
+        return ""
+    if finding.value is not None or finding.ending != NO_CUT or not finding.seen:
+        return ""
+    others = (each for each in findings.findings if each.question == finding.question and each.transport in STREAMED)
+    cut = (each.transport for each in others if each.value is not None and (each.high or 0) < finding.low)
+    return next(cut, "")

@@ -9,6 +9,7 @@ from bench.probe.finding import Finding, Findings
 from bench.probe.roundest import MILLISECONDS, roundest
 from bench.probe.written import STREAMED, Written, seen, status_of
 from bench.proxy.behaviours import BEHAVIOURS, Coalescing, GzipHoldback, ResponseBuffering, Upgrade
+from bench.proxy.rule import check_conditions
 
 HELD_TYPES = {"sse": "text/event-stream", "chunked": "application/x-ndjson"}
 USUAL_BYTES = (*(2**k for k in range(8, 21)), 1448, 1460)
@@ -23,11 +24,8 @@ def held_findings(findings: Findings) -> list[Finding]:
 
 def shape_rules(findings: Findings) -> Iterator[Written]:
     """The rules that hold back, refuse and compress."""
-    upgrade = findings.get("upgrade", "websocket")
-    if upgrade and upgrade.value == "stripped":
-        yield Written(Upgrade(action="strip"), seen(upgrade))
-    elif upgrade and upgrade.value == "refused":
-        yield Written(Upgrade(action="refuse", status=status_of(upgrade) or 403), seen(upgrade))
+    if upgrade := findings.get("upgrade", "websocket"):
+        yield from _upgrade(upgrade)
     held = held_findings(findings)
     if held:
         yield _holding(findings, held)
@@ -36,9 +34,42 @@ def shape_rules(findings: Findings) -> Iterator[Written]:
     if late and not held and (head_holdback := BEHAVIOURS.get("head_holdback")):
         yield Written(head_holdback(), seen(late[0]))
     if packed := [f for name in STREAMED if (f := findings.get("compression", name)) and f.value == "gzip"]:
-        types = tuple(finding.facts["content_type"] for finding in packed)
         flushes = not any(finding.facts.get("holds") for finding in packed)
-        yield Written(GzipHoldback(sync_flush=flushes, content_types=types), seen(packed[0]))
+        if types := _types(packed):  # without any, the rule would compress everything
+            yield Written(GzipHoldback(sync_flush=flushes, content_types=types), seen(packed[0]))
+
+
+def media_type(content_type: str) -> str:
+    """What a Content-Type says, in lower case and without parameters.
+
+    >>> media_type(" Text/Event-Stream ; charset=utf-8")
+    'text/event-stream'
+    """
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _types(packed: list[Finding]) -> tuple[str, ...]:
+    """The types that a rule can be limited to: a deployment may send anything as one."""
+    told = dict.fromkeys(media_type(str(finding.facts.get("content_type", ""))) for finding in packed)
+    return tuple(name for name in told if _is_type(name))
+
+
+def _is_type(name: str) -> bool:
+    try:
+        check_conditions(GzipHoldback(content_types=(name,)))
+    except ValueError:
+        return False
+    return True
+
+
+def _upgrade(finding: Finding) -> Iterator[Written]:
+    """A WebSocket that does not open does not open with the rule either; how it looks is not always known."""
+    if finding.value == "stripped":
+        yield Written(Upgrade(action="strip"), seen(finding))
+    elif finding.value in ("refused", "cut"):
+        status = status_of(finding)
+        unsure = () if status else ("action", "status")
+        yield Written(Upgrade(action="refuse", status=status or 403, unsure=unsure), seen(finding))
 
 
 def _holding(findings: Findings, held: list[Finding]) -> Written:

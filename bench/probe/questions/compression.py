@@ -7,6 +7,7 @@ from bench.probe.channel import Talk
 from bench.probe.finding import Finding
 from bench.probe.holding import is_held
 from bench.probe.question import Question
+from bench.probe.shape_rules import media_type
 from bench.probe.shape_streams import LIMIT_S, STEADY, TIMES
 from bench.probe.trace import Trace
 
@@ -28,7 +29,7 @@ async def _ask(asking: Asking) -> Finding:
         value=coding or "none",
         seen=len(heard),
         words=words,
-        facts={"holds": holds, "content_type": heard[0].headers.get("content-type", "").partition(";")[0]},
+        facts={"holds": holds, "content_type": media_type(heard[0].headers.get("content-type", ""))},
     )
 
 

@@ -41,14 +41,15 @@ async def _ask(asking: Asking) -> Finding:
         transport=asking.transport,
         value=len(servers),
         seen=len(first),
-        words=_words(len(servers), facts["sticky_by_cookie"]),
+        words=_words(len(servers), len(first), facts["sticky_by_cookie"]),
         facts=facts,
     )
 
 
-def _words(servers: int, by_cookie: object) -> str:
+def _words(servers: int, answered: int, by_cookie: object) -> str:
     if servers == 1:
-        return f"{CONNECTIONS} connections reached the same server"
+        none = "" if answered == CONNECTIONS else f" ({CONNECTIONS - answered} others had no answer)"
+        return f"{answered} connection{'s' * (answered > 1)} reached the same server{none}"
     kept = {None: "and no cookie keeps a client with one", True: "a cookie keeps a client with one"}
     return f"{servers} servers, {kept.get(by_cookie, 'and the cookie does not keep a client with one')}"  # type: ignore[call-overload]
 

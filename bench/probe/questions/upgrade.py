@@ -16,11 +16,19 @@ _SMALL = {"ttft_ms": 0, "ttft_sigma": 0, "gap_ms": 0, "gap_sigma": 0, "tokens": 
 _SWITCHING = 101
 _OURS = "upgrade_required"
 """What our server says to a request on which there is no `Upgrade` any more."""
+_PASSING = frozenset(f"status {status}" for status in (429, 500, 502, 503, 504))
+"""What may be over at the next request: a refusal only where nothing else was seen."""
 
 
 async def _ask(asking: Asking) -> Finding:
     heard = await asyncio.gather(*(asking.talk(Talk(_SMALL, LIMIT_S)) for _ in range(TIMES)))
     (value, ending), seen = Counter(map(_verdict, heard)).most_common(1)[0]
+    if ending in _PASSING and value == "refused" and (seen < TIMES or await _was_disturbed(asking, heard)):
+        words = f"not clear: {ending} in {seen} of {TIMES} tries, which may be over soon"
+        return Finding(question="upgrade", transport=asking.transport, ending=ending, seen=seen, words=words)
+    if value == "server":
+        words = f"the server itself refused with {ending}"
+        return Finding(question="upgrade", transport=asking.transport, ending=ending, seen=seen, words=words)
     return Finding(
         question="upgrade",
         transport=asking.transport,
@@ -29,11 +37,16 @@ async def _ask(asking: Asking) -> Finding:
         seen=seen,
         words={
             "passed": "a WebSocket opens",
-            "refused": f"refused with {ending}, before the request reached the server",
+            "refused": f"{ending} in place of the upgrade, and not by our server",
             "stripped": "the Upgrade header does not reach the server",
             "cut": f"the upgrade ends in {ending}",
         }[value],
     )
+
+
+async def _was_disturbed(asking: Asking, heard: list[Heard]) -> bool:
+    """Whether the control connection was disturbed meanwhile."""
+    return await asking.was_disturbed(min(each.asked_ns for each in heard), max(each.ended_ns for each in heard))
 
 
 def _verdict(heard: Heard) -> tuple[str, str]:
@@ -42,7 +55,8 @@ def _verdict(heard: Heard) -> tuple[str, str]:
     if heard.status in (0, _SWITCHING):
         return "cut", heard.ending
     error = decode_error(bytes(heard.body))
-    return "stripped" if error is not None and error.code == _OURS else "refused", f"status {heard.status}"
+    value = "refused" if error is None else "stripped" if error.code == _OURS else "server"
+    return value, f"status {heard.status}"
 
 
 QUESTIONS = (Question("upgrade", "Does a WebSocket open?", "shape", ("websocket",), TIMES, lambda _: 1.0, _ask),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tomllib
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
 from bench.probe.foretold import foretold
 from bench.probe.probe_report import report
-from bench.probe.profile_writer import profile_text
+from bench.probe.profile_writer import profile_of, profile_text
 from bench.probe.roundest import roundest
-from bench.proxy.profile import load, names
+from bench.proxy.behaviours import Upgrade
+from bench.proxy.profile import load, names, parse
 
 
 def findings(*found: Finding, up_to_s: float = 600.0) -> Findings:
@@ -115,3 +117,76 @@ def test_what_is_not_certain_is_unsure_and_what_was_not_found_is_in_the_notes() 
     assert 'unsure = ["keepalive_timeout_s"]' in text
     assert "duration (sse): no cut within 10 min of talking." in text
     assert "# seen 3 times, 60 to 60 s" in text
+
+
+def test_what_healthz_alone_shows_is_not_good() -> None:
+    """A balancer that refuses every chat request still answers /healthz and /stats."""
+    refused = "no stream passes: status 403"
+    aside = [Finding(question=name, seen=3) for name in ("headers", "stickiness", "round_trip", "age", "keep_alive")]
+    said_no = Finding(question="upgrade", transport="websocket", value="refused", ending="status 403", seen=3)
+    found = findings(*aside, said_no, Finding(question="idle", transport="sse", words=refused, ending="status 403"))
+    assert not found.is_good
+    notes = profile_of(found).notes
+    assert "No answer was seen to pass of: sse." in notes
+    assert refused in notes
+    good = findings(*aside, limit("idle", "sse", 60.0))
+    assert good.is_good
+    assert "No answer" not in profile_of(good).notes
+
+
+@pytest.mark.parametrize("content_type", ["", "a b/c", "x/y/z", "text/event-stream, text/html", "é/x"])
+def test_a_type_that_no_rule_takes_is_left_out(content_type: str) -> None:
+    odd = packed("chunked", content_type)
+    both = parse("p", tomllib.loads(profile_text(findings(packed("sse", "Text/Event-Stream ; charset=x"), odd))))
+    assert [rule.content_types for rule in both.rules] == [("text/event-stream",)]
+    alone = parse("p", tomllib.loads(profile_text(findings(odd))))
+    assert not alone.rules
+    assert "compression (chunked): compressed" in alone.notes
+
+
+def packed(transport: str, content_type: str) -> Finding:
+    facts = {"holds": True, "content_type": content_type}
+    return Finding(question="compression", transport=transport, value="gzip", seen=3, words="compressed", facts=facts)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e12])
+def test_a_number_that_no_rule_takes_is_said_in_the_notes(value: float) -> None:
+    text = profile_text(findings(limit("idle", "sse", value, ending="fin"), limit("keep_alive", "", 60.0)))
+    written = parse("p", tomllib.loads(text))
+    assert [rule.name for rule in written.rules] == ["keepalive_timeout"]
+    assert "No rule, since a proxy does not take it" in written.notes
+    assert "idle_timeout_s" in written.notes
+
+
+def test_a_websocket_that_is_cut_does_not_pass_the_profile() -> None:
+    words = "the upgrade ends in rst"
+    cut = Finding(question="upgrade", transport="websocket", value="cut", ending="rst", seen=3, words=words)
+    written = profile_of(findings(cut))
+    (rule,) = written.rules
+    assert isinstance(rule, Upgrade)
+    assert rule.unsure == ("action", "status")
+    assert f"upgrade (websocket): {words}." in written.notes
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        Finding(question="buffering", transport="websocket", value="time", words="held", seen=3),
+        Finding(question="compression", transport="sse", value="br", words="compressed (br)", seen=3),
+        limit("idle", "chunked", 30.0, words="another number"),
+        limit("first_byte", "sse", 45.0, words="another number"),
+    ],
+)
+def test_what_no_rule_says_is_in_the_notes(finding: Finding) -> None:
+    first = (limit("idle", "sse", 60.0, words="said"), limit("first_byte", "blocking", 20.0, words="said"))
+    notes = profile_of(findings(*first, finding)).notes
+    assert f"{finding.question} ({finding.transport}): {finding.words}." in notes
+    assert "said" not in notes
+
+
+def test_a_limit_of_one_kind_of_stream_alone_is_said_to_be_that() -> None:
+    outlived = Finding(question="idle", transport="sse", words="no cut", low=600.0, seen=3)
+    told = "The limit of idle was seen of chunked alone, not of sse; its rule cuts both."
+    assert told in profile_of(findings(outlived, limit("idle", "chunked", 60.0, ending="fin"))).notes
+    shorter = msgspec.structs.replace(outlived, low=50.0)
+    assert told not in profile_of(findings(shorter, limit("idle", "chunked", 60.0, ending="fin"))).notes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from bench.proxy.behaviours import GzipHoldback, Latency, Upgrade
 from bench.proxy.rule import Rule
 from clients.core.endpoint import Endpoint
 from clients.core.tls import Trust
+from servers.messages import encode_error
 
 Server = Callable[[str], RunningServer]
 
@@ -70,6 +72,82 @@ async def test_upgrades(server: Server, rules: list[Rule], value: str, ending: s
     assert (finding.value, finding.ending, finding.seen) == (value, ending, 3)
 
 
+@pytest.mark.parametrize(
+    ("answers", "value", "words"),
+    [
+        ([(403, b"no")], "refused", "status 403 in place of the upgrade, and not by our server"),
+        ([(503, b"busy")], "refused", "status 503 in place of the upgrade"),
+        ([(503, b"busy"), (503, b"busy"), (403, b"no")], None, "not clear: status 503 in 2 of 3 tries"),
+        ([(200, b"<html>")], "refused", "status 200 in place of the upgrade"),
+        ([(401, encode_error("unauthorized", "no"))], None, "the server itself refused with status 401"),
+    ],
+)
+async def test_who_refuses_an_upgrade(
+    server: Server, answers: list[tuple[int, bytes]], value: str | None, words: str
+) -> None:
+    async with answering(server("websocket"), b"/chat", answers) as url:
+        found = (await asked(Deployment({"websocket": url}), "upgrade"))["upgrade", "websocket"]
+    assert found.value == value
+    assert found.words.startswith(words)
+
+
+async def test_connections_without_an_answer_are_not_counted_among_those_of_a_server(server: Server) -> None:
+    stats = b'{"started_ns": 7}'
+    async with answering(server("sse"), b"/stats", [(200, stats), *[(503, b"busy")] * 11]) as url:
+        found = (await asked(Deployment({"sse": url}), "stickiness"))["stickiness", ""]
+    assert (found.value, found.seen) == (1, 1)
+    assert found.words == "1 connection reached the same server (11 others had no answer)"
+
+
+async def test_a_way_that_refuses_every_chat_request_is_not_good(server: Server) -> None:
+    """Its /healthz and /stats answer, and so several questions see something."""
+    async with answering(server("sse"), b"/chat", [(403, b"no")]) as url:
+        found = await Engine(Deployment({"sse": url}), 1.0).run()
+    assert all(each.is_complete for each in found.findings)
+    assert {each.question for each in found.findings if each.seen} >= {"headers", "stickiness", "age"}
+    assert not found.is_good
+
+
+@asynccontextmanager
+async def answering(server: RunningServer, path: bytes, answers: list[tuple[int, bytes]]) -> AsyncIterator[str]:
+    """A way to a server that gives these answers itself, over and over in turn, to whoever asks for `path`."""
+    turns = itertools.cycle(answers)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = None
+        try:
+            data = await reader.readuntil(b"\r\n\r\n")
+            if path in data.partition(b"\r\n")[0]:
+                status, body = next(turns)
+                writer.write(
+                    b"HTTP/1.1 %d Told\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(body), body)
+                )
+                await writer.drain()
+                return
+            upstream_reader, upstream = await asyncio.open_connection(*address(server))
+            upstream.write(data)
+            await asyncio.gather(pass_on(reader, upstream), pass_on(upstream_reader, writer))
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            for each in filter(None, (writer, upstream)):
+                each.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        host, port = listening.sockets[0].getsockname()[:2]
+        yield f"http://{host}:{port}"
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65_536):
+            writer.write(data)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
 async def test_the_way_there_and_back(server: Server) -> None:
     found = await ask_behind(server, [Latency(latency_ms=30)], "round_trip", transports=("sse",))
     value = found["round_trip", ""].value
@@ -87,15 +165,6 @@ async def test_one_server_and_several(server: Server) -> None:
         connections += 1
         upstream_reader, upstream = await asyncio.open_connection(*turns[connections % 2])
         await asyncio.gather(pass_on(reader, upstream), pass_on(upstream_reader, writer))
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                writer.write(data)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
 
     async with AsyncExitStack() as stack:
         listening = await asyncio.start_server(take_turns, "127.0.0.1", 0)
