@@ -51,7 +51,7 @@ class Compose:
 
     def finished(self) -> set[tuple[int, str]]:
         """Block and name of each cell that the bench service has called finished, and not failed."""
-        lines = re.findall(r"\[\d+/\d+\] block (\d+)  (.+?): (?:ok|void)\b", self.said("bench"))
+        lines = re.findall(r"\[\d+/\d+\] block (\d+)  (.+?): (?:ok,|void \()", self.said("bench"))
         return {(int(block), cell) for block, cell in lines}
 
     def ended(self, service: str, timeout_s: float) -> int:
