@@ -122,6 +122,7 @@ FOUND = Findings(
 def test_where_nothing_can_be_written_is_said_before_anything_is_asked(option: str, place: str) -> None:
     with pytest.raises((InputError, click.UsageError), match=f"{option}|is a directory") as error:
         probe.main([option, place, "http://127.0.0.1:1"], standalone_mode=False)
+    assert isinstance(error.value, InputError | click.UsageError)
     assert error.value.exit_code == 2
 
 
