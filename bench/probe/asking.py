@@ -93,9 +93,9 @@ class Asking:
         return trial
 
     async def was_disturbed(self, from_ns: int, to_ns: int) -> bool:
-        """Whether the control connection was disturbed too, as soon as that is known."""
-        await self.control.settle()
-        return self.control.disturbed(from_ns, to_ns)
+        """Whether the control connection was disturbed too, as soon as that is known; so if it says nothing at all."""
+        is_known = await self.control.settle()
+        return self.control.disturbed(from_ns, to_ns) or (not is_known and self.control.is_usable)
 
     def note(self, heard: Heard, tried: str, took_s: float | None, ending: str, void: str = "", **facts: Any) -> None:
         """Enter an observation."""

@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, cast
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ from clients.core.session import NEVER_NS, Script, Session
 from clients.core.websocket_connection import WebSocketConnection
 from clients.sockets import Meter
 from servers.chunked import wire as chunked
-from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
+from servers.messages import MAX_TOKENS, EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.sse import wire as sse
 from servers.websocket.wire import decode as decode_frame
 
@@ -143,29 +144,39 @@ class _Http(_Watch, HttpConnection):
 
 
 class _WebSocket(_Watch, WebSocketConnection):
-    pass
+    is_fit = True  # but not while an answer is still to come, which would be taken for that to the next request
 
 
 class Channel:
-    """A connection, opened by the first request and closed at the end of its context. One request at a time."""
+    """A connection, opened by the first request and closed at the end of its context. One request at a time.
 
-    def __init__(self, deployment: Deployment, transport: str, tcp_keepalive_s: float | None = None) -> None:
+    It waits where too many are open, if it `needs_slot`.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        transport: str,
+        tcp_keepalive_s: float | None = None,
+        *,
+        needs_slot: bool = True,
+    ) -> None:
         self.transport = transport
-        self._slots = deployment.slots
+        self._slot = deployment.slots if needs_slot else nullcontext()
         self._client = deployment.client(transport)
-        self._client.meter = _Keepalive(tcp_keepalive_s)
+        self._client.sockets = self._client.meter = _Keepalive(tcp_keepalive_s)
         self._session = self._client.session
         self.opened_ns = 0
 
     async def __aenter__(self) -> Self:
-        await self._slots.acquire()
+        await self._slot.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
             await self._client.run(_hang_up(self._session))
         finally:
-            self._slots.release()
+            await self._slot.__aexit__(None, None, None)
 
     @property
     def connection(self) -> _Http | _WebSocket | None:
@@ -249,31 +260,32 @@ class Channel:
         decode: Decode | None = None,
         up: _Sender | None = None,
     ) -> Script[None]:
-        session, response = self._session, asked.response
+        session, response, connection = self._session, asked.response, cast(_Http, asked.connection)
         until_ns = heard.asked_ns + round(limit_s * 1e9)
-        while True:
-            _note(heard, session, asked, decode)
-            if response.is_complete:
-                heard.ending = _complete_or_status(heard, decode)
-                connection = cast(_Http, asked.connection)
-                connection.finish()
-                heard.is_fit = connection.is_fit and not connection.ending
-                return
-            if response.failure is not None:
-                raise response.failure
-            if session.now_ns >= until_ns:
-                heard.ending = BLACK_HOLE
-                return
-            yield min(until_ns, up.send_due() if up else NEVER_NS)
+        try:
+            while True:
+                _note(heard, session, asked, decode)
+                if response.is_complete:
+                    heard.ending = _complete_or_status(heard, decode)
+                    return
+                if response.failure is not None:
+                    raise response.failure
+                if session.now_ns >= until_ns:
+                    heard.ending = BLACK_HOLE
+                    return
+                yield min(until_ns, up.send_due() if up else NEVER_NS)
+        finally:
+            connection.finish()  # without the whole answer it is not fit for another
+            heard.is_fit = connection.is_fit and not connection.ending
 
     def _frames(self, heard: Heard, talk: Talk) -> Script[None]:
         session, connection = self._session, self.connection
-        if not isinstance(connection, _WebSocket) or connection.ending:
+        if not isinstance(connection, _WebSocket) or connection.ending or not connection.is_fit:
             yield from self._upgrade(heard, talk)
             connection = cast(_WebSocket, self.connection)
             if heard.status != _SWITCHING:
                 return
-        connection.heard, heard.asked_ns, heard.is_fit = heard, session.now_ns, False
+        connection.heard, heard.asked_ns, connection.is_fit, heard.is_fit = heard, session.now_ns, False, False
         connection.send(_chat(talk, is_frame=True).body)
         until_ns, up = heard.asked_ns + round(talk.limit_s * 1e9), _Sender(talk.up, session)
         while not _take_frames(heard, session, connection):
@@ -283,7 +295,7 @@ class Channel:
                 heard.ending = BLACK_HOLE
                 return
             yield min(until_ns, up.send_due())
-        heard.is_fit = connection.failure is None
+        connection.is_fit = heard.is_fit = connection.failure is None
 
     def _upgrade(self, heard: Heard, talk: Talk) -> Script[None]:
         """Open a WebSocket; a refusal is in `heard`."""
@@ -383,10 +395,12 @@ def _note(heard: Heard, session: Session, asked: Asked, decode: Decode | None) -
 
 
 def _enter(heard: Heard, now_ns: int, found: Iterable[TokenMessage | EndMessage]) -> bool:
-    """Enter tokens; whether the end message is among them."""
+    """Enter tokens; whether the end message is among them. Raises NotTheFormat for more than an answer may have."""
     for message in found:
         if isinstance(message, EndMessage):
             heard.is_complete = True
+        elif len(heard.tokens) == MAX_TOKENS:
+            raise NotTheFormat(f"more than {MAX_TOKENS} tokens in one answer")
         else:
             heard.tokens.append(Token(now_ns, message.i, message.due, message.sent))
     return heard.is_complete

@@ -53,11 +53,17 @@ class Control:
         """Whether something was wrong in that time that was none of the questions' doing."""
         return self.is_usable and any(began < to_ns and from_ns < ended for began, ended in self._wider())
 
-    async def settle(self) -> None:
-        """Return when it is known of this moment whether something was wrong: a short stream has ended after it."""
+    async def settle(self) -> bool:
+        """Return when it is known of this moment whether something was wrong: a short stream has ended after it.
+
+        False where none does in time, so that nothing is known.
+        """
         if self._is_running:
-            with suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._next_end.wait(), 2 * (self._cycle_s + GRACE_S))
+            except TimeoutError:
+                return False
+        return True
 
     @property
     def settling_s(self) -> float:
@@ -93,9 +99,13 @@ class Control:
             ended.set()
             await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
 
+    def _channel(self) -> Channel:
+        """One that waits for no question's connection: it would see nothing meanwhile."""
+        return Channel(self.deployment, self.transport, needs_slot=False)
+
     async def _cycle(self) -> None:
         talk = Talk(talking(self._every_s, self._cycle_s), self._cycle_s + self._every_s + GRACE_S)
-        async with Channel(self.deployment, self.transport) as channel:
+        async with self._channel() as channel:
             heard = await channel.talk(talk)
         whole = heard.ending == NO_CUT
         restarted = whole and await self._has_restarted()
@@ -115,7 +125,7 @@ class Control:
 
     async def _has_restarted(self) -> bool:
         """Whether the server's process is younger than the probe, and than the last look."""
-        async with Channel(self.deployment, self.transport) as channel:
+        async with self._channel() as channel:
             heard = await channel.ask(Request("GET", "/stats"), GRACE_S)
         try:
             stats = msgspec.json.decode(bytes(heard.body), type=_Stats)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from bench.probe.foreign_text import printable
 from bench.running.addresses import AddressError, server_url
 from clients.core.asking import fetch
 from clients.core.endpoint import Endpoint
@@ -18,7 +19,7 @@ from clients.drivers.aio import AioClient
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
 
-MAX_CONNECTIONS = 96  # open at once, however many questions are asked
+MAX_CONNECTIONS = 96  # open at once, however many questions are asked; the control's come on top
 ANSWER_S = 10.0  # for a small answer
 
 
@@ -69,7 +70,7 @@ async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deploym
         else:
             found = await _transports_behind(_address(word, word), token, trust)
         if twice := found.keys() & urls.keys():
-            raise InputError(f"URL {word[:200]!r}: {', '.join(sorted(twice))} has a URL already; takes one for each")
+            raise InputError(f"URL {_shown(word)}: {', '.join(sorted(twice))} has a URL already; takes one for each")
         urls |= found
     deployment = Deployment(urls, token, trust)
     await asyncio.gather(*(_check_silence(deployment, transport) for transport in urls))
@@ -87,7 +88,7 @@ async def _check_silence(deployment: Deployment, transport: str) -> None:
         status, body = await deployment.fetch(transport, "/stats")
         stats = msgspec.json.decode(body, type=_Stats) if status == 200 else _Stats()
     except ClientFailure as failure:
-        raise UserError(f"{url}/stats: {failure}") from None
+        raise UserError(f"{url}/stats: {printable(str(failure))}") from None
     except (msgspec.DecodeError, UnicodeError):
         return  # somebody's stack; its answers are what counts
     if status in (401, 403):
@@ -98,9 +99,15 @@ async def _check_silence(deployment: Deployment, transport: str) -> None:
 
 def _address(word: str, url: str) -> str:
     try:
-        return server_url(url)
+        return server_url(url, option="--token")
     except AddressError as error:
-        raise InputError(f"URL {word[:200]!r}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
+        raise InputError(f"URL {_shown(word)}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
+
+
+def _shown(word: str) -> str:
+    """A word in a message: without what stands before an @, which may be a password."""
+    _, at, rest = word.rpartition("@")
+    return repr(f"…@{rest}"[:200] if at else word[:200])
 
 
 async def _check(transport: str, url: str, token: str | None, trust: Trust) -> None:
@@ -108,7 +115,7 @@ async def _check(transport: str, url: str, token: str | None, trust: Trust) -> N
     if isinstance(told, str):
         raise UserError(f"{transport}={url}: {told}")
     if told.transport != transport:
-        raise InputError(f"{transport}={url}: its /healthz says that it serves {told.transport}")
+        raise InputError(f"{transport}={url}: its /healthz says that it serves {printable(told.transport)}")
 
 
 async def _transports_behind(url: str, token: str | None, trust: Trust) -> dict[str, str]:
@@ -120,8 +127,15 @@ async def _transports_behind(url: str, token: str | None, trust: Trust) -> dict[
         if isinstance(told, _Health) and told.transport in TRANSPORTS:
             found.setdefault(told.transport, place)
     if not found:
-        raise UserError(f"{url}: {answers[0]}")
+        raise UserError(f"{url}: {_why_not(answers[0])}")
     return found
+
+
+def _why_not(told: _Health | str) -> str:
+    """Why what `/healthz` says is of no use."""
+    if isinstance(told, str):
+        return told
+    return f"its /healthz says that it serves {printable(told.transport)!r}, which is none of our transports"
 
 
 async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
@@ -130,7 +144,7 @@ async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
     try:
         status, body = await _fetched(AioClient("blocking", settings), "/healthz", ANSWER_S)
     except ClientFailure as failure:
-        return str(failure)
+        return printable(str(failure))
     if status != 200:
         return f"/healthz answers {status}; takes one of Tokenderby's own servers (tokenderby serve sse)"
     try:

@@ -214,12 +214,12 @@ class Load:
 
 def load(asked: Mapping[Key, Question], transports: int, up_to_s: float) -> Load:
     """What asking all this means."""
-    connections = sum(question.connections for question in asked.values()) + transports
+    connections = min(sum(question.connections for question in asked.values()), MAX_CONNECTIONS) + transports
     most_s = limit_s(up_to_s)
     requests = sum(question.requests or 2 * question.connections for question in asked.values())
     requests += transports * round(CYCLES * 2 * most_s / up_to_s)
     least_s = max((question.expected_s(up_to_s) for question in asked.values()), default=0.0)
-    return Load(min(connections, MAX_CONNECTIONS), requests, min(least_s, most_s), most_s)
+    return Load(connections, requests, min(least_s, most_s), most_s)
 
 
 async def _first_look(deployment: Deployment, transport: str) -> tuple[Clock, Heard]:

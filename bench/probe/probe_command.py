@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+import shlex
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import click
 from bench.option_types import Duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.console import Console
     from bench.probe.deployment import Deployment
     from bench.probe.engine import Engine
@@ -82,9 +85,12 @@ def probe(  # noqa: PLR0917 (click passes them by name)
         raise click.UsageError("--resume goes on with the probe's own URLs and --up-to; leave them out")
     words = urls or tuple(f"{transport}={url}" for transport, url in (kept.urls if kept else {}).items())
     up_to_s = kept.up_to_s if kept else up_to or 600.0
+    json_file = json_file or (str(resume) if resume else None)
+    _check_places({"--json": json_file, "--out": None if out is None else str(out)})
     console = Console(stderr=json_file == "-")
     findings = _ask(words, token, cafile, insecure, up_to_s, kept, console)
-    return _conclude(findings, json_file or (str(resume) if resume else None), out, console)
+    again = (*(("--cafile", cafile) if cafile else ()), *(("--insecure",) if insecure else ()))
+    return _conclude(findings, json_file, out, again, console)
 
 
 def _ask(  # noqa: PLR0917
@@ -137,7 +143,7 @@ async def _watched(engine: Engine, console: Console) -> Findings:
                 if status:
                     status.update(line)
                 elif not asking.done():
-                    console.print(line)
+                    _tell(console, line)
         return asking.result()
     finally:
         asking.cancel()
@@ -156,28 +162,83 @@ def _say_load(console: Console, deployment: Deployment, engine: Engine) -> None:
 
 
 def _say(console: Console, finding: Finding) -> None:
-    console.print(f"{finding.question} {finding.transport}".strip() + f": {finding.words}", soft_wrap=True)
+    from bench.probe.foreign_text import SENTENCE_SIGNS, printable
+
+    line = f"{finding.question} {finding.transport}".strip() + f": {finding.words}"
+    _tell(console, printable(line, SENTENCE_SIGNS))
 
 
-def _conclude(findings: Findings, json_file: str | None, out: Path | None, console: Console) -> int:
-    """Show and write what was found; the exit code."""
+def _tell(console: Console, line: str) -> None:
+    """Print on the way. Where nobody reads it any more the probe goes on: its files are still wanted."""
+    from bench.output import OutputLost
+
+    with suppress(OutputLost):
+        console.print(line, soft_wrap=True)
+
+
+def _conclude(
+    findings: Findings, json_file: str | None, out: Path | None, again: tuple[str, ...], console: Console
+) -> int:
+    """Write what was found, then show it, whichever fails; the exit code. Raises OSError, OutputLost.
+
+    `again`: the options that a resumed probe needs as well
+    """
     from bench.probe.probe_report import report
     from bench.probe.profile_writer import profile_text
 
     if findings.interrupted and json_file in (None, "-"):
         json_file = KEPT
-    if json_file is not None:
-        write(json_file, findings.encode())
+    failed = [] if json_file is None else _written(json_file, findings.encode())
+    if out is not None and not findings.interrupted:
+        failed += _written(str(out), profile_text(findings).encode())
     console.print(report(findings))
+    if failed:
+        raise failed[0]
     if findings.interrupted:
-        console.print(f"interrupted; go on with: tokenderby probe --resume {json_file}", soft_wrap=True)
+        assert json_file is not None
+        words = ("--resume", json_file, *again, *(("--out", str(out)) if out else ()))
+        console.print(f"interrupted; go on with: tokenderby probe {shlex.join(words)}", soft_wrap=True)
         return INTERRUPTED
     if out is not None:
-        write(str(out), profile_text(findings).encode())
         console.print(
             f"Profile: {out}; try it with: tokenderby proxy --profile {out} --upstream HOST:PORT", soft_wrap=True
         )
     return DONE if findings.is_good else FAILED
+
+
+def _check_places(places: Mapping[str, str | None]) -> None:
+    """Try where to write before anything is asked: a probe takes long. Raises InputError."""
+    from servers.user_errors import InputError
+
+    for option, place in places.items():
+        if place is not None and place != "-" and (why := _why_unwritable(Path(place))):
+            raise InputError(f"{option} {place}: {why}; takes a file in a folder that exists and can be written")
+
+
+def _why_unwritable(path: Path) -> str:
+    """ "" where `write` can write, which is tried, or why it cannot."""
+    try:
+        if not path.name or (path.exists() and not path.is_file()):
+            return "a folder" if path.is_dir() else "no file"
+        part = _part_of(path)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _written(place: str, data: bytes) -> list[OSError]:
+    """Write; what went wrong."""
+    try:
+        write(place, data)
+    except OSError as error:
+        return [error]
+    return []
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
 
 def write(place: str, data: bytes) -> None:
@@ -186,7 +247,7 @@ def write(place: str, data: bytes) -> None:
         click.echo(data, nl=False)
         return
     path = Path(place)
-    part = path.with_name(f"{path.name}.part")
+    part = _part_of(path)
     part.write_bytes(data)
     part.replace(path)
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
+from bench.probe.foreign_text import SENTENCE_SIGNS, printable
 from bench.probe.likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
@@ -21,7 +22,7 @@ SHOWN_DIFFERENCES = 3
 def report(findings: Findings) -> Group:
     """Everything, for a console: the table, the nearest shipped profiles, the advice."""
     parts: list[RenderableType] = [findings_table(findings)]
-    return Group(*parts, *map(Text, ["", *_nearest(findings), "", *_advice(findings)]))
+    return Group(*parts, *map(_text, ["", *_nearest(findings), "", *_advice(findings)]))
 
 
 def findings_table(findings: Findings) -> Table:
@@ -33,8 +34,13 @@ def findings_table(findings: Findings) -> Table:
         before = finding.question
         mark = "" if finding.is_complete else " (interrupted)"
         cells = title, finding.transport or "all", finding.words + mark, str(finding.seen or "")
-        table.add_row(*map(Text, cells))  # words may have brackets, which are no markup
+        table.add_row(*map(_text, cells))  # words may have brackets, which are no markup
     return table
+
+
+def _text(words: str) -> Text:
+    """May quote what a deployment sent."""
+    return Text(printable(words, SENTENCE_SIGNS))
 
 
 def _title(finding: Finding) -> str:

@@ -12,14 +12,14 @@ class AddressError(InputError):
     """Not the URL of a server; the message says what is wrong with it."""
 
 
-def server_url(url: str) -> str:
+def server_url(url: str, *, option: str = "--target-token") -> str:
     """`url` as http or https (ws and wss mean the same servers), without a slash at its end. Raises AddressError.
 
-    IPv6 addresses stand in brackets, as http://[::1]:8001.
+    IPv6 addresses stand in brackets, as http://[::1]:8001. `option`: by which the command takes a token.
     """
     authority = url.partition("://")[2].partition("/")[0]
     if "@" in authority:
-        raise AddressError("a password is no part of it; a token goes with --target-token")
+        raise AddressError(f"a password is no part of it; a token goes with {option}")
     if authority.count(":") > 1 and "[" not in authority:
         raise AddressError("an IPv6 address stands in brackets")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +11,11 @@ from typing import Any
 import pytest
 from support.processes import RunningServer
 
+from bench.probe import channel as channel_module
+from bench.probe import control as control_module
+from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Talk, Up
+from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.streams import late, silent, talking
 from bench.proxy.behaviours import Cut, FirstByteTimeout, IdleTimeout, Noop, Upgrade, WebsocketClose
@@ -99,3 +105,58 @@ async def test_nobody_there_is_said(server: Serve) -> None:
     async with Channel(Deployment({"sse": "http://127.0.0.1:1"}), "sse") as channel:
         heard = await channel.talk(Talk(silent(1), 2))
     assert heard.ending == "refused"
+
+
+async def test_tcp_keepalive_is_on_at_the_socket(server: Serve) -> None:
+    async with Channel(Deployment({"sse": server("sse").url}), "sse", tcp_keepalive_s=7) as channel:
+        await channel.talk(Talk(talking(0.01, 0.01), 5))
+        wire = channel._client._wire
+        assert wire is not None
+        raw = wire._transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 7
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_a_connection_whose_answer_never_ended_is_not_used_again(server: Serve, transport: str) -> None:
+    async with behind(server(transport), [IdleTimeout(idle_timeout_s=0.1, action="black_hole")]) as channel:
+        swallowed = await channel.talk(Talk(silent(0.4), 0.3))
+        again = await channel.talk(Talk(talking(0.01, 0.01), 5))
+    assert (swallowed.ending, swallowed.is_fit) == ("black_hole", False)
+    assert again.opened_ns > swallowed.opened_ns
+    assert again.is_complete
+
+
+@pytest.mark.parametrize("transport", ["sse", "chunked", "websocket"])
+async def test_an_answer_without_an_end_is_cut_off(
+    server: Serve, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "MAX_TOKENS", 5)
+    async with Channel(Deployment({transport: server(transport).url}), transport) as channel:
+        heard = await channel.talk(Talk(talking(0.01, 0.1), 5))
+    assert (heard.ending, heard.detail) == ("format", "format: more than 5 tokens in one answer")
+    assert len(heard.tokens) == 5
+
+
+async def test_the_control_watches_while_questions_have_all_slots(server: Serve) -> None:
+    control = Control(Deployment({"sse": server("sse").url}, slots=asyncio.Semaphore(0)), "sse", 1.0)
+    running = asyncio.create_task(control.run())
+    try:
+        await asyncio.wait_for(control._calm.wait(), 5)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert control.whole
+
+
+@pytest.mark.parametrize(("whole", "is_disturbed"), [(1, True), (0, False)])
+async def test_a_control_that_says_nothing_counts_as_disturbed_where_it_worked(
+    whole: int, is_disturbed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "GRACE_S", 0.0)
+    nothing: Any = None
+    deployment = Deployment({"sse": "http://127.0.0.1:1"})
+    control = Control(deployment, "sse", 1.0, whole=whole, _is_running=True)
+    rest = dict.fromkeys(("clock", "passes", "lookup"), nothing)
+    asking = Asking("idle", deployment, "sse", up_to_s=1.0, until_s=0.0, control=control, began_ns=0, **rest)
+    assert await asking.was_disturbed(0, 1) is is_disturbed

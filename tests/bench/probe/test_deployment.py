@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from support.processes import RunningServer, running_server
+from support.scripted import Connection, response, scripted
 
 from bench.probe.deployment import find
 from clients.core.tls import Trust
@@ -46,3 +47,24 @@ async def test_a_server_that_is_never_silent_cannot_be_asked_about_silence() -> 
             await find([beating.url], "secret", Trust())
         with pytest.raises(UserError, match=r"status 401; the server wants its token \(--token\)"):
             await find([beating.url], None, Trust())
+
+
+@pytest.mark.parametrize("word", ["https://user:secret@host", "sse=https://user:secret@host"])
+async def test_a_password_is_not_repeated_and_the_option_for_it_is_named(word: str) -> None:
+    with pytest.raises(InputError, match="a token goes with --token;") as error:
+        await find([word], None, Trust())
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(is_named: bool) -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b'{"transport": "x\\u001b[2J' + b"y" * 5000 + b'"}'))
+
+    async with scripted(answer) as served:
+        with pytest.raises((InputError, UserError), match=r"/healthz says that it serves '?x\?\[2Jyyy") as error:
+            await find([f"sse={served.url}" if is_named else served.url], None, Trust())
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+    assert "_Health" not in str(error.value)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 import click
 import pytest
 from support.processes import RunningServer
 
+from bench.console import Console
 from bench.option_types import Duration
-from bench.probe.finding import Findings, read_findings
-from bench.probe.probe_command import probe
+from bench.output import OutputLost
+from bench.probe.finding import Finding, Findings, read_findings
+from bench.probe.probe_command import _conclude, _say, probe
 from servers.user_errors import InputError
 
 Serve = Callable[[str], RunningServer]
@@ -105,3 +110,62 @@ def test_a_file_that_is_no_probe_is_refused(tmp_path: Path, data: bytes) -> None
     (tmp_path / "other.json").write_bytes(data)
     with pytest.raises(InputError, match=r"other\.json: takes a file that `tokenderby probe --json` wrote"):
         read_findings(tmp_path / "other.json")
+
+
+FOUND = Findings(
+    urls={"sse": "http://a"}, up_to_s=1.0, started="", findings=(Finding(question="idle", words="\x1b[2Jgone\n"),)
+)
+
+
+@pytest.mark.parametrize("option", ["--json", "--out"])
+@pytest.mark.parametrize("place", [".", "/", "no-such-folder/file", "/dev/null"])
+def test_where_nothing_can_be_written_is_said_before_anything_is_asked(option: str, place: str) -> None:
+    with pytest.raises((InputError, click.UsageError), match=f"{option}|is a directory") as error:
+        probe.main([option, place, "http://127.0.0.1:1"], standalone_mode=False)
+    assert isinstance(error.value, InputError | click.UsageError)
+    assert error.value.exit_code == 2
+
+
+@pytest.fixture
+def full() -> Iterator[TextIO]:
+    """A file that takes nothing."""
+    file = Path("/dev/full").open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 (closing it fails as well)
+    yield file
+    with suppress(OSError):
+        file.close()
+
+
+def test_what_is_found_is_written_although_nobody_can_be_told(tmp_path: Path, full: TextIO) -> None:
+    with pytest.raises(OutputLost):
+        _conclude(FOUND, str(tmp_path / "a.json"), tmp_path / "a.toml", (), Console(file=full))
+    assert read_findings(tmp_path / "a.json") == FOUND
+    assert (tmp_path / "a.toml").exists()
+
+
+def test_a_file_that_cannot_be_written_hides_nothing_else(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    with pytest.raises(OSError, match="a directory"):
+        _conclude(FOUND, str(tmp_path), tmp_path / "a.toml", (), Console(file=shown, width=200))
+    assert (tmp_path / "a.toml").exists()
+    assert "?[2Jgone?" in shown.getvalue()
+    assert "\x1b" not in shown.getvalue()
+
+
+def test_a_finding_on_the_way_that_nobody_reads_ends_nothing(full: TextIO) -> None:
+    console = Console(file=full)
+    _say(console, FOUND.findings[0])
+    assert console.quiet  # it was lost
+
+
+def test_a_finding_on_the_way_is_shown_without_what_a_terminal_obeys() -> None:
+    shown = io.StringIO()
+    _say(Console(file=shown, width=200), FOUND.findings[0])
+    assert shown.getvalue() == "idle: ?[2Jgone?\n"
+
+
+def test_the_line_to_go_on_with_has_all_that_a_resumed_probe_needs(tmp_path: Path) -> None:
+    shown, kept = io.StringIO(), tmp_path / "a b.json"
+    again = ("--cafile", "ca.pem", "--insecure")
+    interrupted = Findings(urls=FOUND.urls, up_to_s=1.0, started="", interrupted=True)
+    assert _conclude(interrupted, str(kept), Path("mine.toml"), again, Console(file=shown, width=200)) == 130
+    assert f"probe --resume '{kept}' --cafile ca.pem --insecure --out mine.toml\n" in shown.getvalue()
