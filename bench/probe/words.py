@@ -32,5 +32,7 @@ def limit_words(limit: Limit) -> str:
     """A limit that was found, up to the `of` of what it limits."""
     after = seconds(limit.value_s)
     low, high = seconds(limit.low_s), seconds(limit.high_s)
-    between = f" (between {low} and {high}, seen {limit.seen} times)" if low != high else f" (seen {limit.seen} times)"
-    return f"{cut_words(limit.ending)} after {after}{between}"
+    times = f"seen {limit.seen} times" if limit.seen > 1 else "seen once"
+    seen = times if limit.is_sure else f"{times} only, too seldom to be sure"
+    between = f"between {low} and {high}, " if low != high else ""
+    return f"{cut_words(limit.ending)} after {after} ({between}{seen})"

@@ -37,7 +37,7 @@ async def ask(asking: Asking) -> Finding:
         )
     return asking.finding(
         f"{limit_words(limit)} without a byte of the answer",
-        limit.value_s,
+        limit.sure_s,
         unit="s",
         low=limit.low_s,
         high=limit.high_s,
@@ -59,7 +59,8 @@ async def _head_comes_at_once(asking: Asking) -> bool:
 async def _late(asking: Asking, wait_s: float) -> Trial:
     heard = await (_poll if asking.transport == "polling" else _answer)(asking, wait_s)
     took_s = (heard.ended_ns - heard.asked_ns) / 1e9 - asking.clock.rtt_s
-    return await asking.judged(trial_of(heard, wait_s, took_s), f"{seconds(wait_s)} before the first byte", heard)
+    trial = trial_of(heard, wait_s, took_s, asking.clock.rtt_s)
+    return await asking.judged(trial, f"{seconds(wait_s)} before the first byte", heard)
 
 
 async def _answer(asking: Asking, wait_s: float) -> Heard:

@@ -65,7 +65,7 @@ async def ask(asking: Asking) -> Finding:
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
     return asking.finding(
         f"{limit_words(limit)} of silence; {_kept_words(kept)}",
-        limit.value_s,
+        limit.sure_s,
         unit="s",
         low=limit.low_s,
         high=limit.high_s,
@@ -81,7 +81,7 @@ async def _silence(asking: Asking, wait_s: float) -> Trial:
         facts = {}
         if heard.ending == BLACK_HOLE:
             facts["when_poked"] = await channel.poke(asking.grace_s / 2) or "nothing"
-    trial = trial_of(heard, wait_s, _silent_s(asking, heard), **facts)
+    trial = trial_of(heard, wait_s, _silent_s(asking, heard), asking.clock.rtt_s, **facts)
     return await asking.judged(trial, f"silence of {seconds(wait_s)}", heard)
 
 
@@ -136,7 +136,7 @@ async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float, aft
     limit_s = lasts_s + every_s + asking.grace_s  # what passes may be held back: silence here is none there
     talk = Talk(stream, limit_s, up=up, method="GET" if kind == "body" else "POST")
     heard = await asking.talk(talk, every_s if way.is_tcp else None)
-    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9)
+    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, asking.clock.rtt_s)
     return await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)
 
 

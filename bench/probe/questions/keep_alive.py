@@ -31,7 +31,7 @@ async def ask(asking: Asking) -> Finding:
     note = " (as long as our own servers wait: serve with a longer --keep-alive to see beyond)" if may_be_server else ""
     return asking.finding(
         f"{limit_words(limit)} without another request{note}",
-        limit.value_s,
+        limit.sure_s,
         unit="s",
         low=limit.low_s,
         high=limit.high_s,
