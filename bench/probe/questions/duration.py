@@ -32,7 +32,7 @@ async def ask(asking: Asking) -> Finding:
     first = await _round(asking)
     more, needs_silence = await asyncio.gather(_more(asking, first), _needs_silence(asking, first))
     trials = _told([*first, *more])
-    limit, counts_from = _counted(trials)
+    limit, counts_from = counted(trials)
     if limit is None:
         return _no_cut(asking, [trial.tried_s for trial in trials if trial.is_survivor])
     facts = {"counts_from": counts_from}
@@ -73,7 +73,7 @@ async def _more(asking: Asking, first: list[Trial]) -> list[Trial]:
 
 async def _needs_silence(asking: Asking, trials: list[Trial]) -> bool:
     """Whether a cut came only since the client was silent meanwhile; SSE alone can try."""
-    limit, _ = _counted(_told(trials))
+    limit, _ = counted(_told(trials))
     return limit is not None and asking.transport == "sse" and bool(await stays_open(asking, "both", limit))
 
 
@@ -85,8 +85,8 @@ def _cuts(trials: list[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.is_cut]
 
 
-def _counted(trials: list[Trial]) -> tuple[Limit | None, str]:
-    """The limit, if any, counted from the request or from the opening of the connection: whichever agrees better."""
+def counted(trials: list[Trial]) -> tuple[Limit | None, str]:
+    """The limit, if any, counted from the request or the connection's opening: whichever agrees better (pure)."""
     from_request = limit_of_cuts(trials)
     older = [_from_opening(trial) for trial in trials]
     from_opening = limit_of_cuts(older)
@@ -110,14 +110,19 @@ def _spread_s(trials: list[Trial]) -> float:
 def _says_too_little(asking: Asking, trials: list[Trial]) -> bool:
     """Whether others shall be made, and there is time for them."""
     told = _told(trials)
-    limit, _ = _counted(told)
+    limit, _ = counted(told)
     is_seen = limit.is_sure if limit else len(told) >= LEADS
     lasts_s = max((trial.took_s or 0 for trial in _cuts(trials)), default=asking.up_to_s)
     return not is_seen and lasts_s + LEADS * LEAD * asking.up_to_s + asking.slack_s < asking.left_s()
 
 
+def lasting_s(up_to_s: float, left_s: float) -> float:
+    """How long a stream is asked for: no longer than there is time, nor than any server grants (pure)."""
+    return min(up_to_s, LONGEST_TALK_S, left_s)
+
+
 async def _talk(asking: Asking, lead_s: float) -> Trial:
-    lasts_s = min(asking.up_to_s, LONGEST_TALK_S, asking.left_s() - asking.grace_s - lead_s)
+    lasts_s = lasting_s(asking.up_to_s, asking.left_s() - asking.grace_s - lead_s)
     every_s = min(1.0, asking.up_to_s / TOKENS)
     up = Up("pong", every_s) if asking.transport == "websocket" else None
     talk = Talk(talking(every_s, lasts_s), lasts_s + every_s + asking.grace_s, up=up)
@@ -126,7 +131,7 @@ async def _talk(asking: Asking, lead_s: float) -> Trial:
         heard = await channel.talk(talk)
     trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, asking.clock.rtt_s, age_s=_age_s(heard))
     if trial.is_hole:
-        took_s, within_s = _silent_since_s(heard, every_s)
+        took_s, within_s = silent_since_s(heard, every_s)
         trial = replace(trial, took_s=took_s, within_s=within_s)
     return await asking.judged(trial, f"talking for {seconds(lasts_s)}", heard)
 
@@ -144,8 +149,8 @@ def _age_s(heard: Heard) -> float:
     return (heard.asked_ns - heard.opened_ns) / 1e9
 
 
-def _silent_since_s(heard: Heard, every_s: float) -> tuple[float, float]:
-    """When tokens ceased to come, and how far from it it may be: between the last read and the next, however late."""
+def silent_since_s(heard: Heard, every_s: float) -> tuple[float, float]:
+    """When tokens ceased to come, and within how much of it: the next read may hold many tokens (pure)."""
     times_ns = [heard.asked_ns, *(read.at_ns for read in heard.reads)]
     gap_s = max((later - earlier for earlier, later in pairwise(times_ns)), default=0) / 1e9
     half_s = max(every_s, gap_s) / 2
