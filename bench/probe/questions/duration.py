@@ -14,7 +14,7 @@ from bench.probe.questions.idle import TIMES, stays_open
 from bench.probe.search import Limit, limit_of_cuts
 from bench.probe.streams import talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import limit_words, seconds
+from bench.probe.words import limit_words, no_cut_words, seconds
 from clients.core.http1 import Request
 from servers.transport import PUSHED
 
@@ -53,8 +53,8 @@ async def ask(asking: Asking) -> Finding:
 
 def _no_cut(asking: Asking, survived_s: list[float]) -> Finding:
     low_s = min(survived_s, default=0.0)
-    shorter = f" (the longest that was tried, of {seconds(asking.up_to_s)})" if low_s < 0.99 * asking.up_to_s else ""
-    return asking.finding(f"no cut within {seconds(low_s)} of talking{shorter}", seen=len(survived_s), low=low_s)
+    words = no_cut_words(low_s, asking.up_to_s, "of talking")
+    return asking.finding(words, seen=len(survived_s), low=low_s)
 
 
 async def _round(asking: Asking) -> list[Trial]:
