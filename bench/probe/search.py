@@ -22,6 +22,7 @@ TOPS = 3  # as many wait for the longest time
 DIVISIONS = 12  # of an interval around a black hole
 WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
 NEAR_S = 0.05  # times that differ by no more agree, however short they are
+EARLY, EARLY_S = 0.002, 0.01  # a cut may look so much earlier than it is, relatively or in seconds: clocks and sleeps
 STAGGER = 1 / 400  # of the longest wait: so much later each connection begins than the one before
 ROUNDS = 3  # after the ladder
 SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
@@ -71,21 +72,21 @@ class Search:
 
     def _is_clear(self, pending_s: Iterable[float]) -> bool:
         """Whether the ladder has said what it can: a black hole or three cuts, and no shorter wait is under way."""
-        holes_s, cuts_s = _holes_s(self.trials), _cuts_s(self.trials)
-        known_s = min((*holes_s, *(cuts_s if len(cuts_s) >= SEEN else ())), default=inf)
-        return known_s < min(pending_s, default=inf)
+        limit = limit_of(self.trials)
+        is_known = limit.is_found and (limit.is_sure or limit.ending == BLACK_HOLE)
+        return is_known and limit.high_s < min(pending_s, default=inf)
 
     def _more(self) -> list[float]:
         """What to try next, as far as there is time for it."""
         limit = limit_of(self.trials)
         if not limit.is_found or self._voids > MAX_VOID:
             return []
-        is_sharp = limit.high_s - limit.low_s <= WIDTH * limit.high_s and limit.seen >= SEEN
         if limit.ending == BLACK_HOLE:
-            width_s = 0 if is_sharp else limit.high_s - limit.low_s
-            waits_s = [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS) if width_s]
+            width_s = limit.high_s - limit.low_s
+            is_sharp = limit.is_sure and width_s <= WIDTH * limit.high_s
+            waits_s = [] if is_sharp else [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS + 1)]
         else:
-            waits_s = [] if is_sharp else [BEYOND * limit.high_s] * SEEN
+            waits_s = [] if limit.is_sure else [BEYOND * limit.high_s] * SEEN
             waits_s += [] if self._has_survived(SHORT_OF * limit.low_s) else [(SHORT_OF + 1) / 2 * limit.low_s]
         return [wait_s for wait_s in waits_s if wait_s + self.slack_s <= self.left_s()]
 
@@ -137,25 +138,63 @@ class Limit:
         """Whether there is one."""
         return self.value_s < inf
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether it was seen often enough."""
+        return self.seen >= SEEN
+
+    @property
+    def sure_s(self) -> float | None:
+        """The value of a finding: None where it may be chance."""
+        return self.value_s if self.is_sure else None
+
 
 def limit_of(trials: list[Trial]) -> Limit:
     """What trials say together (pure)."""
-    holes_s, cuts_s = _holes_s(trials), _cuts_s(trials)
-    # What ends a forgotten connection at last, after its black hole, is not the limit.
-    if cuts_s and min(cuts_s) < min(holes_s, default=inf):
-        return limit_of_cuts(trials)
     low_s, high_s = interval(trials)
+    cut = limit_of_cuts(trials)
+    # What ends a forgotten connection at last, after its black hole, is not the limit.
+    if cut is not None and cut.value_s < high_s:
+        return cut
     if high_s == inf:
         longest = sum(trial.is_survivor and trial.tried_s == low_s for trial in trials)
         return Limit(inf, low_s, inf, NO_CUT, longest)
-    return Limit((low_s + high_s) / 2, low_s, high_s, BLACK_HOLE, len(holes_s))
+    seen = sum(trial.is_hole and trial.tried_s >= high_s for trial in trials)
+    return Limit((low_s + high_s) / 2, low_s, high_s, BLACK_HOLE, seen)
 
 
-def limit_of_cuts(trials: list[Trial]) -> Limit:
-    """What trials say of which at least one was cut where it could be seen (pure)."""
-    cuts = agreed(_cuts_s(trials))
-    ending = Counter(trial.ending for trial in trials if trial.is_cut).most_common(1)[0][0]
-    return Limit(cuts[0], cuts[0], cuts[-1], ending, len(cuts))
+def limit_of_cuts(trials: list[Trial]) -> Limit | None:
+    """What the cuts among trials say; None where the waits that survived leave none of them (pure)."""
+    cuts = _credible_cuts(trials)
+    if not cuts:
+        return None
+    ending = Counter(cut.ending for cut in cuts).most_common(1)[0][0]
+    times_s = sorted(_took_s(cut) for cut in cuts)
+    low_s, high_s = times_s[0], times_s[-1]
+    value_s = low_s
+    if all(cut.within_s for cut in cuts):
+        low_s, high_s = _common(cuts)
+        value_s = (low_s + high_s) / 2
+    return Limit(value_s, max(0.0, low_s - max(EARLY * low_s, EARLY_S)), high_s, ending, len(cuts))
+
+
+def _credible_cuts(trials: list[Trial]) -> list[Trial]:
+    """The largest group of cuts that agree, without those that more survivors than it has members contradict."""
+    cuts = [trial for trial in trials if trial.is_cut]
+    while cuts:
+        times_s = agreed(map(_took_s, cuts))
+        group = [cut for cut in cuts if times_s[0] <= _took_s(cut) <= times_s[-1]]
+        if sum(t.is_survivor and t.tried_s > times_s[-1] * (1 + WIDTH) + NEAR_S for t in trials) <= len(group):
+            return group
+        cuts = [cut for cut in cuts if cut not in group]
+    return []
+
+
+def _common(cuts: list[Trial]) -> tuple[float, float]:
+    """The interval that all share in which a cut must have come; the one around all, where they share none."""
+    lows_s = [_took_s(cut) - cut.within_s for cut in cuts]
+    highs_s = [_took_s(cut) + cut.within_s for cut in cuts]
+    return (max(lows_s), min(highs_s)) if max(lows_s) <= min(highs_s) else (min(lows_s), max(highs_s))
 
 
 def agreed(cuts_s: Iterable[float]) -> list[float]:
@@ -186,9 +225,6 @@ def interval(trials: list[Trial]) -> tuple[float, float]:
     return low_s, min((trial.tried_s for trial in told[split:] if trial.is_hole), default=inf)
 
 
-def _cuts_s(trials: Iterable[Trial]) -> list[float]:
-    return [trial.took_s for trial in trials if trial.is_cut and trial.took_s is not None]
-
-
-def _holes_s(trials: Iterable[Trial]) -> list[float]:
-    return [trial.tried_s for trial in trials if trial.is_hole]
+def _took_s(cut: Trial) -> float:
+    assert cut.took_s is not None
+    return cut.took_s

@@ -9,6 +9,11 @@ from bench.probe.channel import Heard
 from bench.probe.finding import BLACK_HOLE, NO_CUT
 from servers.messages import decode_error
 
+PROMPT_S = 0.05  # an answer that comes so soon after its question has not waited
+WAITED = 0.9  # of what was asked for: so long at least takes an answer that has waited
+LEAST_S = 0.001  # no limit is shorter, whatever the clocks say
+_ANSWERED = (0, 101, 200)  # no head, or one that the server means (RFC 9110 §15)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -17,6 +22,7 @@ class Trial:
     survived: it was as good afterwards as before
     took_s: where a cut was seen, from what the question counts from to the cut; None for a black hole
     void: why it says nothing
+    within_s: the cut came at most so long before or after `took_s`
     """
 
     tried_s: float
@@ -25,6 +31,7 @@ class Trial:
     ending: str = NO_CUT
     void: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    within_s: float = 0.0
 
     @property
     def is_cut(self) -> bool:
@@ -47,8 +54,10 @@ def is_cut(ending: str) -> bool:
     return ending in ("fin", "rst", "end") or ending.startswith(("status ", "close "))
 
 
-def trial_of(heard: Heard, tried_s: float, took_s: float, **facts: Any) -> Trial:
+def trial_of(heard: Heard, tried_s: float, took_s: float, rtt_s: float, **facts: Any) -> Trial:
     """What an answer says of a wait of `tried_s`; `took_s` is the time to its end, as the question counts it."""
+    if void := _no_wait(heard, tried_s, rtt_s):
+        return Trial(tried_s, survived=False, void=void, ending=heard.ending, facts=facts)
     if heard.ending == NO_CUT:
         return Trial(tried_s, survived=True, facts=facts)
     if heard.ending == BLACK_HOLE:
@@ -56,4 +65,20 @@ def trial_of(heard: Heard, tried_s: float, took_s: float, **facts: Any) -> Trial
     if not is_cut(heard.ending) or decode_error(bytes(heard.body)) is not None:  # a refusal of the server's own
         return Trial(tried_s, survived=False, void=heard.detail or heard.ending, ending=heard.ending, facts=facts)
     ending = "fin" if heard.ending == "end" else heard.ending
-    return Trial(tried_s, survived=False, took_s=took_s, ending=ending, facts=facts)
+    return Trial(tried_s, survived=False, took_s=max(LEAST_S, took_s), ending=ending, facts=facts)
+
+
+def _no_wait(heard: Heard, tried_s: float, rtt_s: float) -> str:
+    """Why an answer says nothing of a wait: a limit on the rate of requests, or a page that is no answer; "" if none.
+
+    Whoever is tired of waiting says 408 or 5xx, and not at once.
+    """
+    lasted_s = (heard.ended_ns - heard.asked_ns) / 1e9
+    if heard.status not in _ANSWERED:
+        if heard.status != 408 and heard.status < 500:
+            return f"status {heard.status} is no answer to a wait"
+        if lasted_s <= rtt_s + PROMPT_S:
+            return f"status {heard.status} came at once"
+    if heard.ending == NO_CUT and lasted_s < WAITED * tried_s - PROMPT_S:
+        return "the answer came before its time"
+    return ""

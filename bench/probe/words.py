@@ -6,6 +6,7 @@ from bench.probe.finding import BLACK_HOLE
 from bench.probe.search import Limit
 from bench.proxy.rule import seconds as _seconds
 
+NEARLY = 0.99  # of what was asked for: as good as all
 _ENDINGS = {
     "fin": "the connection is closed (FIN)",
     "rst": "the connection is reset (RST)",
@@ -28,9 +29,23 @@ def cut_words(ending: str) -> str:
     return _ENDINGS.get(ending, ending)
 
 
+def no_cut_words(low_s: float, up_to_s: float, what: str) -> str:
+    """What the longest wait that survived says; where much longer ones were asked for, that these were not tried.
+
+    >>> no_cut_words(600, 3600, "of silence")
+    'no cut within 600 s of silence; longer, up to 1 h, could not be tried'
+    """
+    if not low_s:
+        return "not known: none of the tries counts"
+    longer = f"; longer, up to {seconds(up_to_s)}, could not be tried" if low_s < NEARLY * up_to_s else ""
+    return f"no cut within {seconds(low_s)} {what}{longer}"
+
+
 def limit_words(limit: Limit) -> str:
     """A limit that was found, up to the `of` of what it limits."""
     after = seconds(limit.value_s)
     low, high = seconds(limit.low_s), seconds(limit.high_s)
-    between = f" (between {low} and {high}, seen {limit.seen} times)" if low != high else f" (seen {limit.seen} times)"
-    return f"{cut_words(limit.ending)} after {after}{between}"
+    times = f"seen {limit.seen} times" if limit.seen > 1 else "seen once"
+    seen = times if limit.is_sure else f"{times} only, too seldom to be sure"
+    between = f"between {low} and {high}, " if low != high else ""
+    return f"{cut_words(limit.ending)} after {after} ({between}{seen})"

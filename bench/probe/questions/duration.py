@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk, Up
-from bench.probe.finding import BLACK_HOLE, Finding
+from bench.probe.finding import Finding
 from bench.probe.question import Question
 from bench.probe.questions.idle import TIMES, stays_open
-from bench.probe.search import SEEN, Limit, limit_of_cuts
+from bench.probe.search import Limit, limit_of_cuts
 from bench.probe.streams import talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import limit_words, seconds
+from bench.probe.words import limit_words, no_cut_words, seconds
 from clients.core.http1 import Request
 from servers.transport import PUSHED
 
@@ -21,6 +22,7 @@ LEADS = 3  # connections of different ages at their request: what counts from th
 LEAD = 0.05  # of the longest silence, from one to the next
 TOKENS = 100  # of such a stream: its gap must be shorter than any limit on silence
 ROUNDS = 2  # where not enough of them say the same, others follow
+LONGEST_TALK_S = 3590.0  # with its first and last token within what a server grants (servers.stream.MAX_DURATION_S)
 
 
 async def ask(asking: Asking) -> Finding:
@@ -30,17 +32,16 @@ async def ask(asking: Asking) -> Finding:
     first = await _round(asking)
     more, needs_silence = await asyncio.gather(_more(asking, first), _needs_silence(asking, first))
     trials = _told([*first, *more])
-    if not _cuts(trials):
-        low_s = min((trial.tried_s for trial in trials), default=0.0)
-        return asking.finding(f"no cut within {seconds(low_s)} of talking", seen=len(trials), low=low_s)
-    limit, counts_from = _counted(trials)
+    limit, counts_from = counted(trials)
+    if limit is None:
+        return _no_cut(asking, [trial.tried_s for trial in trials if trial.is_survivor])
     facts = {"counts_from": counts_from}
     if needs_silence:
         words = f"not seen: {limit_words(limit)} only if the client sends nothing"
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
     return asking.finding(
         f"{limit_words(limit)} from the {counts_from} on, silent or not",
-        limit.value_s,
+        limit.sure_s,
         unit="s",
         low=limit.low_s,
         high=limit.high_s,
@@ -48,6 +49,12 @@ async def ask(asking: Asking) -> Finding:
         ending=limit.ending,
         facts=facts,
     )
+
+
+def _no_cut(asking: Asking, survived_s: list[float]) -> Finding:
+    low_s = min(survived_s, default=0.0)
+    words = no_cut_words(low_s, asking.up_to_s, "of talking")
+    return asking.finding(words, seen=len(survived_s), low=low_s)
 
 
 async def _round(asking: Asking) -> list[Trial]:
@@ -66,8 +73,8 @@ async def _more(asking: Asking, first: list[Trial]) -> list[Trial]:
 
 async def _needs_silence(asking: Asking, trials: list[Trial]) -> bool:
     """Whether a cut came only since the client was silent meanwhile; SSE alone can try."""
-    cuts = _cuts(trials)
-    return bool(cuts) and asking.transport == "sse" and bool(await stays_open(asking, "both", _counted(cuts)[0]))
+    limit, _ = counted(_told(trials))
+    return limit is not None and asking.transport == "sse" and bool(await stays_open(asking, "both", limit))
 
 
 def _told(trials: list[Trial]) -> list[Trial]:
@@ -78,18 +85,20 @@ def _cuts(trials: list[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.is_cut]
 
 
-def _counted(trials: list[Trial]) -> tuple[Limit, str]:
-    """The limit, counted from the request or from the opening of the connection: whichever agrees better."""
+def counted(trials: list[Trial]) -> tuple[Limit | None, str]:
+    """The limit, if any, counted from the request or the connection's opening: whichever agrees better (pure)."""
     from_request = limit_of_cuts(trials)
-    from_opening = limit_of_cuts([_from_opening(trial) for trial in trials])
-    if _spread_s([_from_opening(trial) for trial in trials]) < _spread_s(trials):
+    older = [_from_opening(trial) for trial in trials]
+    from_opening = limit_of_cuts(older)
+    if from_opening and _spread_s(older) < _spread_s(trials):
         return from_opening, "connection"
     return from_request, "request"
 
 
 def _from_opening(trial: Trial) -> Trial:
-    took_s = None if trial.took_s is None else trial.took_s + trial.facts["age_s"]
-    return Trial(trial.tried_s, trial.survived, took_s, trial.ending, trial.void)
+    age_s = trial.facts["age_s"]
+    took_s = None if trial.took_s is None else trial.took_s + age_s
+    return replace(trial, tried_s=trial.tried_s + age_s, took_s=took_s)
 
 
 def _spread_s(trials: list[Trial]) -> float:
@@ -100,25 +109,30 @@ def _spread_s(trials: list[Trial]) -> float:
 
 def _says_too_little(asking: Asking, trials: list[Trial]) -> bool:
     """Whether others shall be made, and there is time for them."""
-    cuts = _cuts(trials)
-    is_seen = _counted(cuts)[0].seen >= SEEN if cuts else len(_told(trials)) >= LEADS
-    lasts_s = max((trial.took_s or 0 for trial in cuts), default=asking.up_to_s)
+    told = _told(trials)
+    limit, _ = counted(told)
+    is_seen = limit.is_sure if limit else len(told) >= LEADS
+    lasts_s = max((trial.took_s or 0 for trial in _cuts(trials)), default=asking.up_to_s)
     return not is_seen and lasts_s + LEADS * LEAD * asking.up_to_s + asking.slack_s < asking.left_s()
 
 
+def lasting_s(up_to_s: float, left_s: float) -> float:
+    """How long a stream is asked for: no longer than there is time, nor than any server grants (pure)."""
+    return min(up_to_s, LONGEST_TALK_S, left_s)
+
+
 async def _talk(asking: Asking, lead_s: float) -> Trial:
-    lasts_s = min(asking.up_to_s, asking.left_s() - asking.grace_s - lead_s)
+    lasts_s = lasting_s(asking.up_to_s, asking.left_s() - asking.grace_s - lead_s)
     every_s = min(1.0, asking.up_to_s / TOKENS)
     up = Up("pong", every_s) if asking.transport == "websocket" else None
     talk = Talk(talking(every_s, lasts_s), lasts_s + every_s + asking.grace_s, up=up)
     async with asking.channel() as channel:
         await _grow_old(channel, lead_s, every_s)
         heard = await channel.talk(talk)
-    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, age_s=_age_s(heard))
-    if trial.ending == BLACK_HOLE:
-        trial = Trial(
-            lasts_s, survived=False, took_s=_silent_since_s(heard, every_s), ending=BLACK_HOLE, facts=trial.facts
-        )
+    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, asking.clock.rtt_s, age_s=_age_s(heard))
+    if trial.is_hole:
+        took_s, within_s = silent_since_s(heard, every_s)
+        trial = replace(trial, took_s=took_s, within_s=within_s)
     return await asking.judged(trial, f"talking for {seconds(lasts_s)}", heard)
 
 
@@ -135,11 +149,12 @@ def _age_s(heard: Heard) -> float:
     return (heard.asked_ns - heard.opened_ns) / 1e9
 
 
-def _silent_since_s(heard: Heard, every_s: float) -> float:
-    """When tokens ceased to come: between the last read and the next, which may hold many tokens."""
+def silent_since_s(heard: Heard, every_s: float) -> tuple[float, float]:
+    """When tokens ceased to come, and within how much of it: the next read may hold many tokens (pure)."""
     times_ns = [heard.asked_ns, *(read.at_ns for read in heard.reads)]
     gap_s = max((later - earlier for earlier, later in pairwise(times_ns)), default=0) / 1e9
-    return (heard.last_read_ns - heard.asked_ns) / 1e9 + max(every_s, gap_s) / 2
+    half_s = max(every_s, gap_s) / 2
+    return (heard.last_read_ns - heard.asked_ns) / 1e9 + half_s, half_s
 
 
 QUESTIONS = (

@@ -12,7 +12,7 @@ from bench.probe.question import Question
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search
 from bench.probe.streams import LONGEST_SILENCE_S, silent, talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import cut_words, limit_words, seconds
+from bench.probe.words import cut_words, limit_words, no_cut_words, seconds
 from servers.transport import PUSHED
 
 BEYOND = 1.2  # times the limit: how long a stream lasts that shows whether something keeps it open
@@ -54,9 +54,8 @@ async def ask(asking: Asking) -> Finding:
     search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.slack_s)
     roughly = await search.climb()
     if not roughly.is_found:
-        return asking.finding(
-            f"no cut within {seconds(roughly.low_s)} of silence", seen=roughly.seen, low=roughly.low_s
-        )
+        words = no_cut_words(roughly.low_s, asking.up_to_s, "of silence")
+        return asking.finding(words, seen=roughly.seen, low=roughly.low_s)
     limit, kept = await asyncio.gather(search.sharpen(), _what_keeps(asking, roughly))
     reset_by = _reset_by(kept)
     facts = {"reset_by": reset_by, "kept_open_by": kept}
@@ -65,7 +64,7 @@ async def ask(asking: Asking) -> Finding:
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
     return asking.finding(
         f"{limit_words(limit)} of silence; {_kept_words(kept)}",
-        limit.value_s,
+        limit.sure_s,
         unit="s",
         low=limit.low_s,
         high=limit.high_s,
@@ -81,7 +80,7 @@ async def _silence(asking: Asking, wait_s: float) -> Trial:
         facts = {}
         if heard.ending == BLACK_HOLE:
             facts["when_poked"] = await channel.poke(asking.grace_s / 2) or "nothing"
-    trial = trial_of(heard, wait_s, _silent_s(asking, heard), **facts)
+    trial = trial_of(heard, wait_s, _silent_s(asking, heard), asking.clock.rtt_s, **facts)
     return await asking.judged(trial, f"silence of {seconds(wait_s)}", heard)
 
 
@@ -136,7 +135,7 @@ async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float, aft
     limit_s = lasts_s + every_s + asking.grace_s  # what passes may be held back: silence here is none there
     talk = Talk(stream, limit_s, up=up, method="GET" if kind == "body" else "POST")
     heard = await asking.talk(talk, every_s if way.is_tcp else None)
-    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9)
+    trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, asking.clock.rtt_s)
     return await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)
 
 

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from bench.probe.finding import BLACK_HOLE
-from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, interval, limit_of
+from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, interval, limit_of, limit_of_cuts
 from bench.probe.trial import Trial
 
 UP_TO_S = 0.3
@@ -115,3 +115,45 @@ def test_contradictions_are_settled_by_the_most() -> None:
     assert interval(lost_once) == (4, 5)
     assert interval([]) == (0.0, inf)
     assert interval([Trial(1, False), Trial(2, False)]) == (0.0, 1)
+
+
+def test_a_cut_by_chance_is_no_limit_where_longer_waits_survived() -> None:
+    chance = iter([True])
+
+    def judge(wait_s: float) -> Trial:
+        return Trial(wait_s, False, 0.02, "rst") if next(chance, False) else Trial(wait_s, True)
+
+    limit, _ = found(judge)
+    assert not limit.is_found
+    assert limit.low_s == UP_TO_S
+
+
+def test_a_cut_by_chance_does_not_hide_the_limit() -> None:
+    late = [Trial(90, False, took_s, "fin") for took_s in (60.0, 60.1, 60.2)]
+    survived = [Trial(wait_s, True) for wait_s in (10, 20, 40)]
+    by_chance = [Trial(40, False, 5.0, "rst"), Trial(8, False, ending=BLACK_HOLE)]
+    limit = limit_of([*by_chance, *survived, *late])
+    assert (limit.value_s, limit.ending, limit.sure_s) == (60.0, "fin", 60.0)
+
+
+def test_what_is_just_below_the_longest_wait_is_not_contradicted_by_it() -> None:
+    limit = limit_of([Trial(60, False, 59.5, "fin"), *[Trial(60, True)] * 5])
+    assert limit.value_s == 59.5
+    assert limit.sure_s is None  # seen once
+
+
+def test_a_cut_may_look_a_little_early() -> None:
+    limit = limit_of([Trial(90, False, took_s, "fin") for took_s in (59.95, 60.0, 60.1)])
+    assert limit.low_s < 59.9
+    assert limit.low_s < limit.value_s <= limit.high_s == 60.1
+    assert limit_of([Trial(1, False, 0.002, "fin")] * SEEN).low_s == 0
+
+
+def test_where_cuts_are_known_only_roughly_all_of_them_hold() -> None:
+    """Black holes in streams that talk: from the last token to the next."""
+    known = ((60.0, 1.0), (60.5, 1.0), (60.2, 0.5))
+    roughly = [Trial(90, False, at_s, BLACK_HOLE, within_s=within_s) for at_s, within_s in known]
+    limit = limit_of_cuts(roughly)
+    assert limit is not None
+    assert limit.low_s == pytest.approx(59.7, abs=0.2)
+    assert limit.low_s < 59.7 < limit.value_s < limit.high_s == 60.7
