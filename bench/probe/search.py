@@ -28,6 +28,7 @@ ROUNDS = 3  # after the ladder
 SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
 BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
+HOLES = 2  # the same of a black hole that the waits around it confirm: every wait below survived
 LADDER_CONNECTIONS = RUNGS - 1 + TOPS
 MAX_VOID = 3 * LADDER_CONNECTIONS  # trials that say nothing; then the search ends with what it has
 
@@ -83,7 +84,7 @@ class Search:
             return []
         if limit.ending == BLACK_HOLE:
             width_s = limit.high_s - limit.low_s
-            is_sharp = limit.is_sure and width_s <= WIDTH * limit.high_s
+            is_sharp = limit.seen >= SEEN and width_s <= WIDTH * limit.high_s
             waits_s = [] if is_sharp else [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS + 1)]
         else:
             waits_s = [] if limit.is_sure else [BEYOND * limit.high_s] * SEEN
@@ -140,8 +141,8 @@ class Limit:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it was seen often enough."""
-        return self.seen >= SEEN
+        """Whether it was seen often enough to be no chance."""
+        return self.seen >= (HOLES if self.ending == BLACK_HOLE else SEEN)
 
     @property
     def sure_s(self) -> float | None:

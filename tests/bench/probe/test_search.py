@@ -157,3 +157,10 @@ def test_where_cuts_are_known_only_roughly_all_of_them_hold() -> None:
     assert limit is not None
     assert limit.low_s == pytest.approx(59.7, abs=0.2)
     assert limit.low_s < 59.7 < limit.value_s < limit.high_s == 60.7
+
+
+def test_a_black_hole_is_sure_when_it_was_seen_twice() -> None:
+    """A lost connection by chance looks the same; little time is left for a third try after a division."""
+    once = [Trial(10, True), Trial(12, False, ending=BLACK_HOLE)]
+    assert limit_of(once).sure_s is None
+    assert limit_of([*once, Trial(12.1, False, ending=BLACK_HOLE)]).sure_s == 11
