@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup dev bench test proof coverage compose-test check fix perf soak injuries notebook requirements clean
+.PHONY: help setup dev bench test extra proof coverage compose-test check fix perf soak injuries notebook requirements clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,15 +30,18 @@ bench: setup  ## run the quick plan: prints the table and the path of the report
 
 # Three at a time, by file, since most of a test's time is waiting; then those that set two programs' clocks side by side.
 test: $(VENV)/.dev  ## every test (under 10 minutes)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not compose and not proof and not alone'
-	$(BIN)/python -m pytest -m 'alone and not proof'
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not compose and not proof and not extra and not alone'
+	$(BIN)/python -m pytest -m 'alone and not proof and not extra'
 
 # Not part of `make test`: the tracing costs about as much processor time again, in the servers too.
 coverage: $(VENV)/.dev  ## the tests that run three at a time, and how much of the code they reach (with a floor)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3 --dist loadfile -m 'not compose and not proof and not alone'
+	$(BIN)/coverage run -m pytest -n 3 --dist loadfile -m 'not compose and not proof and not extra and not alone'
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+extra: $(VENV)/.dev  ## what `make test` has no time for: more of the same kinds (about 2 minutes)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m extra
 
 proof: $(VENV)/.dev  ## every shipped profile, and real nginx and HAProxy, found out by a probe that is told nothing
 	$(BIN)/python -m pytest -m proof tests/bench/probe/test_blind.py

@@ -36,7 +36,9 @@ def test_what_dies_costs_its_cell_and_comes_back(compose: Compose) -> None:
     failed = sorted("; ".join(cell.reasons) for cell in run.cells if cell.status == "failed")
     assert len(failed) == 2, run.cells
     assert "Redis of the polling server died, or was restarted" in failed[0]
-    assert "sse server at http://sse:8000 died, or was restarted" in failed[1]
+    # Nobody is there while it starts again, and later another process is.
+    there = ("sse server at http://sse:8000 died, or was restarted", "no server answers at http://sse:8000")
+    assert any(reason in failed[1] for reason in there), failed[1]
     said = compose.said("bench")
     assert all(reason in said and reason in folder.report_path.read_text() for reason in failed)
     check_finished(folder, run, compose.finished())

@@ -30,6 +30,7 @@ def everything_said(folder: RunFolder) -> str:
     return "".join(path.read_text() for path in files)
 
 
+@pytest.mark.extra
 def test_servers_of_our_own_that_ask_for_a_token(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENDERBY_AUTH_TOKEN", TOKEN)
     cells = '[[cells]]\ntransport = "polling"\n[[cells]]\ntransport = "sse"\nprofile = "none"\n'

@@ -144,6 +144,7 @@ def test_stopped_while_it_waits_for_a_server(bench: Bench) -> None:
     assert (done.returncode, done.stderr.strip()) == (130, "tokenderby: interrupted")
 
 
+@pytest.mark.extra
 def test_void_cells_say_why_and_are_no_error(bench: Bench) -> None:
     plan = Path(bench.plan())
     plan.write_text(plan.read_text().replace(*NEVER_IN_TIME))
@@ -221,6 +222,7 @@ def test_recorded_answers_and_a_trace(bench: Bench) -> None:
     assert streams["tokens_lost"].sum() == 0
 
 
+@pytest.mark.extra
 def test_what_a_proxy_never_did_is_in_the_report(bench: Bench) -> None:
     profile = bench.folder / "slow.toml"
     profile.write_text(

@@ -75,6 +75,7 @@ def test_what_is_wrong_with_a_certificate_is_said(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.extra
 def test_locust_against_https_and_wss(tmp_path: Path, urls: dict[str, str], made: Certificate) -> None:
     process = locust(
         *("--headless", "-u", "8", "-r", "8", "-t", "6s", "--stream-parameters", "tokens=8 ttft_ms=50 gap_ms=10"),

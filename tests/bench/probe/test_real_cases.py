@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
+
 from bench.probe.foretold import foretold
 from bench.probe.judging import judge
 from bench.probe.real_cases import REAL_CASES
@@ -11,6 +13,7 @@ from bench.probe.real_cases import REAL_CASES
 UP_TO_S = 20.0
 
 
+@pytest.mark.extra
 def test_there_are_five_of_each_and_no_two_look_the_same() -> None:
     assert [case.program for case in REAL_CASES] == ["nginx"] * 5 + ["haproxy"] * 5
     for one, other in combinations(REAL_CASES, 2):

@@ -105,6 +105,7 @@ def test_the_search_prints_every_try_and_its_goal(made_up: Path, monkeypatch: py
     assert "polling: 2" not in output
 
 
+@pytest.mark.extra
 def test_a_few_streams_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_cores: list[tuple[str, list[int]]]
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_few_streams_from_end_to_end(
     assert asked_cores == [("servers", [2]), ("client", [5]), ("server", [2]), ("client", [5]), *loaded, *loaded]
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_the_hottest_functions_are_those_of_the_role(role: str) -> None:
     table = hottest_functions(role, "sse", Traffic(streams=3, seconds=0.2), functions=1000)

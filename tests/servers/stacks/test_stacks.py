@@ -35,7 +35,9 @@ SOUND = [
 ]
 # These take what is sent to a closed WebSocket and say nothing: only `receive` would (docs/stacks.md).
 NOTICES_NOTHING = {("fastapi-hypercorn", "websocket"), ("fastapi-granian", "websocket")}
-each = pytest.mark.parametrize(("stack", "transport"), SOUND)
+# What is asked over SSE has the same code under it as over chunked.
+_MARKED = [pytest.param(*pair, marks=[pytest.mark.extra] if pair[1] == "chunked" else []) for pair in SOUND]
+each = pytest.mark.parametrize(("stack", "transport"), _MARKED)
 Serving = Callable[[str, str], RunningServer]
 
 
