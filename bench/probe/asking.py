@@ -12,7 +12,9 @@ from bench.probe.clock import Clock
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT, Finding, Seen, Value
+from bench.probe.search import Limit
 from bench.probe.trial import Trial
+from bench.probe.words import limit_words, no_cut_words
 
 Known = Callable[[str, str], Awaitable[Finding | None]]
 
@@ -102,6 +104,23 @@ class Asking:
         took_s = None if took_s is None else round(took_s, 6)
         seen = Seen(at_s=self.at_s(heard.asked_ns), tried=tried, took_s=took_s, ending=ending, void=void, facts=facts)
         self.seen.append(seen)
+
+    def limited(self, limit: Limit, of_what: str, facts: dict[str, Any]) -> Finding:
+        """The finding of a limit; without a value where it was seen too seldom."""
+        return self.finding(
+            f"{limit_words(limit)} {of_what}",
+            limit.sure_s,
+            unit="s",
+            low=limit.low_s,
+            high=limit.high_s,
+            seen=limit.seen,
+            ending=limit.ending,
+            facts=facts,
+        )
+
+    def outlived(self, what: str, low_s: float, seen: int) -> Finding:
+        """The finding that there is no limit, as far as the longest wait that survived can tell."""
+        return self.finding(no_cut_words(low_s, self.up_to_s, what), seen=seen, low=low_s)
 
     def finding(self, words: str, value: Value = None, **rest: Any) -> Finding:
         """The question's finding, with all observations that were entered."""

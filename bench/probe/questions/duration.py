@@ -14,7 +14,7 @@ from bench.probe.questions.idle import TIMES, stays_open
 from bench.probe.search import Limit, limit_of_cuts
 from bench.probe.streams import talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import limit_words, no_cut_words, seconds
+from bench.probe.words import limit_words, seconds
 from clients.core.http1 import Request
 from servers.transport import PUSHED
 
@@ -39,22 +39,11 @@ async def ask(asking: Asking) -> Finding:
     if needs_silence:
         words = f"not seen: {limit_words(limit)} only if the client sends nothing"
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
-    return asking.finding(
-        f"{limit_words(limit)} from the {counts_from} on, silent or not",
-        limit.sure_s,
-        unit="s",
-        low=limit.low_s,
-        high=limit.high_s,
-        seen=limit.seen,
-        ending=limit.ending,
-        facts=facts,
-    )
+    return asking.limited(limit, f"from the {counts_from} on, silent or not", facts)
 
 
 def _no_cut(asking: Asking, survived_s: list[float]) -> Finding:
-    low_s = min(survived_s, default=0.0)
-    words = no_cut_words(low_s, asking.up_to_s, "of talking")
-    return asking.finding(words, seen=len(survived_s), low=low_s)
+    return asking.outlived("of talking", min(survived_s, default=0.0), len(survived_s))
 
 
 async def _round(asking: Asking) -> list[Trial]:

@@ -11,7 +11,7 @@ from bench.probe.question import Question
 from bench.probe.search import LADDER_CONNECTIONS, Search
 from bench.probe.streams import LONGEST_SILENCE_S, late
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import limit_words, no_cut_words, seconds
+from bench.probe.words import seconds
 from clients.core.http1 import Request
 from servers.messages import ProtocolError
 from servers.polling.wire import decode_accepted
@@ -32,17 +32,8 @@ async def ask(asking: Asking) -> Finding:
     up_to_s = min(asking.up_to_s, LONGEST_POLL_S if asking.transport == "polling" else LONGEST_SILENCE_S)
     limit = await Search(lambda wait_s: _late(asking, wait_s), up_to_s, asking.left_s, asking.slack_s).run()
     if not limit.is_found:
-        words = no_cut_words(limit.low_s, asking.up_to_s, "before the first byte")
-        return asking.finding(words, seen=limit.seen, low=limit.low_s)
-    return asking.finding(
-        f"{limit_words(limit)} without a byte of the answer",
-        limit.sure_s,
-        unit="s",
-        low=limit.low_s,
-        high=limit.high_s,
-        seen=limit.seen,
-        ending=limit.ending,
-    )
+        return asking.outlived("before the first byte", limit.low_s, limit.seen)
+    return asking.limited(limit, "without a byte of the answer", {})
 
 
 async def _head_comes_at_once(asking: Asking) -> bool:

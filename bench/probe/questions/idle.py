@@ -12,7 +12,7 @@ from bench.probe.question import Question
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search
 from bench.probe.streams import LONGEST_SILENCE_S, silent, talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import cut_words, limit_words, no_cut_words, seconds
+from bench.probe.words import cut_words, seconds
 from servers.transport import PUSHED
 
 BEYOND = 1.2  # times the limit: how long a stream lasts that shows whether something keeps it open
@@ -54,24 +54,14 @@ async def ask(asking: Asking) -> Finding:
     search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.slack_s)
     roughly = await search.climb()
     if not roughly.is_found:
-        words = no_cut_words(roughly.low_s, asking.up_to_s, "of silence")
-        return asking.finding(words, seen=roughly.seen, low=roughly.low_s)
+        return asking.outlived("of silence", roughly.low_s, roughly.seen)
     limit, kept = await asyncio.gather(search.sharpen(), _what_keeps(asking, roughly))
     reset_by = _reset_by(kept)
     facts = {"reset_by": reset_by, "kept_open_by": kept}
     if reset_by == "nothing":
         words = f"not seen: whatever passes, {cut_words(limit.ending)} after {seconds(limit.value_s)}"
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
-    return asking.finding(
-        f"{limit_words(limit)} of silence; {_kept_words(kept)}",
-        limit.sure_s,
-        unit="s",
-        low=limit.low_s,
-        high=limit.high_s,
-        seen=limit.seen,
-        ending=limit.ending,
-        facts=facts,
-    )
+    return asking.limited(limit, f"of silence; {_kept_words(kept)}", facts)
 
 
 async def _silence(asking: Asking, wait_s: float) -> Trial:

@@ -9,7 +9,7 @@ from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
 from bench.probe.question import Question
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
 from bench.probe.trial import Trial
-from bench.probe.words import cut_words, limit_words, no_cut_words, seconds
+from bench.probe.words import cut_words, seconds
 from servers.transport import TRANSPORTS
 
 ANSWER_S = 10.0
@@ -24,20 +24,10 @@ async def ask(asking: Asking) -> Finding:
         return asking.finding(f"connections are not kept: {_why_unfit(first)}", facts={"is_kept": False})
     limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.slack_s).run()
     if not limit.is_found:
-        words = no_cut_words(limit.low_s, asking.up_to_s, "between requests")
-        return asking.finding(words, seen=limit.seen, low=limit.low_s)
+        return asking.outlived("between requests", limit.low_s, limit.seen)
     may_be_server = abs(limit.value_s - SERVER_S) < 0.02 * SERVER_S
     note = " (as long as our own servers wait: serve with a longer --keep-alive to see beyond)" if may_be_server else ""
-    return asking.finding(
-        f"{limit_words(limit)} without another request{note}",
-        limit.sure_s,
-        unit="s",
-        low=limit.low_s,
-        high=limit.high_s,
-        seen=limit.seen,
-        ending=limit.ending,
-        facts={"may_be_server": may_be_server},
-    )
+    return asking.limited(limit, f"without another request{note}", {"may_be_server": may_be_server})
 
 
 async def _wait(asking: Asking, wait_s: float) -> Trial:
