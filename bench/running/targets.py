@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -117,6 +118,9 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it took the connection and stays silent"
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:  # asyncio's own words are "Connect call failed ('127.0.0.1', 8000)"
+        return os.strerror(number)
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
