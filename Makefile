@@ -30,13 +30,13 @@ bench: setup  ## run the quick plan: prints the table and the path of the report
 
 # Three at a time, by file, since most of a test's time is waiting; then those that set two programs' clocks side by side.
 test: $(VENV)/.dev  ## every test (under 10 minutes)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not compose and not proof and not extra and not alone'
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not compose and not proof and not extra and not alone'
 	$(BIN)/python -m pytest -m 'alone and not proof and not extra'
 
 # Not part of `make test`: the tracing costs about as much processor time again, in the servers too.
 coverage: $(VENV)/.dev  ## the tests that run three at a time, and how much of the code they reach (with a floor)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3 --dist loadfile -m 'not compose and not proof and not extra and not alone'
+	$(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not compose and not proof and not extra and not alone'
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

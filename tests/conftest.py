@@ -20,6 +20,12 @@ def pytest_configure() -> None:
     required()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several at a time: slow files first, so that at the end no worker is left alone with one."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.hookimpl(tryfirst=True)  # before any fixture is set up
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """`needs("nginx")`: skip the test, or fail it, where that program is not installed."""

@@ -28,6 +28,8 @@ from aiohttp.base_protocol import BaseProtocol
 from packaging.requirements import Requirement
 from websockets.frames import Close, Frame, Opcode
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("servers", "clients", "bench")
 

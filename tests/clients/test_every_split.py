@@ -23,6 +23,8 @@ from clients.core.record import StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers import aio, gev
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ClientSettings("http://127.0.0.1:9", interval_s=0)
 CASES = every_case()
 _KEY = re.compile(rb"(?i)sec-websocket-key: (\S+)")

@@ -29,6 +29,8 @@ from servers.service import Service, Settings, Stats
 from servers.stream import Schedule
 from servers.transport import PUSHED, TRANSPORTS
 
+pytestmark = pytest.mark.slow
+
 LONG: dict[str, Any] = {"profile": "fast", "tokens": 2000, "ttft_ms": 0, "gap_ms": 10}
 LARGE: dict[str, Any] = {
     "profile": "fast", "tokens": 20_000, "ttft_ms": 0, "ttft_sigma": 0, "gap_ms": 0, "gap_sigma": 0

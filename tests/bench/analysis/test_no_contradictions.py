@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from bench.analysis.scoreboard import Answer, Square, answers, scoreboard
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import COMPLETED
 from bench.analysis.verdicts import verdicts
+
+pytestmark = pytest.mark.slow
 
 TRANSPORTS = ("websocket", "chunked", "sse", "polling", "blocking")
 

@@ -16,7 +16,7 @@ from bench.analysis.report import write_report
 from bench.analysis.synthetic import FIELD, synthetic_run
 from bench.store import RunFolder
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 WIDTHS = {390: 844, 768: 1024, 1280: 800}
 PROFILES = (
     "direct",

@@ -20,6 +20,8 @@ from bench.analysis.theme import STYLE, colour
 from bench.store import RunFolder
 from servers.transport import TRANSPORTS
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = ("buffered", "words", "numbers", "failures", "validity", "method", "machine")
 HOSTILE = "<script>alert(1)</script> $\\frac{1}{0}$ [red]"
 

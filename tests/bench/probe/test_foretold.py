@@ -16,6 +16,8 @@ from bench.proxy.behaviours import IdleTimeout, MaxDuration, Upgrade
 from bench.proxy.profile import load, parse
 from bench.proxy.rule import Rule
 
+pytestmark = pytest.mark.slow
+
 UP_TO_S = 600.0
 
 

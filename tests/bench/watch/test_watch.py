@@ -20,7 +20,7 @@ from support.sockets import free_ports
 from bench.watch.command import watch
 from servers.transport import TRANSPORTS
 
-pytestmark = pytest.mark.needs("chromium", "redis")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "redis")]
 CUTS = """title = "cuts every request after a second"
 [[behaviour]]
 type = "max_duration"

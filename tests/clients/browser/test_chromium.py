@@ -22,7 +22,7 @@ from bench.proxy.serve import Proxy
 from servers.process import free_port
 from servers.stream import StreamSpec, build
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 Ask = Callable[..., Any]
 AskAll = Callable[..., dict[str, Any]]
 How = Literal["fin", "rst", "silence"]

@@ -20,6 +20,8 @@ from websockets.sync.client import ClientConnection, connect
 from servers.stacks import STACKS
 from servers.stream import StreamSpec, build
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cret"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 FOREIGN = {"Origin": "http://evil.example"}

@@ -22,6 +22,8 @@ from websockets.sync.client import connect
 
 from servers.stream import StreamSpec, build
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cret"
 Ask = tuple[str, ...]
 PAUSE: dict[str, Any] = {"profile": "fast", "tokens": 2, "ttft_ms": 0, "gap_ms": 20_000, "gap_sigma": 0}
