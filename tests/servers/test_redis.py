@@ -56,7 +56,8 @@ def test_an_address_is_read_and_shown_without_its_password(url: str, address: Ad
 
 
 @pytest.mark.parametrize(
-    "url", ["foo", "", "http://h", "redis://", "redis://h/x", "redis://h:x", "redis://h?a=b", "redis://["]
+    "url",
+    ["foo", "", "http://h", "redis://", "redis://h/x", "redis://h:x", "redis://h?a=b", "redis://[", "redis://a..b"],
 )
 def test_what_is_no_address_is_told_without_showing_it(url: str) -> None:
     with pytest.raises(redis_server.RedisUnavailable, match=r"^takes redis://"):
