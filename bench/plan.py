@@ -10,7 +10,6 @@ not set is as in `[load]`) and `[streams.long]` (stands for itself). What the nu
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from math import prod
@@ -24,6 +23,7 @@ from bench import slo as slo_checks
 from bench.plan_checks import check_cell, check_plan, check_profile
 from bench.secure_cells import check_secure
 from bench.table_checks import PlanError, check_keys, to_struct, unknown
+from bench.toml_file import read_toml
 from clients.core.fallback import order_from
 from clients.core.settings import MAX_SHARE
 from clients.job import Load
@@ -33,7 +33,6 @@ from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
 from servers.transport import CONTESTANTS, ENDPOINTS
 
-MAX_PLAN_BYTES = 1 << 20
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
 MAX_TABLES = 32  # of [loads], of [streams] and of [slos]
 
@@ -207,27 +206,8 @@ def read_plan(name_or_file: str) -> Plan:
         if name_or_file not in plan_names():
             raise unknown("plan", name_or_file, [*plan_names(), "FILE.toml"])
         path = Path(str(files("bench.plans").joinpath(f"{name_or_file}.toml")))
-    table = _read_toml(path)
+    table = read_toml(path, "plan", PlanError)
     return parse(table | {"name": table.get("name", path.stem)}, path.parent)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would never end
-            raise PlanError(f"plan {path}: takes a file")
-        with path.open("rb") as file:
-            data = file.read(MAX_PLAN_BYTES + 1)
-        if len(data) > MAX_PLAN_BYTES:
-            raise PlanError(f"plan {path}: larger than {MAX_PLAN_BYTES >> 20} MiB")
-        return tomllib.loads(data.decode("utf-8"))
-    except OSError as error:
-        raise PlanError(f"plan {shown(str(path))}: {error.strerror}") from None
-    except RecursionError:
-        raise PlanError(f"plan {path}: nested too deeply") from None
-    except PlanError:
-        raise
-    except ValueError as error:  # not UTF-8, not TOML, or an integer of more digits than Python reads
-        raise PlanError(f"plan {path}: not TOML: {error}") from None
 
 
 def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:

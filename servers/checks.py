@@ -5,14 +5,18 @@ What is repeated of a wrong value is cut before it is looked at: a request may b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from difflib import get_close_matches
 from reprlib import Repr
+from urllib.parse import SplitResult, urlsplit
 
 from servers.user_errors import InputError
 
 _MOST_SHOWN = 80  # characters of a wrong value that an error repeats
 _MOST_DIGITS = 4_000  # Python writes no integer of more than 4,300, and what it says instead differs by version
+
+_HOST = re.compile(rb"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?")
 
 
 class _Repr(Repr):
@@ -72,3 +76,21 @@ def choice(key: str, value: object, choices: Collection[str], error: type[InputE
     if not isinstance(value, str) or value not in choices:
         raise error(f"{key}: takes one of {', '.join(choices)}, not {shown(value)}")
     return value
+
+
+def is_host(name: str) -> bool:
+    """Whether this is a host's name or address at all; that a resolver finds it is another matter, and may change."""
+    try:
+        return bool(_HOST.fullmatch(name.encode("idna")))
+    except UnicodeError:  # a label that is empty or too long
+        return False
+
+
+def http_address(url: str) -> SplitResult | None:
+    """`url` taken apart, if it is the address of an HTTP server."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and parts.port != 0 and is_host(parts.hostname or "")
+    except ValueError:  # a port that is no number, a bracket without its twin
+        return None
+    return parts if is_one else None

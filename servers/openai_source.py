@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import cast, get_args
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
+from servers.checks import http_address
 from servers.generation import Failure
 from servers.messages import ProtocolError
 from servers.openai_events import AnswerReader, Api, EndpointError, word_of_error
@@ -42,7 +42,7 @@ class Endpoint:
     def of(cls, environment: Mapping[str, str]) -> Endpoint:
         """The one that the environment names. Raises InputError, which never repeats the key."""
         url = (environment.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if http_address(url) is None:
             raise InputError("--source openai: OPENAI_BASE_URL takes an address such as http://127.0.0.1:8000/v1")
         model = environment.get("OPENAI_MODEL")
         if not model:

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import psutil
 
+from servers.checks import is_host
 from servers.own_folder import own_folder
 from servers.process import free_port
 from servers.user_errors import UserError
@@ -69,7 +70,7 @@ class Address:
             raise ValueError
         path = unquote(parts.path) if parts.scheme == "unix" else None
         number = int(db or (parts.path.strip("/") if path is None else "") or 0)
-        if number < 0 or not (path or parts.hostname):
+        if number < 0 or not (path or is_host(parts.hostname or "")):
             raise ValueError
         user, password = (unquote(part) if part else None for part in (parts.username, parts.password))
         port = parts.port or 6379

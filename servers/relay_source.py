@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import aiohttp
 
+from servers.checks import http_address
 from servers.chunked.wire import CONTENT_TYPE, Decoder
 from servers.generation import Failure
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
@@ -35,8 +35,8 @@ class Relay:
     @classmethod
     def of(cls, url: str, token: str | None) -> Relay:
         """The server at `url`. Raises InputError."""
-        parts = urlsplit(url)
-        if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        parts = http_address(url)
+        if parts is None or "@" in parts.netloc or parts.query or parts.fragment:
             raise InputError("--source: takes an address such as http://127.0.0.1:8001; a password is no part of it")
         return cls(url.rstrip("/"), token)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import time
 from functools import partial
@@ -21,6 +20,7 @@ from bench.proxy.real import PREFIX, real_proxy, written
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command
+from servers.checks import is_host
 from servers.process import run
 from servers.user_errors import InputError, UserError
 
@@ -39,20 +39,9 @@ class _Address(click.ParamType[tuple[str, int]]):
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             self.fail(f"{value!r} takes HOST:PORT", param, ctx)
         host = host.strip("[]")
-        if not _is_name(host):
+        if not is_host(host):
             self.fail(f"{value!r}: {host!r} is no host's name", param, ctx)
         return host, int(port)
-
-
-def _is_name(host: str) -> bool:
-    """Whether this is a name or an address at all; that a resolver finds it is another matter, and may change."""
-    try:
-        return bool(_HOST.fullmatch(host.encode("idna")))
-    except UnicodeError:
-        return False
-
-
-_HOST = re.compile(rb"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?")
 
 
 class _Upstream(_Address):

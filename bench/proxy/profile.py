@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import msgspec
 from bench.proxy.behaviours import BEHAVIOURS
 from bench.proxy.rule import Rule, check_conditions, check_order
 from bench.table_checks import check_keys, to_struct
+from bench.toml_file import read_toml
 from servers.checks import suggestion
 from servers.user_errors import InputError
 
 FOLDER = Path(__file__).parent / "profiles"
-MAX_FILE_BYTES = 1_048_576
 
 
 class ProfileError(InputError):
@@ -58,25 +57,7 @@ def load(name_or_file: str) -> Profile:
                 f"unknown profile {name_or_file!r}; {suggestion(name_or_file, names())}; see `tokenderby profiles`"
             )
         path = FOLDER / f"{name_or_file}.toml"
-    return parse(path.stem, _read(path))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A profile's table. Raises ProfileError."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-        if len(text) > MAX_FILE_BYTES:
-            raise ProfileError(f"profile {path}: takes {MAX_FILE_BYTES} bytes at most")
-        return tomllib.loads(text.decode())
-    except OSError as error:
-        raise ProfileError(f"profile {path}: {error.strerror}") from error
-    except ProfileError:
-        raise
-    except RecursionError as error:
-        raise ProfileError(f"profile {path}: nested too deeply") from error
-    except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits, a path with a NUL in it
-        raise ProfileError(f"profile {path}: {error}") from error
+    return parse(path.stem, read_toml(path, "profile", ProfileError))
 
 
 def parse(name: str, table: dict[str, Any]) -> Profile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from servers.checks import is_host
 from servers.user_errors import InputError
 
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
@@ -26,11 +27,10 @@ class Endpoint:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
-            if host is not None:
-                host.encode("ascii" if ":" in host else "idna")
-        except ValueError:  # a port that is no number, a bracket without its twin, a label that is empty or too long
+        except ValueError:  # a port that is no number, a bracket without its twin
             host = port = None
-        if not host or port == 0 or parts.scheme not in _SECURE or parts.query or parts.fragment or not url.isascii():
+        is_one = is_host(host or "") and port != 0 and url.isascii()
+        if host is None or not is_one or parts.scheme not in _SECURE or parts.query or parts.fragment:
             raise InputError(f"takes an address as http://127.0.0.1:8001 or https://example.org, not {url[:200]!r}")
         secure = _SECURE[parts.scheme]
         authority = parts.netloc.rpartition("@")[2]

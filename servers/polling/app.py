@@ -27,6 +27,7 @@ FOREIGN_CHECK_S = 0.05
 STOP_CHECK_S = 1.0
 RESTORE_S = 1.0  # how long a poll waits for a stream that Redis has lost
 _NUMBER_CHARS = 32  # more digits are no index and no time, and would cost the more the more they are
+_REASON_CHARS = 100  # of what Redis or the system says
 STORE = web.AppKey("store", TokenStore)
 
 
@@ -51,9 +52,7 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
         try:
             await store.connect()
         except RedisError as error:
-            raise redis_server.RedisUnavailable(
-                f"Redis at {address} does not answer: {error}; see --redis-url"
-            ) from error
+            raise redis_server.RedisUnavailable(f"Redis at {address} {error.deed}: {error}; see --redis-url") from error
         yield
         await store.close(service.generations.ids())
 
@@ -178,4 +177,4 @@ def _failed(service: Service, stream_id: str, failure: bytes) -> RequestError:
 
 
 def _redis_failed(error: RedisError) -> RequestError:
-    return RequestError(503, "redis_unavailable", f"Redis does not answer: {type(error).__name__}; try again", 1)
+    return RequestError(503, "redis_unavailable", f"Redis {error.deed}: {str(error)[:_REASON_CHARS]}; try again", 1)

@@ -27,7 +27,9 @@ _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignm
 
 
 class RedisError(Exception):
-    """Redis did not do what it was asked to."""
+    """Redis did not do what it was asked to; `deed` says in words what it did instead."""
+
+    deed = "does not answer"
 
 
 class RedisAway(RedisError):
@@ -36,6 +38,8 @@ class RedisAway(RedisError):
 
 class RedisRefused(RedisError):
     """Redis answered with an error."""
+
+    deed = "refuses"
 
 
 class RedisConnection:

@@ -94,8 +94,11 @@ class TokenStore:
         emitter.after_tick(self._flush)
 
     async def connect(self) -> None:
-        """Open both connections, so that nothing needs a file later. Raises RedisError when Redis does not answer."""
-        await self._reads.execute(("PING",))
+        """Open both connections, so that nothing needs a file later.
+
+        Raises RedisError when Redis does not answer, or answers nobody without a password.
+        """
+        await self._reads.transaction(("PING",))
         await self._writes.connect()
 
     async def begin(self, generation: Generation) -> None:

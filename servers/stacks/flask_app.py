@@ -100,7 +100,17 @@ def _stream(pieces: Iterator[bytes], content_type: str, generation: Generation) 
 
 def _read_chat(worker: Worker) -> ChatRequest:
     worker.counts.add("requests")
-    return ChatRequest.parse(unpacked(request.get_data(), request.headers.get("Content-Encoding", "")))
+    return ChatRequest.parse(unpacked(_read_body(), request.headers.get("Content-Encoding", "")))
+
+
+def _read_body() -> bytes:
+    """The body as it came. Raises RequestError where it or its framing breaks off, HTTPException if it is too large."""
+    try:
+        return request.get_data()
+    except HTTPException:
+        raise
+    except Exception as error:  # each WSGI server has errors of its own for that
+        raise RequestError(400, "bad_body", "the body is cut off, or not as its Transfer-Encoding says") from error
 
 
 def _refuse(error: RequestError) -> Response:

@@ -15,11 +15,18 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSU
 from servers.chat import RequestError
 from servers.connection import QUEUED_CONNECTIONS, refusal_headers
 from servers.messages import encode_error
-from servers.push import limit_stall
 from servers.service import Service
 from servers.stacks import answer, upgrades
-from servers.websocket.protocol import INTERNAL_ERROR, MAX_MESSAGE_BYTES
+from servers.stacks.listener import open_until_stopped
+from servers.websocket.protocol import (
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    INVALID_DATA,
+    MAX_MESSAGE_BYTES,
+    QUEUED_REQUESTS,
+)
 
+_DATA = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION)
 _JSON = {"Content-Type": "application/json"}  # picows adds the length
 
 
@@ -27,8 +34,10 @@ _JSON = {"Content-Type": "application/json"}  # picows adds the length
 async def serving(service: Service) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; yields the port. Raises OSError."""
 
+    conversations: set[_Conversation] = set()
+
     def route(request: WSUpgradeRequest) -> WSListener | picows.WSUpgradeResponseWithListener:
-        return _route(service, request)
+        return _route(service, conversations, request)
 
     settings = service.settings
     server = await picows.ws_create_server(
@@ -39,14 +48,15 @@ async def serving(service: Service) -> AsyncIterator[int]:
         enable_auto_ping=True,
         backlog=QUEUED_CONNECTIONS,
     )
-    async with server:
-        listeners = tuple(server.sockets)
-        for listener in listeners:
-            limit_stall(listener)
-        yield listeners[0].getsockname()[1]
+    async with open_until_stopped(server) as port:
+        yield port
+        for conversation in tuple(conversations):
+            conversation.close(GOING_AWAY, "the server is stopping")
 
 
-def _route(service: Service, request: WSUpgradeRequest) -> WSListener | picows.WSUpgradeResponseWithListener:
+def _route(
+    service: Service, conversations: set[_Conversation], request: WSUpgradeRequest
+) -> WSListener | picows.WSUpgradeResponseWithListener:
     headers = {name.title(): value for name, value in request.headers.items()}
     try:
         probe = upgrades.checked(service, request.path.decode("ascii", "replace"), headers)
@@ -55,7 +65,7 @@ def _route(service: Service, request: WSUpgradeRequest) -> WSListener | picows.W
         headers = _JSON | refusal_headers(error)
         return _response(picows.WSUpgradeResponse.create_error_response(error.status, body, headers))
     if probe is None:
-        return _Conversation(service)
+        return _Conversation(service, conversations)
     return _response(picows.WSUpgradeResponse.create_ok_response(probe, _JSON))
 
 
@@ -66,47 +76,91 @@ def _response(response: picows.WSUpgradeResponse) -> picows.WSUpgradeResponseWit
 class _Conversation(WSListener):
     """One connection: its requests are answered one after the other."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, conversations: set[_Conversation]) -> None:
         super().__init__()
         self._service = service
+        self._conversations = conversations
+        self._opened_by: WSMsgType | None = None  # the first frame of a message whose last has not come
+        self._unfinished = bytearray()
         self._asked: asyncio.Queue[str | bytes] = asyncio.Queue()
-        self._answering: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin to answer."""
-        self._answering = asyncio.create_task(self._answer_all(transport))
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a request."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
-        elif frame.msg_type == WSMsgType.TEXT:
-            self._asked.put_nowait(frame.get_payload_as_utf8_text())
-        else:
-            self._asked.put_nowait(frame.get_payload_as_bytes())
+        self._transport = transport
+        self._conversations.add(self)
+        self._answering = asyncio.create_task(self._answer_all())
 
     def on_ws_disconnected(self, _: WSTransport) -> None:
         """Answer no more."""
-        if self._answering is not None:
-            self._answering.cancel()
+        self._conversations.discard(self)
+        self._answering.cancel()
 
-    async def _answer_all(self, transport: WSTransport) -> None:
+    def on_ws_frame(self, _: WSTransport, frame: WSFrame) -> None:
+        """Take a request, or a part of one."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            code = frame.get_close_code()
+            self.close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code, "")  # an empty one has none to repeat
+        elif frame.msg_type in _DATA:
+            self._take(frame)
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent: what else it asks has to wait."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._writable.set()
+
+    def close(self, code: WSCloseCode | int, reason: str) -> None:
+        """Say good-bye, and close the connection when that is sent."""
+        self._transport.send_close(WSCloseCode(code), reason.encode())
+        self._transport.disconnect()
+
+    def _take(self, frame: WSFrame) -> None:
+        if (frame.msg_type == WSMsgType.CONTINUATION) != (self._opened_by is not None):
+            self.close(WSCloseCode.PROTOCOL_ERROR, "a message within another, or the rest of none")
+        elif len(self._unfinished) + frame.payload_size > MAX_MESSAGE_BYTES:
+            self.close(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {MAX_MESSAGE_BYTES} bytes")
+        else:
+            self._opened_by = self._opened_by or frame.msg_type
+            self._unfinished += frame.get_payload_as_memoryview()
+            if frame.fin:
+                self._complete()
+
+    def _complete(self) -> None:
+        data, is_text = bytes(self._unfinished), self._opened_by == WSMsgType.TEXT
+        self._unfinished.clear()
+        self._opened_by = None
+        try:
+            self._asked.put_nowait(data.decode() if is_text else data)
+        except UnicodeDecodeError as error:
+            self.close(INVALID_DATA, f"not UTF-8 at byte {error.start}")
+        self._steer_reading()
+
+    def _steer_reading(self) -> None:
+        """Read while there is room for more requests."""
+        connection = self._transport.underlying_transport
+        if self._asked.qsize() < QUEUED_REQUESTS:
+            connection.resume_reading()
+        else:
+            connection.pause_reading()
+
+    async def _answer_all(self) -> None:
         try:
             while True:
-                await self._answer(transport, await self._asked.get())
+                frame = await self._asked.get()
+                self._steer_reading()
+                await self._writable.wait()
+                await self._answer(frame)
         except RequestError as error:
-            transport.send(WSMsgType.TEXT, encode_error(error.code, error.message))
-            _close(transport, answer.close_code(error), error.code)
+            self._transport.send(WSMsgType.TEXT, encode_error(error.code, error.message))
+            self.close(answer.close_code(error), error.code)
 
-    async def _answer(self, transport: WSTransport, frame: str | bytes) -> None:
+    async def _answer(self, frame: str | bytes) -> None:
         generation, first = answer.open_frame(self._service, frame)
         async for message in answer.messages(self._service, generation, first):
-            transport.send(WSMsgType.TEXT, message.data)
+            self._transport.send(WSMsgType.TEXT, message.data)
         if generation.failure is not None:
-            _close(transport, INTERNAL_ERROR, generation.failure.code)
-
-
-def _close(transport: WSTransport, code: int, reason: str) -> None:
-    transport.send_close(WSCloseCode(code), reason.encode())
-    transport.disconnect()
+            self.close(INTERNAL_ERROR, generation.failure.code)

@@ -18,7 +18,10 @@ def checked(service: Service, target: str, headers: Mapping[str, str]) -> bytes 
 
     The headers' names are capitalised (`Authorization`).
     """
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # of an address in absolute form (RFC 9112 §3.2.2)
+        raise RequestError(400, "bad_http", "the request's target is no address") from None
     if parts.path == "/healthz":
         return msgspec.json.encode(service.health_report())
     settings = service.settings

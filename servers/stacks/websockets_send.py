@@ -14,9 +14,9 @@ from websockets.http11 import Request, Response
 from servers.chat import RequestError
 from servers.connection import CLOSE_S, refusal_headers
 from servers.messages import encode_error
-from servers.push import limit_stall
 from servers.service import Service
 from servers.stacks import answer, upgrades
+from servers.stacks.listener import open_until_stopped
 from servers.websocket.protocol import INTERNAL_ERROR, MAX_MESSAGE_BYTES
 
 
@@ -31,18 +31,16 @@ async def serving(service: Service) -> AsyncIterator[int]:
         return _before_upgrade(service, request)
 
     settings = service.settings
-    async with serve(
+    server = await serve(
         converse,
         settings.host,
         settings.port,
         process_request=before_upgrade,
         max_size=MAX_MESSAGE_BYTES,
         close_timeout=CLOSE_S,
-    ) as server:
-        listeners = tuple(server.sockets)
-        for listener in listeners:
-            limit_stall(listener)
-        yield listeners[0].getsockname()[1]
+    )
+    async with open_until_stopped(server) as port:
+        yield port
 
 
 async def _converse(service: Service, connection: ServerConnection) -> None:

@@ -111,7 +111,7 @@ PLAIN = '[[cells]]\ntransport = "sse"\n'
             ["[streams.long]", "over 3600 s"],
         ),
         ("a = " + "[" * 5000, ["nested too deeply"]),
-        (f"seed = {'9' * 5000}\n" + PLAIN, ["not TOML", "digits"]),
+        (f"seed = {'9' * 5000}\n" + PLAIN, ["over 4,000 digits"]),
         (f"seed = {'9' * 4000}\n" + PLAIN, ["seed: takes", "999…"]),
         (f"[stream]\nprofile = {'9' * 4000}\n" + PLAIN, ["[stream]", "profile"]),
         ("#" * (1 << 20) + "\n" + PLAIN, ["larger than 1 MiB"]),

@@ -282,6 +282,9 @@ def test_our_own_endpoint_answers_through_every_transport(monkeypatch: pytest.Mo
     [
         ("OPENAI_BASE_URL", "ftp://x", "OPENAI_BASE_URL"),
         ("OPENAI_BASE_URL", "nowhere", "OPENAI_BASE_URL"),
+        ("OPENAI_BASE_URL", "http://[", "OPENAI_BASE_URL"),
+        ("OPENAI_BASE_URL", "http://a..b:1/v1", "OPENAI_BASE_URL"),
+        ("OPENAI_BASE_URL", "http://h:x/v1", "OPENAI_BASE_URL"),
         ("OPENAI_MODEL", "", "OPENAI_MODEL"),
         ("OPENAI_API_KEY", "sk\n3", "OPENAI_API_KEY"),
         ("TOKENDERBY_OPENAI_API", "assistants", "chat or responses"),

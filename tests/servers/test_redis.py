@@ -56,7 +56,8 @@ def test_an_address_is_read_and_shown_without_its_password(url: str, address: Ad
 
 
 @pytest.mark.parametrize(
-    "url", ["foo", "", "http://h", "redis://", "redis://h/x", "redis://h:x", "redis://h?a=b", "redis://["]
+    "url",
+    ["foo", "", "http://h", "redis://", "redis://h/x", "redis://h:x", "redis://h?a=b", "redis://[", "redis://a..b"],
 )
 def test_what_is_no_address_is_told_without_showing_it(url: str) -> None:
     with pytest.raises(redis_server.RedisUnavailable, match=r"^takes redis://"):
@@ -92,14 +93,17 @@ def test_a_password_is_used_and_in_no_list_of_processes(tmp_path: Path, monkeypa
         assert not any("hush" in line for line in shown)
 
 
-def test_a_wrong_password_is_one_clear_line_without_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("given", "said"), [(":mistaken@", "WRONGPASS"), ("", "NOAUTH")])
+def test_a_password_that_is_wrong_or_missing_is_one_clear_line_without_it(
+    tmp_path: Path, given: str, said: str
+) -> None:
     with redis_with_password("right", tmp_path) as url:
-        environment = os.environ | {"TOKENDERBY_REDIS_URL": url.replace("right", "mistaken")}
+        environment = os.environ | {"TOKENDERBY_REDIS_URL": url.replace(":right@", given)}
         command = [sys.executable, "-m", "servers", "polling"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     assert ended.returncode == 1
     assert len(ended.stderr.strip().splitlines()) == 1
-    assert "WRONGPASS" in ended.stderr
+    assert f"refuses: {said}" in ended.stderr
     assert "mistaken" not in ended.stderr
 
 

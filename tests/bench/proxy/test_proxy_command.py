@@ -108,7 +108,7 @@ def test_a_users_own_profile_and_a_clean_end(tmp_path: Path) -> None:
         (["--time-scale", "1e-300"], "--time-scale"),
         (["--seed", "9" * 5000], "--seed"),
         (["--profile", "real:apache"], "unknown real proxy 'apache'"),
-        (["--profile", "nowhere/mine.toml"], "profile nowhere/mine.toml: "),
+        (["--profile", "nowhere/mine.toml"], "profile 'nowhere/mine.toml': "),
         (["--log", "no/such/folder/log.jsonl"], "--log"),
         (["--log", "/proc/version"], "--log"),
     ],
