@@ -85,7 +85,7 @@ async def behind(
     return records
 
 
-@pytest.fixture(scope="module", params=["fastapi", "flask-gthread", "flask-dev"])
+@pytest.fixture(scope="module", params=["fastapi", "flask-gthread", pytest.param("flask-dev", marks=pytest.mark.extra)])
 def stack(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     """As people write it: in an event loop, or in processes of its own, which tell each other."""
     with running_server("sse", "--stack", request.param) as server:
