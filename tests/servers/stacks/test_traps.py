@@ -260,7 +260,8 @@ def test_a_second_task_notices_that_a_websocket_is_closed(server: str, tmp_path:
 
 def snippet() -> str:
     page = (Path(__file__).parents[3] / "docs" / "stacks.md").read_text(encoding="utf-8")
-    return next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "leaving" in code)
+    found: list[str] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return next(code for code in found if "leaving" in code)
 
 
 def made_for_nobody(server: str, folder: Path, code: str) -> int:
