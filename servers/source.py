@@ -30,7 +30,6 @@ MAX_THREADS = 256  # blocking iterators at once; one that hangs for ever keeps i
 _ROOM = 64  # tokens that a blocking iterator may be ahead
 _MOST_LOGGED = 500  # characters of an exception
 _STOP_S = 0.5  # for sources to end when the server stops
-_NO_REASON_TO_END = (SystemExit, KeyboardInterrupt)  # a source that calls sys.exit() ends its answer, not the server
 _log = logging.getLogger(__name__)
 
 
@@ -124,7 +123,7 @@ async def _answer(function: Function, message: str, generation: LiveGeneration) 
             return
         generation.close(Failure(503, "stopping", "the server is stopping; ask again", 1))
         raise
-    except (Exception, *_NO_REASON_TO_END) as error:
+    except BaseException as error:  # SystemExit too: a source that calls sys.exit() ends its answer, not the server
         # Its words may tell what a client must not know; whoever runs the server finds them in its log.
         words = " ".join(str(error).split())[:_MOST_LOGGED]
         _log.warning("the source failed: %s: %s", type(error).__name__, words)
@@ -220,7 +219,7 @@ class _Given:
                 if self._stopped:
                     return
                 self._tell(item)
-        except (Exception, *_NO_REASON_TO_END) as raised:
+        except BaseException as raised:
             error = raised
         finally:
             _threads.release()

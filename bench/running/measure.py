@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class CellRunner:
         self._warn = warn
         self._trust = trust
         self._last: dict[str, Reading] = {}  # of each server's URL
-        self._unused_bytes: dict[int, int] = {}  # memory by process: when the first cell that it served began
+        self._unused_bytes: dict[Process, int] = {}  # memory of each server when the first of its cells began
 
     async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnProgress) -> None:
         """Measure `cell` and write into `record` how it went; a part that died makes the cell failed."""
@@ -133,8 +134,8 @@ class CellRunner:
         try:
             route = await fleet.route(cell)
             job = job_for(self._plan, cell, record, route, self._folder, trust=self._trust)
-            server = route.server.child.process.pid if route.server.child and route.server.is_ours else None
-            async with watched(server) as memory:
+            server = self._watched_server(route)
+            async with watched(server.pid if server else None) as memory:
                 result, before, at_last = await self._load(job, route, on_progress)
             await route.check_answers(self._http)  # messages that a hung server lost are not the transport's
             self._check_understood(route.server, job, result)
@@ -207,7 +208,12 @@ class CellRunner:
         for what in last.changed(before, server) if last else ():
             self._warn(f"{what} was restarted before block {record.block}, {record.cell}")
 
-    def _memory_grown(self, pid: int, memory: MemoryReadings, begin_ns: int) -> int | None:
+    def _watched_server(self, route: Route) -> Process | None:
+        """The server whose memory is this cell's alone; None of one that is not ours, or that others ask at once."""
+        child = route.server.child
+        return child.process if child and route.server.is_ours and self._plan.parallel == 1 else None
+
+    def _memory_grown(self, server: Process, memory: MemoryReadings, begin_ns: int) -> int | None:
         """How much more memory a server had at most than when the first of its cells began.
 
         A second cell of the same process finds room that the first has left, which would look like streams for nothing.
@@ -215,7 +221,7 @@ class CellRunner:
         first, most = memory.first_since(begin_ns), memory.most_since(begin_ns)
         if first is None or most is None:
             return None
-        return most - self._unused_bytes.setdefault(pid, first)
+        return most - self._unused_bytes.setdefault(server, first)
 
     def _check_understood(self, server: Server, job: Job, result: JobResult) -> None:
         """Raise PartDied if every message failed because server and client do not speak of the same thing."""
@@ -287,8 +293,7 @@ def _note_surroundings(record: CellRecord, route: Route, before: Reading, after:
 
 def _forget_shared_costs(record: CellRecord) -> None:
     """Cells that ran at once shared the server, its Redis and the proxy: nobody knows whose cost it was."""
-    record.server_cpu_s = record.redis_cpu_s = record.proxy_cpu_s = None
-    record.redis_commands = record.server_memory_bytes = None
+    record.server_cpu_s = record.redis_cpu_s = record.proxy_cpu_s = record.redis_commands = None
 
 
 def _spent(before: N | None, after: N | None) -> N | None:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 import psutil
 
 LOOK_S = 0.1
-_TREE_S = 1.0  # workers come and go seldom, and to list them takes longer than to ask them
+_TREE_S = 5.0  # workers come and go seldom, and to list them all processes of the machine have to be read
 
 
 class MemoryReadings:

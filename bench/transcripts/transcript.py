@@ -172,7 +172,7 @@ def _answers(found: Format, events: Iterable[Event]) -> Transcript:
             answer.close(transcript)
             halves |= set() if answer.has_ended else {answer.id}
             answer = _Answer()
-        if answer_id in halves:
+        if answer_id and answer_id in halves:
             raise TranscriptError(f"event {number} goes on with an answer that another one interrupts; {_APART}")
         answer.add(answer_id, reading)
         transcript.dropped.update(reading.dropped)

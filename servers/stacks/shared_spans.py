@@ -19,9 +19,7 @@ import psutil
 from servers.answering import KEPT, Span
 
 _SUFFIX = ".spans"
-_MOST_FILES = (
-    64  # processes: of those that ended long ago nobody asks, and a worker that dies again and again leaves many
-)
+_MOST_FILES = 64  # of processes: a worker that dies again and again leaves many
 _SLOT = struct.Struct("=64sqq")  # stream id, begin, end; an end of 0: it goes on
 
 

@@ -267,6 +267,11 @@ def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
     assert read(sse(*chunks)).answers == [TEXTS]
 
 
+def test_an_answer_behind_an_error_is_another() -> None:
+    found = read(lines(*ollama()[:2], {"error": "out of memory"}, *ollama()))
+    assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
+
+
 def test_a_half_answer_takes_no_other_with_it() -> None:
     found = read(sse(*chat("c1")[:-2], *chat("c2")))
     assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
