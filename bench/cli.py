@@ -159,6 +159,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     """Run a plan (the help text is `_RUN_HELP`)."""
     import asyncio
 
+    from bench.plan import beside
     from bench.running import runner
 
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
@@ -169,6 +170,7 @@ def run(  # noqa: PLR0917 - click passes them by name
         return go_on(resume, out, options, target_wait, exports)
     chosen = planned(plan or "quick", changes | {"model": model})
     options = runner.with_targets(options, chosen)
+    chosen = beside(chosen, options.targets)
     asyncio.run(runner.check_targets(options, target_wait))
     folder = begin(chosen, out, options.targets)
     with folder.lock():

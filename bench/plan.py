@@ -392,3 +392,12 @@ def with_control(plan: Plan) -> Plan:
         return plan
     original = next((cell for cell in plan.cells if cell.transport == plan.control), plan.cells[0])
     return msgspec.structs.replace(plan, cells=(*plan.cells, msgspec.structs.replace(original, copy="aa")))
+
+
+def beside(plan: Plan, targets: Collection[str]) -> Plan:
+    """`plan` with `targets`, the transports whose servers run already: a story's stacks of these are not asked.
+
+    What runs already is another server. Any other plan fails that cell, whose row would else be missing without a word.
+    """
+    kept = tuple(cell for cell in plan.cells if not (plan.story and cell.stack and cell.transport in targets))
+    return msgspec.structs.replace(plan, cells=kept) if kept else plan

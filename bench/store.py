@@ -67,6 +67,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     redis_cpu_s: float | None = None
     proxy_cpu_s: float | None = None
     redis_commands: int | None = None
+    server_memory_bytes: int | None = None  # its greatest memory, with Redis, above that before it had any work
     delay_ms_p50: float | None = None  # over its tokens, due to received: what lags are set against
     requests_worst_second: int | None = None  # the most that all users together sent within any second
     generator_lag_ms_p99: float | None = None  # intended to actual start

@@ -9,6 +9,7 @@ History:
 4   packets_in, packets_out, wire_bytes, head_ms; in summary.csv those from itl_ms_p50 on
 5   attempts, causes, finished_by, stop_s, usage_tokens; due_ns and sent_ns may be -1: nobody tells; in summary.csv
     requests_worst_second
+6   in summary.csv server_memory_kb_per_open_stream
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Literal, NamedTuple
 
 from servers.user_errors import InputError
 
-VERSION = 5
+VERSION = 6
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
 
@@ -96,7 +97,8 @@ SUMMARY = (
     *("client_cpu_us_per_token", "server_cpu_us_per_token"),
     *("itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "wait_s_per_answer"),
     *("wire_bytes_per_token", "packets_per_token", "cpu_us_per_token_over_baseline"),
-    *("goodput_ratio", "head_ms_p50", "stop_s_p50", "requests_worst_second", "valid"),
+    *("goodput_ratio", "head_ms_p50", "stop_s_p50", "requests_worst_second"),
+    *("server_memory_kb_per_open_stream", "valid"),
 )
 """Of summary.csv, without the `_lo` and `_hi` that follow each estimate."""
 

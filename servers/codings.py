@@ -6,6 +6,8 @@ import zlib
 from typing import Any
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out by the header which of the two it is
+GZIP_MAGIC = b"\x1f\x8b"
+"""How each member of a gzip file begins (RFC 1952 §2.3.1)."""
 _ZLIB_METHOD = 8  # the low half of a zlib header's first byte (RFC 1950 §2.2)
 
 CODINGS = frozenset({"gzip", "x-gzip", "deflate"})

@@ -118,13 +118,21 @@ async def _answer(function: Function, message: str, generation: LiveGeneration) 
     except NotAToken as error:
         generation.close(failed(str(error)).failure)
     except asyncio.CancelledError:
+        if not _is_cancelled():  # its own, as of a task group that gave up
+            generation.close(failed("CancelledError").failure)
+            return
         generation.close(Failure(503, "stopping", "the server is stopping; ask again", 1))
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: a source that calls sys.exit() ends its answer, not the server
         # Its words may tell what a client must not know; whoever runs the server finds them in its log.
         words = " ".join(str(error).split())[:_MOST_LOGGED]
         _log.warning("the source failed: %s: %s", type(error).__name__, words)
         generation.close(failed(type(error).__name__).failure)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _tokens(function: Function, message: str, stream_id: str) -> AsyncGenerator[object, None]:
@@ -149,7 +157,7 @@ async def _tokens(function: Function, message: str, stream_id: str) -> AsyncGene
 class _Raised:
     """What a blocking iterator raised; None where it has ended."""
 
-    def __init__(self, error: Exception | None) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
@@ -204,14 +212,14 @@ class _Given:
 
     def iterate(self, items: Iterable[object]) -> None:
         """The thread."""
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             for item in items:
                 self._room.acquire()
                 if self._stopped:
                     return
                 self._tell(item)
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
         finally:
             _threads.release()
@@ -234,7 +242,7 @@ def load(name: str) -> Function:
         sys.path.insert(0, "")
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise InputError(f"--source: cannot import {module[:200]}: {type(error).__name__}: {error}") from error
     function = getattr(found, attribute, None)
     if not callable(function):

@@ -282,6 +282,8 @@ _TOTALS = (
         "span_s",
         "requests_worst_second",
         "cells",
+        "memory_bytes",
+        "open_most",
     ),
 )
 
@@ -342,6 +344,8 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "span_s": per_message.span_s(messages),
         "requests_worst_second": math.nan if cell.requests_worst_second is None else float(cell.requests_worst_second),
         "cells": 1.0,
+        "memory_bytes": math.nan if cell.server_memory_bytes is None else float(cell.server_memory_bytes),
+        "open_most": float(per_message.open_most(messages)),
     }
 
 

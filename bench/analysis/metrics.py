@@ -145,6 +145,9 @@ METRICS: dict[str, Metric] = {
     "requests_worst_second": Metric(
         "requests in the worst second", "requests/s", _ratio("requests_worst_second", "cells")
     ),
+    "server_memory_kb_per_open_stream": Metric(
+        "server memory per open stream", "kB/stream", _ratio("memory_bytes", "open_most", 1 / 1000)
+    ),
     # Not in summary.csv: for the report, its charts and the notebook.
     "burst_emitted_mean": Metric("tokens per emission", "tokens/emission", _ratio("tokens", "emissions")),
     "bytes_per_message": Metric("bytes per message", "B/message", _ratio("bytes", "bytes_messages")),

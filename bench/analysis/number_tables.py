@@ -83,6 +83,7 @@ NUMBERS = (
         (
             *("completed_ratio", "requests_per_message", "connections_per_message"),
             *("client_cpu_us_per_token", "server_cpu_us_per_token", "cpu_us_per_token_over_baseline"),
+            "server_memory_kb_per_open_stream",
         ),
         events=("tokens_lost", "tokens_duplicated", "drops"),
         speed=False,

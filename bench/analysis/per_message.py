@@ -46,6 +46,15 @@ def span_s(messages: pd.DataFrame) -> float:
     return float(ended_ns.max() - messages["intended_start_ns"].min()) / 1e9
 
 
+def open_most(messages: pd.DataFrame) -> int:
+    """The most of them that were open at one moment, as the client saw them: from its question to the answer's end."""
+    starts_ns = messages["start_ns"].to_numpy(np.int64)
+    moments = np.concatenate([starts_ns, np.maximum(messages["end_ns"].to_numpy(np.int64), starts_ns)])
+    changes = np.repeat([1, -1], len(messages))
+    in_order = np.lexsort((changes, moments))  # one that ends makes room for one that begins at the same moment
+    return int(changes[in_order].cumsum().max(initial=0))
+
+
 def _or_never(messages: pd.DataFrame, values: pd.Series[float]) -> pd.Series[float]:
     return values.where(messages["completed"], np.inf)
 

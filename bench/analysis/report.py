@@ -197,23 +197,34 @@ _COSTS = (
     ("bytes\n/token", "bytes_per_token"),
     ("CPU µs\n/token", "cpu_us_per_token"),
 )
-_COLUMNS = (
+_STACK_COSTS = (
+    ("CPU µs\n/token", "cpu_us_per_token"),
+    ("server\nCPU µs\n/token", "server_cpu_us_per_token"),
+    ("memory\nkB/open\nstream", "server_memory_kb_per_open_stream"),
+)
+"""In place of these where stacks race: what they send is alike, and what a stream takes of a server is the question."""
+_TIMES = (
     # heading of at most 8 letters a line, metric
     ("first\ntoken\np50 ms", "ttft_overhead_ms_p50"),
     ("\n\np99", "ttft_overhead_ms_p99"),
     ("token\ndelay\np50 ms", "delay_ms_p50"),
     ("\n\np99", "delay_ms_p99"),
-    *_COSTS,
 )
 """First tokens are over the model's own time."""
-_COLUMNS_WITHOUT_DUE = (
+_TIMES_WITHOUT_DUE = (
     ("first\ntoken\np50 ms", "ttft_ms_p50"),
     ("\n\np95", "ttft_ms_p95"),
     ("token\ngap\np50 ms", "itl_ms_p50"),
     ("\n\np99", "itl_ms_p99"),
-    *_COSTS,
 )
 """Where no contestant tells when its model made a token: as the user waits."""
+
+
+def _columns(cells: Sequence[MeasuredCell]) -> tuple[tuple[str, str], ...]:
+    """Headings and metrics of the table of `cells`."""
+    times = _TIMES if any(cell.has_due for cell in cells) else _TIMES_WITHOUT_DUE
+    has_stacks = any(word.startswith("stack=") for cell in cells for word in cell.key.words)
+    return (*times, *(_STACK_COSTS if has_stacks else _COSTS))
 
 
 def _table(cells: Sequence[MeasuredCell]) -> Table:
@@ -221,7 +232,7 @@ def _table(cells: Sequence[MeasuredCell]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("cell", overflow="fold", max_width=_NAME_WIDTH)
     table.add_column("complete", justify="right")
-    columns = _COLUMNS if any(cell.has_due for cell in cells) else _COLUMNS_WITHOUT_DUE
+    columns = _columns(cells)
     for heading, _ in columns:
         table.add_column(heading, justify="right", overflow="fold")
     for cell in cells:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from bench.plan import Cell, Plan
 from bench.proxy.log import longest_stall_ms
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds, tree_seconds
+from bench.running.memory import MemoryReadings, watched
 from bench.running.processes import Child, PartDied
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.running.streams import wire_stream
@@ -123,6 +125,7 @@ class CellRunner:
         self._warn = warn
         self._trust = trust
         self._last: dict[str, Reading] = {}  # of each server's URL
+        self._unused_bytes: dict[Process, int] = {}  # memory of each server when the first of its cells began
 
     async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnProgress) -> None:
         """Measure `cell` and write into `record` how it went; a part that died makes the cell failed."""
@@ -131,7 +134,9 @@ class CellRunner:
         try:
             route = await fleet.route(cell)
             job = job_for(self._plan, cell, record, route, self._folder, trust=self._trust)
-            result, before, at_last = await self._load(job, route, on_progress)
+            server = self._watched_server(route)
+            async with watched(server.pid if server else None) as memory:
+                result, before, at_last = await self._load(job, route, on_progress)
             await route.check_answers(self._http)  # messages that a hung server lost are not the transport's
             self._check_understood(route.server, job, result)
             after = at_last or await self._read(route, before)
@@ -139,6 +144,8 @@ class CellRunner:
             _note(record, result)
             _note_meters(record, before, after)
             _note_surroundings(record, route, before, after)
+            if server is not None:
+                record.server_memory_bytes = self._memory_grown(server, memory, before.at_ns)
             if self._plan.parallel > 1:
                 _forget_shared_costs(record)
             record.reasons = void_reasons(record, self._plan.validity)
@@ -200,6 +207,21 @@ class CellRunner:
             raise PartDied(f"{what} died, or was restarted, while the cell ran")
         for what in last.changed(before, server) if last else ():
             self._warn(f"{what} was restarted before block {record.block}, {record.cell}")
+
+    def _watched_server(self, route: Route) -> Process | None:
+        """The server whose memory is this cell's alone; None of one that is not ours, or that others ask at once."""
+        child = route.server.child
+        return child.process if child and route.server.is_ours and self._plan.parallel == 1 else None
+
+    def _memory_grown(self, server: Process, memory: MemoryReadings, begin_ns: int) -> int | None:
+        """How much more memory a server had at most than when the first of its cells began.
+
+        A second cell of the same process finds room that the first has left, which would look like streams for nothing.
+        """
+        first, most = memory.first_since(begin_ns), memory.most_since(begin_ns)
+        if first is None or most is None:
+            return None
+        return most - self._unused_bytes.setdefault(server, first)
 
     def _check_understood(self, server: Server, job: Job, result: JobResult) -> None:
         """Raise PartDied if every message failed because server and client do not speak of the same thing."""

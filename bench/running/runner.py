@@ -238,7 +238,7 @@ async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, 
     async with _http(options.trust) as http:
         pins = await _pins(options, http, run)
         runner = CellRunner(plan, folder, http, pins, run.warnings.append, trust=options.trust)
-        if plan.story and not options.targets:
+        if plan.story and "websocket" not in options.targets:
             run.upgrades = run.upgrades or await _upgrades(folder, http, run)
         expected_s = expected(plan, run.cells).at_best_s
 

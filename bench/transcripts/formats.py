@@ -40,10 +40,6 @@ def _table(value: object) -> Chunk:
     return value if isinstance(value, dict) else {}
 
 
-def _first(value: object) -> Chunk:
-    return _table(value[0]) if isinstance(value, list) and value else {}
-
-
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -53,13 +49,34 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(word for word, value in found.items() if value)
 
 
+def error_of(chunk: Chunk) -> str:
+    """What an event says that went wrong, in place of an answer or in its midst; alike in all formats, else empty."""
+    error = chunk.get("error")
+    if isinstance(error, str) or error is None:
+        return error or ("error" if chunk.get("type") == "error" else "")
+    named = (_text(_table(error).get(key)) for key in ("type", "code", "status", "message"))
+    return next(filter(None, named), "error") if error else ""
+
+
+def _openai_content(content: object) -> tuple[str, tuple[str, ...]]:
+    """The text of a delta, and words for what else is in its place: Mistral's are lists of parts at times."""
+    if not isinstance(content, list):
+        return _text(content), _words({"content that is no text": not isinstance(content, str | None)})
+    parts = [_table(part) for part in content]
+    texts = [_text(part.get("text")) for part in parts if part.get("type") == "text"]
+    thought = any(part.get("type") == "thinking" for part in parts)
+    others = any(part.get("type") not in ("text", "thinking") for part in parts)
+    return "".join(texts), _words({"reasoning": thought, "content that is no text": others})
+
+
 def _openai_chat(chunk: Chunk) -> Reading:
     """Also vLLM, Groq, DeepSeek, llama.cpp's and Ollama's /v1, and the older text completions."""
     given = chunk.get("choices")
     choices = [_table(choice) for choice in given] if isinstance(given, list) else []
     choice = next((choice for choice in choices if choice.get("index", 0) == 0), {})
     delta = _table(choice.get("delta"))
-    text = _text(delta.get("content")) or _text(choice.get("text"))
+    text, beside = _openai_content(delta.get("content"))
+    reason = choice.get("finish_reason")
     dropped = _words(
         {
             "roles": delta.get("role"),
@@ -70,7 +87,9 @@ def _openai_chat(chunk: Chunk) -> Reading:
             "other choices": any(other is not choice for other in choices),
         }
     )
-    return Reading(text, dropped, isinstance(choice.get("finish_reason"), str))
+    if reason == "error":  # as OpenRouter says that a provider failed
+        return Reading(error="finish_reason error")
+    return Reading(text or _text(choice.get("text")), dropped + beside, isinstance(reason, str))
 
 
 def _openai_responses(chunk: Chunk) -> Reading:
@@ -94,8 +113,6 @@ def _openai_responses(chunk: Chunk) -> Reading:
 
 def _anthropic(chunk: Chunk) -> Reading:
     kind, delta = _text(chunk.get("type")), _table(chunk.get("delta"))
-    if kind == "error":
-        return Reading(error=_text(_table(chunk.get("error")).get("type")) or kind)
     what = _text(delta.get("type"))
     dropped = _words(
         {
@@ -111,7 +128,11 @@ def _anthropic(chunk: Chunk) -> Reading:
 
 
 def _gemini(chunk: Chunk) -> Reading:
-    candidate = _first(chunk.get("candidates"))
+    if blocked := _text(_table(chunk.get("promptFeedback")).get("blockReason")):
+        return Reading(error=f"blocked: {blocked}")
+    listed = chunk.get("candidates")
+    candidates = [_table(each) for each in listed] if isinstance(listed, list) else []
+    candidate = next((each for each in candidates if each.get("index", 0) == 0), {})
     content = _table(candidate.get("content"))
     given = content.get("parts")
     parts = [_table(part) for part in given] if isinstance(given, list) else []
@@ -122,6 +143,7 @@ def _gemini(chunk: Chunk) -> Reading:
             "reasoning": any(part.get("thought") for part in parts),
             "tools": any("functionCall" in part for part in parts),
             "usage": chunk.get("usageMetadata"),
+            "other candidates": any(other is not candidate for other in candidates),
         }
     )
     return Reading(text, dropped, isinstance(candidate.get("finishReason"), str))
@@ -129,8 +151,6 @@ def _gemini(chunk: Chunk) -> Reading:
 
 def _ollama(chunk: Chunk) -> Reading:
     message = _table(chunk.get("message"))
-    if "error" in chunk:
-        return Reading(error=_text(chunk["error"]) or "error")
     dropped = _words(
         {
             "roles": message.get("role"),
@@ -163,7 +183,7 @@ _AI_SDK = (
 
 def _ai_sdk(chunk: Chunk) -> Reading:
     kind = _text(chunk.get("type"))
-    if kind in ("error", "abort"):
+    if kind == "abort":
         return Reading(error=kind)
     dropped = _words(
         {
@@ -196,18 +216,18 @@ FORMATS: Sequence[Format] = (
     ),
     Format(
         "Anthropic messages",
-        lambda c: _kind(c).startswith(("message_", "content_block_")) or _kind(c) in ("ping", "error"),
+        lambda c: _kind(c).startswith(("message_", "content_block_")) or _kind(c) == "ping",
         _anthropic,
         lambda c: _text(_table(c.get("message")).get("id")),
     ),
     Format(
         "Gemini",
-        lambda c: "candidates" in c or "usageMetadata" in c,
+        lambda c: not c.keys().isdisjoint(("candidates", "usageMetadata", "promptFeedback")),
         _gemini,
         lambda c: _text(c.get("responseId")),
         ends_once=False,
     ),
-    Format("Ollama", lambda c: isinstance(c.get("done"), bool) or set(c) == {"error"}, _ollama),
+    Format("Ollama", lambda c: isinstance(c.get("done"), bool), _ollama),
     Format("llama.cpp", lambda c: isinstance(c.get("stop"), bool) and "content" in c, _llama_cpp),
     Format("AI SDK's UI stream", lambda c: _kind(c).startswith(_AI_SDK), _ai_sdk, lambda c: _text(c.get("messageId"))),
 )

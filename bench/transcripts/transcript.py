@@ -6,13 +6,15 @@ JSON lines, or as one JSON array.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
-from bench.transcripts.formats import FORMATS, NAMES, Chunk, Format, Reading
+from bench.transcripts.formats import FORMATS, NAMES, Chunk, Format, Reading, error_of
 from servers.messages import MAX_MESSAGE_BYTES, ProtocolError
 from servers.sse.events import EventDecoder
 from servers.user_errors import InputError
@@ -20,6 +22,11 @@ from servers.user_errors import InputError
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _SHOWN_KEYS = 6
+_MOST_SHOWN = 64  # characters of what a file says
+_AI_SDK_4 = re.compile(rb'[0-9a-k]:["{\[]')
+_APART = "give each a file of its own"
+Event = tuple[int, Chunk]
+"""A number, from 1 on, and the event's JSON object."""
 
 
 class TranscriptError(InputError):
@@ -40,47 +47,78 @@ def read(data: bytes) -> Transcript:
     """The answers in `data`. Raises TranscriptError."""
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _refuse_what_is_known(data)
-    chunks = list(_chunks(data))
-    if not chunks:
+    cut_off: list[str] = []
+    events = _events(data, cut_off)
+    first: list[Event] = []
+    for event in events:
+        first.append(event)
+        if not error_of(event[1]):
+            break
+    if not first:
         raise TranscriptError("an empty file: no events in it")
-    found = _format_of(chunks[0])
-    return _answers(found, chunks)
+    transcript = _answers(_format_of(first[-1][1]), chain(first, events))
+    transcript.left_out += cut_off
+    return transcript
 
 
 def _refuse_what_is_known(data: bytes) -> None:
     head = data[:4096].lstrip()
     kinds = (
         (head[:2] == b"\x1f\x8b", "packed with gzip; unpack it first"),
+        (head[:2] in (b"\xff\xfe", b"\xfe\xff"), "text in UTF-16, as PowerShell writes it; save it as UTF-8"),
         (b"\0" in head, "no text"),
         (head[:1] == b"<", "a page of HTML or XML"),
         (head.startswith(b"HTTP/"), "a response with its head; leave the head out (curl without -i)"),
         (head.lower().startswith(b"timestamp,"), "a request trace (load.trace of a plan)"),
+        (_AI_SDK_4.match(head), "a data stream of the AI SDK's version 4; its UI stream is that of version 5"),
     )
     for is_it, what in kinds:
         if is_it:
             raise TranscriptError(f"{what}; transcripts are of {NAMES}")
-
-
-def _chunks(data: bytes) -> Iterator[Chunk]:
-    """The events. Raises TranscriptError."""
-    if data.lstrip().startswith(b"["):
-        yield from _objects(_decoded(data, "the array"), "the array")
-        return
-    lines = [line for line in data.split(b"\n") if line.strip()]
-    if any(line.startswith(_SSE_FIELDS) for line in lines[:10]):
-        yield from _events(data)
-        return
-    for number, line in enumerate(lines, 1):
-        if line.strip() != b"[DONE]":
-            yield from _objects([_decoded(line, f"event {number}")], f"event {number}")
-
-
-def _events(data: bytes) -> Iterator[Chunk]:
-    decoder = EventDecoder(MAX_MESSAGE_BYTES)
     try:
-        for number, event in enumerate(decoder.feed(data + b"\n\n"), 1):
-            if event.data.strip() != "[DONE]":
-                yield from _objects([_decoded(event.data, f"event {number}")], f"event {number}")
+        data.decode()
+    except UnicodeDecodeError as error:  # an event stream's reader would put another character there
+        raise TranscriptError(f"not UTF-8 (byte {error.start}), so its text is not exact") from None
+
+
+def _events(data: bytes, cut_off: list[str]) -> Iterator[Event]:
+    """The events with their numbers. Raises TranscriptError; a last one that is cut off is said in `cut_off`."""
+    whole = _whole(data)
+    if whole is not None:
+        yield from _objects(whole, "the array")
+        return
+    texts = _texts(data)
+    for number, text in enumerate(texts, 1):
+        if text.strip() == "[DONE]":
+            continue
+        try:
+            value = _decoded(text, f"event {number}")
+        except TranscriptError:
+            if 1 < number == len(texts) and text.lstrip().startswith("{"):
+                cut_off.append(f"the last event ({number}): it is cut off")
+                return
+            raise
+        yield from _objects([value], f"event {number}", number)
+
+
+def _whole(data: bytes) -> list[object] | None:
+    """The values of a file that is one JSON value: an array, or what was not streamed. None of any other file."""
+    try:
+        value = _decoded(data, "the array")
+    except TranscriptError:
+        if data.lstrip().startswith(b"["):
+            raise
+        return None
+    return value if isinstance(value, list) else [value]
+
+
+def _texts(data: bytes) -> list[str]:
+    """What each event should be as JSON. Raises TranscriptError."""
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    if not any(line.startswith(_SSE_FIELDS) for line in lines[:10]):
+        return [line.decode() for line in lines]
+    try:
+        return [event.data for event in EventDecoder(MAX_MESSAGE_BYTES).feed(data + b"\n\n")]
     except ProtocolError as error:
         raise TranscriptError(str(error)) from None
 
@@ -92,11 +130,11 @@ def _decoded(data: bytes | str, what: str) -> object:
         raise TranscriptError(f"{what} is not JSON ({error}); transcripts are of {NAMES}") from None
 
 
-def _objects(values: object, what: str) -> Iterator[Chunk]:
-    for value in values if isinstance(values, list) else [values]:
+def _objects(values: Sequence[object], what: str, first: int = 1) -> Iterator[Event]:
+    for number, value in enumerate(values, first):
         if not isinstance(value, dict):
             raise TranscriptError(f"{what} is no JSON object; transcripts are of {NAMES}")
-        yield value
+        yield number, value
 
 
 def _format_of(chunk: Chunk) -> Format:
@@ -111,25 +149,46 @@ def _format_of(chunk: Chunk) -> Format:
             raise TranscriptError(f"{what}; transcripts are of {NAMES}")
     if chunk.get("object") in ("chat.completion", "response") or chunk.get("type") == "message":
         raise TranscriptError(f"an answer that was not streamed, so it has no events; transcripts are of {NAMES}")
+    if error := error_of(chunk):
+        raise TranscriptError(f"no answer, but an error that a server sent ({_plain(error)})")
     for each in FORMATS:
         if each.is_mine(chunk):
             return each
-    keys = ", ".join(str(key)[:32] for key in list(chunk)[:_SHOWN_KEYS])
+    keys = ", ".join(_plain(str(key))[:32] for key in list(chunk)[:_SHOWN_KEYS])
     raise TranscriptError(f"JSON objects with {keys or 'nothing in them'}, which no format here has; known are {NAMES}")
 
 
-def _answers(found: Format, chunks: list[Chunk]) -> Transcript:
+def _plain(text: str) -> str:
+    """The beginning of a file's words, on one line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_MOST_SHOWN])
+
+
+def _answers(found: Format, events: Iterable[Event]) -> Transcript:
     transcript = Transcript(found.name)
-    answer = _Answer()
-    for chunk in chunks:
-        reading = found.read(chunk)
-        if answer.is_over_before(found, found.answer_id(chunk), reading):
+    answer, halves = _Answer(), set[str]()
+    for number, chunk in events:
+        reading, answer_id = _reading(found, number, chunk), found.answer_id(chunk)
+        if answer.is_over_before(found, answer_id, reading):
             answer.close(transcript)
+            halves |= set() if answer.has_ended else {answer.id}
             answer = _Answer()
-        answer.add(found.answer_id(chunk), reading)
+        if answer_id and answer_id in halves:
+            raise TranscriptError(f"event {number} goes on with an answer that another one interrupts; {_APART}")
+        answer.add(answer_id, reading)
         transcript.dropped.update(reading.dropped)
     answer.close(transcript)
     return transcript
+
+
+def _reading(found: Format, number: int, chunk: Chunk) -> Reading:
+    """What an event says. Raises TranscriptError for one of another format, whose text would be lost."""
+    if error := error_of(chunk):
+        return Reading(error=error)
+    if found.is_mine(chunk):
+        return found.read(chunk)
+    if other := next((each.name for each in FORMATS if each.is_mine(chunk)), ""):
+        raise TranscriptError(f"event {number} is of another format ({other}) than {found.name}; {_APART}")
+    return Reading(dropped=("other events",))
 
 
 @dataclass
@@ -158,7 +217,7 @@ class _Answer:
         """Enter the answer itself, or why it is left out."""
         why = ""
         if self.error:
-            why = f"it ended with an error ({self.error[:64]})"
+            why = f"it ended with an error ({_plain(self.error)})"
         elif not self.has_ended:
             why = "it has no end, so nobody knows how much is missing"
         elif not self.texts:

@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 from clients.core.errors import ClientFailure, NotTheFormat
-from servers.codings import CODINGS, unpacker
+from servers.codings import CODINGS, GZIP_MAGIC, unpacker
 
 MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
 _PIECE_BYTES = 1 << 20  # of what is unpacked at a time
@@ -50,27 +50,50 @@ class Response:
 
 
 class Unpacker:
-    """A body's Content-Encoding undone piece by piece; a body that unpacks far beyond MAX_BODY_BYTES is refused."""
+    """A body's Content-Encoding undone piece by piece; a body that unpacks far beyond MAX_BODY_BYTES is refused.
+
+    A gzip file may be several behind each other (RFC 1952 §2.2, "members"), which are one body. What else follows is
+    passed over, as gzip does.
+    """
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
         self._stream: Any = None  # a zlib.decompressobj, when the first byte is there
         self._bytes = 0
+        self._begun = b""  # a first byte that may be another member's
+        self._is_over = False
 
     def __call__(self, data: bytes) -> bytes:
         if self._coding not in CODINGS:
             raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
-        if self._stream is None and data:
-            self._stream = unpacker(self._coding, data[0])
-        if not data or self._stream.eof:  # zlib would keep all that follows
-            return b""
+        parts: list[bytes] = []
+        data, self._begun = self._begun + data, b""
         try:
-            parts = [self._stream.decompress(data, _PIECE_BYTES)]
-            while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
-                self._bytes += len(parts[-1])
-                parts.append(self._stream.decompress(self._stream.unconsumed_tail, _PIECE_BYTES))
+            while data and self._takes(data):
+                parts += self._unpacked(data)
+                data = self._stream.unused_data
         except zlib.error as error:
             raise NotTheFormat(f"Content-Encoding {self._coding}: {error}") from None
         if self._bytes > MAX_BODY_BYTES:
             raise NotTheFormat(f"a body of more than {MAX_BODY_BYTES} bytes")
         return b"".join(parts)
+
+    def _takes(self, data: bytes) -> bool:
+        """Whether `data` belong to what is being unpacked, or begin it, or begin another member."""
+        if self._stream is None:
+            self._stream = unpacker(self._coding, data[0])
+        elif self._stream.eof and not self._is_over:  # zlib would keep all that follows
+            if data == GZIP_MAGIC[:1]:
+                self._begun = data
+            elif data.startswith(GZIP_MAGIC) and self._coding != "deflate":
+                self._stream = unpacker(self._coding, data[0])
+            else:
+                self._is_over = True
+        return not self._stream.eof
+
+    def _unpacked(self, data: bytes) -> list[bytes]:
+        parts = [self._stream.decompress(data, _PIECE_BYTES)]
+        while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
+            self._bytes += len(parts[-1])
+            parts.append(self._stream.decompress(self._stream.unconsumed_tail, _PIECE_BYTES))
+        return parts

@@ -74,7 +74,8 @@ async def _poll(request: web.Request) -> web.StreamResponse:
     stream_id = request.match_info["stream_id"]
     first = int(_number(request, "from", int, 2**31))
     wait_s = _number(request, "wait", float, MAX_WAIT_S)
-    page = await _page(request, stream_id, first, wait_s)
+    with request.app[SERVICE].spans.of(stream_id):  # a poll that waits may wait for nobody
+        page = await _page(request, stream_id, first, wait_s)
     if page.failure is not None and not page.tokens:  # tokens that came before it are told first
         raise _failed(request.app[SERVICE], stream_id, page.failure)
     if page.more:

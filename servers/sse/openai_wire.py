@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from servers.messages import MAX_TOKENS
 from servers.stream import StreamSpec
 
 DONE = b"data: [DONE]\n\n"
@@ -84,6 +85,9 @@ class CompletionRequest(msgspec.Struct, frozen=True):
             raise ValueError(_complaint(str(error))) from None
         if request.stream_options is not None and not request.stream:
             raise ValueError("stream_options: is only allowed with `stream`: true")
+        if request.ignore_eos and (request.limit or 0) > MAX_TOKENS:  # without it, an answer ends before that by itself
+            key = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
+            raise ValueError(f"{key}: takes a number from 1 to {MAX_TOKENS} with `ignore_eos`, not {request.limit}")
         return request
 
     @property

@@ -17,7 +17,7 @@ from servers.chat import ChatRequest, RequestError, open_answer
 from servers.chunked import wire as chunked_wire
 from servers.connection import refusal_headers
 from servers.generation import Generation
-from servers.http import STREAM_HEADERS
+from servers.http import STREAM_HEADERS, read_since
 from servers.messages import encode_error
 from servers.service import MAX_BODY_BYTES
 from servers.sse import wire as sse_wire
@@ -53,7 +53,7 @@ def _add_probes(app: Flask, worker: Worker) -> None:
 
     @app.get("/stats")
     def stats() -> Response:
-        return jsonify(worker.stats_report())
+        return jsonify(worker.stats_report(read_since(request.args.get("since", "0"))))
 
     @app.get("/clock")
     def clock() -> Response:

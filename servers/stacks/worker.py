@@ -29,6 +29,7 @@ from servers.generation import MAX_KEPT, Busy, Generation, Source
 from servers.messages import JsonTexts
 from servers.process import usable_cores
 from servers.stacks.answer import Message
+from servers.stacks.shared_spans import SharedSpans, spans_since
 from servers.stream import Schedule
 
 SETTINGS = "TOKENDERBY_WORKER"
@@ -166,6 +167,7 @@ class Worker:
     auth_token: str | None
     counts: Counts
     answers: KeptAnswers
+    spans: SharedSpans
 
     @classmethod
     def from_environment(cls) -> Worker:
@@ -176,15 +178,16 @@ class Worker:
         folder = Path(settings.folder)
         counts = Counts(folder)
         answers = KeptAnswers(folder, counts, settings.keep_s, JsonTexts(raw=settings.raw_text))
-        return cls(settings, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, counts, answers)
+        return cls(settings, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, counts, answers, SharedSpans(folder))
 
     def messages(self, generation: Generation, first: int) -> Iterator[Message]:
         """The tokens from `first` on, each when it is due, then the end; noted if it is closed before."""
         is_whole = False
         try:
-            for message in self._messages(generation, first):
-                is_whole = message.i is None
-                yield message
+            with self.spans.of(generation.stream_id):
+                for message in self._messages(generation, first):
+                    is_whole = message.i is None
+                    yield message
         finally:
             if not is_whole:
                 self.counts.add("streams_left")
@@ -204,7 +207,7 @@ class Worker:
         """The body of `GET /clock`."""
         return {"monotonic_ns": time.monotonic_ns()}
 
-    def stats_report(self) -> dict[str, object]:
+    def stats_report(self, since_ns: int = 0) -> dict[str, object]:
         """The body of `GET /stats`, of all processes of this server; no emitter, so no lag of one."""
         folder, now_ns = Path(self.settings.folder), time.monotonic_ns()
         cpu_s, rss_bytes = spent(self.settings.main_pid)
@@ -223,6 +226,7 @@ class Worker:
             "source": None,
             "stack": self.settings.stack,
             "heartbeat_s": 0.0,
+            **({"answered": spans_since(folder, since_ns)} if since_ns else {}),
         }
 
 

@@ -12,6 +12,7 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
 from bench.analysis.story import Seen, access_claim, claims, claims_in, print_claims, seen
+from bench.plan import beside, read_plan
 
 SMOOTH = Seen(
     messages=80,
@@ -86,7 +87,16 @@ def test_a_stack_that_is_not_installed_is_said_to_be_left_out(tmp_path: Path) ->
     assert {few.verdict, left_out.verdict, access.verdict} == {"not judged"}
     assert "sse stack=fastapi has 1 message" in few.measured
     assert left_out.measured == access.measured
-    assert "left out of this run; its packages" in access.measured
+    assert "not in this run: its packages are not installed" in access.measured
+
+
+def test_a_story_asks_no_stack_where_another_server_takes_its_place() -> None:
+    """Every other cell stays, and so does a stack whose transport has no target; another plan says that it fails."""
+    whole = read_plan("article")
+    plan = beside(whole, {"sse": "http://127.0.0.1:1"})
+    assert {cell.key for cell in whole.cells} - {cell.key for cell in plan.cells} == {"sse stack=fastapi"}
+    stacks = read_plan("stacks")
+    assert beside(stacks, {"sse": "http://127.0.0.1:1"}) == stacks
 
 
 def test_not_judged_without_cells_or_with_few_messages() -> None:

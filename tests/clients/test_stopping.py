@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -69,23 +69,26 @@ def test_what_a_server_tells_is_bounded() -> None:
 STREAM = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 50, "gap_sigma": 0, "tokens": 80}  # 4 s
 
 
-async def behind(url: str, transport: str, cut: Cut, folder: Path) -> Sequence[StreamRecord]:
+async def behind(
+    url: str, transport: str, cut: Cut, folder: Path, stream: Mapping[str, object] = STREAM, **variant: object
+) -> Sequence[StreamRecord]:
     """Four messages behind a cut, and what became of them."""
     upstream = urlsplit(url)
     async with Proxy((upstream.hostname or "", upstream.port or 0), [cut]) as proxy:
         load = {"streams": 4, "rate_per_s": 50.0, "warmup_streams": 0, "timeout_s": 10.0, "silence_s": 0.3}
         document = {
             "transport": transport, "url": f"http://127.0.0.1:{proxy.address[1]}", "out": str(folder / "cell"),
-            "block": 1, "cell": f"{transport} {cut.action}", "seed": 5, "stream": STREAM, "load": load,
+            "block": 1, "cell": f"{transport} {cut.action}", "seed": 5, "stream": dict(stream), "load": load,
+            "variant": variant,
         }  # fmt: skip
         records, _ = await run_cell(msgspec.convert(document, Job), lambda done, of: None)
     return records
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[RunningServer]:
-    """As people write it."""
-    with running_server("sse", "--stack", "fastapi") as server:
+@pytest.fixture(scope="module", params=["fastapi", "flask-gthread", pytest.param("flask-dev", marks=pytest.mark.extra)])
+def stack(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    """As people write it: in an event loop, or in processes of its own, which tell each other."""
+    with running_server("sse", "--stack", request.param) as server:
         yield server
 
 
@@ -122,3 +125,14 @@ async def test_real_servers_notice_what_the_network_tells_and_nothing_else(
             assert max(stops_s) < math.inf, way
         else:
             assert min(stops_s) == math.inf, way
+
+
+async def test_a_poll_that_waits_ends_with_its_connection(
+    server: Callable[[str], RunningServer], tmp_path: Path
+) -> None:
+    """The model is silent when the connection breaks."""
+    silent = STREAM | {"ttft_ms": 1_000}
+    cut = Cut(action="rst", after_s=0.3, since="connection")
+    records = await behind(server("polling").url, "polling", cut, tmp_path, stream=silent, wait=20)
+    assert [record.drops for record in records] == [1] * 4
+    assert all(record.stop_s is not None and record.stop_s < math.inf for record in records)

@@ -293,6 +293,16 @@ def test_what_follows_a_compressed_body_is_not_kept() -> None:
     assert not unpack._stream.unused_data
 
 
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_all_members_of_a_gzip_file_are_one_body(step: int) -> None:
+    """As Django's GZipMiddleware packs a stream, each piece by itself (RFC 1952 §2.2)."""
+    packed = b"".join(gzip.compress(piece) for piece in (b"one", b"", b"two" * 50_000, b"three"))
+    unpack = Unpacker("gzip")
+    pieces = [packed[at : at + step] for at in range(0, len(packed), step)]
+    assert b"".join(map(unpack, pieces)) == b"one" + b"two" * 50_000 + b"three"
+    assert unpack(b"\0" * 10 + gzip.compress(b"no member")) == b"", "which follows something else"
+
+
 def test_a_response_is_gone_when_it_is_over_though_nobody_collects_garbage() -> None:
     """As in a load process, whose collector is off while it measures."""
     connection = HttpConnection()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -41,6 +43,9 @@ LATE = {  # what fails behind "Half an"
     "disobedient": (504, "nothing for 0.4 s"),
     "silent_in_its_thread": (504, "nothing for 0.4 s"),
     "no_text": (502, "a int where a str"),
+    "exits": (502, "SystemExit"),
+    "exits_in_its_thread": (502, "SystemExit"),
+    "gives_up": (502, "CancelledError"),
     "half_a_pair": (502, "surrogate"),
     "huge": (502, "4193280 bytes"),
 }
@@ -213,13 +218,16 @@ def test_a_server_whose_sources_hang_stops_all_the_same() -> None:
     [
         ("nowhere", "takes MODULE:FUNCTION"),
         ("no_such_module:tokens", "cannot import no_such_module"),
+        ("exits:tokens", "cannot import exits: SystemExit: no key"),
         ("tests.support.sources:nothing", "has no function nothing"),
         ("tests.support.sources:TEXTS", "has no function TEXTS"),
     ],
 )
-def test_a_source_that_is_none_is_named(name: str, why: str) -> None:
+def test_a_source_that_is_none_is_named(name: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit('no key')\n")
     command = [sys.executable, "-m", "servers", "sse", "--source", name]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    path = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, env=path)
     assert ended.returncode == 2
     assert why in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -115,6 +116,27 @@ async def huge(_: str) -> AsyncIterator[str]:
     yield " an"
     await asyncio.sleep(0.1)
     yield "\0" * (1 << 20)
+
+
+async def exits(_: str) -> AsyncIterator[str]:
+    yield "Half"
+    yield " an"
+    await asyncio.sleep(0.1)
+    sys.exit("the secret is 42")
+
+
+def exits_in_its_thread(_: str) -> Iterator[str]:
+    yield "Half"
+    yield " an"
+    time.sleep(0.1)
+    sys.exit("the secret is 42")
+
+
+async def gives_up(_: str) -> AsyncIterator[str]:
+    yield "Half"
+    yield " an"
+    await asyncio.sleep(0.1)
+    raise asyncio.CancelledError
 
 
 def no_iterator(_: str) -> object:

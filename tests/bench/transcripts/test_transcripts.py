@@ -210,10 +210,66 @@ def test_half_an_answer_is_left_out_and_said(data: bytes, why: str) -> None:
     assert why in found.left_out[0]
 
 
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (sse(*chat()[:3], {"error": {"message": "x", "type": "server_error"}}, *chat()[3:]), "(server_error)"),
+        (sse(*chat()[:3], {"id": "c1", "error": {"code": 502, "message": "upstream"}, "choices": []}), "(upstream)"),
+        (
+            sse(*chat()[:3], {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}),
+            "(finish_reason error)",
+        ),
+        (sse(*responses()[:-1], {"type": "error", "message": "x"}), "(error)"),
+        (sse(*LLAMA_CPP[:-1], {"error": {"message": "out of slots"}}), "(out of slots)"),
+        (sse(*gemini()[:-1], {"promptFeedback": {"blockReason": "SAFETY"}, "responseId": "g1"}), "(blocked: SAFETY)"),
+    ],
+)
+def test_an_error_in_the_midst_ends_an_answer_of_any_format(data: bytes, why: str) -> None:
+    found = read(data)
+    assert found.answers == []
+    assert why in found.left_out[0]
+
+
+def test_a_file_that_is_cut_off_gives_what_is_whole_before() -> None:
+    whole, half = sse(*chat("c1")), sse(chat("c2")[0])
+    found = read(whole + half[: len(half) // 2])
+    assert found.answers == [TEXTS]
+    assert found.left_out == ["the last event (9): it is cut off"]
+    assert len(read(whole[:-40]).left_out) == 1, "its end was there before"
+    assert len(read(lines(*chat()[:3])[:-9]).left_out) == 2, "of the answer no end is known either"
+
+
+def test_the_first_of_several_choices_is_taken_and_the_others_are_counted() -> None:
+    def choice(index: int, text: str, reason: str | None = None) -> dict[str, Any]:
+        return {"id": "c", "choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}]}
+
+    both = [event for text in TEXTS for event in (choice(1, "no"), choice(0, text))]
+    found = read(sse(*both, choice(1, "", "stop"), choice(0, "", "stop")))
+    assert (found.answers, found.dropped) == ([TEXTS], {"other choices": len(TEXTS) + 1})
+    second: dict[str, Any] = {"index": 1, "content": {"parts": [{"text": "no"}]}}
+    events = [{**event, "candidates": [second, *event["candidates"]]} for event in gemini()]
+    found = read(sse(*events))
+    assert (found.answers, found.dropped["other candidates"]) == ([TEXTS], len(TEXTS))
+
+
+def test_text_in_parts_is_text_and_what_is_none_is_counted() -> None:
+    """As Mistral's reasoning models have it."""
+    parts = [[{"type": "thinking", "thinking": []}], [{"type": "text", "text": "a"}, {"type": "reference"}], 5, "b"]
+    events = [{"id": "c", "choices": [{"index": 0, "delta": {"content": part}}]} for part in parts]
+    found = read(sse(*events, {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    assert found.answers == [["a", "b"]]
+    assert found.dropped == {"reasoning": 1, "content that is no text": 2}
+
+
 def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
     chunks = responses("r1")
     chunks[-1]["response"]["id"] = "r2"
     assert read(sse(*chunks)).answers == [TEXTS]
+
+
+def test_an_answer_behind_an_error_is_another() -> None:
+    found = read(lines(*ollama()[:2], {"error": "out of memory"}, *ollama()))
+    assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
 
 
 def test_a_half_answer_takes_no_other_with_it() -> None:
@@ -245,7 +301,16 @@ def test_a_half_answer_takes_no_other_with_it() -> None:
         (b"[" * 100_000, "not JSON"),
         (b'data: {"choices": [\n\n', "event 1 is not JSON"),
         (b"data: " + b"x" * (5 << 20), "more than"),
-        (b'{"choices": [], "x": "\xff"}', "not JSON"),
+        (b'{"choices": [], "x": "\xff"}', "not UTF-8 (byte 22)"),
+        (sse(*chat()).replace(b"usage", b"us\xffge"), "its text is not exact"),
+        (json.dumps(chat()[0]).encode("utf-16"), "UTF-16, as PowerShell writes it"),
+        (b'f:{"messageId":"m"}\n0:"Hello"\n', "the AI SDK's version 4"),
+        (json.dumps({"error": {"message": "no key"}}, indent=2).encode(), "an error that a server sent (no key)"),
+        (b'{"error": "bad\\u001b[31m\\nmodel"}\n', "an error that a server sent (bad [31m model)"),
+        (b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error"}}\n\n', "(overloaded_error)"),
+        (json.dumps(gemini()).encode()[:-40], "the array is not JSON"),
+        (sse(*chat("c1"), *anthropic()), "event 9 is of another format (Anthropic messages)"),
+        (sse(chat("c1")[0], *chat("c2"), *chat("c1")[1:]), "goes on with an answer that another one interrupts"),
     ],
     ids=lambda value: str(value[:30]),
 )

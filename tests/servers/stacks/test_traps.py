@@ -5,21 +5,28 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
+import re
 import socket
+import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.independent import connection, request
-from support.processes import RunningServer, running_server
+from support.processes import RunningServer, running_server, wait_until
 from support.rawhttp import connected, post
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from servers.process import free_port
 from servers.stream import StreamSpec, build
 
 pytestmark = pytest.mark.slow
@@ -211,3 +218,78 @@ def test_http_middleware_is_not_run_for_a_websocket_upgrade(trap: str, sound: st
         with pytest.raises(InvalidStatus) as refused, connect(shut.url.replace("http", "ws") + "/chat"):
             pass
         assert refused.value.response.status_code == 401
+
+
+ANSWER = """
+import asyncio, os
+from fastapi import FastAPI, WebSocket
+
+app = FastAPI()
+
+
+async def answer(websocket, question):
+    made = 0
+    try:
+        for made in range(1, 41):
+            await asyncio.sleep(0.05)
+            await websocket.send_text("token")
+    finally:
+        open(os.environ["MADE"], "w").write(str(made))
+"""
+WITHOUT = """
+@app.websocket("/chat")
+async def chat(websocket: WebSocket):
+    await websocket.accept()
+    await answer(websocket, await websocket.receive_text())
+"""
+SERVED: dict[str, tuple[str, ...]] = {
+    "hypercorn": ("hypercorn", "app:app", "--bind", "127.0.0.1:{port}"),
+    "granian": ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", "app:app"),
+}
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("server", SERVED)
+def test_a_second_task_notices_that_a_websocket_is_closed(server: str, tmp_path: Path) -> None:
+    """As docs/stacks.md writes it: two tokens or three of the forty; without it all are made."""
+    with ThreadPoolExecutor(2) as threads:
+        with_it, without = threads.map(
+            lambda code: made_for_nobody(server, tmp_path / str(len(code)), code), (snippet(), WITHOUT)
+        )
+    assert 2 <= with_it < 10
+    assert without == 40
+
+
+def snippet() -> str:
+    page = (Path(__file__).parents[3] / "docs" / "stacks.md").read_text(encoding="utf-8")
+    found: list[str] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return next(code for code in found if "leaving" in code)
+
+
+def made_for_nobody(server: str, folder: Path, code: str) -> int:
+    """The tokens that an application makes whose client leaves behind the second."""
+    folder.mkdir()
+    (folder / "app.py").write_text(ANSWER + code)
+    port = free_port()
+    argv = [sys.executable, "-m", *(word.format(port=port) for word in SERVED[server])]
+    told = folder / "made"
+    with subprocess.Popen(argv, cwd=folder, env=os.environ | {"MADE": str(told)}) as process:
+        try:
+            wait_until(lambda: not asks_in_vain(port), timeout_s=20)
+            wait_until(told.exists, timeout_s=20)
+        finally:
+            process.terminate()
+    return int(told.read_text())
+
+
+def asks_in_vain(port: int) -> bool:
+    """Ask, read two tokens and reset the connection; whether nobody listens yet."""
+    try:
+        with connect(f"ws://127.0.0.1:{port}/chat", close_timeout=0.1) as websocket:
+            websocket.send("hello")
+            assert [websocket.recv(timeout=20) for _ in range(2)] == ["token"] * 2
+            websocket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            websocket.socket.close()
+    except OSError:
+        return True
+    return False
