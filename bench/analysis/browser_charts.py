@@ -57,7 +57,7 @@ def at_once(measured: Measurements) -> Figure | None:
         axes.set_xlabel("messages at once")
         for way in (way for way in ways if way.version == version):
             _draw_way(axes, way)
-    panels[0].set_ylabel("first token [ms]")
+    panels[0].set_ylabel("first token, lines: of the last [ms]")
     panels[0].set_ylim(bottom=0)
     drawn = (zip(*reversed(axes.get_legend_handles_labels()), strict=True) for axes in panels)
     named = dict(itertools.chain.from_iterable(drawn))  # the panels share names and colours
@@ -74,7 +74,7 @@ def _draw_way(axes: Axes, way: Way) -> None:
         "o",
         linestyle=_DASHES[way.is_native],
         color=way.colour,
-        label=f"{way.title}, the last",
+        label=way.title,
         markersize=4,
     )
     axes.set_xticks(list(way.last_ms))

@@ -83,7 +83,7 @@ def test_the_names_stand_on_no_point(paper: RunBuilder) -> None:
     assert figure is not None
     figure.draw_without_rendering()
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["SSE, fetch, the last"]
+    assert [text.get_text() for text in legend.get_texts()] == ["SSE, fetch"]
     assert not any(axes.get_legend() or legend.get_window_extent().overlaps(axes.bbox) for axes in figure.axes)
 
 
