@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { StreamChatError, streamChat } from "../../../clients/browser/stream-chat.js";
+import { wholeAnswer } from "../../../clients/browser/whole-answer.js";
 import {
   events, JSON_TYPE, lines, messagesOf, NDJSON, reading, refusing, sending, serving, SSE,
 } from "./support.mjs"; // prettier-ignore
@@ -220,6 +221,26 @@ describe("callers", { concurrency: true }, () => {
     assert.deepEqual([texts, causesOf(answer), answer.report.checked], [TEXTS, [""], "sha256"]);
     assert.equal((await answer.next()).done, true);
   });
+});
+
+describe("the whole answer at once", { concurrency: true }, () => {
+  for (const [cause, handler] of [
+    ["network", sending(JSON_TYPE, ['{"tokens": [{"i": 0,'], "rst")],
+    ["status 503", refusing(503)],
+    ["format", sending(JSON_TYPE, ["<h1>Log in</h1>"])],
+    ["stopped", () => {}],
+    ["", sending(JSON_TYPE, [JSON.stringify({ tokens: messagesOf(TEXTS).slice(0, -1) })])],
+  ]) {
+    test(`its one attempt tells "${cause}"`, async (t) => {
+      const { url } = await serving(t, handler);
+      const signal = cause === "stopped" ? AbortSignal.timeout(100) : undefined;
+      const answer = wholeAnswer({ url, message: "x", signal });
+      if (cause) await assert.rejects(reading(answer), cause === "stopped" ? { name: "TimeoutError" } : { reason: cause });
+      else assert.deepEqual(await reading(answer), TEXTS);
+      assert.deepEqual(causesOf(answer), [cause]);
+      assert.equal(answer.report.attempts[0].tokens, cause ? 0 : TEXTS.length);
+    });
+  }
 });
 
 /** Numbers from 0 to below `n` that are the same in every run (mulberry32). */
