@@ -156,7 +156,7 @@ def race(page: Page, _run: Path) -> None:
             _ask(page)
             page.wait_for_timeout(1900)  # polling has come twice, blocking not at all
             page.screenshot(path=IMAGES / f"{name}.png")
-            page.get_by_role("button", name="Stop").click()
+            _wait_for_the_end(page)
         page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 1500, "height": 740})
         _animate(page)
@@ -165,6 +165,11 @@ def race(page: Page, _run: Path) -> None:
 def _ask(page: Page) -> None:
     page.get_by_role("button", name="Ask").click()
     page.get_by_role("status").get_by_text("Asked.").wait_for()
+
+
+def _wait_for_the_end(page: Page) -> None:
+    page.locator("#status", has_not_text="Asked.").wait_for(timeout=60_000)
+    page.wait_for_timeout(500)
 
 
 def _animate(page: Page) -> None:
@@ -179,12 +184,16 @@ def _animate(page: Page) -> None:
     session.on("Page.screencastFrame", take)
     session.send("Page.startScreencast", {"format": "png", "maxWidth": 900, "everyNthFrame": 4})
     _ask(page)
-    page.locator("#status", has_not_text="Asked.").wait_for(timeout=60_000)
-    page.wait_for_timeout(500)
+    _wait_for_the_end(page)
     session.send("Page.stopScreencast")
-    frames = [Image.open(io.BytesIO(base64.b64decode(data))).quantize(64) for _, data in shots]
+    shown = [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for _, data in shots]
+    # The screencast leaves frames out, and so maybe the last one: the end is taken by itself.
+    end = Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize(shown[0].size)
+    # By coverage, then to the nearest: the transports' colours stay, although each has few pixels.
+    few = {"colors": 64, "method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
+    frames = [image.quantize(**few) for image in (*shown, end)]  # type: ignore[arg-type]
     gaps_ms = [max(20, round(1000 * (b[0] - a[0]))) for a, b in itertools.pairwise(shots)]
-    durations = [*gaps_ms, 3000]  # the end stays for a while
+    durations = [*gaps_ms, 100, 3000]  # the end stays for a while
     frames[0].save(IMAGES / "race.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 

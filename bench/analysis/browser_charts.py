@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from matplotlib.axes import Axes
@@ -49,16 +50,18 @@ def at_once(measured: Measurements) -> Figure | None:
     versions = sorted({way.version for way in ways})
     if not ways:
         return None
-    figure = Figure((WIDTH_INCHES, 3.4), layout="constrained")
+    figure = Figure((WIDTH_INCHES, 3.6), layout="constrained")
     panels = figure.subplots(1, len(versions), sharey=True, squeeze=False)[0]
     for version, axes in zip(versions, panels, strict=True):
         axes.set_title(version or "WebSocket")
         axes.set_xlabel("messages at once")
         for way in (way for way in ways if way.version == version):
             _draw_way(axes, way)
-        axes.legend(loc="upper left", fontsize=7.5)
-    panels[0].set_ylabel("first token [ms]")
+    panels[0].set_ylabel("first token, lines: of the last [ms]")
     panels[0].set_ylim(bottom=0)
+    drawn = (zip(*reversed(axes.get_legend_handles_labels()), strict=True) for axes in panels)
+    named = dict(itertools.chain.from_iterable(drawn))  # the panels share names and colours
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
     return figure
 
 
@@ -71,7 +74,7 @@ def _draw_way(axes: Axes, way: Way) -> None:
         "o",
         linestyle=_DASHES[way.is_native],
         color=way.colour,
-        label=f"{way.title}, the last",
+        label=way.title,
         markersize=4,
     )
     axes.set_xticks(list(way.last_ms))

@@ -16,8 +16,8 @@
 
 /**
  * One try. Times are ms since `streamChat` was called; `cause` is "" where the answer came to its end, else one or two
- * words: "network", "end", "silence", "sleep", "online", "offline", "refused", "unsupported", "format", "gap",
- * "status 502", "close 1006", "stopped" (by the caller); `waitMs` is the pause behind it.
+ * words: "network", "end", "silence", "token silence", "sleep", "online", "offline", "refused", "unsupported", "format",
+ * "gap", "status 502", "error busy", "close 1006", "stopped" (by the caller); `waitMs` is the pause behind it.
  * @typedef {object} Attempt
  * @property {Transport} transport
  * @property {number} from  the first token asked for
@@ -54,7 +54,7 @@
  * @property {number} [backoffMs]  default 100; before attempt k it waits a random time up to this × 2^k
  * @property {number} [backoffCapMs]  default 5000
  * @property {number} [silenceMs]  a connection on which nothing came for so long is given up; default 30000
- * @property {"bytes" | "tokens"} [silenceOf]  what breaks the silence; "bytes": heartbeats too. Default "bytes"
+ * @property {number} [tokenSilenceMs]  the same without a token, whatever else came (heartbeats); default: no limit
  * @property {number} [wakeMs]  how long a connection may be mute after a sleep or a change of network; default 1500
  * @property {number} [pollMs]  from one poll to the next; default 1000
  * @property {number} [pollWaitS]  how long the server may hold a poll; default 0
@@ -70,14 +70,16 @@ const DEFAULTS = {
   backoffMs: 100,
   backoffCapMs: 5000,
   silenceMs: 30_000,
-  silenceOf: "bytes",
+  tokenSilenceMs: Infinity,
   wakeMs: 1500,
   pollMs: 1000,
   pollWaitS: 0,
 };
 const MAX_MESSAGE_CHARS = 4 << 20; // of one line or event
 const MAX_ANSWER_CHARS = 64 << 20;
+const ITEM_CHARS = 64; // what a token or a frame costs beside its text: empty ones are not free
 const MAX_ERROR_CHARS = 1 << 16;
+const EVENT_STREAM = "text/event-stream";
 const TICK_MS = 250;
 const JUMP_MS = 3000; // between two ticks: the device slept, or the page was frozen
 const MAX_WAIT_MS = 60_000; // a server that asks for more is an error for the user
@@ -85,7 +87,11 @@ const OFFLINE_WAIT_MS = 5000; // offline, the next attempt waits so long or unti
 const OFFLINE_MS = 300_000; // ... and failures do not count for so long
 const LINGER_MS = 2000; // for the rest of a response behind the end message, so that its connection can be used again
 const PASSING = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]; // statuses that another try may change
-const PASSING_CODES = ["busy", "stopping", "redis_unavailable", "internal"]; // the same over a WebSocket
+// The same for an error in the place of a message.
+const PASSING_CODES = [
+  "busy", "stopping", "redis_unavailable", "internal", "source_busy", "source_failed", "source_timeout",
+]; // prettier-ignore
+const UNKNOWN = ["status 404", "status 410", "error unknown_stream"]; // of an answer that had begun: it is lost
 
 // What to do about a failure: try again; over another transport if there is one; over another only; anew; nothing.
 const RETRY = 0, SWITCH = 1, FINAL = 2, LOST = 3, FATAL = 4; // prettier-ignore
@@ -172,6 +178,8 @@ class Link {
   streamId = newId();
   lastEventId = "";
   retryMs = 0;
+  /** Not before then: the server's own wish. */
+  notBeforeMs = 0;
   poll = "";
   /** The caller holds a token, or the next poll is not due yet: then silence is nobody's fault. */
   waits = false;
@@ -180,6 +188,7 @@ class Link {
   failuresHere = 0; // ... over this transport
   beganMs = performance.now();
   heardMs = 0;
+  tokenMs = 0; // when a token was asked for, or came
   /** @type {ReturnType<typeof setInterval> | undefined} */
   timer = undefined;
   progressMs = this.beganMs;
@@ -192,7 +201,8 @@ class Link {
    * @param {Report} report
    */
   constructor(options, report) {
-    this.options = { ...DEFAULTS, ...options };
+    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    this.options = { ...DEFAULTS, .../** @type {Options} */ (Object.fromEntries(given)) };
     this.report = report;
     const { transport, fallback = [] } = options;
     this.transports = [...new Set(transport ? [transport, ...fallback] : fallback)];
@@ -226,7 +236,7 @@ class Link {
   /** @returns {Attempt} */
   begin() {
     this.attempt = new AbortController();
-    this.heardMs = performance.now();
+    this.heardMs = this.tokenMs = performance.now();
     this.suspectMs = Infinity;
     this.waits = false;
     let clock = Date.now();
@@ -247,12 +257,20 @@ class Link {
    * @param {boolean} excused
    */
   tick(nowMs, excused) {
-    const { silenceMs } = this.options;
-    if (this.waits || excused) this.heardMs = nowMs;
+    const { silenceMs, tokenSilenceMs } = this.options;
+    if (this.waits || excused) this.heardMs = this.tokenMs = nowMs;
     if (!this.waits && nowMs > this.suspectMs) this.attempt.abort(new StreamChatError(this.suspicion));
-    if (nowMs - this.heardMs > silenceMs) {
-      this.attempt.abort(new StreamChatError("silence", `nothing came for ${silenceMs} ms`, SWITCH));
-    }
+    if (nowMs - this.heardMs > silenceMs) this.giveUp("silence", "nothing", silenceMs);
+    if (nowMs - this.tokenMs > tokenSilenceMs) this.giveUp("token silence", "no token", tokenSilenceMs);
+  }
+
+  /**
+   * @param {string} reason
+   * @param {string} what
+   * @param {number} ms
+   */
+  giveUp(reason, what, ms) {
+    this.attempt.abort(new StreamChatError(reason, `${what} came for ${ms} ms`, SWITCH));
   }
 
   /** @param {string} why  the connection may be dead: something has to come soon */
@@ -266,7 +284,7 @@ class Link {
   hear(bytes) {
     this.report.bytes += bytes;
     this.suspectMs = Infinity;
-    if (this.options.silenceOf === "bytes" || this.transports[0] === "polling") this.heardMs = performance.now();
+    this.heardMs = performance.now();
   }
 
   /**
@@ -276,16 +294,16 @@ class Link {
    */
   accept({ i, t }, attempt) {
     if (i > this.first) throw new StreamChatError("gap", `token ${i} came where ${this.first} was due`);
+    if (i === this.first) this.tokenMs = performance.now(); // one that is repeated is no progress
     this.first = Math.max(this.first, i + 1);
-    this.heardMs = performance.now();
     if (i < this.texts.length) {
       if (this.texts[i] !== t) throw new StreamChatError("changed", `another token ${i} than before`, FATAL);
       return false;
     }
     this.texts.push(t);
-    if ((this.chars += t.length) > MAX_ANSWER_CHARS) throw new StreamChatError("format", "too long", FATAL);
-    this.progressMs = this.heardMs;
-    attempt.firstTokenMs ??= this.heardMs - this.beganMs;
+    if ((this.chars += t.length + ITEM_CHARS) > MAX_ANSWER_CHARS) throw new StreamChatError("format", "too long", FATAL);
+    this.progressMs = this.tokenMs;
+    attempt.firstTokenMs ??= this.tokenMs - this.beganMs;
     attempt.tokens++;
     return true;
   }
@@ -312,19 +330,22 @@ class Link {
   decide(error, attempt) {
     if (!(error instanceof StreamChatError)) throw error;
     const { options, transports } = this;
-    const { then } = error;
-    attempt.cause = error.reason;
+    const { reason, retryAfterMs } = error;
+    const then = UNKNOWN.includes(reason) && (this.first || this.poll) ? LOST : error.then;
+    attempt.cause = reason;
+    if (reason === "gap") this.lastEventId = ""; // it may be of a token behind the gap
     if (attempt.tokens) this.failures = this.failuresHere = 0;
     const isOffline = globalThis.navigator?.onLine === false;
     if (!isOffline || performance.now() - this.progressMs > OFFLINE_MS) this.failures += +!attempt.tokens;
     this.failuresHere += +!attempt.tokens;
-    const askedMs = Math.max(error.retryAfterMs, this.retryMs, isOffline ? OFFLINE_WAIT_MS : 0);
+    const wishMs = Math.max(retryAfterMs, this.retryMs);
     const isLast = then === FINAL && transports.length === 1;
-    if (then === FATAL || isLast || this.failures >= options.attempts || askedMs > MAX_WAIT_MS) throw error;
+    if (then === FATAL || isLast || this.failures >= options.attempts || wishMs > MAX_WAIT_MS) throw error;
     if (then === LOST) this.startAgain();
     if (then === SWITCH || then === FINAL || this.failuresHere > 1) this.goOver(then === FINAL);
     const backoffMs = Math.random() * Math.min(options.backoffCapMs, options.backoffMs * 2 ** this.failures);
-    attempt.waitMs = Math.max(askedMs, backoffMs);
+    this.notBeforeMs = performance.now() + wishMs;
+    attempt.waitMs = Math.max(wishMs, isOffline ? OFFLINE_WAIT_MS : 0, backoffMs);
   }
 
   /** The server has lost the answer: ask for it anew, and pass over what had come. */
@@ -356,20 +377,26 @@ class Link {
   }
 
   /**
-   * Wait, but not longer than until the network or the page is back.
+   * Wait, but not longer than until the network or the page is back, and the server's wish is over.
    * @param {number} ms
    * @param {AbortSignal} [signal]
    */
   async pause(ms, signal) {
     const over = new AbortController();
     await new Promise((resolve, reject) => {
-      const timer = setTimeout(resolve, ms);
+      let timer = setTimeout(resolve, ms);
       const until = { signal: over.signal };
       over.signal.addEventListener("abort", () => clearTimeout(timer));
       signal?.addEventListener("abort", () => reject(signal.reason), until);
-      this.wake = () => resolve(undefined);
+      this.wake = () => {
+        clearTimeout(timer);
+        timer = setTimeout(resolve, this.notBeforeMs - performance.now());
+      };
       if (signal?.aborted) reject(signal.reason);
-    }).finally(() => over.abort());
+    }).finally(() => {
+      this.wake = () => {};
+      over.abort();
+    });
   }
 
   get url() {
@@ -400,22 +427,24 @@ class Link {
     const { signal } = this.attempt;
     const headers = { ...init.headers, ...this.options.headers };
     this.report.requests++;
+    this.tokenMs = performance.now();
     const response = await fetch(url, { ...init, headers, credentials, signal, cache: "no-store" }).catch(this.failed);
     this.hear(0);
-    if (!response.ok) throw await this.refusal(response);
+    const isEmpty = response.status === 204 || !response.body; // 204: "do not come back"; in Chromium it has a body
+    if (!response.ok || isEmpty) throw await this.refusal(response);
     return response;
   }
 
   /** @param {Response} response */
   async refusal(response) {
     const { status } = response;
-    const text = await readAll(this, response, MAX_ERROR_CHARS).catch(() => "");
-    const isUnknown = (status === 404 || status === 410) && (this.first > 0 || this.poll !== "");
-    const then = isUnknown ? LOST : PASSING.includes(status) ? RETRY : FINAL;
-    const error = new StreamChatError(`status ${status}`, errorIn(text)?.message || `status ${status}`, then);
-    const after = response.headers.get("Retry-After") ?? "";
+    const text = await readAll(this, response, MAX_ERROR_CHARS, LINGER_MS).catch(() => "");
+    const then = PASSING.includes(status) ? RETRY : FINAL;
+    const error = new StreamChatError(`status ${status}`, parse(text)?.error?.message || `status ${status}`, then);
+    const [after, date] = ["Retry-After", "Date"].map((name) => response.headers.get(name) ?? "");
+    const nowMs = Date.parse(date) || Date.now(); // by the server's clock, if it is told
     error.status = status;
-    error.retryAfterMs = Math.max(0, /^\d+$/.test(after) ? +after * 1000 : Date.parse(after) - Date.now() || 0);
+    error.retryAfterMs = Math.max(0, /^\d+$/.test(after) ? +after * 1000 : Date.parse(after) - nowMs || 0);
     return error;
   }
 
@@ -442,8 +471,9 @@ const TRANSPORTS = {
   async *sse(link) {
     const decoder = new EventDecoder();
     const { lastEventId } = link;
-    const asked = link.post({ Accept: "text/event-stream", ...(lastEventId && { "Last-Event-ID": lastEventId }) });
-    for await (const bytes of read(link, ofType(await asked, "text/event-stream"))) {
+    const isSayable = /^[!-~]{1,256}$/.test(lastEventId); // in a header; `from` says the same
+    const asked = link.post({ Accept: EVENT_STREAM, ...(isSayable && { "Last-Event-ID": lastEventId }) });
+    for await (const bytes of read(link, ofType(await asked, EVENT_STREAM))) {
       const messages = decoder.feed(bytes).flatMap(decodeEvent);
       link.lastEventId = decoder.lastEventId || link.lastEventId;
       link.retryMs = Math.min(decoder.retryMs ?? link.retryMs, MAX_WAIT_MS);
@@ -463,12 +493,17 @@ const TRANSPORTS = {
     for (const type of ["message", "end"]) {
       source.addEventListener(type, ({ data }) => inbox.put({ type, data }));
     }
-    source.onerror = () => inbox.fail(new StreamChatError(source.readyState === source.CLOSED ? "refused" : "network"));
+    source.onerror = (/** @type {any} */ { data }) => {
+      if (data) inbox.put({ type: "error", data }); // the server's own event, of the same name
+      else inbox.fail(new StreamChatError(source.readyState === source.CLOSED ? "refused" : "network"));
+    };
     try {
       for await (const events of inbox.read()) yield events.flatMap(decodeEvent);
     } catch (error) {
       // An EventSource does not say what it was refused with; asking once more does.
-      if (error instanceof StreamChatError && error.reason === "refused") await link.ask(url);
+      if (error instanceof StreamChatError && error.reason === "refused") {
+        ofType(await link.ask(url, { headers: { Accept: EVENT_STREAM } }), EVENT_STREAM);
+      }
       throw error;
     } finally {
       source.close(); // it would come back by itself, at a constant pace and for ever
@@ -492,7 +527,7 @@ const TRANSPORTS = {
     socket.onclose = ({ code }) =>
       inbox.fail(isOpen ? new StreamChatError(`close ${code}`) : new StreamChatError("refused", "no upgrade", SWITCH));
     try {
-      for await (const frames of inbox.read()) yield frames.map((frame) => decodeFrame(link, frame));
+      for await (const frames of inbox.read()) yield frames.map(decode);
     } finally {
       socket.close();
     }
@@ -500,24 +535,21 @@ const TRANSPORTS = {
 
   async *polling(link) {
     if (!link.poll) {
-      const { poll } = parse(await readAll(link, await link.post())) ?? {};
-      const url = new URL(String(poll), link.url);
-      // Our headers go there: no other host may get them.
-      if (!poll || url.origin !== link.url.origin) throw new StreamChatError("format", "no path to poll", SWITCH);
-      link.poll = url.href;
+      link.poll = pollUrl(parse(await readAll(link, await link.post()))?.poll, link.url);
     }
     const { pollMs, pollWaitS } = link.options;
     for (;;) {
       const askedMs = performance.now();
+      const { first } = link;
       const url = new URL(link.poll);
-      url.searchParams.set("from", `${link.first}`);
+      url.searchParams.set("from", `${first}`);
       if (pollWaitS) url.searchParams.set("wait", `${pollWaitS}`);
       const { tokens, done, n, sha256 } = parse(await readAll(link, await link.ask(url))) ?? {};
       if (!Array.isArray(tokens)) throw new StreamChatError("format", "not a page of tokens", SWITCH);
       yield [...tokens, ...(done ? [{ done, n, sha256 }] : [])].map(asMessage);
       const tookMs = performance.now() - askedMs;
-      // A poll that the server held, or answered with something, is followed at once; others would be a busy loop.
-      const isDue = pollWaitS > 0 && (tokens.length > 0 || tookMs >= 900 * pollWaitS);
+      // A poll that the server held, or answered with something new, is followed at once; others would be a busy loop.
+      const isDue = pollWaitS > 0 && (link.first > first || tookMs >= 900 * pollWaitS);
       link.waits = true;
       if (!isDue) await link.pause(pollMs - tookMs, link.attempt.signal);
       link.waits = false;
@@ -548,7 +580,7 @@ class Inbox {
     const { length = 0 } = item.data ?? item;
     this.link.hear(length);
     this.items.push(item);
-    if ((this.chars += length) > MAX_ANSWER_CHARS) this.fail(new StreamChatError("format", "too long", FATAL));
+    if ((this.chars += length + ITEM_CHARS) > MAX_ANSWER_CHARS) this.fail(new StreamChatError("format", "too long", FATAL));
     this.wake();
   }
 
@@ -600,12 +632,14 @@ async function readOn(reader) {
  * @param {Link} link
  * @param {Response} response
  */
-async function readAll(link, response, limitChars = MAX_ANSWER_CHARS) {
+async function readAll(link, response, limitChars = MAX_ANSWER_CHARS, limitMs = Infinity) {
   const utf8 = new TextDecoder();
+  const beganMs = performance.now();
   let text = "";
   for await (const bytes of read(link, response)) {
     text += utf8.decode(bytes, { stream: true });
-    if (text.length > limitChars) throw new StreamChatError("format", "too long", SWITCH);
+    const isTooLong = text.length > limitChars || performance.now() - beganMs > limitMs;
+    if (isTooLong) throw new StreamChatError("format", "too long", SWITCH);
   }
   return text + utf8.decode();
 }
@@ -615,7 +649,7 @@ async function readAll(link, response, limitChars = MAX_ANSWER_CHARS) {
  * @param {string} type
  */
 function ofType(response, type) {
-  const given = response.headers.get("Content-Type") ?? "";
+  const given = response.headers.get("Content-Type")?.toLowerCase() ?? "";
   if (given.includes(type)) return response;
   response.body?.cancel().catch(() => {});
   throw new StreamChatError("format", `${given || "no type"} where ${type} was due`, SWITCH);
@@ -718,24 +752,11 @@ function checkSize(chars, limitChars) {
 }
 
 /**
- * @param {{ type: string, data: string }} event  of another type, or OpenAI's sentinel: passed over
+ * @param {{ type: string, data: string }} event  of a type not ours, or OpenAI's sentinel: passed over
  * @returns {(Token | End)[]}
  */
 function decodeEvent({ type, data }) {
-  return (type === "message" && data !== "[DONE]") || type === "end" ? [decode(data)] : [];
-}
-
-/**
- * @param {Link} link
- * @param {unknown} frame
- */
-function decodeFrame(link, frame) {
-  const error = errorIn(frame);
-  if (!error) return decode(frame);
-  const { code, message } = error;
-  const isLost = code === "unknown_stream" && link.first > 0;
-  const then = isLost ? LOST : PASSING_CODES.includes(code) ? RETRY : FINAL;
-  throw new StreamChatError(`error ${code}`, String(message), then);
+  return ["message", "end", "error"].includes(type) && data !== "[DONE]" ? [decode(data)] : [];
 }
 
 /** @param {unknown} text  a message as JSON */
@@ -751,12 +772,36 @@ function asMessage(value) {
   const isIndex = (/** @type {unknown} */ number) => Number.isSafeInteger(number) && Number(number) >= 0;
   if (isIndex(value?.i) && typeof value.t === "string") return value;
   if (value?.done === true && isIndex(value.n)) return value;
-  throw new StreamChatError("format", "neither a token nor an end message", SWITCH);
+  if (!value?.error) throw new StreamChatError("format", "neither a token nor an end message", SWITCH);
+  const { code = "unknown", message = code } = value.error;
+  throw new StreamChatError(`error ${code}`, String(message), PASSING_CODES.includes(code) ? RETRY : FINAL);
 }
 
-/** @param {unknown} text  an error as our servers send it */
-function errorIn(text) {
-  return parse(text)?.error;
+/**
+ * Where to poll. A server behind a base path that is not told to it sends the path from its own root: so what `chat` has
+ * in front of that goes before it.
+ * @param {unknown} poll  as the server said
+ * @param {URL} chat
+ */
+function pollUrl(poll, chat) {
+  const url = poll ? urlOf(`${poll}`, chat) : undefined;
+  // Our headers go there: no other host may get them.
+  if (url?.origin !== chat.origin) throw new StreamChatError("format", "no path to poll", SWITCH);
+  const parent = url.pathname.replace(/\/[^/]*$/, "");
+  if (parent && chat.pathname.endsWith(parent)) url.pathname = chat.pathname + url.pathname.slice(parent.length);
+  return url.href;
+}
+
+/**
+ * @param {string} text
+ * @param {URL} base
+ */
+function urlOf(text, base) {
+  try {
+    return new URL(text, base);
+  } catch {
+    return undefined;
+  }
 }
 
 /**

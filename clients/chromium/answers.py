@@ -25,6 +25,7 @@ from clients.core.errors import (
     OwnFault,
     RequestRefused,
     SilenceTimeout,
+    TokenSilence,
 )
 from clients.core.exchange import Exchange, Question
 from clients.core.record import StreamRecord
@@ -159,6 +160,8 @@ def failure_of(reason: str, load: Load) -> ClientFailure:
         return MessageTimeout(load.timeout_s)
     if word == "silence":
         return SilenceTimeout(load.silence_s or 0.0)
+    if reason == "token silence":
+        return TokenSilence(load.token_silence_s or 0.0)
     if word in ("status", "error"):
         return RequestRefused("", reason, int(rest) if rest.isdecimal() else 0)
     return _FAILURES[word](reason) if word in _FAILURES else OwnFault(RuntimeError(reason))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RECOVERIES = ("none", "resume")
 _CLOCK_ROUNDS = 100
 _TRUST_S = 10.0
-_NEVER_MS = 86_400_000.0
+_NEVER_S = 86_400.0
 _COOKIE = "tokenderby"  # where a server takes its token from a browser (docs/wire-format.md)
 _WARMUP_K = 1_000_000  # warm-up messages are numbered from here in the page
 
@@ -154,7 +154,8 @@ def way_of(job: Job, settings: ClientSettings) -> dict[str, Any]:
         "attempts": load.attempts if job.recovery == "resume" else 0,
         "backoffMs": load.backoff_s * 1e3,
         "backoffCapMs": load.backoff_cap_s * 1e3,
-        "silenceMs": load.silence_s * 1e3 if load.silence_s else _NEVER_MS,
+        "silenceMs": (load.silence_s or _NEVER_S) * 1e3,
+        "tokenSilenceMs": (load.token_silence_s or _NEVER_S) * 1e3,
         "pollMs": settings.interval_s * 1e3,
         "pollWaitS": settings.wait_s,
         "timeoutMs": load.timeout_s * 1e3,

@@ -7,7 +7,7 @@
  * next task. So what stands in the page at the one has been painted by the other, on the page's side; that the screen
  * shows it is the compositor's work, which Element Timing tells of for the first token (`shownMs`).
  */
-import { streamChat } from "/stream-chat.js";
+import { StreamChatError, streamChat } from "/stream-chat.js";
 import { wholeAnswer } from "/whole-answer.js";
 
 /** @import { Transport } from "/stream-chat.js" */
@@ -21,6 +21,7 @@ import { wholeAnswer } from "/whole-answer.js";
  * @property {number} backoffMs
  * @property {number} backoffCapMs
  * @property {number} silenceMs
+ * @property {number} tokenSilenceMs
  * @property {number} pollMs
  * @property {number} pollWaitS
  * @property {number} timeoutMs  after the intended start
@@ -240,11 +241,23 @@ function reasonOf(error) {
  */
 function begin({ transport, path, ...limits }, { k, ...question }) {
   const url = `${path}#${k}`; // the fragment stays here: it tells which message a request was for
-  if (transport === "blocking") return wholeAnswer({ url, ...question });
+  if (transport === "blocking") return wholeAnswer({ url, ...question, signal: patience(question.signal, limits) });
   if (transport === "websocket") return streamChat({ url: path, transport, ...limits, ...question });
   /** @type {typeof globalThis.fetch} */
   const tagged = (address, init) => fetch(Object.assign(new URL(String(address)), { hash: `${k}` }), init);
   return streamChat({ url, transport, fetch: tagged, ...limits, ...question });
+}
+
+/**
+ * How long a whole answer is waited for: nothing of it comes before all of it, so both silences begin with the request.
+ * @param {AbortSignal} signal
+ * @param {Pick<Way, "silenceMs" | "tokenSilenceMs">} limits
+ */
+function patience(signal, { silenceMs, tokenSilenceMs }) {
+  const over = new AbortController();
+  const reason = silenceMs < tokenSilenceMs ? "silence" : "token silence";
+  setTimeout(() => over.abort(new StreamChatError(reason)), Math.min(silenceMs, tokenSilenceMs));
+  return AbortSignal.any([signal, over.signal]);
 }
 
 /** @typedef {Awaited<ReturnType<typeof ask>>} Answer */

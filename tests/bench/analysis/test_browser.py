@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from support.runs import MS, Message, RunBuilder
 
+from bench.analysis import browser_charts
 from bench.analysis.browser import at_once_tables, first_tokens, painted_tables, ways_at_once
 from bench.analysis.groups import measure
 from bench.analysis.report import print_summary, write_report
@@ -75,6 +76,15 @@ def test_void_cells_are_shown_as_such_and_in_no_picture(paper: RunBuilder) -> No
     assert [row.standing for row in at_once.rows] == ["void, some of it"]
     assert not first_tokens(measured)
     assert not ways_at_once(measured)
+
+
+def test_the_names_stand_on_no_point(paper: RunBuilder) -> None:
+    figure = browser_charts.at_once(measure(paper.write()))
+    assert figure is not None
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["SSE, fetch"]
+    assert not any(axes.get_legend() or legend.get_window_extent().overlaps(axes.bbox) for axes in figure.axes)
 
 
 def test_the_last_of_so_many_at_once(paper: RunBuilder) -> None:

@@ -80,9 +80,9 @@ test("silence in tokens passes over heartbeats", async (t) => {
     response.on("close", () => clearInterval(timer));
   };
   const { url } = await serving(t, beating, sending(SSE, events(TEXTS, 1)));
-  const answer = streamChat({ ...QUICK, url, silenceMs: 300, silenceOf: "tokens" });
+  const answer = streamChat({ ...QUICK, url, tokenSilenceMs: 300 });
   assert.deepEqual(await reading(answer), TEXTS);
-  assert.equal(answer.report.attempts[0].cause, "silence");
+  assert.equal(answer.report.attempts[0].cause, "token silence");
 });
 
 test("a caller who takes his time is no silence", async (t) => {

@@ -90,6 +90,45 @@ def test_a_gateway_without_a_server_is_asked_again(server: Servers, ask_all: Ask
         assert ("refused" if transport == "websocket" else "status 502") in causes(found), found["report"]
 
 
+def says(status: str, *headers: str, body: str = "") -> bytes:
+    """A response as bytes, whose end is its connection's."""
+    return "\r\n".join((f"HTTP/1.1 {status}", *headers, "Connection: close", "", body)).encode()
+
+
+EVENTS = "Content-Type: text/event-stream"
+FAILED = 'event: error\ndata: {"error": {"code": "no_model", "message": "Boom"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (says("204 No Content"), "status 204"),
+        (says("200 OK", EVENTS, body=FAILED), "error no_model"),
+        (says("200 OK", "Content-Type: text/html", body="<h1>Log in</h1>"), "format"),
+    ],
+)
+def test_an_event_source_learns_why_it_was_refused(
+    answer: bytes, reason: str, server: Servers, ask: Ask, background: Background
+) -> None:
+    relay = background.enter(cutting("sse", server("sse").url, [answer] * 4))
+    found = ask(relay.url, "eventsource", attempts=1)
+    assert (found.get("reason"), len(found["report"]["attempts"])) == (reason, 1), found
+
+
+def test_a_network_that_is_back_is_no_leave_to_come_before_the_server_wishes(
+    server: Servers, open_page: Callable[[str], Page], background: Background
+) -> None:
+    busy = says("503 Busy", "Retry-After: 1", "Content-Length: 0")
+    page = open_page(background.enter(cutting("sse", server("sse").url, [busy])).url)
+    page.evaluate("options => start(options)", {"url": "/chat", "transport": "sse", "body": {"stream": SHORT}})
+    page.wait_for_function("answer.report.attempts[0]?.endMs")
+    page.evaluate("dispatchEvent(new Event('online'))")
+    found = page.evaluate("done")
+    check(found, SHORT)
+    first, second = found["report"]["attempts"]
+    assert second["startMs"] - first["endMs"] >= 990
+
+
 def test_a_server_that_starts_again_is_asked_anew(open_page: Callable[[str], Page]) -> None:
     """All of them are killed in mid-answer, and come back at the same addresses without a memory."""
     stream = SHORT | {"tokens": 100, "gap_ms": 50}

@@ -92,6 +92,7 @@ def test_a_drop_and_what_it_cost() -> None:
     [
         ("timeout", Outcome.TIMEOUT),
         ("silence", Outcome.TIMEOUT),
+        ("token silence", Outcome.TIMEOUT),
         ("status 502", Outcome.HTTP_ERROR),
         ("error busy", Outcome.HTTP_ERROR),
         ("refused", Outcome.REFUSED),

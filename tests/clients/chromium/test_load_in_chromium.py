@@ -80,6 +80,18 @@ async def test_over_http2_nobody_waits_nor_over_websockets(transport: str, http:
     check_times(records, painted)
 
 
+@pytest.mark.parametrize("transport", ["sse", "blocking"])
+async def test_it_gives_up_without_a_token(transport: str, tmp_path: Path) -> None:
+    """Heartbeats come and do not count: the silence of tokens is the job's limit, in a browser as anywhere."""
+    load = SEVEN | {"concurrency": 1, "streams": 1, "token_silence_s": 0.5}
+    stream = STREAM | {"ttft_ms": 20_000}
+    with running_server(transport, "--heartbeat", "0.1") as server:
+        words = {"transport": transport, "url": server.url, "out": str(tmp_path / "cell"), "block": 1, "seed": 1}
+        job = msgspec.convert(words | {"cell": transport, "stream": stream, "load": load}, Job)
+        ((record,), _) = await run_cell(job, lambda done, of: None)
+    assert (record.outcome, record.detail) == (Outcome.TIMEOUT, "token silence: no token for 0.5 s")
+
+
 async def test_a_browser_has_no_restart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none or resume"):
         await asked("sse", "http://127.0.0.1:9", tmp_path, recovery="restart")
