@@ -85,7 +85,7 @@ class Generation:
         self.schedule = schedule
         self.start_ns = start_ns
         self.n = schedule.n
-        self.due_ns = array("q", [start_ns + offset_ns for offset_ns in schedule.due_ns])
+        self.due_ns = array("q", map(start_ns.__add__, schedule.due_ns))
         self._texts = schedule.texts
         self.produced = 0
         self.ended_ns: int | None = None

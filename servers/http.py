@@ -148,15 +148,20 @@ async def read_body(request: web.Request) -> bytes:
     """The body, unpacked. Raises RequestError; too large a body raises aiohttp's 413."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+    # Nearly always it has come with the head: then nothing is waited for.
+    body = await (request.read() if request.content.is_eof() else _awaited_body(request))
+    return unpacked(body, request.headers.get("Content-Encoding", ""))
+
+
+async def _awaited_body(request: web.Request) -> bytes:
     connection = request.protocol
     assert isinstance(connection, ServerConnection)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             with connection.reading(request.content):
-                body = await request.read()
+                return await request.read()
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    return unpacked(body, request.headers.get("Content-Encoding", ""))
 
 
 class HttpStream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.trsock
 import socket
+from contextlib import nullcontext
 from time import monotonic_ns
 from typing import Protocol
 
@@ -59,10 +60,11 @@ async def drained(connection: MessageWriter) -> None:
 
 async def _is_drained(connection: MessageWriter) -> bool:
     """Whether nothing has to be waited for, as nearly always. Raises ReaderGone when the connection is lost."""
-    if connection.backlog_bytes() > WRITE_LIMIT_BYTES:
+    backlog_bytes = connection.backlog_bytes()
+    if backlog_bytes > WRITE_LIMIT_BYTES:
         return False
     try:
-        async with asyncio.timeout(STALL_LIMIT_S):
+        async with asyncio.timeout(STALL_LIMIT_S) if backlog_bytes else nullcontext():
             await connection.drain()
     except (TimeoutError, OSError) as error:
         raise ReaderGone from error
@@ -202,17 +204,18 @@ class Push:
 
     async def _idle(self, heartbeat_s: float | None) -> None:
         """Wait for something to do, with a heartbeat whenever nothing was written for `heartbeat_s`."""
+        if heartbeat_s is None:
+            await self._changed.wait()
+            return
         try:
             async with asyncio.timeout(self._silence_left(heartbeat_s)):
                 await self._changed.wait()
         except TimeoutError:
-            if (self._silence_left(heartbeat_s) or 0) <= 0:
+            if self._silence_left(heartbeat_s) <= 0:
                 if not self._connection.backlog_bytes():  # else it is not silent, and this would only pile up
                     self._connection.heartbeat()
                 self._written_ns = monotonic_ns()
 
-    def _silence_left(self, heartbeat_s: float | None) -> float | None:
-        if heartbeat_s is None:
-            return None
+    def _silence_left(self, heartbeat_s: float) -> float:
         last_due_ns = self._generation.due_ns[self._next - 1] if self._next else 0  # written then, or later
         return heartbeat_s - (monotonic_ns() - max(self._written_ns, last_due_ns)) / 1e9
