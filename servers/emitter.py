@@ -69,7 +69,8 @@ class Emitter:
         self._alarm.set(deadline_ns)
 
     def _tick(self) -> None:
-        heap, forgotten, note_lag = self._heap, self._forgotten, self.lags.note
+        heap, forgotten = self._heap, self._forgotten
+        lags_ns: list[int] = []
         now_ns = monotonic_ns()
         while heap:
             due_ns, count, emits = heap[0]
@@ -79,7 +80,7 @@ class Emitter:
                 forgotten.discard(emits)
                 heappop(heap)
                 continue
-            note_lag(now_ns, now_ns - due_ns)
+            lags_ns.append(now_ns - due_ns)
             try:
                 next_ns = emits.emit(now_ns)
             except Exception:  # one answer's fault must not stop the clock of all others
@@ -89,6 +90,8 @@ class Emitter:
                 heappop(heap)
             else:
                 heapreplace(heap, (next_ns, count, emits))
+        if lags_ns:
+            self.lags.note_all(now_ns, lags_ns)
         for callback in self._after_tick:
             callback()
         if heap:

@@ -69,6 +69,7 @@ class Generation:
         "schedule",
         "start_ns",
         "stream_id",
+        "wire_id",
     )
 
     def __init__(
@@ -80,10 +81,11 @@ class Generation:
         json_texts: JsonTexts,
     ) -> None:
         self.stream_id = stream_id
+        self.wire_id = stream_id.encode("ascii")
         self.schedule = schedule
         self.start_ns = start_ns
         self.n = schedule.n
-        self.due_ns = array("q", [start_ns + offset_ns for offset_ns in schedule.due_ns])
+        self.due_ns = array("q", map(start_ns.__add__, schedule.due_ns))
         self._texts = schedule.texts
         self.produced = 0
         self.ended_ns: int | None = None
@@ -91,7 +93,7 @@ class Generation:
         self.delivered = False  # whether its end message was handed to any connection
         self._on_end = on_end
         self._json_texts = json_texts
-        self._readers: list[Reader] = []
+        self._readers: tuple[Reader, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -110,12 +112,11 @@ class Generation:
 
     def subscribe(self, reader: Reader) -> None:
         """Wake `reader` from now on."""
-        self._readers.append(reader)
+        self._readers = (*self._readers, reader)
 
     def unsubscribe(self, reader: Reader) -> None:
         """Forget `reader`; no harm if it is unknown."""
-        if reader in self._readers:
-            self._readers.remove(reader)
+        self._readers = tuple(other for other in self._readers if other is not reader)
 
     def emit(self, now_ns: int) -> int | None:
         """Produce all that is due; the next due time or, after the last token, None (servers.emitter.Emits)."""
@@ -131,7 +132,7 @@ class Generation:
             next_ns = None
             self.ended_ns = now_ns
             self._on_end(self)
-        for reader in self._readers:  # nobody comes or goes while they are woken
+        for reader in self._readers:
             reader.wake()
         return next_ns
 

@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Encode = Callable[[int, list[bytes], bytes | None], bytes]
 """What a body has for token messages from an index on, and for the end message if there is one."""
+EncodeToken = Callable[[Generation, int, int], bytes]
+"""What it has for one token (its index, and when it was sent) in mid-answer: the same as `Encode`, at a lower cost."""
+_CHUNK_HEADS = tuple(b"%x\r\n" % n_bytes for n_bytes in range(1024))
 
 
 def application(service: Service) -> web.Application:
@@ -145,15 +148,20 @@ async def read_body(request: web.Request) -> bytes:
     """The body, unpacked. Raises RequestError; too large a body raises aiohttp's 413."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+    # Nearly always it has come with the head: then nothing is waited for.
+    body = await (request.read() if request.content.is_eof() else _awaited_body(request))
+    return unpacked(body, request.headers.get("Content-Encoding", ""))
+
+
+async def _awaited_body(request: web.Request) -> bytes:
     connection = request.protocol
     assert isinstance(connection, ServerConnection)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             with connection.reading(request.content):
-                body = await request.read()
+                return await request.read()
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    return unpacked(body, request.headers.get("Content-Encoding", ""))
 
 
 class HttpStream:
@@ -163,12 +171,15 @@ class HttpStream:
     a task switch per token.
     """
 
+    __slots__ = ("_chunked", "_encode", "_encode_token", "_heartbeat", "_transport", "_writer", "backlog_bytes")
+
     def __init__(
         self,
         request: web.Request,
         writer: AbstractStreamWriter,
         encode: Encode,
         heartbeat: bytes,
+        encode_token: EncodeToken | None = None,
     ) -> None:
         transport = request.transport
         if transport is None:
@@ -176,9 +187,18 @@ class HttpStream:
         self._transport = transport
         self._writer = writer
         self._encode = encode
+        self._encode_token = encode_token
         self._heartbeat = heartbeat
         self._chunked = request.version >= (1, 1)
         self.backlog_bytes = transport.get_write_buffer_size
+
+    def write_token(self, generation: Generation, i: int, sent_ns: int) -> int:
+        """Send a token in a chunk of its own; the backlog in bytes then."""
+        if self._encode_token is None:
+            self.write(i, [generation.token(i, sent_ns)], None)
+        else:
+            self._send(self._encode_token(generation, i, sent_ns))
+        return self._transport.get_write_buffer_size()
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
         """Send messages in one chunk."""
@@ -197,7 +217,13 @@ class HttpStream:
     def _send(self, data: bytes) -> None:
         transport = self._transport
         if data and not transport.is_closing():  # a chunk of nothing would be the last one
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            transport.write(_chunk(data) if self._chunked else data)
+
+
+def _chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    size = len(data)
+    return (_CHUNK_HEADS[size] if size < len(_CHUNK_HEADS) else b"%x\r\n" % size) + data + b"\r\n"
 
 
 async def stream_answer(

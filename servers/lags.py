@@ -7,7 +7,7 @@ when it wakes, a loop that stood still for a second would be late once in a hund
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 
 from servers.alarm import alarm
@@ -40,10 +40,10 @@ class Lags:
             largest.pop()
         largest.append(noted)
 
-    def note_beats(self, now_ns: int, lags_ns: range) -> None:
-        """Note the beats that have fallen due by `now_ns`, the most late first; of more than are kept, the latest."""
+    def note_all(self, now_ns: int, lags_ns: Sequence[int]) -> None:
+        """Note what has fallen due by `now_ns`, the most late first; of more than are kept, the latest."""
         self.note(now_ns, lags_ns[0])
-        self._latest.extend((now_ns, lag_ns) for lag_ns in lags_ns[1:][-KEPT:])
+        self._latest.extend([(now_ns, lag_ns) for lag_ns in lags_ns[1:][-KEPT:]])
 
     def us_since(self, since_ns: int = 0) -> tuple[float, float]:
         """The 99th percentile of the latest `KEPT` noted since then and the largest of all, in µs; 0 of none."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.trsock
 import socket
+from contextlib import nullcontext
 from time import monotonic_ns
 from typing import Protocol
 
@@ -24,6 +25,9 @@ STOP_S = 0.2  # ... and for so long when the server stops
 
 class MessageWriter(Protocol):
     """What a transport does with encoded messages: frame them and write them."""
+
+    def write_token(self, generation: Generation, i: int, sent_ns: int) -> int:
+        """Send token `i`, neither this connection's first nor the answer's last; the backlog in bytes then."""
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
         """Send token messages from index `first` on, then the end message if there is one."""
@@ -56,10 +60,11 @@ async def drained(connection: MessageWriter) -> None:
 
 async def _is_drained(connection: MessageWriter) -> bool:
     """Whether nothing has to be waited for, as nearly always. Raises ReaderGone when the connection is lost."""
-    if connection.backlog_bytes() > WRITE_LIMIT_BYTES:
+    backlog_bytes = connection.backlog_bytes()
+    if backlog_bytes > WRITE_LIMIT_BYTES:
         return False
     try:
-        async with asyncio.timeout(STALL_LIMIT_S):
+        async with asyncio.timeout(STALL_LIMIT_S) if backlog_bytes else nullcontext():
             await connection.drain()
     except (TimeoutError, OSError) as error:
         raise ReaderGone from error
@@ -93,33 +98,47 @@ def limit_stall(connection: socket.socket | asyncio.trsock.TransportSocket) -> N
 class Push:
     """One connection's way through one answer, from index `first` to the end message."""
 
+    # The kernel's work for a write leaves little of this process in the caches: each object that a token needs counts.
+    __slots__ = (
+        "_begun",
+        "_behind",
+        "_changed",
+        "_connection",
+        "_counts",
+        "_draining",
+        "_finished",
+        "_generation",
+        "_next",
+        "_stopped",
+        "_written_ns",
+    )
+
     def __init__(self, generation: Generation, first: int, connection: MessageWriter, counts: Counts) -> None:
         self._generation = generation
         self._next = first
         self._connection = connection
-        self._backlog_bytes = connection.backlog_bytes
         self._counts = counts
+        self._begun = False  # the first token is written
         self._behind = False  # waiting for the connection to drain; wake-ups mean nothing until then
         self._finished = False
         self._stopped = False
         self._draining: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._written_ns = monotonic_ns()
+        self._written_ns = monotonic_ns()  # anything but a token by itself
 
     def wake(self) -> None:
         """Write what has fallen due (servers.generation.Reader)."""
         if self._behind or self._finished:
             return
         generation, i = self._generation, self._next
-        if generation.produced != i + 1 or generation.n == i + 1:
+        if generation.produced != i + 1 or generation.n == i + 1 or not self._begun:
             self._write_due()
             return
-        # Nearly always it is one token, and not the last: what follows is `_write_due` for that, at half its cost.
+        # Nearly always it is one token in mid-answer: what follows is `_write_due` for that, at a fraction of its cost.
         self._next = i + 1
-        self._written_ns = sent_ns = monotonic_ns()
-        self._connection.write(i, [generation.token(i, sent_ns)], None)
+        backlog_bytes = self._connection.write_token(generation, i, monotonic_ns())
         self._counts.tokens_sent += 1
-        if self._backlog_bytes() > WRITE_LIMIT_BYTES:
+        if backlog_bytes > WRITE_LIMIT_BYTES:
             self._behind = True
             self._changed.set()
 
@@ -163,6 +182,7 @@ class Push:
             connection.write(first, messages, end)
             self._counts.tokens_sent += len(messages)
             self._written_ns = sent_ns
+            self._begun = True
         if end is not None:
             self._finished = True
             self._changed.set()
@@ -184,14 +204,18 @@ class Push:
 
     async def _idle(self, heartbeat_s: float | None) -> None:
         """Wait for something to do, with a heartbeat whenever nothing was written for `heartbeat_s`."""
+        if heartbeat_s is None:
+            await self._changed.wait()
+            return
         try:
             async with asyncio.timeout(self._silence_left(heartbeat_s)):
                 await self._changed.wait()
         except TimeoutError:
-            if (self._silence_left(heartbeat_s) or 0) <= 0:
+            if self._silence_left(heartbeat_s) <= 0:
                 if not self._connection.backlog_bytes():  # else it is not silent, and this would only pile up
                     self._connection.heartbeat()
                 self._written_ns = monotonic_ns()
 
-    def _silence_left(self, heartbeat_s: float | None) -> float | None:
-        return None if heartbeat_s is None else heartbeat_s - (monotonic_ns() - self._written_ns) / 1e9
+    def _silence_left(self, heartbeat_s: float) -> float:
+        last_due_ns = self._generation.due_ns[self._next - 1] if self._next else 0  # written then, or later
+        return heartbeat_s - (monotonic_ns() - max(self._written_ns, last_due_ns)) / 1e9

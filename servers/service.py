@@ -98,7 +98,7 @@ class Service:
         self.emitter = Emitter()
         self.lags = {"emit": self.emitter.lags, "loop": Lags()}
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
-        self._probe = LoopProbe(self.lags["loop"].note_beats, is_busy=lambda: self.generations.active)
+        self._probe = LoopProbe(self.lags["loop"].note_all, is_busy=lambda: self.generations.active)
         self.stats = Stats()
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()

@@ -120,7 +120,7 @@ def _timer() -> Check:
 
 async def _timer_lateness_ms() -> float:
     lags = Lags()
-    probe = LoopProbe(lags.note_beats, _BEAT_NS)
+    probe = LoopProbe(lags.note_all, _BEAT_NS)
     await asyncio.sleep(_TIMER_S)
     probe.close()
     return lags.us_since()[0] / 1000

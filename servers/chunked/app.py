@@ -6,6 +6,7 @@ from aiohttp import web
 
 from servers.chat import open_answer
 from servers.chunked import wire
+from servers.generation import Generation
 from servers.http import SERVICE, HttpStream, application, read_chat, stream_answer, until_begun
 from servers.service import Service
 
@@ -26,8 +27,14 @@ async def _post(request: web.Request) -> web.StreamResponse:
         request,
         generation.stream_id,
         wire.CONTENT_TYPE,
-        lambda writer: service.push(generation, chat.first, HttpStream(request, writer, _encode, wire.HEARTBEAT)),
+        lambda writer: service.push(
+            generation, chat.first, HttpStream(request, writer, _encode, wire.HEARTBEAT, _token)
+        ),
     )
+
+
+def _token(generation: Generation, i: int, sent_ns: int) -> bytes:
+    return wire.TOKEN_FORMAT % (i, generation.json_text(i), generation.due_ns[i], sent_ns)
 
 
 def _encode(_: int, messages: list[bytes], end: bytes | None) -> bytes:

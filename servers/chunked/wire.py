@@ -18,6 +18,10 @@ def encode_token(message: bytes) -> bytes:
     return message + b"\n"
 
 
+TOKEN_FORMAT = messages.TOKEN_FORMAT + b"\n"
+"""The line of a token message from its parts."""
+
+
 def encode_end(message: bytes) -> bytes:
     """The line of the encoded end message."""
     return message + b"\n"

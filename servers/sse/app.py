@@ -46,16 +46,20 @@ async def _answer(request: web.Request, dialect: str, generation: Generation, fi
         request,
         generation.stream_id,
         wire.CONTENT_TYPE,
-        lambda writer: service.push(generation, first, HttpStream(request, writer, encode, wire.HEARTBEAT)),
+        lambda writer: service.push(
+            generation, first, HttpStream(request, writer, encode, wire.HEARTBEAT, None if dialect else _token)
+        ),
     )
 
 
+def _token(generation: Generation, i: int, sent_ns: int) -> bytes:
+    return wire.TOKEN_FORMAT % (generation.wire_id, i, i, generation.json_text(i), generation.due_ns[i], sent_ns)
+
+
 def _as_our_own(generation: Generation, first: int) -> Encode:
-    stream_id = generation.stream_id.encode("ascii")
+    stream_id = generation.wire_id
 
     def encode(index: int, messages: list[bytes], end: bytes | None) -> bytes:
-        if len(messages) == 1 and end is None and index != first:  # nearly always
-            return wire.encode_token(stream_id, index, messages[0])
         events = [wire.encode_token(stream_id, index + k, message) for k, message in enumerate(messages)]
         if index == first:
             events.insert(0, wire.encode_retry())

@@ -34,6 +34,10 @@ def encode_token(stream_id: bytes, i: int, message: bytes) -> bytes:
     return b"id: %b/%d\ndata: %b\n\n" % (stream_id, i, message)
 
 
+TOKEN_FORMAT = b"id: %%b/%%d\ndata: %b\n\n" % messages.TOKEN_FORMAT
+"""The event of a token from its message's parts: stream id, `i`, and what `servers.messages.TOKEN_FORMAT` takes."""
+
+
 def encode_retry() -> bytes:
     """How long a client should wait before it connects again; goes in front of the first event."""
     return b"retry: %d\n" % RETRY_MS

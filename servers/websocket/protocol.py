@@ -15,6 +15,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from servers import push
+from servers.generation import Generation
 from servers.service import MAX_BODY_BYTES
 from servers.websocket import wire
 
@@ -135,6 +136,12 @@ class WebSocket:
             self._transport.resume_reading()
 
     # ---- what goes to the client
+
+    def write_token(self, generation: Generation, i: int, sent_ns: int) -> int:
+        """Send a token; the backlog in bytes then."""
+        if self._is_open:
+            self._transport.write(wire.encode_frame(generation.token(i, sent_ns)))
+        return self.backlog_bytes()
 
     def write(self, _: int, messages: list[bytes], end: bytes | None) -> None:
         """Send each message in a text frame."""

@@ -6,14 +6,22 @@ from servers import messages
 from servers.messages import EndMessage, TokenMessage
 
 
+def _head(n_bytes: int) -> bytes:
+    """What stands in front of a message of so many bytes."""
+    if n_bytes < 126:
+        return b"\x81%c" % n_bytes
+    if n_bytes < 65_536:
+        return b"\x81\x7e" + n_bytes.to_bytes(2, "big")
+    return b"\x81\x7f" + n_bytes.to_bytes(8, "big")
+
+
+_HEADS = tuple(map(_head, range(1024)))
+
+
 def encode_frame(payload: bytes) -> bytes:
     """A message as a server's text frame: in one piece, and unmasked (RFC 6455, 5.2)."""
     size = len(payload)
-    if size < 126:
-        return b"\x81%c%b" % (size, payload)
-    if size < 65_536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+    return (_HEADS[size] if size < len(_HEADS) else _head(size)) + payload
 
 
 def decode(frame: str | bytes) -> TokenMessage | EndMessage:

@@ -65,6 +65,10 @@ class Unread:
     def __init__(self, backlog: int) -> None:
         self.backlog, self.heartbeats = backlog, 0
 
+    def write_token(self, generation: Generation, i: int, sent_ns: int) -> int:
+        self.write(i, [generation.token(i, sent_ns)], None)
+        return self.backlog
+
     def write(self, _: int, messages: list[bytes], __: bytes | None) -> None:
         self.backlog += sum(map(len, messages))
 
