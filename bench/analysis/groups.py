@@ -151,6 +151,7 @@ class Measurements:
     early_tokens: int  # tokens that came before they were due
     void_cells: list[MeasuredCell] = field(default_factory=list)  # the same of void blocks: to be shown, never counted
     answers: list[Any] = field(default_factory=list, repr=False)  # what bench.analysis.scoreboard has worked out
+    recommended: list[Any] = field(default_factory=list, repr=False)  # the same of bench.analysis.recommendation
     painted: pd.DataFrame | None = field(default=None, repr=False)  # by stream_id: what a browser has painted
     harness_error: HarnessError | None = None  # of this machine, where `tokenderby calibrate` has measured it
 

@@ -155,6 +155,13 @@ def is_wanted(plan: Any) -> bool:
 
 def recommendation(measured: Measurements) -> Recommendation | None:
     """What to take behind the run's intermediary; None where no way was measured in every situation."""
+    if not measured.recommended:
+        measured.recommended.append(_recommendation(measured))
+    found: Recommendation | None = measured.recommended[0]
+    return found
+
+
+def _recommendation(measured: Measurements) -> Recommendation | None:
     maps = survival_maps(measured)
     profile = next((name for each in maps for name in each.profiles if name != "direct"), "")
     every = _candidates(measured, maps, profile)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.probe.finding import Finding, Findings
+from bench.probe.held import UNLESS_HINTED
 from bench.probe.words import cut_words, seconds
 
 MARGIN = 2
@@ -55,11 +56,16 @@ def _buffering(findings: Findings) -> Iterator[Advice]:
             continue
         title = TITLES[transport]
         if held.facts.get("honours_hint"):
-            yield _of(held, f"Send X-Accel-Buffering: no with {title}: without it, tokens are {held.words}.")
+            yield _of(held, f"Send X-Accel-Buffering: no with {title}: without it, tokens are {_without_hint(held)}.")
         elif held.value == "until_complete":
             yield _of(held, f"{title[0].upper()}{title[1:]} cannot stream here: it is {held.words}.")
         else:
             yield _of(held, f"Tokens of {title} come in bursts, whatever the server does: they are {held.words}.")
+
+
+def _without_hint(held: Finding) -> str:
+    """What is held, without the words that say that a hint helps."""
+    return held.words.removesuffix(UNLESS_HINTED)
 
 
 def _limits(findings: Findings) -> Iterator[Advice]:

@@ -99,16 +99,13 @@ class Control:
             ended.set()
             await asyncio.sleep(max(0.0, self._cycle_s / 4 - (monotonic_ns() - began_ns) / 1e9))
 
-    def _channel(self) -> Channel:
-        """One that waits for no question's connection: it would see nothing meanwhile."""
-        return Channel(self.deployment, self.transport, needs_slot=False)
-
     async def _cycle(self) -> None:
         talk = Talk(talking(self._every_s, self._cycle_s), self._cycle_s + self._every_s + GRACE_S)
-        async with self._channel() as channel:
+        # No slot: one that waited for a question's connection would see nothing meanwhile.
+        async with Channel(self.deployment, self.transport, needs_slot=False) as channel:
             heard = await channel.talk(talk)
-        whole = heard.ending == NO_CUT
-        restarted = whole and await self._has_restarted()
+            whole = heard.ending == NO_CUT
+            restarted = whole and await self._has_restarted(channel)
         if whole and not restarted:
             self.whole += 1
             self._fine_ns = monotonic_ns()
@@ -123,10 +120,9 @@ class Control:
             self.disturbances.pop()
         self.disturbances.append((self._fine_ns, monotonic_ns()))
 
-    async def _has_restarted(self) -> bool:
+    async def _has_restarted(self, channel: Channel) -> bool:
         """Whether the server's process is younger than the probe, and than the last look."""
-        async with self._channel() as channel:
-            heard = await channel.ask(Request("GET", "/stats"), GRACE_S)
+        heard = await channel.ask(Request("GET", "/stats"), GRACE_S)
         try:
             stats = msgspec.json.decode(bytes(heard.body), type=_Stats)
         except (msgspec.DecodeError, UnicodeError):

@@ -14,7 +14,7 @@ from bench.probe.held import held_finding
 from bench.probe.holding import Holding, holding
 from bench.probe.rehearsal import Outcome, Scene, outcome, scenes
 from bench.probe.shape_rules import HELD_TYPES
-from bench.probe.shape_streams import LARGE, STEADY, TIMES
+from bench.probe.shape_streams import LARGE, STEADY, TIMES, is_late
 from bench.probe.shape_streams import slow as slow_stream
 from bench.probe.streams import Stream
 from bench.probe.trace import Read, Trace
@@ -48,6 +48,7 @@ def _of_stream(rules: Sequence[Rule], seen: Mapping[str, Outcome], transport: st
         finding("age", seen["request after request"]),
         _buffering(rules, transport),
         _held_at_cut(transport, seen),
+        _late_head(transport, seen["a head long before its body"]),
     ]
 
 
@@ -135,6 +136,11 @@ def _held_at_cut(transport: str, seen: Mapping[str, Outcome]) -> Finding:
     out = seen["a silence in an answer, unhinted"]
     lost = out.ending == "fin" and len(out.arrivals) == 1 and out.arrivals[0][1] < 120
     return Finding(question="held_at_cut", transport=transport, value=lost, seen=3)
+
+
+def _late_head(transport: str, out: Outcome) -> Finding:
+    """Whether the head came as late as the body."""
+    return Finding(question="late_head", transport=transport, value=is_late(out.arrivals[0][0] * 1000), seen=3)
 
 
 def rehearsed(

@@ -8,6 +8,8 @@ from bench.probe.finding import Finding
 from bench.probe.holding import NOTHING, Holding
 from bench.probe.shape_streams import TIMES
 
+UNLESS_HINTED = ", unless the answer says X-Accel-Buffering: no"
+
 
 def held_finding(question: str, transport: str, found: Holding | None, hinted: Holding | None) -> Finding:
     """What was seen, as a finding; hinted: with `X-Accel-Buffering: no`, None if that was not asked."""
@@ -29,8 +31,8 @@ def held_finding(question: str, transport: str, found: Holding | None, hinted: H
         unit="bytes" if size else "",
         low=size.low if size else None,
         high=size.high if size else None,
-        seen=TIMES,
-        words=_words(found) + (", unless the answer says X-Accel-Buffering: no" if honours else ""),
+        seen=1 if found.kind == "none" else TIMES,  # one free stream says that nothing holds them
+        words=_words(found) + UNLESS_HINTED * honours,
         facts=facts,
     )
 

@@ -78,7 +78,7 @@ def _place(rule: Rule, findings: Findings) -> int:
     order: list[type[Rule]] = [Upgrade, KeepaliveTimeout, MaxAge, Coalescing, ResponseBuffering, GzipHoldback]
     if type(rule) in order:
         return order.index(type(rule)) * 2
-    if isinstance(rule, IdleTimeout) and rule.scope == "connection":
+    if isinstance(rule, IdleTimeout) and rule.scope == "connection" and rule.status is None:
         return -1  # what knows no HTTP counts what the client gets
     is_outside = not held or (silent and getattr(rule, "status", None) is not None)
     return 5 if is_outside else 20  # before what holds, or behind it

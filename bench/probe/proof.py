@@ -8,9 +8,8 @@ simulated clock (bench.probe.foretold).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from multiprocessing import get_context
 
 import click
@@ -22,7 +21,7 @@ from bench.probe.judging import Verdict, judge
 from bench.probe.likeness import Difference, differences, survival
 from bench.probe.profile_writer import profile_of
 from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, RealCase, real_sweep
-from bench.probe.sweep import SIDE_BY_SIDE, Address, sweep
+from bench.probe.sweep import Address, sweep
 from bench.probe.unseen import unseen, words_of
 from bench.proxy import profile as profiles
 from bench.proxy.profile import Profile
@@ -31,7 +30,8 @@ from bench.selfcost.child_process import running
 from clients.core.endpoint import Endpoint
 from servers.process import usable_cores
 
-TIME_SCALE = 20.0
+TIME_SCALE = 12.0
+TRIES = 2
 UP_TO_S = 600.0
 EDGE = 0.95  # of what was tried: what strikes at its very end may be found or not
 REAL_UP_TO_S = 20.0
@@ -62,37 +62,48 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         return right and not self.differences and self.survives_alike
 
 
-def prove_emulated(
-    names: Sequence[str], servers: Mapping[str, Address], time_scale: float = TIME_SCALE, at_once: int = SIDE_BY_SIDE
+def prove(
+    names: Sequence[str],
+    cases: Sequence[RealCase],
+    servers: Mapping[str, Address],
+    time_scale: float = TIME_SCALE,
 ) -> list[Proof]:
-    """Probe the profiles of these names, on every core `at_once` side by side.
+    """Probe the shipped profiles of these names, and real intermediaries, all side by side.
 
-    What does not hold is probed a second time, fewer at once: a machine that stood still explains it once.
+    What does not hold is probed a second time: a machine that stood still explains it once.
+    Raises bench.proxy.real.RealProxyError.
     """
     proofs: dict[str, Proof] = {}
-    for fewer in (1, 3):
-        open_names = [name for name in names if name not in proofs or not proofs[name].holds]
-        for name, findings in _on_every_core(open_names, servers, time_scale, max(1, at_once // fewer)).items():
-            proofs[name] = _proof(name, findings, profiles.load(name).rules, time_scale)
-    return [proofs[name] for name in names]
+    with ProcessPoolExecutor(len(usable_cores()) + 1, mp_context=get_context("spawn")) as pool:
+        for _ in range(TRIES):
+            open_names = [name for name in names if name not in proofs or not proofs[name].holds]
+            open_cases = [case for case in cases if case.name not in proofs or not proofs[case.name].holds]
+            for made in _made(pool, open_names, open_cases, servers, time_scale):
+                proofs |= {proof.name: proof for proof in made.result()}
+    return list(proofs.values())
 
 
-def _on_every_core(
-    names: Sequence[str], servers: Mapping[str, Address], time_scale: float, at_once: int
-) -> dict[str, Findings]:
-    workers = min(len(usable_cores()), len(names))
-    if not workers:
-        return {}
+def _made(
+    pool: Executor,
+    names: Sequence[str],
+    cases: Sequence[RealCase],
+    servers: Mapping[str, Address],
+    time_scale: float,
+) -> list[Future[list[Proof]]]:
+    """The proofs under way: the profiles' on every core, the real ones' beside them, which mostly wait."""
+    cores = len(usable_cores())
+    shares = [share for k in range(cores) if (share := names[k::cores])]
+    made = [pool.submit(_emulated, share, servers, time_scale) for share in shares]
+    return [*made, pool.submit(_real, [case.name for case in cases], servers)] if cases else made
+
+
+def _emulated(names: Sequence[str], servers: Mapping[str, Address], time_scale: float) -> list[Proof]:
     cases = {name: profiles.load(name).scaled(time_scale).rules for name in names}
-    shares = [{name: cases[name] for name in names[k::workers]} for k in range(workers)]
-    found: dict[str, Findings] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for part in pool.map(partial(sweep, servers=servers, up_to_s=UP_TO_S / time_scale, at_once=at_once), shares):
-            found |= part
-    return found
+    found = sweep(cases, servers, UP_TO_S / time_scale)
+    return [_emulated_proof(name, found[name], profiles.load(name).rules, time_scale) for name in names]
 
 
-def _proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: float) -> Proof:
+def _emulated_proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: float) -> Proof:
     scaled = Profile(name=name, rules=rules).scaled(time_scale).rules
     written = profile_of(findings, name)
     real = written.scaled(1 / time_scale)
@@ -108,29 +119,22 @@ def _proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: f
     )
 
 
-def prove_real(
-    servers: Mapping[str, Address], up_to_s: float = REAL_UP_TO_S, at_once: int = 2 * SIDE_BY_SIDE
-) -> list[Proof]:
-    """Probe real nginx and HAProxy, ten configurations. Raises bench.proxy.real.RealProxyError."""
-    proofs: dict[str, Proof] = {}
-    for fewer in (1, 3):
-        open_cases = [case for case in REAL_CASES if case.name not in proofs or not proofs[case.name].holds]
-        found = real_sweep(open_cases, servers, up_to_s, max(1, at_once // fewer))
-        proofs |= {case.name: _real_proof(case, found[case.name], up_to_s) for case in open_cases}
-    return [proofs[case.name] for case in REAL_CASES]
+def _real(names: Sequence[str], servers: Mapping[str, Address]) -> list[Proof]:
+    found = real_sweep(names, servers, REAL_UP_TO_S)
+    return [_real_proof(case, found[case.name]) for case in REAL_CASES if case.name in names]
 
 
-def _real_proof(case: RealCase, findings: Findings, up_to_s: float) -> Proof:
+def _real_proof(case: RealCase, findings: Findings) -> Proof:
     early_s = NGINX_EARLY_S if case.program == "nginx" else 0.0
     return Proof(
         name=case.name,
         findings=findings,
         written=profile_of(findings, case.name),
-        verdicts=judge(findings, foretold(case.shows, up_to_s), early_s),
+        verdicts=judge(findings, foretold(case.shows, REAL_UP_TO_S), early_s),
         differences=[],  # its numbers are its own: what was found is judged, question by question
         survives_alike=True,
         rules=case.shows,
-        up_to_s=up_to_s,
+        up_to_s=REAL_UP_TO_S,
     )
 
 
@@ -161,13 +165,11 @@ def _name(verdict: Verdict) -> str:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--time-scale", type=click.FloatRange(1, 60), default=TIME_SCALE, show_default=True, help="Of profiles.")
-@click.option("--at-once", type=click.IntRange(1, 100), default=SIDE_BY_SIDE, show_default=True, help="On each core.")
 @click.option("--real/--no-real", default=True, help="Real nginx and HAProxy too.")
-def main(names: tuple[str, ...], time_scale: float, at_once: int, real: bool) -> None:
+def main(names: tuple[str, ...], time_scale: float, real: bool) -> None:
     """Probe the profiles that ship (or those of these NAMES) as a stranger would, and print what was found."""
     with running_servers() as servers:
-        proofs = prove_emulated(names or profiles.names(), servers, time_scale, at_once)
-        proofs += prove_real(servers, at_once=2 * at_once) if real else []
+        proofs = prove(names or profiles.names(), REAL_CASES if real else (), servers, time_scale)
     click.echo(markdown(proofs))
     if failed := [proof.name for proof in proofs if not proof.holds]:
         raise click.ClickException(f"does not hold: {', '.join(failed)}")

@@ -26,7 +26,7 @@ from bench.proxy.behaviours import (
     ResponseBuffering,
     Upgrade,
 )
-from bench.proxy.real import NGINX_HEAD, NGINX_HTTP11, find, wait_until_ready
+from bench.proxy.real import NGINX_HEAD, NGINX_HTTP11, RealProxyError, find, wait_until_ready
 from bench.proxy.rule import Rule
 from servers.process import free_port, run
 
@@ -174,33 +174,52 @@ REAL_CASES: tuple[RealCase, ...] = (
 )
 
 
-def real_sweep(
-    cases: Sequence[RealCase], servers: Mapping[str, Address], up_to_s: float, at_once: int
-) -> dict[str, Findings]:
-    """Probe them, so many side by side; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
+def real_sweep(names: Sequence[str], servers: Mapping[str, Address], up_to_s: float) -> dict[str, Findings]:
+    """Probe those of these names side by side; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
+    cases = [case for case in REAL_CASES if case.name in names]
     with ExitStack() as stack:
         places = {case.name: stack.enter_context(real_deployment(case, servers)) for case in cases}
-        return run(probe_all(places, up_to_s, at_once))
+        return run(probe_all(places, up_to_s))
 
 
 @contextmanager
 def real_deployment(case: RealCase, servers: Mapping[str, Address]) -> Iterator[Deployment]:
     """The real program in front of `servers`. Raises bench.proxy.real.RealProxyError."""
-    program = find(case.program)
-    listen = {transport: ("127.0.0.1", free_port()) for transport in servers}
     with tempfile.TemporaryDirectory(prefix="tokenderby-real-") as text:
-        folder = Path(text)
-        (folder / "config").write_text(_config(case, servers, listen, folder))
-        command = [program, "-e", f"{folder}/error.log", "-c"] if case.program == "nginx" else [program, "-db", "-f"]
-        with (folder / "output").open("wb") as output:
-            process = subprocess.Popen([*command, f"{folder}/config"], stdout=output, stderr=subprocess.STDOUT)
+        process, listen = _started(case, servers, Path(text))
         try:
-            for address in listen.values():
-                wait_until_ready(process, address, folder)
             yield Deployment({transport: f"http://{host}:{port}" for transport, (host, port) in listen.items()})
         finally:
             process.terminate()
             process.wait()
+
+
+def _started(
+    case: RealCase, servers: Mapping[str, Address], folder: Path
+) -> tuple[subprocess.Popen[bytes], Mapping[str, Address]]:
+    """The program, and where it listens for each transport; begun anew where somebody else took one of the ports."""
+    for last in (False, False, True):
+        listen = {transport: ("127.0.0.1", free_port()) for transport in servers}
+        process = _open(case, _config(case, servers, listen, folder), folder)
+        try:
+            for address in listen.values():
+                wait_until_ready(process, address, folder)
+        except RealProxyError:
+            process.kill()
+            process.wait()
+            if last:
+                raise
+        else:
+            break
+    return process, listen
+
+
+def _open(case: RealCase, config: str, folder: Path) -> subprocess.Popen[bytes]:
+    (folder / "config").write_text(config)
+    options = ["-e", f"{folder}/error.log", "-c"] if case.program == "nginx" else ["-db", "-f"]
+    with (folder / "output").open("wb") as output:
+        command = [find(case.program), *options, f"{folder}/config"]
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _config(case: RealCase, servers: Mapping[str, Address], listen: Mapping[str, Address], folder: Path) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
+from bench.probe.shape_streams import LATE_MS
 from bench.proxy.chain import Chain
 from bench.proxy.rule import Rule
 from bench.proxy.stage import NEVER, Ending, Way
@@ -218,6 +219,7 @@ def scenes(up_to_s: float) -> list[Scene]:
         _like(stream, "no answer", head_s=None),
         _like(stream, "a silence in an answer", tokens_s=(0.0,)),
         _like(stream, "a silence in an answer, unhinted", tokens_s=(0.0,), hint=False),
+        _like(stream, "a head long before its body", tokens_s=(LATE_MS / 1000,), ends=True),
         _like(stream, "a silence in an answer, while the client talks", tokens_s=(0.0,), client_s=whole[1:]),
         _like(stream, "an answer that goes on and on", tokens_s=whole),
         _like(stream, "an answer that goes on and on, while the client talks", tokens_s=whole, client_s=whole[1:]),

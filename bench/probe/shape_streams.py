@@ -30,3 +30,8 @@ LARGE: Stream = _EVEN | {"gap_ms": 10, "tokens": 720, "per_emission": 12}
 LATE_MS = 300
 LATE: Stream = _EVEN | {"ttft_ms": LATE_MS, "gap_ms": 0, "tokens": 2}
 """Nothing for a while behind the head."""
+
+
+def is_late(head_ms: float) -> bool:
+    """Whether a head of such an answer waited for its body: ours goes out at once, if not told otherwise."""
+    return head_ms > 0.9 * LATE_MS

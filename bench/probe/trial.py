@@ -71,14 +71,14 @@ def trial_of(heard: Heard, tried_s: float, took_s: float, rtt_s: float, **facts:
 def _no_wait(heard: Heard, tried_s: float, rtt_s: float) -> str:
     """Why an answer says nothing of a wait: a limit on the rate of requests, or a page that is no answer; "" if none.
 
-    Whoever is tired of waiting says 408 or 5xx, and not at once.
+    Whoever is tired of waiting says 408 or 5xx, and nobody is tired at once: a connection that is closed then, with
+    whatever code, was refused.
     """
     lasted_s = (heard.ended_ns - heard.asked_ns) / 1e9
-    if heard.status not in _ANSWERED:
-        if heard.status != 408 and heard.status < 500:
-            return f"status {heard.status} is no answer to a wait"
-        if lasted_s <= rtt_s + PROMPT_S:
-            return f"status {heard.status} came at once"
+    if heard.status not in _ANSWERED and heard.status != 408 and heard.status < 500:
+        return f"status {heard.status} is no answer to a wait"
+    if heard.ending != NO_CUT and lasted_s <= rtt_s + PROMPT_S:
+        return f"{heard.ending} came at once"
     if heard.ending == NO_CUT and lasted_s < WAITED * tried_s - PROMPT_S:
         return "the answer came before its time"
     return ""

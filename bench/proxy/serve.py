@@ -75,7 +75,8 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
         self._log.write(Started(profile=self._profile, behaviours=labels(self._rules)))
-        self._probe = LoopProbe(self._note_lateness, is_busy=lambda: self.relays)
+        # Only the log tells of it, and many proxies may share a loop.
+        self._probe = LoopProbe(self._note_lateness, is_busy=lambda: self.relays) if self._log_path else None
         self.address = self._server.sockets[0].getsockname()[:2]
         self.count_from_now()
         return self
@@ -88,7 +89,8 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        self._probe.close()
+        if self._probe:
+            self._probe.close()
         if self._pool:
             self._pool.close()
         for relay in list(self.relays):

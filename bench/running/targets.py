@@ -30,6 +30,10 @@ class NoAnswer(PartDied):
     """Nothing answers there, or not yet."""
 
 
+class NotNow(NoAnswer):
+    """An endpoint answers, but not this request, or not yet (5xx)."""
+
+
 class Patience:
     """Gives parts that are not ours time to answer; one that stayed silent for all of it is only asked once after that.
 
@@ -86,7 +90,7 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
 
 
 async def check_endpoint(http: aiohttp.ClientSession, url: str, key: str | None) -> None:
-    """Raise PartDied if what is at `url` does not take `key`, NoAnswer if nothing answers there (yet).
+    """Raise PartDied if what is at `url` does not take `key`, NoAnswer if nothing answers there (NotNow: not yet).
 
     It is asked for its models, which costs nothing; that it has no such list (404, say) is no fault.
     """
@@ -99,7 +103,7 @@ async def check_endpoint(http: aiohttp.ClientSession, url: str, key: str | None)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise NoAnswer(f"no endpoint answers at {url} ({_why(error)})") from error
     if status >= 500 and status != 501:  # a gateway that has no such list may say so by 501
-        raise NoAnswer(f"the endpoint at {url} answers {status} when it is asked for its models")
+        raise NotNow(f"the endpoint at {url} answers {status} when it is asked for its models")
     if status in (401, 403):
         does = "does not take this key" if key else "asks for a key"
         raise PartDied(f"the endpoint at {url} {does}: give it by OPENAI_API_KEY")

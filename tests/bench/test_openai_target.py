@@ -22,10 +22,10 @@ from bench.analysis.missing import why_no_value
 from bench.analysis.report import write_report
 from bench.analysis.run_warnings import run_warnings
 from bench.plan import changed, parse
-from bench.running.endpoints import Counters, Server, token_for
+from bench.running.endpoints import Counters, Route, Server, token_for
 from bench.running.processes import PartDied
 from bench.running.runner import RunOptions, new_run, with_targets
-from bench.running.targets import NoAnswer, check_endpoint
+from bench.running.targets import NoAnswer, NotNow, check_endpoint
 from bench.table_checks import PlanError
 from clients.core.record import UNKNOWN_NS
 
@@ -142,7 +142,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         ("307 Elsewhere", None, ""),
         ("401 No", PartDied, "does not take this key: give it by OPENAI_API_KEY"),
         ("403 No", PartDied, "does not take this key"),
-        ("503 Soon", NoAnswer, "answers 503"),
+        ("503 Soon", NotNow, "answers 503"),
     ],
 )
 async def test_an_endpoint_is_asked_for_its_models(
@@ -165,6 +165,19 @@ async def test_an_endpoint_is_asked_for_its_models(
     (request,) = asked
     assert request.startswith(b"GET /v1/models ")
     assert f"Authorization: Bearer {KEY}".encode() in request
+
+
+async def test_a_busy_list_of_models_takes_no_measured_cell_away(http: aiohttp.ClientSession) -> None:
+    """After a cell it is asked whether a part hangs: one that answers, whatever it says, does not."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"busy", status="503 Soon"))
+
+    async with scripted(script) as server:
+        await Route(Server("openai", server.url, KEY), server.url).check_answers(http)
+    with closed_port() as url, pytest.raises(PartDied, match="the openai server hangs: no endpoint answers"):
+        await Route(Server("openai", url, KEY), url).check_answers(http)
 
 
 async def test_where_nobody_listens_nothing_answers(http: aiohttp.ClientSession) -> None:

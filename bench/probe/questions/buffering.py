@@ -19,13 +19,21 @@ from bench.probe.trace import Trace, aligned
 STREAMING = ("sse", "chunked", "websocket")
 
 
-async def traces(asking: Asking, stream: Stream, **how: Any) -> list[Trace]:
+async def traces(
+    asking: Asking, stream: Stream, says_enough: Callable[[list[Trace]], bool] = lambda _: False, **how: Any
+) -> list[Trace]:
     """The same stream, asked for `TIMES` times, one after the other: a machine that stands still delays only one.
 
+    says_enough: of those that came whole so far, whether no other is needed
     how: more of a Talk
     """
-    talk = Talk(stream, LIMIT_S + asking.up_to_s / 60, **how)
-    return [Trace.of(await asking.talk(talk)) for _ in range(TIMES)]
+    talk, whole = Talk(stream, LIMIT_S + asking.up_to_s / 60, **how), list[Trace]()
+    for _ in range(TIMES):
+        trace = Trace.of(await asking.talk(talk))
+        whole += [trace] * trace.is_complete
+        if whole and says_enough(whole):
+            break
+    return whole
 
 
 async def look(asking: Asking, **how: Any) -> Holding | None:
@@ -39,11 +47,16 @@ async def look(asking: Asking, **how: Any) -> Holding | None:
 
 async def _look(asking: Asking, **how: Any) -> Holding | None:
     """What is done to streams that are asked for in this way; the others only where the steady one is held."""
-    steady = [trace for trace in aligned([await traces(asking, STEADY, **how)])[0] if trace.is_complete]
-    if not is_held(steady):
+    steady = await traces(asking, STEADY, _is_free, **how)
+    if not steady or _is_free(steady):
         return NOTHING if steady else None
     others = await asyncio.gather(*(traces(asking, stream, **how) for stream in (slow(asking.up_to_s), LARGE)))
     return holding(others[0], steady, others[1])
+
+
+def _is_free(steady: list[Trace]) -> bool:
+    """Whether nothing holds these back: what holds streams holds each of them, so that a single free one says it."""
+    return not is_held(aligned([steady])[0])
 
 
 async def _ask(asking: Asking) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.probe.asking import Asking
-from bench.probe.channel import Talk
+from bench.probe.channel import Heard, Talk
 from bench.probe.finding import Finding
 from bench.probe.holding import is_held
 from bench.probe.question import Question
@@ -15,11 +15,10 @@ _GZIP = {"Accept-Encoding": "gzip"}
 
 
 async def _ask(asking: Asking) -> Finding:
-    talk = Talk(STEADY, LIMIT_S, headers=_GZIP)
-    heard = [each for each in [await asking.talk(talk) for _ in range(TIMES)] if each.is_complete]
+    heard = await _heard(asking)
     if not heard:
         return Finding(question="compression", transport=asking.transport, words="no stream came whole")
-    codings = {each.headers.get("content-encoding", "") for each in heard}
+    codings = set(map(_coding, heard))
     coding = codings.pop() if len(codings) == 1 else ""
     holds = bool(coding) and is_held([Trace.of(each) for each in heard])
     words = f"compressed ({coding}), and {'held back' if holds else 'flushed with each token'}" if coding else "none"
@@ -31,6 +30,22 @@ async def _ask(asking: Asking) -> Finding:
         words=words,
         facts={"holds": holds, "content_type": media_type(heard[0].headers.get("content-type", ""))},
     )
+
+
+async def _heard(asking: Asking) -> list[Heard]:
+    """Streams that came whole; a single one that is not compressed says that streams are not."""
+    talk, whole = Talk(STEADY, LIMIT_S, headers=_GZIP), list[Heard]()
+    for _ in range(TIMES):
+        heard = await asking.talk(talk)
+        if heard.is_complete:
+            whole.append(heard)
+            if not _coding(heard):
+                break
+    return whole
+
+
+def _coding(heard: Heard) -> str:
+    return heard.headers.get("content-encoding", "")
 
 
 QUESTIONS = (

@@ -6,15 +6,15 @@ from bench.probe.asking import Asking
 from bench.probe.finding import Finding
 from bench.probe.question import Question
 from bench.probe.questions.buffering import traces
-from bench.probe.shape_streams import LATE, LATE_MS, TIMES
+from bench.probe.shape_streams import LATE, LATE_MS, TIMES, is_late
+from bench.probe.trace import Trace
 
 
 async def _ask(asking: Asking) -> Finding:
-    came = [trace for trace in await traces(asking, LATE) if trace.is_complete]
-    heads_ms = [trace.head_ms for trace in came]
-    if not heads_ms:
+    came = await traces(asking, LATE, lambda traces: not _is_late(traces))
+    if not came:
         return Finding(question="late_head", transport=asking.transport, words="no stream came whole")
-    held = min(heads_ms) > 0.9 * LATE_MS  # ours goes out at once, if the server was not told otherwise
+    held = _is_late(came)
     return Finding(
         question="late_head",
         transport=asking.transport,
@@ -23,8 +23,16 @@ async def _ask(asking: Asking) -> Finding:
         words=f"the head, sent at once, comes with the first token, {LATE_MS} ms later"
         if held
         else "the head comes before the body",
-        facts={"head_ms": round(min(heads_ms), 3), "first_token_ms": round(min(t.first_token_ms for t in came), 3)},
+        facts={
+            "head_ms": round(min(t.head_ms for t in came), 3),
+            "first_token_ms": round(min(t.first_token_ms for t in came), 3),
+        },
     )
+
+
+def _is_late(came: list[Trace]) -> bool:
+    """Whether each head waited."""
+    return is_late(min(trace.head_ms for trace in came))
 
 
 QUESTIONS = (

@@ -8,6 +8,7 @@ from bench.probe.question import Question
 from bench.probe.questions.buffering import traces
 from bench.probe.shape_streams import LIMIT_S, TIMES
 from bench.probe.streams import Stream
+from bench.probe.trace import Trace
 from clients.core.http1 import Request
 from servers.transport import TRANSPORTS
 
@@ -40,12 +41,8 @@ async def _ask(asking: Asking) -> Finding:
 
 
 async def _ask_rate(asking: Asking) -> Finding:
-    came = [trace for trace in await traces(asking, _AT_ONCE) if trace.is_complete]
-    rates = [
-        (trace.reads[-1].raw_bytes - trace.reads[0].raw_bytes) * 8e6 / (trace.reads[-1].at_ns - trace.reads[0].at_ns)
-        for trace in came
-        if trace.reads[-1].at_ns - trace.reads[0].at_ns > SLOW_S * 1e9
-    ]
+    came = await traces(asking, _AT_ONCE, lambda traces: not all(map(_is_slow, traces)))
+    rates = [_kbit_per_s(trace) for trace in came if _is_slow(trace)]
     if len(rates) < TIMES:
         return Finding(question="rate", transport=asking.transport, seen=len(came), words="no limit that matters")
     return Finding(
@@ -58,6 +55,18 @@ async def _ask_rate(asking: Asking) -> Finding:
         seen=len(rates),
         words=f"{max(rates):.3g} kbit/s",
     )
+
+
+def _took_ns(trace: Trace) -> int:
+    return trace.reads[-1].at_ns - trace.reads[0].at_ns
+
+
+def _is_slow(trace: Trace) -> bool:
+    return _took_ns(trace) > SLOW_S * 1e9
+
+
+def _kbit_per_s(trace: Trace) -> float:
+    return (trace.reads[-1].raw_bytes - trace.reads[0].raw_bytes) * 8e6 / _took_ns(trace)
 
 
 QUESTIONS = (

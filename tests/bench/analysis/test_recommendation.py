@@ -128,6 +128,11 @@ def test_limits_count_more_than_settings_and_it_is_said_what_they_cost(tmp_path:
     assert found.changes == ("Without the limits, take SSE.",)
 
 
+def test_a_report_that_says_it_in_many_places_works_it_out_once(tmp_path: Path) -> None:
+    measured = measure(decided(tmp_path, {SSE: (arrived(), arrived())}))
+    assert recommendation(measured) is recommendation(measured)
+
+
 def test_where_nothing_brings_everything_that_is_said(tmp_path: Path) -> None:
     folder = decided(tmp_path, {SSE: (arrived(), cut()), WEBSOCKET: (cut(), cut())})
     found = chosen(folder)

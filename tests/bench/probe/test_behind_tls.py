@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from support.processes import running_server
+from support.silences import cut_s
 from support.tls import certificate, nginx_with_tls
 
 from bench.cli import cli
-from bench.probe.channel import Channel, Talk
-from bench.probe.deployment import Deployment
 from bench.probe.finding import Findings
-from bench.probe.streams import silent
 from bench.probe.sweep import behind
 from bench.proxy.behaviours import IdleTimeout
 from bench.proxy.profile import parse
@@ -47,16 +44,7 @@ def test_a_deployment_of_ours(tmp_path: Path) -> None:
 
         async def emulated_s() -> float:
             async with behind(written.rules, {"sse": (address.host, address.port)}) as place:
-                return await cut_s(place)
+                return await cut_s(place, "sse", 5.0)
 
         assert asyncio.run(emulated_s()) == pytest.approx(LIMIT_S, rel=0.02, abs=0.3)  # nginx's step of timers
         assert json.loads(json_file.read_text())["urls"] == {"sse": url}
-
-
-async def cut_s(place: Deployment) -> float:
-    """When a silence in an answer is cut."""
-    async with Channel(place, "sse") as channel:
-        began_s = time.monotonic()
-        heard = await channel.talk(Talk(silent(5.0), 10.0))
-        assert heard.ending in ("fin", "end")
-        return time.monotonic() - began_s

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pytest
+from support.programs import PROGRAMS
 
-from bench.probe.proof import Proof, prove_emulated, prove_real, running_servers
+from bench.probe.proof import Proof, prove, running_servers
 from bench.probe.real_cases import REAL_CASES
 from bench.probe.sweep import Address
 from bench.proxy import profile
@@ -21,13 +22,9 @@ def servers() -> Iterator[Mapping[str, Address]]:
 
 
 @pytest.fixture(scope="module")
-def emulated(servers: Mapping[str, Address]) -> Mapping[str, Proof]:
-    return {proof.name: proof for proof in prove_emulated(profile.names(), servers)}
-
-
-@pytest.fixture(scope="module")
-def real(servers: Mapping[str, Address]) -> Mapping[str, Proof]:
-    return {proof.name: proof for proof in prove_real(servers)}
+def proofs(servers: Mapping[str, Address]) -> Mapping[str, Proof]:
+    cases = [case for case in REAL_CASES if PROGRAMS[case.program][0]()]
+    return {proof.name: proof for proof in prove(profile.names(), cases, servers)}
 
 
 def explained(proof: Proof) -> str:
@@ -36,12 +33,12 @@ def explained(proof: Proof) -> str:
 
 
 @pytest.mark.parametrize("name", profile.names())
-def test_a_shipped_profile_is_found_out(emulated: Mapping[str, Proof], name: str) -> None:
-    assert emulated[name].holds, explained(emulated[name])
+def test_a_shipped_profile_is_found_out(proofs: Mapping[str, Proof], name: str) -> None:
+    assert proofs[name].holds, explained(proofs[name])
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(case.name, marks=pytest.mark.needs(case.program)) for case in REAL_CASES]
 )
-def test_a_real_one_is_found_out(real: Mapping[str, Proof], name: str) -> None:
-    assert real[name].holds, explained(real[name])
+def test_a_real_one_is_found_out(proofs: Mapping[str, Proof], name: str) -> None:
+    assert proofs[name].holds, explained(proofs[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from clients.core.tls import Trust
 from servers.messages import encode_error
 
 Server = Callable[[str], RunningServer]
+TIME = {"idle", "first_byte", "duration", "keep_alive", "age"}
 
 
 async def asked(deployment: Deployment, *ids: str) -> dict[tuple[str, str], Finding]:
@@ -108,17 +109,33 @@ async def test_a_way_that_refuses_every_chat_request_is_not_good(server: Server)
     assert not found.is_good
 
 
+async def test_a_limit_on_the_rate_of_requests_is_no_limit_on_time(server: Server) -> None:
+    """A whole probe behind something that answers every second chat request with 429."""
+    async with answering(server("sse"), b"/chat", [None, (429, b"slow down")]) as url:
+        found = await Engine(Deployment({"sse": url}), 1.0).run()
+    limits = {each.question: each for each in found.findings if each.question in TIME}
+    assert limits.keys() == TIME
+    assert {each.value for each in limits.values()} == {None}, limits
+    idle = limits["idle"].observations
+    assert {each.void for each in idle if each.ending == "status 429"} == {"status 429 is no answer to a wait"}
+    assert found.is_good
+
+
 @asynccontextmanager
-async def answering(server: RunningServer, path: bytes, answers: list[tuple[int, bytes]]) -> AsyncIterator[str]:
-    """A way to a server that gives these answers itself, over and over in turn, to whoever asks for `path`."""
+async def answering(
+    server: RunningServer, path: bytes, answers: Sequence[tuple[int, bytes] | None]
+) -> AsyncIterator[str]:
+    """A way to a server that gives these answers itself, over and over in turn, to whoever asks for `path` (None: the
+    server's own).
+    """
     turns = itertools.cycle(answers)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = None
         try:
             data = await reader.readuntil(b"\r\n\r\n")
-            if path in data.partition(b"\r\n")[0]:
-                status, body = next(turns)
+            if path in data.partition(b"\r\n")[0] and (answer := next(turns)):
+                status, body = answer
                 writer.write(
                     b"HTTP/1.1 %d Told\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(body), body)
                 )

@@ -29,9 +29,14 @@ def test_a_server_error_is_a_cut_only_after_a_wait(status: int) -> None:
     assert judged(status, f"status {status}", 5.0).is_cut
 
 
-@pytest.mark.parametrize("ending", ["fin", "rst", "close 1001", "end"])
-def test_a_connection_that_ends_is_cut(ending: str) -> None:
-    assert judged(200, ending, 5.0).is_cut
+@pytest.mark.parametrize(
+    ("status", "ending"),
+    [(0, "fin"), (200, "fin"), (0, "rst"), (101, "close 1001"), (101, "close 1008"), (101, "close 1013"), (200, "end")],
+)
+def test_a_connection_that_ends_is_cut_only_after_a_wait(status: int, ending: str) -> None:
+    assert judged(status, ending, 5.0).is_cut
+    refused = judged(status, ending, RTT_S + 0.04)
+    assert refused.void == f"{ending} came at once"
 
 
 def test_only_a_wait_that_took_place_was_survived() -> None:
