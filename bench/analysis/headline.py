@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import Key, Measurements
 from bench.analysis.scoreboard import Answer, Square, answers, standing_of
 from bench.analysis.topics import COMPLETED, FELT, SPENT
@@ -23,7 +24,9 @@ _LEAST = {"requests": ("fewest requests", "many"), "traffic": ("least traffic", 
 
 
 def headline(measured: Measurements) -> str:
-    """Which transport, of the plain group: one or two sentences."""
+    """Which transport, of the plain group: one or two sentences; or that nothing was measured, and why."""
+    if nothing := nothing_measured(measured):
+        return f"{nothing[0].upper()}{nothing[1:]}."
     found = answers(measured)
     rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]
@@ -181,7 +184,10 @@ def _leaders(rows: Sequence[Answer]) -> str:
             wins.setdefault(tuple(sorted(leading)), []).append(_lower(row))
     most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
     said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
-    return f"{'; '.join(said)}." if said else "This run tells no transport from another."
+    if said:
+        return f"{'; '.join(said)}."
+    why = {pair.finding.reason for row in rows for pair in row.pairs if not pair.finding.contrast.is_tie}
+    return "This run tells no transport from another" + (f": {why.pop()}." if len(why) == 1 else ".")
 
 
 def _ms(square: Square, row: Answer) -> float:

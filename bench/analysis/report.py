@@ -128,7 +128,8 @@ def _print_doubts(summary: Summary, console: Console) -> None:
         console.print(Text(f"{warning.severity}: {warning.text}", style=style))
     lines = page.excluded_lines(summary.measured.excluded)
     for line in lines[:MAX_LINES]:
-        console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
+        blocks = f"block{'s' * (',' in line.blocks)} {line.blocks}"
+        console.print(Text(f"{line.status}: {line.cell}, {blocks}: {line.why}", style="dim"))
     if len(lines) > MAX_LINES:
         console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
 

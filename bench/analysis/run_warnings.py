@@ -65,7 +65,8 @@ def _excluded(measured: Measurements) -> Iterator[RunWarning]:
     void, failed = (sum(cell.status == status for cell in measured.run.cells) for status in ("void", "failed"))
     if void or failed:
         severity: Severity = "warning" if 5 * (void + failed) > ended else "note"
-        text = f"{void} of {ended} cells are void and {failed} failed; no number contains them."
+        became = listed([f"{count(many)} {fate}" for many, fate in ((void, "void"), (failed, "failed")) if many])
+        text = f"In no number: {became} of {counted(ended, 'cell')}."
         yield RunWarning("excluded", severity, text)
     empty = [g.key.title for g in measured.cells if not g.blocks]
     if empty:
@@ -320,7 +321,7 @@ CHECKS: tuple[Check, ...] = (
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _side_by_side, _excluded, _told, _without_due, _clocks, _books),
+    *(_unfinished, _scaled, _side_by_side, _excluded, _common_blocks, _told, _without_due, _clocks, _books),
     *(_never_struck, _false_alarms, _harness, _foreign, _run_again),
 )
 """Of a run whose cells shared the machine."""

@@ -11,7 +11,7 @@ import msgspec
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
-from bench.analysis.failures import faults
+from bench.analysis.failures import faults, nothing_measured
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.headline import headline
 from bench.analysis.intervals import Estimate
@@ -50,9 +50,7 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
 
 def answer(measured: Measurements) -> str:
     """One sentence that answers the plan's question, or says why there is no answer."""
-    if not any(cell.blocks for cell in measured.cells):
-        return "No cell gave a valid number."
-    if not scoreboard.scoreboard(measured):
+    if not nothing_measured(measured) and not scoreboard.scoreboard(measured):
         return "Nothing to compare: no two cells that race against each other have valid blocks in common."
     return headline(measured)
 
@@ -63,10 +61,11 @@ def encoded(document: shape.Document) -> bytes:
 
 
 def run_passed(measured: Measurements, judged: Iterable[Gate]) -> bool:
-    """Whether a run is complete, no cell of it failed or got nothing through for no reason, and every limit is met."""
+    """Whether a run is complete and measured something, no cell of it failed or got nothing through for no reason, and
+    every limit is met."""
     run = measured.run
     ended = run.status == "complete" and all(cell.status != "failed" for cell in run.cells)
-    return ended and not faults(measured) and passed(judged)
+    return ended and not nothing_measured(measured) and not faults(measured) and passed(judged)
 
 
 def _facts(run: Run, folder: str, warnings: Sequence[str]) -> shape.RunFacts:

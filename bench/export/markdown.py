@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Comparison
-from bench.analysis.failures import faults
+from bench.analysis.failures import faults, nothing_measured
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS, estimate
@@ -90,6 +90,7 @@ def _state(measured: Measurements, judged: Sequence[Gate]) -> str:
     failed = sum(cell.status == "failed" for cell in run.cells)
     parts = [f"plan {run.name}"]
     parts += [f"the run is {run.status}"] if run.status != "complete" else []
+    parts += ["nothing was measured"] if nothing_measured(measured) else []
     parts += [f"{counted(failed, 'cell')} failed"] if failed else []
     parts += [f"{counted(lost, 'cell')} got nothing through"] if lost else []
     missed = len(not_met(judged))

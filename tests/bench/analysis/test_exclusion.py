@@ -42,11 +42,24 @@ def test_void_cells_are_in_no_number(tmp_path: Path) -> None:
     print_summary(summary, console)
     text = console.export_text()
     for shown in (text, folder.report_path.read_text()):
-        assert "2 of 5 cells are void and 0 failed" in shown
+        assert "In no number: 2 void of 5 cells." in shown
         assert "p99 9.0 ms" in shown
         assert "in 2 blocks" in shown
         assert "4, 5" in shown
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_was_not_counted_makes_no_number(tmp_path: Path) -> None:
+    """The tokens of void cells are in no count, so there is nothing to say of how a void row's text flowed."""
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD])
+    run.cell("chunked", 1, [GOOD], status="void", reasons=["busy"])
+    measured = measure(run.write())
+    void, valid = measured.void_cells[0], measured.cell("sse")
+    for column in ("wait_s_per_answer", "tpot_ms_p50"):
+        assert math.isnan(estimate(void, column).value), column
+        assert estimate(valid, column).value > 0, column
+    assert estimate(void, "ttft_ms_p50").value == estimate(valid, "ttft_ms_p50").value == 101
 
 
 def test_a_row_of_mostly_void_cells_is_not_valid(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from bench.analysis import scoreboard
 from bench.analysis.groups import measure
 from bench.analysis.headline import headline
 from bench.analysis.synthetic import Caricature, synthetic_run
+from bench.analysis.wording import counted
 
 POLLING = Caricature("polling", "", "pull", 1000, cpu_us=25)
 SSE = Caricature("sse", delay_ms=0.5, cpu_us=10)
@@ -60,7 +61,10 @@ def test_one_that_has_nobody_to_compare_with_is_not_recommended(tmp_path: Path) 
 
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_without_blocks_enough_nobody_is_named(tmp_path: Path, blocks: int) -> None:
-    assert said(tmp_path, SSE, POLLING, blocks=blocks) == "This run tells no transport from another."
+    assert (
+        said(tmp_path, SSE, POLLING, blocks=blocks)
+        == f"This run tells no transport from another: {counted(blocks, 'valid block')}, 5 needed."
+    )
 
 
 def test_where_nothing_got_through_nobody_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from support.outcomes import lost, raced, troubled
 
 from bench.analysis.comparison import compare
+from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import measure
 from bench.analysis.slo import gates
 from bench.export.document import comparison_document, encoded, run_document
@@ -108,7 +109,10 @@ def test_it_passes_only_what_is_complete(tmp_path: Path) -> None:
     assert document_of(raced(tmp_path, {}, blocks=2, status="interrupted"))["verdict"]["passed"] is False
     assert document_of(lost(tmp_path))["verdict"]["passed"] is False  # as the command's exit code
     nothing = document_of(never_begun(tmp_path))
-    assert nothing["verdict"] == {"passed": False, "sentence": "No cell gave a valid number."}
+    assert nothing["verdict"] == {
+        "passed": False,
+        "sentence": nothing_measured(measure(never_begun(tmp_path))).capitalize() + ".",
+    }
     assert [row["numbers"]["ttft_ms_p50"]["reason"] for row in nothing["rows"]] == ["no valid block"]
 
 
