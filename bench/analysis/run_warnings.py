@@ -22,10 +22,12 @@ from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
+from bench.store import CellRecord
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
 MAX_CPU_SHARE = 0.5  # of all cores; above, cells wait for the processor and not only for their transport
+REAL = "real:"  # how the profile of an intermediary begins that is not emulated
 DRIFT_MS = 0.2  # a shift within a cell that is smaller than this and than DRIFT_SHARE is let pass
 DRIFT_SHARE = 0.1
 
@@ -299,6 +301,23 @@ def _harness(measured: Measurements) -> Iterator[RunWarning]:
         yield RunWarning("floor", "note", text)
 
 
+def _unwatched(measured: Measurements) -> Iterator[RunWarning]:
+    """Real intermediaries have no loop of ours to look at: a TLS front too, which is a real nginx."""
+    unwatched = [cell.key.title for cell in measured.cells if any(map(_is_unwatched, cell.records))]
+    if unwatched:
+        text = (
+            f"How late the intermediary itself was is not known of {listed(unwatched)}, since a real one does not "
+            "tell. Where it stood still, that counts as the transport's delay, and makes no cell void."
+        )
+        yield RunWarning("unwatched", "note", text)
+
+
+def _is_unwatched(record: CellRecord) -> bool:
+    """Whether a valid cell had a proxy that wrote no log."""
+    has_proxy = record.proxy_cpu_s is not None or record.profile.startswith(REAL)
+    return record.status == "ok" and has_proxy and record.proxy_loop_lag_ms_max is None
+
+
 def _run_again(measured: Measurements) -> Iterator[RunWarning]:
     """Cells that were void first: their numbers stand in run.json, and are in no other."""
     repeated = [cell for cell in measured.run.cells if cell.earlier]
@@ -318,10 +337,11 @@ def _foreign(measured: Measurements) -> Iterator[RunWarning]:
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _common_blocks, _told, _without_due, _control),
     *(_few_blocks, _few_messages, _uneven_blocks),
-    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
+    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms),
+    *(_harness, _unwatched, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _side_by_side, _excluded, _common_blocks, _told, _without_due, _clocks, _books),
-    *(_never_struck, _false_alarms, _harness, _foreign, _run_again),
+    *(_never_struck, _false_alarms, _harness, _unwatched, _foreign, _run_again),
 )
 """Of a run whose cells shared the machine."""

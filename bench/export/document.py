@@ -41,7 +41,10 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
     return shape.ComparisonDocument(
         run=_facts(comparison.b, run, comparison.warnings),
         baseline=_facts(comparison.a, baseline, []),
-        verdict=shape.Verdict(passed=not comparison.regressed, sentence=changes.sentence(comparison)),
+        verdict=shape.Verdict(
+            passed=not comparison.regressed,
+            sentence=f"{changes.sentence(comparison)} {changes.findable(comparison)}".strip(),
+        ),
         questions=[],
         slo=[],
         rows=[_change(change) for change in comparison.changes],
