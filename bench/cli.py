@@ -245,11 +245,13 @@ def calibrate(out: str) -> int:
             return conclude(folder, ended, console, exports)
         try:
             folder.merge()
-            say_what_is_known(folder, Path(out), console)
+            fault = say_what_is_known(folder, Path(out), console)
         except OSError as error:
             fail(FAILED, f"cannot write to {out}: {error.strerror}")
     console.print(f"tokenderby report {folder.path} has the cells behind the noise floor.", soft_wrap=True)
-    return DONE
+    if fault:
+        say(fault)
+    return FAILED if fault else DONE
 
 
 @cli.command()
@@ -260,8 +262,8 @@ def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
     """Write and print the report of a run again.
 
     RUN is results/latest if none is named. What a killed run or a damaged disk has left is put right first, as far as
-    it can be. Exit code 1 if a limit of the plan, or of --slo, is not met, or if a cell got nothing through with
-    nothing in between.
+    it can be. Exit code 1 if no cell is valid, if a limit of the plan, or of --slo, is not met, or if a cell got
+    nothing through with nothing in between.
 
     \b
     Examples:

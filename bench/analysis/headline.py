@@ -134,12 +134,17 @@ def _share(share: float) -> str:
 
 
 def _not_judged(felt: Sequence[Answer], rows: Sequence[Answer]) -> list[str]:
-    """Who might be as good for all that is known."""
+    """Who might be as good for all that is known, and at what, if that is not all that is felt."""
     told = {square.key for row in rows if row.question.column == COMPLETED for square in _behind(row)}
     told |= {square.key for row in felt for square in _behind(row) if not _is_near(square, row)}
-    squares = [square for row in felt for square in row.question.squares if _is_open(square, row)]
-    open_ = [key for key in dict.fromkeys(square.key for square in squares) if key not in told]
-    return [f"{_named(open_, 'and')} {'is' if len(open_) == 1 else 'are'} not judged"] if open_ else []
+    topics: dict[Key, list[str]] = {}
+    for row in felt:
+        for square in (square for square in row.question.squares if _is_open(square, row) and square.key not in told):
+            topics.setdefault(square.key, []).append(_lower(row))
+    alike: dict[str, list[Key]] = {}
+    for key, names in topics.items():
+        alike.setdefault(f" at {listed(names)}" if len(names) < len(felt) else "", []).append(key)
+    return [f"{_named(keys, 'and')} {'is' if len(keys) == 1 else 'are'} not judged{at}" for at, keys in alike.items()]
 
 
 def _cost(good: Sequence[Key], rows: Sequence[Answer]) -> str:

@@ -22,12 +22,12 @@ from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
+from bench.proxy.real import PREFIX
 from bench.store import CellRecord
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
 MAX_CPU_SHARE = 0.5  # of all cores; above, cells wait for the processor and not only for their transport
-REAL = "real:"  # how the profile of an intermediary begins that is not emulated
 DRIFT_MS = 0.2  # a shift within a cell that is smaller than this and than DRIFT_SHARE is let pass
 DRIFT_SHARE = 0.1
 
@@ -314,7 +314,7 @@ def _unwatched(measured: Measurements) -> Iterator[RunWarning]:
 
 def _is_unwatched(record: CellRecord) -> bool:
     """Whether a valid cell had a proxy that wrote no log."""
-    has_proxy = record.proxy_cpu_s is not None or record.profile.startswith(REAL)
+    has_proxy = record.proxy_cpu_s is not None or record.profile.startswith(PREFIX)
     return record.status == "ok" and has_proxy and record.proxy_loop_lag_ms_max is None
 
 
