@@ -54,8 +54,8 @@ Examples:
   tokenderby run --slo ttft_ms_p95=800 --junit slo.xml --markdown summary.md    a gate for a pipeline
 
 Our servers take a bearer token from TOKENDERBY_AUTH_TOKEN; --target-token is for servers that run already.
-Exit code: 0 done, 1 a cell failed, or got nothing through with nothing in between, or a limit of the
-plan's [slo] is not met, 2 the words or the plan are wrong, 130 interrupted.
+Exit code: 0 done, 1 a cell failed, or got nothing through with nothing in between, or no cell is valid, or a
+limit of the plan's [slo] is not met, 2 the words or the plan are wrong, 130 interrupted.
 """
 
 

@@ -136,13 +136,13 @@ def write_and_print(
     limit that is not met."""
     from bench.analysis.failures import faults, nothing_measured
     from bench.analysis.report import print_summary, write_report
-    from bench.analysis.story import claims_in, print_claims
+    from bench.analysis.story import claims_told, print_claims
     from bench.export.outcome import judge
 
     summary = write_report(folder)
     print_summary(summary, console)
-    if summary.run.plan.get("story"):
-        print_claims(claims_in(summary.measured), console)
+    if claims := claims_told(summary.measured):
+        print_claims(claims, console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
     nothing = nothing_measured(summary.measured)
     found = [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]

@@ -27,7 +27,8 @@ def headline(measured: Measurements) -> str:
     """Which transport, of the plain group: one or two sentences; or that nothing was measured, and why."""
     if nothing := nothing_measured(measured):
         return f"{nothing[0].upper()}{nothing[1:]}."
-    found = answers(measured)
+    if not (found := answers(measured)):
+        return "Nothing to compare: no two cells that race against each other have valid blocks in common."
     rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]
     good = _good(rows, felt)

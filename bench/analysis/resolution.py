@@ -48,7 +48,7 @@ def of_pairs(pairs: Sequence[Contrast], tests: int) -> float:
 
 
 def blocks_of_two_runs(pairs: Sequence[Contrast], tests: int, ratio: float) -> int | None:
-    """How many blocks each of two runs takes so that a change by `ratio` is found 4 times in 5, at the median of `pairs`.
+    """How many blocks two runs each take to find a change by `ratio` 4 times in 5, at the median of `pairs`.
 
     A cell's error is that of its blocks (bench.analysis.comparison). None if that is unknown, or more than MOST_BLOCKS.
     """

@@ -205,7 +205,7 @@ def _clause(each: SurvivalMap, profile: str) -> str:
     fates: dict[str, list[str]] = {}
     for transport, spots in _by_transport(each, profile).items():
         fates.setdefault(_fate(spots), []).append(transport_title(transport))
-    said = listed([f"{listed(names)} {fate}" for fate, names in fates.items()])
+    said = listed([f"{listed(names)}{' each' * (len(names) > 1)} {fate}" for fate, names in fates.items()])
     return f"{each.situation.when}, {said}" if each.situation.when and said else said
 
 

@@ -13,12 +13,13 @@ from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
 from bench.analysis.failures import faults, nothing_measured
 from bench.analysis.groups import Key, MeasuredCell, Measurements
-from bench.analysis.headline import headline
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.missing import INFINITE, why_not_finite
+from bench.analysis.page import headline_of
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.slo import Gate, passed
+from bench.analysis.story import claims_told
 from bench.export import changes, shape
 from bench.slo import LIMITED
 from bench.store import Run
@@ -52,10 +53,8 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
 
 
 def answer(measured: Measurements) -> str:
-    """One sentence that answers the plan's question, or says why there is no answer."""
-    if not nothing_measured(measured) and not scoreboard.scoreboard(measured):
-        return "Nothing to compare: no two cells that race against each other have valid blocks in common."
-    return headline(measured)
+    """The sentence that answers the plan's question, as the report's first line; or says why there is no answer."""
+    return headline_of(measured, claims_told(measured))
 
 
 def encoded(document: shape.Document) -> bytes:

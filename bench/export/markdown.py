@@ -141,7 +141,7 @@ def _numbers(cells: Sequence[MeasuredCell]) -> list[str]:
 
 
 def _row(cell: MeasuredCell) -> list[str]:
-    title = cell.key.title if cell.is_valid else f"{cell.key.title} (void)"
+    title = cell.key.title if cell.is_valid else f"{cell.key.title} ({cell.apart or 'void'})"
     complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
     found = (as_shown(estimate(cell, column), column) for column in _COLUMNS)
     return [title, complete, *map(shown, found)]

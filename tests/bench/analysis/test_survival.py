@@ -99,7 +99,7 @@ def test_cells_side_by_side_race_on_common_blocks_and_count_all_that_arrived(tmp
     """A rival void in block 3: its times are in no row, but who lost a message there lost it."""
     builder = RunBuilder(tmp_path, {"plan": PLAN | {"parallel": 4}})
     for block in (1, 2, 3):
-        fate = {"status": "void", "reasons": ["busy"]} if block == 3 else {}
+        fate: dict[str, Any] = {"status": "void", "reasons": ["busy"]} if block == 3 else {}
         told = [arrived() if block < 3 else cut()] * 2
         record = builder.cell("sse", block, told, profile="nginx", failed_messages=2 * (block == 3))
         record.messages = len(told)
