@@ -11,7 +11,7 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import TypeVar
 
 from bench.analysis.claims import MIN_BLOCKS
-from bench.analysis.wording import counted
+from bench.analysis.wording import counted, listed
 
 LEAST_SHARE = 2 / 3  # of the best cell's blocks; below, a cell costs its rivals more than it is worth. A choice.
 
@@ -33,7 +33,7 @@ def common_blocks(valid: Mapping[Name, Collection[int]]) -> tuple[tuple[int, ...
     while len(common := _shared(valid, kept)) < needed and len(kept) > 1:
         worst = max(kept, key=lambda name: len(_shared(valid, [other for other in kept if other != name])))
         kept.remove(worst)
-        apart[worst] = f"its {counted(len(valid[worst]), 'valid block')} are not those of its rivals"
+        apart[worst] = f"valid in other blocks than its rivals ({listed(list(map(str, sorted(valid[worst]))))})"
     return tuple(sorted(common)), apart
 
 

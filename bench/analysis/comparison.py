@@ -23,7 +23,7 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.likeness import differences
 from bench.analysis.metrics import METRICS, estimate, estimator
 from bench.analysis.races import control_pairs
-from bench.analysis.resolution import of_pairs
+from bench.analysis.resolution import blocks_of_two_runs, of_pairs
 from bench.analysis.topics import COMPLETED
 from bench.analysis.wording import listed
 from bench.slo import LARGER_IS_BETTER
@@ -74,11 +74,22 @@ class Comparison:
     @property
     def resolution(self) -> dict[str, float]:
         """By column: the smallest ratio that two such runs would show in 4 of 5 comparisons; infinite if none."""
-        tests = sum(change.judgement == "not resolved" for change in self.changes)
+        return {column: of_pairs(contrasts, self._open) for column, contrasts in self._by_column.items()}
+
+    def blocks_needed(self, column: str, ratio: float) -> int | None:
+        """How many blocks it takes to find a change by `ratio` of a number in 4 of 5 comparisons; None if too many."""
+        return blocks_of_two_runs(self._by_column.get(column, []), self._open, ratio)
+
+    @property
+    def _open(self) -> int:
+        return sum(change.judgement == "not resolved" for change in self.changes)
+
+    @property
+    def _by_column(self) -> dict[str, list[Contrast]]:
         by_column: dict[str, list[Contrast]] = {}
         for change in self.changes:
             by_column.setdefault(change.column, []).append(change.contrast)
-        return {column: of_pairs(contrasts, tests) for column, contrasts in by_column.items()}
+        return by_column
 
 
 def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import pandas as pd
 
 from bench.analysis.groups import Key, MeasuredCell, Measurements, transport_title
 from bench.analysis.races import COMPLETE_ENOUGH
-from bench.analysis.wording import counted, listed
+from bench.analysis.wording import count, counted, listed
 from clients.core.record import Outcome
 
 _DIRECT = "direct"
@@ -137,6 +138,17 @@ def faults(measured: Measurements) -> dict[Key, str]:
     """The cells that got nothing through, though nothing stood in between, each with a line that says so."""
     found = [each for each in failures(measured.cells) if each.is_fault]
     return {each.key: f"nothing got through: {TotalFailure((each,)).sentence}" for each in found}
+
+
+def nothing_measured(measured: Measurements) -> str:
+    """Why a run has not one valid cell, in one line; empty where it has. Such a run must not look like success."""
+    if any(cell.blocks for cell in measured.cells):
+        return ""
+    cells = measured.run.cells
+    fates = Counter("not run" if cell.status == "pending" else cell.status for cell in cells)
+    became = listed([f"{count(many)} {fate}" for fate, many in fates.items()])
+    why = next((f"; block {cell.block}, {cell.cell}: {cell.reasons[0]}" for cell in cells if cell.reasons), "")
+    return f"nothing was measured: no cell is valid ({became}){why}" if cells else "nothing was measured"
 
 
 def is_complete(cell: MeasuredCell) -> bool:

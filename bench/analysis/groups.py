@@ -108,9 +108,14 @@ class MeasuredCell:
     @property
     def is_valid(self) -> bool:
         """Whether at least half of the cells that ended are valid, and its blocks are those of its rivals."""
+        return bool(self.blocks) and not self.apart and self.is_mostly_valid
+
+    @property
+    def is_mostly_valid(self) -> bool:
+        """Whether at least half of the cells that ended are valid: enough to tell which messages arrived."""
         ended = [c for c in self.records if c.status != "pending"]
         valid = [c for c in ended if c.status == "ok"]
-        return bool(self.blocks) and not self.apart and not self.is_void and 2 * len(valid) >= len(ended)
+        return bool(valid) and not self.is_void and 2 * len(valid) >= len(ended)
 
     @property
     def has_due(self) -> bool:
@@ -208,7 +213,7 @@ def measure(folder: RunFolder) -> Measurements:
     voids = _with_baselines([_measured(key, run, void, counts, "void") for key in keys])
     return Measurements(
         run=run,
-        cells=cells if run.plan.get("parallel", 1) != 1 else on_common_blocks(cells),
+        cells=on_common_blocks(cells),
         samples={key: counts.samples[row] for key, row in chosen.items() if row in counts.samples},
         ledger_errors=int(wrong.sum()),
         early_tokens=int(counts.early.sum()),

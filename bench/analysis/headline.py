@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import Key, Measurements
 from bench.analysis.scoreboard import Answer, Square, answers, standing_of
 from bench.analysis.topics import COMPLETED, FELT, SPENT
@@ -23,8 +24,11 @@ _LEAST = {"requests": ("fewest requests", "many"), "traffic": ("least traffic", 
 
 
 def headline(measured: Measurements) -> str:
-    """Which transport, of the plain group: one or two sentences."""
-    found = answers(measured)
+    """Which transport, of the plain group: one or two sentences; or that nothing was measured, and why."""
+    if nothing := nothing_measured(measured):
+        return f"{nothing[0].upper()}{nothing[1:]}."
+    if not (found := answers(measured)):
+        return "Nothing to compare: no two cells that race against each other have valid blocks in common."
     rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]
     good = _good(rows, felt)
@@ -131,12 +135,17 @@ def _share(share: float) -> str:
 
 
 def _not_judged(felt: Sequence[Answer], rows: Sequence[Answer]) -> list[str]:
-    """Who might be as good for all that is known."""
+    """Who might be as good for all that is known, and at what, if that is not all that is felt."""
     told = {square.key for row in rows if row.question.column == COMPLETED for square in _behind(row)}
     told |= {square.key for row in felt for square in _behind(row) if not _is_near(square, row)}
-    squares = [square for row in felt for square in row.question.squares if _is_open(square, row)]
-    open_ = [key for key in dict.fromkeys(square.key for square in squares) if key not in told]
-    return [f"{_named(open_, 'and')} {'is' if len(open_) == 1 else 'are'} not judged"] if open_ else []
+    topics: dict[Key, list[str]] = {}
+    for row in felt:
+        for square in (square for square in row.question.squares if _is_open(square, row) and square.key not in told):
+            topics.setdefault(square.key, []).append(_lower(row))
+    alike: dict[str, list[Key]] = {}
+    for key, names in topics.items():
+        alike.setdefault(f" at {listed(names)}" if len(names) < len(felt) else "", []).append(key)
+    return [f"{_named(keys, 'and')} {'is' if len(keys) == 1 else 'are'} not judged{at}" for at, keys in alike.items()]
 
 
 def _cost(good: Sequence[Key], rows: Sequence[Answer]) -> str:
@@ -181,7 +190,10 @@ def _leaders(rows: Sequence[Answer]) -> str:
             wins.setdefault(tuple(sorted(leading)), []).append(_lower(row))
     most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
     said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
-    return f"{'; '.join(said)}." if said else "This run tells no transport from another."
+    if said:
+        return f"{'; '.join(said)}."
+    why = {pair.finding.reason for row in rows for pair in row.pairs if not pair.finding.contrast.is_tie}
+    return "This run tells no transport from another" + (f": {why.pop()}." if len(why) == 1 else ".")
 
 
 def _ms(square: Square, row: Answer) -> float:

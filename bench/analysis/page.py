@@ -16,7 +16,14 @@ from markupsafe import Markup
 from bench.analysis.buffering import held_back
 from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS
-from bench.analysis.failures import CellFailures, TotalFailure, failures, incomplete_names, total_failures
+from bench.analysis.failures import (
+    CellFailures,
+    TotalFailure,
+    failures,
+    incomplete_names,
+    nothing_measured,
+    total_failures,
+)
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.headline import headline
 from bench.analysis.heatmaps import recovery_heat, survival_heat
@@ -104,6 +111,8 @@ def render(
 
 def headline_of(measured: Measurements, claims: Sequence[Claim]) -> str:
     """The sentence that answers what the run was made for: the story, what survives, or which transport."""
+    if nothing_measured(measured):
+        return headline(measured)
     if claims:
         return answer_of(claims)
     if chosen := _chosen(measured):

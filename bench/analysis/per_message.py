@@ -11,6 +11,10 @@ from bench.analysis.estimators import Ints
 from bench.analysis.goodput import Limits, within
 from bench.analysis.reading import TokenCounts
 
+_OF_TOKENS = [
+    *("answer_ms", "model_span_ms", "client_span_ms", "reads", "emissions"),
+    *("tpot_ms", "wait_s", "stamp_bytes", "within_slo"),
+]
 _STAMPS_BYTES = len(',"due":') + len(',"sent":')  # of a token message, without the two numbers
 
 
@@ -21,7 +25,8 @@ def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits
 
     `answer_ms` from the question to the model's last token; `reads` and `emissions` in which its tokens came and were
     made, over how long (`client_span_ms`, `model_span_ms`); `e2e_ms`, `tpot_ms`, `tokens_per_s` and `wait_s`; the bytes
-    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell.
+    of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell. All of
+    it is NaN where tokens came and were not counted, as those of void cells: from nothing no number is made.
     """
     has_due = messages["has_due"]
     messages["answer_ms"] = ((counts.last_due_ns - messages["intended_start_ns"]) / 1e6).where(has_due)
@@ -38,6 +43,7 @@ def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits
     stamps = (counts.received + messages["tokens_duplicated"]) * (_STAMPS_BYTES + digits)
     messages["stamp_bytes"] = stamps.where(has_due, 0)
     messages["within_slo"] = within(messages, limits)
+    messages[_OF_TOKENS] = messages[_OF_TOKENS].where((counts.received > 0) | (messages["tokens_received"] == 0))
 
 
 def span_s(messages: pd.DataFrame) -> float:

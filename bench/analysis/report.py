@@ -25,10 +25,10 @@ from bench.analysis.knee import knee_of
 from bench.analysis.metrics import estimate, summary_table
 from bench.analysis.run_warnings import RunWarning, run_warnings
 from bench.analysis.score_view import STANDINGS, Board, ScoreSquare, boards
-from bench.analysis.story import Claim, claims_in
+from bench.analysis.story import claims_told
 from bench.analysis.survival import Spot, SurvivalMap, advice, survival_maps
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
-from bench.analysis.wording import number, whole_percent
+from bench.analysis.wording import counted, number, whole_percent
 from bench.store import Run, RunFolder, replace_file
 
 _NAME_WIDTH = 19  # of the terminal's tables: the longest word of a cell's name
@@ -50,7 +50,7 @@ class Summary:
     @property
     def headline(self) -> str:
         """The sentence that answers what the run was made for."""
-        return page.headline_of(self.measured, _claims(self.measured))
+        return page.headline_of(self.measured, claims_told(self.measured))
 
     @property
     def decision(self) -> list[str]:
@@ -79,13 +79,9 @@ def write_report(folder: RunFolder) -> Summary:
     replace_file(folder.path / "summary.csv", summary.table.to_csv(index=False, float_format="%.6g").encode())
     drawn = charts.write_charts(summary.measured, folder.charts_path)
     pictures = [(chart, folder.charts_path / f"{chart.name}.svg") for chart in drawn]
-    html = page.render(summary.measured, summary.verdicts, summary.warnings, _claims(summary.measured), pictures)
+    html = page.render(summary.measured, summary.verdicts, summary.warnings, claims_told(summary.measured), pictures)
     replace_file(folder.report_path, html.encode())
     return summary
-
-
-def _claims(measured: Measurements) -> list[Claim]:
-    return claims_in(measured) if measured.run.plan.get("story") else []
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -128,9 +124,11 @@ def _print_doubts(summary: Summary, console: Console) -> None:
         console.print(Text(f"{warning.severity}: {warning.text}", style=style))
     lines = page.excluded_lines(summary.measured.excluded)
     for line in lines[:MAX_LINES]:
-        console.print(Text(f"{line.status}: {line.cell}, blocks {line.blocks}: {line.why}", style="dim"))
+        blocks = f"block{'s' * (',' in line.blocks)} {line.blocks}"
+        console.print(Text(f"{line.status}: {line.cell}, {blocks}: {line.why}", style="dim"))
     if len(lines) > MAX_LINES:
-        console.print(f"… and {len(lines) - MAX_LINES} more kinds of void cells, all in the report", style="dim")
+        more = counted(len(lines) - MAX_LINES, "line")
+        console.print(f"… and {more} more of void and failed cells, all in the report", style="dim")
 
 
 def _print_boards(found: Sequence[Board], console: Console) -> None:
@@ -146,7 +144,8 @@ def _print_boards(found: Sequence[Board], console: Console) -> None:
         for number_of, note in enumerate(board.notes, 1):
             console.print(Text(f"[{number_of}] {note}", style="dim"))
     if len(found) > 1:
-        console.print(Text(f"{len(found) - 1} more scoreboards, of other loads or profiles, are in the report."))
+        others = counted(len(found) - 1, "scoreboard")
+        console.print(Text(f"The report has {others} more, of other loads or profiles."))
 
 
 _SHORT = STANDINGS | {"level": "as good", "behind": "", "equal": "equal"}

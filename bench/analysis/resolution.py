@@ -7,7 +7,7 @@ pass the first, hardest step. It does so in POWER of all runs if it lies beyond 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from statistics import median
 
@@ -34,16 +34,7 @@ def smallest_ratio(spread: float, blocks: int, *, cells: int = CELLS, tests: int
 
 def blocks_needed(spread: float, ratio: float, *, cells: int = CELLS, tests: int = TESTS) -> int | None:
     """How many blocks it takes to find `ratio` > 1 in 4 of 5 runs; None if more than MOST_BLOCKS."""
-    low, high = MIN_BLOCKS, MOST_BLOCKS
-    if smallest_ratio(spread, high, cells=cells, tests=tests) > ratio:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if smallest_ratio(spread, middle, cells=cells, tests=tests) <= ratio:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return _least_blocks(lambda blocks: smallest_ratio(spread, blocks, cells=cells, tests=tests) <= ratio)
 
 
 def of_pairs(pairs: Sequence[Contrast], tests: int) -> float:
@@ -54,6 +45,35 @@ def of_pairs(pairs: Sequence[Contrast], tests: int) -> float:
     tested = [pair for pair in pairs if pair.blocks >= MIN_BLOCKS and pair.ratio.has_interval and not pair.is_tie]
     ratios = [_ratio(pair.error, pair.df, max(tests, 1)) for pair in tested]
     return median(ratios) if ratios else math.inf
+
+
+def blocks_of_two_runs(pairs: Sequence[Contrast], tests: int, ratio: float) -> int | None:
+    """How many blocks two runs each take to find a change by `ratio` 4 times in 5, at the median of `pairs`.
+
+    A cell's error is that of its blocks (bench.analysis.comparison). None if that is unknown, or more than MOST_BLOCKS.
+    """
+    spreads = [pair.spread for pair in pairs if pair.blocks >= MIN_BLOCKS and 0 < pair.error < math.inf]
+    if not spreads:
+        return None
+
+    def found(blocks: int) -> float:
+        return _ratio(median(spreads) * math.sqrt(2 / blocks), PRIOR_DF + 2 * (blocks - 1), max(tests, 1))
+
+    return _least_blocks(lambda blocks: found(blocks) <= ratio)
+
+
+def _least_blocks(is_enough: Callable[[int], bool]) -> int | None:
+    """The least number of blocks from MIN_BLOCKS on that is enough, as every larger one; None above MOST_BLOCKS."""
+    low, high = MIN_BLOCKS, MOST_BLOCKS
+    if not is_enough(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if is_enough(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _ratio(error: float, df: float, tests: int) -> float:

@@ -22,6 +22,8 @@ from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
+from bench.proxy.real import PREFIX
+from bench.store import CellRecord
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
@@ -65,7 +67,8 @@ def _excluded(measured: Measurements) -> Iterator[RunWarning]:
     void, failed = (sum(cell.status == status for cell in measured.run.cells) for status in ("void", "failed"))
     if void or failed:
         severity: Severity = "warning" if 5 * (void + failed) > ended else "note"
-        text = f"{void} of {ended} cells are void and {failed} failed; no number contains them."
+        became = listed([f"{count(many)} {fate}" for many, fate in ((void, "void"), (failed, "failed")) if many])
+        text = f"In no number: {became} of {counted(ended, 'cell')}."
         yield RunWarning("excluded", severity, text)
     empty = [g.key.title for g in measured.cells if not g.blocks]
     if empty:
@@ -298,6 +301,23 @@ def _harness(measured: Measurements) -> Iterator[RunWarning]:
         yield RunWarning("floor", "note", text)
 
 
+def _unwatched(measured: Measurements) -> Iterator[RunWarning]:
+    """Real intermediaries have no loop of ours to look at: a TLS front too, which is a real nginx."""
+    unwatched = [cell.key.title for cell in measured.cells if any(map(_is_unwatched, cell.records))]
+    if unwatched:
+        text = (
+            f"How late the intermediary itself was is not known of {listed(unwatched)}, since a real one does not "
+            "tell. Where it stood still, that counts as the transport's delay, and makes no cell void."
+        )
+        yield RunWarning("unwatched", "note", text)
+
+
+def _is_unwatched(record: CellRecord) -> bool:
+    """Whether a valid cell had a proxy that wrote no log."""
+    has_proxy = record.proxy_cpu_s is not None or record.profile.startswith(PREFIX)
+    return record.status == "ok" and has_proxy and record.proxy_loop_lag_ms_max is None
+
+
 def _run_again(measured: Measurements) -> Iterator[RunWarning]:
     """Cells that were void first: their numbers stand in run.json, and are in no other."""
     repeated = [cell for cell in measured.run.cells if cell.earlier]
@@ -317,10 +337,11 @@ def _foreign(measured: Measurements) -> Iterator[RunWarning]:
 CHECKS: tuple[Check, ...] = (
     *(_unfinished, _scaled, _excluded, _common_blocks, _told, _without_due, _control),
     *(_few_blocks, _few_messages, _uneven_blocks),
-    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms, _harness, _foreign, _run_again),
+    *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms),
+    *(_harness, _unwatched, _foreign, _run_again),
 )
 SURVIVAL_CHECKS: tuple[Check, ...] = (
-    *(_unfinished, _scaled, _side_by_side, _excluded, _told, _without_due, _clocks, _books),
-    *(_never_struck, _false_alarms, _harness, _foreign, _run_again),
+    *(_unfinished, _scaled, _side_by_side, _excluded, _common_blocks, _told, _without_due, _clocks, _books),
+    *(_never_struck, _false_alarms, _harness, _unwatched, _foreign, _run_again),
 )
 """Of a run whose cells shared the machine."""

@@ -21,11 +21,12 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import COUNTS, METRICS, estimate
 from bench.analysis.missing import why_no_interval, why_no_value
 from bench.analysis.quantities import bounds, quantity, unit_of
-from bench.analysis.wording import percent, with_unit
+from bench.analysis.wording import number, percent, with_unit
 from bench.slo import LARGER_IS_BETTER, limits, scaled
 
 Outcome = Literal["met", "unmet", "not shown", "unknown"]
 
+TIMES = 10  # from so many times the limit on, percentages are no help
 _NONE = Estimate(math.nan)
 _SHARES = {"completed_ratio": "completed", "goodput_ratio": "within_slo"}  # by the column of the messages
 
@@ -77,6 +78,8 @@ class Gate:
         side = "below" if self.found.value < self.limit else "above"
         if unit_of(self.column) == "%":
             return f"{with_unit(100 * away, 'percentage points')} {side} the limit"
+        if self.limit > 0 and TIMES <= self.found.value / self.limit < math.inf:
+            return f"{number(self.found.value / self.limit)} times the limit"
         relative = f" ({percent(math.log1p(away / self.limit))})" if self.limit > 0 and math.isfinite(away) else ""
         return f"{quantity(away, self.column)}{relative} {side} the limit"
 

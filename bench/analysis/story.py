@@ -218,6 +218,11 @@ def claims_in(measured: Measurements) -> list[Claim]:
     return [*of_cells[:-2], *of_stacks, access_claim(measured.run.upgrades)]
 
 
+def claims_told(measured: Measurements) -> list[Claim]:
+    """The claims of a run that was made to judge the story; of another run none."""
+    return claims_in(measured) if measured.run.plan.get("story") else []
+
+
 def _said_left_out(claim: Claim) -> Claim:
     return replace(claim, measured=_LEFT_OUT)
 

@@ -80,13 +80,15 @@ class Spot:
     @property
     def never_opened(self) -> bool:
         """Whether not a single message got as far as its first token, since it was turned away."""
-        turned_away = self.cell.messages["outcome"].isin(_NEVER_OPENED) & (self.cell.messages["tokens_received"] == 0)
+        messages = self.cell.valid_messages
+        turned_away = messages["outcome"].isin(_NEVER_OPENED) & (messages["tokens_received"] == 0)
         return bool(turned_away.all())
 
     @property
     def harms(self) -> dict[str, int]:
         """How many messages were lost, repeated, late, …: phrases with a `{}` for the number, in their order."""
-        failed = self.cell.messages[~self.cell.messages["completed"]]
+        messages = self.cell.valid_messages
+        failed = messages[~messages["completed"]]
         return dict(Counter(_harm(row) for row in failed.to_dict("records")))
 
     @property
@@ -98,7 +100,7 @@ class Spot:
 
     def per_message(self, column: str) -> float:
         """The mean of a column over all messages."""
-        return float(self.cell.messages[column].mean())
+        return float(self.cell.valid_messages[column].mean())
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,9 @@ def _harm(message: Mapping[Hashable, Any]) -> str:
 
 def _map(situation: Situation, cells: Sequence[MeasuredCell]) -> SurvivalMap:
     spots = {
-        (_way(g.key), g.key.profile): Spot(g, int(g.messages["completed"].sum()), len(g.messages))
+        (_way(g.key), g.key.profile): Spot(g, int(g.valid_messages["completed"].sum()), len(g.valid_messages))
         for g in cells
-        if len(g.messages) and g.is_valid
+        if len(g.valid_messages) and g.is_mostly_valid
     }
     ways = sorted({_way(g.key) for g in cells}, key=_order)
     profiles = sorted({g.key.profile for g in cells}, key=lambda profile: (profile != _DIRECT, profile))
@@ -203,7 +205,7 @@ def _clause(each: SurvivalMap, profile: str) -> str:
     fates: dict[str, list[str]] = {}
     for transport, spots in _by_transport(each, profile).items():
         fates.setdefault(_fate(spots), []).append(transport_title(transport))
-    said = listed([f"{listed(names)} {fate}" for fate, names in fates.items()])
+    said = listed([f"{listed(names)}{' each' * (len(names) > 1)} {fate}" for fate, names in fates.items()])
     return f"{each.situation.when}, {said}" if each.situation.when and said else said
 
 
@@ -231,7 +233,7 @@ def _fate(spots: dict[Way, Spot]) -> str:
         held = " (but held back)" if held_back_of(plain.cell) else ""
         return f"{known}got all {plain.messages} messages through{held}"
     if all(spot.never_opened for spot in spots.values()):
-        return f"{known}got nothing through ({_commonest(plain.cell.messages['detail'])})"
+        return f"{known}got nothing through ({_commonest(plain.cell.valid_messages['detail'])})"
     remedies = {way: spot for way, spot in spots.items() if _is_simple(way) and way != simplest}
     said = _remedies(remedies)
     return f"{known}{plain.harm} ({said})" if said else f"{known}{plain.harm}"

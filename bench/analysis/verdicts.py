@@ -55,9 +55,9 @@ def _completeness(measured: Measurements) -> Verdict:
 def _left_out(measured: Measurements) -> str:
     """The times of such cells are in no number, but what they lost was lost all the same."""
     void = [cell for cell in measured.excluded if cell.status == "void"]
-    said = _fate(void, "void cells") if void else ""
-    if measured.uncounted:
-        said += _fate(measured.uncounted, "valid cells of blocks in which a rival was void")
+    said = _fate(void, counted(len(void), "void cell")) if void else ""
+    if beside := measured.uncounted:
+        said += _fate(beside, f"{counted(len(beside), 'valid cell')} of blocks in which a rival was void")
     failed = len(measured.excluded) - len(void)
     return said + (f" Left out: {counted(failed, 'failed cell')}." if failed else "")
 
@@ -65,12 +65,14 @@ def _left_out(measured: Measurements) -> str:
 def _fate(cells: Sequence[CellRecord], what: str) -> str:
     sent, broken = sum(cell.messages for cell in cells), sum(cell.failed_messages for cell in cells)
     fate = f"{count(broken)} did not arrive whole" if broken else "all arrived whole"
-    return f" In the {len(cells)} {what}, whose times do not count: of {count(sent)} messages {fate}."
+    return f" In the {what}, whose times do not count: of {count(sent)} messages {fate}."
 
 
 def _breakage(cell: MeasuredCell) -> str:
     failed = cell.messages[~cell.messages["completed"]]
-    kinds = listed([f"{count} {kind}" for kind, count in failed["outcome"].value_counts().items()])
+    kinds = listed([f"{count(many)} {kind}" for kind, many in failed["outcome"].value_counts().items()])
     lost, repeated = (int(cell.messages[c].sum()) for c in ("tokens_lost", "tokens_duplicated"))
-    tokens = f"{lost} tokens lost, {repeated} repeated"
-    return f"{cell.key.title}: {len(failed)} of {len(cell.messages)} messages failed ({kinds}), {tokens}"
+    tokens = f"{counted(lost, 'token')} lost, {count(repeated)} repeated"
+    return (
+        f"{cell.key.title}: {count(len(failed))} of {counted(len(cell.messages), 'message')} failed ({kinds}), {tokens}"
+    )

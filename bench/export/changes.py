@@ -16,9 +16,15 @@ from bench.analysis.comparison import Change, Comparison, Judgement
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS
 from bench.analysis.quantities import quantity
-from bench.analysis.wording import counted, listed, times
+from bench.analysis.wording import counted, listed, number, times
 
 HEADINGS = ("cell", "number", "A", "B", "B/A (95 %)", "")
+WANTED_RATIO = 1.1  # of CPU: how many blocks it takes to find this, a comparison says
+_TOLD = (
+    *("ttft_overhead_ms_p50", "delay_ms_p99", "requests_per_message", "bytes_per_token"),
+    *("client_cpu_us_per_token", "server_cpu_us_per_token"),
+)
+"""Of these numbers it is said which changes could have been found."""
 _STYLES: dict[Judgement, str] = {"regression": "red", "improvement": "green"}
 
 
@@ -35,9 +41,32 @@ def sentence(comparison: Comparison) -> str:
     small = _too_small(comparison)
     unclaimed = f" Nothing can be claimed of {listed(small)}: fewer than {MIN_BLOCKS} valid blocks." if small else ""
     if not counts:
-        return f"No regression and no improvement: none {total} changed by more than noise.{unclaimed}"
+        return f"No regression and no improvement: none {total} is shown to have changed.{unclaimed}"
     parts = [counted(counts[judgement], judgement) for judgement in _STYLES if counts[judgement]]
     return f"{listed(parts)} {total}; the others are equal, or cannot be told apart.{unclaimed}"
+
+
+def findable(comparison: Comparison) -> str:
+    """What two such runs could have shown at all, and how many blocks it takes to show WANTED_RATIO; empty if unknown.
+
+    Without it "no regression" would be read as "nothing became worse".
+    """
+    found: dict[str, list[str]] = {}
+    for column, ratio in comparison.resolution.items():
+        if column in _TOLD and math.isfinite(ratio):
+            found.setdefault(f"{number(ratio)}×", []).append(METRICS[column].title)
+    if not found:
+        return ""
+    parts = "; ".join(f"{ratio} in {listed(names)}" for ratio, names in found.items())
+    return f"Changes that two such runs show 4 times in 5: {parts}; smaller ones may be missed.{_takes(comparison)}"
+
+
+def _takes(comparison: Comparison) -> str:
+    """How many blocks a change of CPU by WANTED_RATIO takes, where these runs have not enough for it."""
+    short = [c for c in _TOLD if "cpu" in c and WANTED_RATIO < comparison.resolution.get(c, 0.0) < math.inf]
+    needed = {METRICS[c].title: comparison.blocks_needed(c, WANTED_RATIO) for c in short}
+    takes = listed([f"{counted(blocks, 'block')} in {title}" for title, blocks in needed.items() if blocks])
+    return f" To find {WANTED_RATIO}× takes {takes}." if takes else ""
 
 
 def _too_small(comparison: Comparison) -> list[str]:
@@ -57,7 +86,7 @@ def texts(change: Change) -> tuple[str, ...]:
 
 
 def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
-    """Warnings, then the changes that count (`every`: all numbers) as a table, then what they come to."""
+    """Warnings, the changes that count (`every`: all numbers) as a table, what they come to, what could be found."""
     for warning in comparison.warnings:
         console.print(Text(f"warning: {warning}", style="bold red"))
     for note in notes(comparison.a, comparison.b):
@@ -67,6 +96,8 @@ def print_comparison(comparison: Comparison, console: Console, *, every: bool = 
         console.print(Text(key.title, style="bold"))
         console.print(_table([change for change in shown if change.key == key]))
     console.print(Text(sentence(comparison)))
+    if said := findable(comparison):
+        console.print(Text(said, style="dim"))
 
 
 def _table(changes: Sequence[Change]) -> Table:

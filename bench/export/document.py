@@ -11,14 +11,15 @@ import msgspec
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
-from bench.analysis.failures import faults
+from bench.analysis.failures import faults, nothing_measured
 from bench.analysis.groups import Key, MeasuredCell, Measurements
-from bench.analysis.headline import headline
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.missing import INFINITE, why_not_finite
+from bench.analysis.page import headline_of
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.slo import Gate, passed
+from bench.analysis.story import claims_told
 from bench.export import changes, shape
 from bench.slo import LIMITED
 from bench.store import Run
@@ -41,7 +42,10 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
     return shape.ComparisonDocument(
         run=_facts(comparison.b, run, comparison.warnings),
         baseline=_facts(comparison.a, baseline, []),
-        verdict=shape.Verdict(passed=not comparison.regressed, sentence=changes.sentence(comparison)),
+        verdict=shape.Verdict(
+            passed=not comparison.regressed,
+            sentence=f"{changes.sentence(comparison)} {changes.findable(comparison)}".strip(),
+        ),
         questions=[],
         slo=[],
         rows=[_change(change) for change in comparison.changes],
@@ -49,12 +53,8 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
 
 
 def answer(measured: Measurements) -> str:
-    """One sentence that answers the plan's question, or says why there is no answer."""
-    if not any(cell.blocks for cell in measured.cells):
-        return "No cell gave a valid number."
-    if not scoreboard.scoreboard(measured):
-        return "Nothing to compare: no two cells that race against each other have valid blocks in common."
-    return headline(measured)
+    """The sentence that answers the plan's question, as the report's first line; or says why there is no answer."""
+    return headline_of(measured, claims_told(measured))
 
 
 def encoded(document: shape.Document) -> bytes:
@@ -63,10 +63,11 @@ def encoded(document: shape.Document) -> bytes:
 
 
 def run_passed(measured: Measurements, judged: Iterable[Gate]) -> bool:
-    """Whether a run is complete, no cell of it failed or got nothing through for no reason, and every limit is met."""
+    """Whether a run is complete and measured something, no cell of it failed or got nothing through for no reason, and
+    every limit is met."""
     run = measured.run
     ended = run.status == "complete" and all(cell.status != "failed" for cell in run.cells)
-    return ended and not faults(measured) and passed(judged)
+    return ended and not nothing_measured(measured) and not faults(measured) and passed(judged)
 
 
 def _facts(run: Run, folder: str, warnings: Sequence[str]) -> shape.RunFacts:

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Comparison
-from bench.analysis.failures import faults
+from bench.analysis.failures import faults, nothing_measured
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS, estimate
@@ -17,14 +17,15 @@ from bench.analysis.quantities import as_shown, quantity, unit_of
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.slo import Gate, not_met
 from bench.analysis.wording import counted, shown, times
-from bench.export.changes import HEADINGS, counting, sentence, texts
+from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
 from bench.store import Run
 
 MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
 MAX_ROWS = 30  # of each table
 MAX_WARNINGS = 8
-MAX_TEXT = 300  # characters of one square
+MAX_SQUARE = 300  # characters of one square of a table
+MAX_TEXT = 4000  # of a line of text: an answer that ends within a word is none
 _COLUMNS = (
     *("ttft_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),
     *("bytes_per_token", "client_cpu_us_per_token", "server_cpu_us_per_token"),
@@ -34,10 +35,10 @@ _NUMBERED = re.compile(r"^(\d+)([.)])(?= |$)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
 
 
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line of a table too."""
+def escaped(text: str, most: int = MAX_TEXT) -> str:
+    """Text that Markdown shows as it is, in one line of a table too; of a longer one the first `most` characters."""
     line = " ".join(text.split())
-    line = line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…"
+    line = line if len(line) <= most else f"{line[:most]}…"
     plain = _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
     return _NUMBERED.sub(r"\1\\\2", plain)
 
@@ -51,7 +52,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _line(texts: Sequence[str]) -> str:
-    return "".join(f"| {escaped(text)} " for text in texts) + "|"
+    return "".join(f"| {escaped(text, MAX_SQUARE)} " for text in texts) + "|"
 
 
 def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) -> str:
@@ -72,6 +73,8 @@ def comparison_markdown(comparison: Comparison, folders: tuple[str, str]) -> str
     found = counting(comparison)
     if found:
         lines += table(HEADINGS, map(texts, found))
+    if said := findable(comparison):
+        lines += [escaped(said), ""]
     lines += _warnings([*comparison.warnings, *notes(comparison.a, comparison.b)])
     for name, run, folder in (("A", comparison.a, folders[0]), ("B", comparison.b, folders[1])):
         lines += [f"{name}: {_footing(run, folder)}", ""]
@@ -90,6 +93,7 @@ def _state(measured: Measurements, judged: Sequence[Gate]) -> str:
     failed = sum(cell.status == "failed" for cell in run.cells)
     parts = [f"plan {run.name}"]
     parts += [f"the run is {run.status}"] if run.status != "complete" else []
+    parts += ["nothing was measured"] if nothing_measured(measured) else []
     parts += [f"{counted(failed, 'cell')} failed"] if failed else []
     parts += [f"{counted(lost, 'cell')} got nothing through"] if lost else []
     missed = len(not_met(judged))
@@ -137,7 +141,7 @@ def _numbers(cells: Sequence[MeasuredCell]) -> list[str]:
 
 
 def _row(cell: MeasuredCell) -> list[str]:
-    title = cell.key.title if cell.is_valid else f"{cell.key.title} (void)"
+    title = cell.key.title if cell.is_valid else f"{cell.key.title} ({cell.apart or 'void'})"
     complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
     found = (as_shown(estimate(cell, column), column) for column in _COLUMNS)
     return [title, complete, *map(shown, found)]

@@ -6,12 +6,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from bench.analysis.comparison import ComparisonError, compare
+from bench.analysis.metrics import METRICS
 from bench.analysis.synthetic import Caricature, synthetic_run
-from bench.export.changes import print_comparison
+from bench.export.changes import WANTED_RATIO, findable, print_comparison
+from bench.export.document import comparison_document
 from bench.store import RunFolder
 
 SSE = Caricature("sse", delay_ms=0.5)
@@ -49,6 +52,24 @@ def test_noise_is_no_regression(tmp_path: Path) -> None:
     assert "No regression and no improvement: none of" in text_of(found)
     assert all(change.reason for change in found.changes if change.judgement == "not resolved")
     assert 1.01 < found.resolution["client_cpu_us_per_token"] < 1.2, "of CPU times that vary by 2 %"
+    assert "Changes that two such runs show 4 times in 5: " in " ".join(text_of(found).split())
+
+
+def test_what_could_not_have_been_found_is_said(tmp_path: Path) -> None:
+    """CPU that varies by a quarter: "no regression" says nothing of +10 %, and how many blocks that takes is said."""
+    a, b = run_in(tmp_path, 1), run_in(tmp_path, 2)
+    for folder, seed in ((a, 1), (b, 2)):
+        run, rng = folder.load(), np.random.default_rng(seed)
+        for cell in run.cells:
+            cell.server_cpu_s = (cell.server_cpu_s or 0.0) * rng.lognormal(0, 0.25)
+        folder.save(run)
+    found = compare(a, b)
+    needed = found.blocks_needed("server_cpu_us_per_token", WANTED_RATIO)
+    assert needed is not None
+    assert 100 < needed < 1000
+    assert found.resolution["server_cpu_us_per_token"] > 1.2
+    for said in (findable(found), comparison_document(found, ("a", "b")).verdict.sentence):
+        assert f"To find 1.1× takes {needed} blocks in {METRICS['server_cpu_us_per_token'].title}." in said
 
 
 def test_a_slower_run_is_a_regression_and_the_way_back_an_improvement(tmp_path: Path) -> None:

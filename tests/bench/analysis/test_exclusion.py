@@ -42,11 +42,37 @@ def test_void_cells_are_in_no_number(tmp_path: Path) -> None:
     print_summary(summary, console)
     text = console.export_text()
     for shown in (text, folder.report_path.read_text()):
-        assert "2 of 5 cells are void and 0 failed" in shown
+        assert "In no number: 2 void of 5 cells." in shown
         assert "p99 9.0 ms" in shown
         assert "in 2 blocks" in shown
         assert "4, 5" in shown
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_was_not_counted_makes_no_number(tmp_path: Path) -> None:
+    """The tokens of void cells are in no count, so there is nothing to say of how a void row's text flowed."""
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD])
+    run.cell("chunked", 1, [GOOD], status="void", reasons=["busy"])
+    measured = measure(run.write())
+    void, valid = measured.void_cells[0], measured.cell("sse")
+    for column in ("wait_s_per_answer", "tpot_ms_p50"):
+        assert math.isnan(estimate(void, column).value), column
+        assert estimate(valid, column).value > 0, column
+    assert estimate(void, "ttft_ms_p50").value == estimate(valid, "ttft_ms_p50").value == 101
+
+
+def test_it_is_said_that_a_real_intermediary_tells_nothing_of_its_own_lateness(tmp_path: Path) -> None:
+    """Neither the profile `real:nginx` nor the nginx that ends TLS for a cell; an emulated one tells."""
+    run = RunBuilder(tmp_path)
+    run.cell("sse", 1, [GOOD], profile="nginx", proxy_cpu_s=0.1, proxy_loop_lag_ms_max=1.0)
+    run.cell("sse", 1, [GOOD], profile="real:nginx")
+    run.cell("websocket", 1, [GOOD], variant={"tls": "on"}, proxy_cpu_s=0.1)
+    run.cell("chunked", 1, [GOOD])
+    said = {warning.code: warning.text for warning in run_warnings(measure(run.write()))}
+    assert said["unwatched"].startswith(
+        "How late the intermediary itself was is not known of WebSocket tls=on and SSE · real:nginx, since a real one"
+    )
 
 
 def test_a_row_of_mostly_void_cells_is_not_valid(tmp_path: Path) -> None:

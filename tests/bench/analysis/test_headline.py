@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
+from support.runs import Message, RunBuilder
 
 from bench.analysis import scoreboard
 from bench.analysis.groups import measure
 from bench.analysis.headline import headline
 from bench.analysis.synthetic import Caricature, synthetic_run
+from bench.analysis.wording import counted
 
 POLLING = Caricature("polling", "", "pull", 1000, cpu_us=25)
 SSE = Caricature("sse", delay_ms=0.5, cpu_us=10)
@@ -47,6 +50,19 @@ def test_what_cannot_be_judged_as_a_ratio_may_still_be_too_little_to_feel(
     assert "not judged" not in found
 
 
+def test_who_is_good_at_one_thing_is_not_simply_called_not_judged(tmp_path: Path) -> None:
+    """Heavy tails: WebSocket is best or as good at the first token on the board, and open at smoothness alone."""
+    chance, run = random.Random(1), RunBuilder(tmp_path)
+    for block in range(1, 8):
+        for transport, scale in (("sse", 1), ("websocket", 1), ("chunked", 3)):
+            late = [scale * chance.paretovariate(0.7) for _ in range(30)]
+            run.cell(transport, block, [Message([(100, 100 + x), (110, 111 + x), (120, 121 + x)]) for x in late])
+    measured = measure(run.write())
+    first = next(row for row in scoreboard.scoreboard(measured) if row.id == "first_token")
+    assert {square.key.title: square.standing for square in first.squares}["WebSocket"] in ("best", "level")
+    assert headline(measured).endswith("; WebSocket is not judged at smoothness.")
+
+
 def test_who_loses_messages_is_not_to_be_taken(tmp_path: Path) -> None:
     found = said(tmp_path, Caricature("websocket", delay_ms=0.1, failing=1.0), SSE, POLLING)
     assert found.startswith("Take SSE: ")
@@ -60,7 +76,10 @@ def test_one_that_has_nobody_to_compare_with_is_not_recommended(tmp_path: Path) 
 
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_without_blocks_enough_nobody_is_named(tmp_path: Path, blocks: int) -> None:
-    assert said(tmp_path, SSE, POLLING, blocks=blocks) == "This run tells no transport from another."
+    assert (
+        said(tmp_path, SSE, POLLING, blocks=blocks)
+        == f"This run tells no transport from another: {counted(blocks, 'valid block')}, 5 needed."
+    )
 
 
 def test_where_nothing_got_through_nobody_is_named(tmp_path: Path) -> None:

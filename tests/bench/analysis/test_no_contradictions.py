@@ -143,6 +143,10 @@ def the_headline_agrees_with_the_squares(measured: Measurements) -> None:
             assert square.standing != "not judged", said
             assert square.standing != "behind" or scale * (square.estimate.value - best.estimate.value) <= 10, said
         assert {s.key.title: s for s in rows["survival"].squares}[name].standing != "behind", said
+    for names, at in re.findall(r"(?:^|[;:] )([\w, ]+?) (?:is|are) not judged(?: at ([a-z ]+))?", said):
+        for name in (name for name in re.split(", | and ", names) if not name[0].isdigit()):  # "2 others"
+            felt = [rows[id] for id in ("first_token", "smoothness") if not at or rows[id].title.lower() in at]
+            assert {s.standing for row in felt for s in row.squares if s.key.title == name} == {"not judged"}, said
     for name in re.findall(r"(\w+) (?:is late )?by \d", said):
         assert name in {s.key.title for row in rows.values() for s in row.squares if s.standing == "behind"}, said
 

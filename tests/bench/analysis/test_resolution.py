@@ -9,7 +9,7 @@ import pytest
 
 from bench.analysis import simulation
 from bench.analysis.contrasts import contrast
-from bench.analysis.resolution import blocks_needed, of_pairs, smallest_ratio
+from bench.analysis.resolution import blocks_needed, blocks_of_two_runs, of_pairs, smallest_ratio
 from bench.analysis.simulation import CELLS, COLUMNS, Spreads
 
 
@@ -36,6 +36,21 @@ def test_the_blocks_that_a_wanted_ratio_takes() -> None:
     assert smallest_ratio(0.08, needed) <= 1.1 < smallest_ratio(0.08, needed - 1)
     assert blocks_needed(0.08, 10) == 5
     assert blocks_needed(3.0, 1.01) is None
+
+
+@pytest.mark.parametrize("spread", [simulation.QUIET, (0.07, 0.05)])
+def test_the_blocks_that_two_runs_take_are_what_the_simulation_takes(spread: tuple[float, float]) -> None:
+    """A second opinion: +10 % of CPU in one cell, in made-up runs of as many blocks as the formula names."""
+    blocks = simulation.blocks_for(math.hypot(*spread))
+    _, alone, *_ = simulation.CHANGES
+    hit, false = simulation.compared(np.random.default_rng(7), 300, blocks, spread, alone)
+    assert 0.72 < hit < 0.95, blocks
+    assert false <= 0.08
+
+
+def test_two_runs_of_nothing_known_take_nobody_knows_how_many_blocks() -> None:
+    assert blocks_of_two_runs([], 10, 1.1) is None
+    assert blocks_of_two_runs([contrast(1.0, 1.0, 3.0, 19, 9)], 10, 1.01) is None
 
 
 def test_what_a_run_could_have_found_follows_from_its_own_error() -> None:

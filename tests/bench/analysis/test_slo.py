@@ -51,6 +51,7 @@ FIVE = [[message(ttft) for ttft in range(base, base + 16)] for base in (100, 102
     [
         ({"ttft_ms_p50": 200}, "met", ["met: SSE, ttft_ms_p50 at most 200 ms: it is 111 ms"]),
         ({"ttft_ms_p50": 50}, "unmet", ["it is 111 ms (95 % interval", "61 ms (122 %) above the limit"]),
+        ({"ttft_ms_p50": 1}, "unmet", ["it is 111 ms (95 % interval", "), 111 times the limit"]),
         ({"ttft_ms_p50": 111}, "not shown", ["it is 111 ms", "both sides of the limit; more blocks"]),
         ({"ttft_ms_p95": 200}, "met", []),
         ({"ttft_ms_p99": 200}, "unknown", ["a p99 takes 368 messages, this cell has 80"]),

@@ -16,6 +16,7 @@ from bench.analysis.groups import Measurements, measure
 from bench.analysis.report import print_summary, write_report
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.survival import Way
+from bench.analysis.verdicts import verdicts
 
 TOKENS = [(200.0, 201.0), (225.0, 226.0), (3725.0, 3726.0)]
 PLAN = {
@@ -92,6 +93,27 @@ def test_each_situation_has_a_map_of_its_own(run: RunBuilder) -> None:
     assert spot.share.lo == pytest.approx(0.0456, abs=0.0001)  # Wilson's, by hand
     assert spot.share.hi == pytest.approx(0.6994, abs=0.0001)
     assert silence.spot(Way("websocket"), "direct") is None
+
+
+def test_cells_side_by_side_race_on_common_blocks_and_count_all_that_arrived(tmp_path: Path) -> None:
+    """A rival void in block 3: its times are in no row, but who lost a message there lost it."""
+    builder = RunBuilder(tmp_path, {"plan": PLAN | {"parallel": 4}})
+    for block in (1, 2, 3):
+        fate: dict[str, Any] = {"status": "void", "reasons": ["busy"]} if block == 3 else {}
+        told = [arrived() if block < 3 else cut()] * 2
+        record = builder.cell("sse", block, told, profile="nginx", failed_messages=2 * (block == 3))
+        record.messages = len(told)
+        builder.cell("websocket", block, [arrived()] * 2, profile="nginx", **fate)
+    measured = measure(builder.write())
+    assert {cell.blocks for cell in measured.cells} == {(1, 2)}
+    (found,) = survival.survival_maps(measured)
+    spots = {way.transport: (spot.complete, spot.messages) for (way, _), spot in found.spots.items()}
+    assert spots == {"sse": (4, 6), "websocket": (4, 4)}
+    assert found.spots[Way("sse"), "nginx"].harm == "lost 2 of 6 messages"
+    said = {warning.code: warning.text for warning in run_warnings(measured)}
+    assert said["common blocks"] == "Rows that race rest on the blocks in which all of them are valid: 1 and 2."
+    sentence = verdicts(measured)[-1].sentence
+    assert "1 valid cell of blocks in which a rival was void, whose times do not count: of 2 messages 2" in sentence
 
 
 @pytest.mark.parametrize("version", [{"plan": PLAN, "schema": 2}, {"plan": PLAN_1, "schema": 1}], ids=["2", "1"])

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from support.outcomes import lost, raced, troubled
+from support.runs import Message, RunBuilder
 
 from bench.analysis.comparison import compare
+from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import measure
+from bench.analysis.report import summarize
 from bench.analysis.slo import gates
 from bench.export.document import comparison_document, encoded, run_document
 from bench.export.shape import document_schema
@@ -108,8 +111,29 @@ def test_it_passes_only_what_is_complete(tmp_path: Path) -> None:
     assert document_of(raced(tmp_path, {}, blocks=2, status="interrupted"))["verdict"]["passed"] is False
     assert document_of(lost(tmp_path))["verdict"]["passed"] is False  # as the command's exit code
     nothing = document_of(never_begun(tmp_path))
-    assert nothing["verdict"] == {"passed": False, "sentence": "No cell gave a valid number."}
+    assert nothing["verdict"] == {
+        "passed": False,
+        "sentence": nothing_measured(measure(never_begun(tmp_path))).capitalize() + ".",
+    }
     assert [row["numbers"]["ttft_ms_p50"]["reason"] for row in nothing["rows"]] == ["no valid block"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "begins"),
+    [({}, ""), ({"parallel": 4}, "Brought every message through"), ({"story": True}, "")],
+    ids=["race", "side by side", "story"],
+)
+def test_the_sentence_is_the_one_that_people_read(tmp_path: Path, plan: dict[str, Any], begins: str) -> None:
+    """Whatever was asked: a document must not say of a run what its report does not."""
+    builder = RunBuilder(tmp_path, {"plan": plan})
+    for block in range(1, 6):
+        for profile in ("direct", "aws-alb"):
+            builder.cell("sse", block, [Message([(100, 101), (200, 201)])] * 2, profile=profile)
+            builder.cell("websocket", block, [Message([(100, 103), (200, 204)])] * 2, profile=profile)
+    folder = builder.write()
+    sentence = document_of(folder)["verdict"]["sentence"]
+    assert sentence == summarize(folder).headline
+    assert sentence.startswith(begins)
 
 
 def test_a_comparison(tmp_path: Path) -> None:

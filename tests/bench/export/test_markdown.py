@@ -16,7 +16,7 @@ from bench.analysis.groups import measure
 from bench.analysis.slo import gates
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.export import markdown
-from bench.export.markdown import MAX_ROWS, MAX_TEXT, comparison_markdown, escaped, run_markdown, table
+from bench.export.markdown import MAX_ROWS, MAX_SQUARE, MAX_TEXT, comparison_markdown, escaped, run_markdown, table
 from bench.store import RunFolder
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -86,6 +86,14 @@ def test_a_stranger_is_not_called_and_nothing_is_endless() -> None:
     assert len(escaped("x" * 10_000)) == MAX_TEXT + 1
     lines = table(["h"], [[str(k)] for k in range(MAX_ROWS + 3)])
     assert lines[-2:] == ["… and 3 more.", ""]
+
+
+def test_a_sentence_is_whole_and_a_square_is_short(tmp_path: Path) -> None:
+    """The answer of the reference run has 420 characters: whoever reads half of it reads another answer."""
+    words = " ".join(["word"] * 200)
+    assert words in read(markdown_of(raced(tmp_path, {}, blocks=1, warnings=[words]))).text
+    (square,) = read("\n".join(table(["x"], [[words]]))).squares[1:]
+    assert len(square) == MAX_SQUARE + 1
 
 
 def test_an_unmet_limit_says_which_where_and_by_how_much(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from xml.etree import ElementTree
 
 import pytest
 from support.outcomes import raced
+from support.runs import Message, RunBuilder
 
 from bench import cli
 from bench.console import Console
 from bench.export.targets import Exports
-from bench.run_to_report import INTERRUPTED, conclude
+from bench.run_to_report import DONE, FAILED, INTERRUPTED, conclude
+from bench.store import RunFolder
 
 
 def command(*arguments: str) -> int:
@@ -55,6 +57,39 @@ def test_limits_leave_the_code_of_an_interrupted_run(tmp_path: Path, capsys: pyt
     assert conclude(folder, folder.load(), Console(quiet=True), exports) == INTERRUPTED
     assert json.loads((tmp_path / "outcome.json").read_text("utf-8"))["verdict"]["passed"] is False
     assert "--junit: cannot write" in capsys.readouterr().err
+
+
+def with_void_cells(out: Path, messages: int, valid: int = 0) -> RunFolder:
+    """A complete run of two void cells of so many messages each, and of `valid` that count."""
+    made = RunBuilder(out)
+    for block in range(1, 3 + valid):
+        fate = {"status": "ok"} if block > 2 else {"status": "void", "reasons": ["load came late: p99 9.0 ms > 2 ms"]}
+        made.cell("sse", block, [Message([(100, 101), (110, 112)])] * messages, **fate).messages = messages
+    return made.write()
+
+
+def test_a_run_that_measured_nothing_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Void cells alone, with messages or without: exit code 1 and the reason, wherever a pipeline looks."""
+    folder = with_void_cells(tmp_path / "void", messages=2)
+    files = {name: tmp_path / f"outcome.{name}" for name in ("json", "markdown", "junit")}
+    options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    assert command("report", str(folder.path), *options) == FAILED
+    said = "othing was measured: no cell is valid (2 void); block 1, sse: load came late: p99 9.0 ms > 2 ms"
+    out, err = capsys.readouterr()
+    assert f"tokenderby: n{said}" in err
+    assert f"N{said}." in " ".join(out.split())
+    assert f"N{said}" in folder.report_path.read_text("utf-8").replace("&gt;", ">")
+    verdict = json.loads(files["json"].read_text("utf-8"))["verdict"]
+    assert verdict == {"passed": False, "sentence": f"N{said}."}
+    assert "plan hand, nothing was measured" in files["markdown"].read_text("utf-8")
+    assert ElementTree.parse(files["junit"]).getroot().findall(".//skipped") == []
+    assert len(ElementTree.parse(files["junit"]).getroot().findall(".//error")) == 1
+    for run, code in (
+        (folder, FAILED),
+        (with_void_cells(tmp_path / "empty", messages=0), FAILED),
+        (with_void_cells(tmp_path / "valid", messages=2, valid=1), DONE),
+    ):
+        assert conclude(run, run.load(), Console(quiet=True), Exports()) == code
 
 
 def test_a_comparison_on_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
