@@ -185,6 +185,8 @@ class RunFolder:
         """Read `run.json`. Raises StoreError if it is missing, damaged or of an unknown version."""
         path = self.path / "run.json"
         try:
+            if path.is_fifo():  # it would never end
+                raise StoreError(f"{self.path}: run.json takes a file")
             if path.stat().st_size > MAX_RUN_BYTES:
                 raise StoreError(f"{self.path}: run.json is larger than {MAX_RUN_BYTES >> 20} MiB")
             data = path.read_bytes()

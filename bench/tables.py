@@ -56,6 +56,8 @@ _MAY_BE_UNKNOWN = (
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """What goes wrong inside, while `path` is read, is a StoreError."""
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise StoreError(f"{path}: takes a file")
     try:
         yield
     except (pa.ArrowException, OSError) as error:

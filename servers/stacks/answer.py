@@ -22,6 +22,7 @@ from servers.websocket.protocol import INVALID_DATA, POLICY_VIOLATION
 
 # Too large a body is read on until here: a server that closes the connection before takes the refusal along.
 READ_ON_BYTES = 2 * MAX_BODY_BYTES
+PROBE_HEADERS = {"Cache-Control": "no-store"}  # behind a cache the clock would stand still
 
 
 class Message(NamedTuple):

@@ -34,7 +34,7 @@ def application(service: Service) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        return JSONResponse(service.health_report())
+        return _probe(service.health_report())
 
     return app
 
@@ -58,13 +58,17 @@ def probes(service: Service, router: APIRouter) -> APIRouter:
 
     @router.get("/stats")
     async def stats(since: str = "0") -> JSONResponse:
-        return JSONResponse(service.stats_report(read_since(since)))
+        return _probe(service.stats_report(read_since(since)))
 
     @router.get("/clock")
     async def clock() -> JSONResponse:
-        return JSONResponse(service.clock_report())
+        return _probe(service.clock_report())
 
     return router
+
+
+def _probe(report: dict[str, object]) -> JSONResponse:
+    return JSONResponse(report, headers=answer.PROBE_HEADERS)
 
 
 def check_access(service: Service, asked: HTTPConnection) -> None:

@@ -124,7 +124,7 @@ def _refusing(view: View) -> View:
 
 def _probe(report: Callable[[HttpRequest], dict[str, object]]) -> Any:
     async def view(request: HttpRequest) -> HttpResponseBase:
-        return JsonResponse(report(request), json_dumps_params={"separators": (",", ":")})
+        return JsonResponse(report(request), headers=answer.PROBE_HEADERS, json_dumps_params={"separators": (",", ":")})
 
     return require_http_methods(["GET"])(_refusing(view))
 

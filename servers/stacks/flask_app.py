@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from flask import Flask, Response, jsonify, request
+import msgspec
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from servers import access
@@ -47,17 +48,20 @@ def _add_probes(app: Flask, worker: Worker) -> None:
             writes = request.method not in ("GET", "HEAD")
             access.check(dict(request.headers), worker.auth_token, (), writes=writes)
 
+    def probe(report: dict[str, object]) -> Response:
+        return Response(msgspec.json.encode(report), headers=answer.PROBE_HEADERS, mimetype="application/json")
+
     @app.get("/healthz")
     def healthz() -> Response:
-        return Response(f'{{"transport":"{worker.settings.transport}"}}', mimetype="application/json")
+        return probe({"transport": worker.settings.transport})
 
     @app.get("/stats")
     def stats() -> Response:
-        return jsonify(worker.stats_report(read_since(request.args.get("since", "0"))))
+        return probe(worker.stats_report(read_since(request.args.get("since", "0"))))
 
     @app.get("/clock")
     def clock() -> Response:
-        return jsonify(worker.clock_report())
+        return probe(worker.clock_report())
 
 
 def _add_chunked(app: Flask, worker: Worker) -> None:

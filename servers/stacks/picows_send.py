@@ -66,7 +66,7 @@ def _route(
         return _response(picows.WSUpgradeResponse.create_error_response(error.status, body, headers))
     if probe is None:
         return _Conversation(service, conversations)
-    return _response(picows.WSUpgradeResponse.create_ok_response(probe, _JSON))
+    return _response(picows.WSUpgradeResponse.create_ok_response(probe, _JSON | answer.PROBE_HEADERS))
 
 
 def _response(response: picows.WSUpgradeResponse) -> picows.WSUpgradeResponseWithListener:

@@ -66,7 +66,7 @@ def _before_upgrade(service: Service, request: Request) -> Response | None:
         probe = upgrades.checked(service, request.path, headers)
     except RequestError as error:
         return _response(error.status, encode_error(error.code, error.message), refusal_headers(error))
-    return None if probe is None else _response(200, probe, {})
+    return None if probe is None else _response(200, probe, answer.PROBE_HEADERS)
 
 
 def _response(status: int, body: bytes, headers: dict[str, str]) -> Response:

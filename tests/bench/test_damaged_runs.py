@@ -65,6 +65,11 @@ def folder_instead(path: Path) -> None:
     path.mkdir()
 
 
+def pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def without(column: str) -> Callable[[Path], None]:
     return lambda path: pq.write_table(pq.read_table(path).drop_columns([column]), path)
 
@@ -88,6 +93,7 @@ ANY_FILE: dict[str, Callable[[Path], None]] = {
     "half": lambda path: cut(path, 0.5),
     "noise": noise,
     "folder": folder_instead,
+    "pipe": pipe_instead,
 }
 TABLE = ANY_FILE | {
     "scratched": scratch,

@@ -135,7 +135,9 @@ def test_a_token_is_asked_for(serving: Serving, stack: str, transport: str) -> N
     )
     for path in ("/stats", "/clock"):
         assert request(running.url, "GET", path)[0] == 401
-        assert request(running.url, "GET", path, headers=BEARER)[0] == 200
+    for path in ("/healthz", "/stats", "/clock"):
+        status, headers, _ = request(running.url, "GET", path, headers=BEARER)
+        assert (status, headers["cache-control"]) == (200, "no-store")
     assert chat_status(running, {}) == 401
     assert chat_status(running, {"Cookie": f"tokenderby={SECRET}"} | FOREIGN) == 403
     assert chat_status(running, {"Cookie": f"tokenderby={SECRET}"}) == 200
