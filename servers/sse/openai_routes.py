@@ -34,7 +34,7 @@ def add(app: web.Application) -> None:
     app.router.add_post("/v1/chat/completions", _complete)
     app.router.add_get("/v1/models", _models)
     app.router.add_get("/health", _health)
-    app.router.add_get("/v1/models/{name:.+}", _model)
+    app.router.add_get("/v1/models/{name}", _model)
 
 
 @web.middleware
