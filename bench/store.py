@@ -416,15 +416,21 @@ def open_unfinished(path: str, results_dir: Path = Path("results")) -> RunFolder
     Raises StoreError.
     """
     if Path(path).name != LATEST:
-        return open_run(path, results_dir)
+        return _of_a_plan(open_run(path, results_dir))
     parent = Path(path).parent if len(Path(path).parts) > 1 else results_dir
     with suppress(OSError):
         for name in sorted((entry.name for entry in parent.iterdir() if entry.name[:1].isdigit()), reverse=True):
             with suppress(StoreError):
                 folder = RunFolder((parent / name).resolve())
                 if folder.load().status != "complete":
-                    return folder
-    return open_run(path, results_dir)
+                    return _of_a_plan(folder)
+    return _of_a_plan(open_run(path, results_dir))
+
+
+def _of_a_plan(folder: RunFolder) -> RunFolder:
+    if "cells" not in folder.load().plan:
+        raise StoreError("a test of Locust's cannot go on; takes a run of a plan")
+    return folder
 
 
 def _behind_latest(path: Path) -> Path:

@@ -322,3 +322,16 @@ def test_latest_is_the_newest_unfinished_run_to_go_on_with(tmp_path: Path) -> No
     shutil.rmtree(old.path)
     with pytest.raises(StoreError, match="no run"):
         open_unfinished("latest", tmp_path)
+
+
+@pytest.mark.parametrize("status", ["complete", "running"])
+def test_a_test_of_locusts_cannot_go_on(status: str, tmp_path: Path) -> None:
+    """It has no plan's cells. `latest` is the unfinished run of a plan, if there is one."""
+    unfinished = build(tmp_path, "interrupted", missing=1).path
+    locust = RunBuilder(tmp_path, {"plan": {"name": "locust"}, "status": status}).write().path
+    (tmp_path / LATEST).symlink_to(locust.name)
+    assert open_unfinished(f"{tmp_path}/latest").path == unfinished
+    shutil.rmtree(unfinished)
+    for name in (str(locust), f"{tmp_path}/latest"):
+        with pytest.raises(StoreError, match="Locust"):
+            open_unfinished(name)
