@@ -285,6 +285,8 @@ class Channel:
             connection = cast(_WebSocket, self.connection)
             if heard.status != _SWITCHING:
                 return
+            if connection.failure is not None:  # the close has come with the head
+                raise connection.failure
         connection.heard, heard.asked_ns, connection.is_fit, heard.is_fit = heard, session.now_ns, False, False
         connection.send(_chat(talk, is_frame=True).body)
         until_ns, up = heard.asked_ns + round(talk.limit_s * 1e9), _Sender(talk.up, session)

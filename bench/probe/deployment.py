@@ -21,6 +21,7 @@ from servers.user_errors import InputError, UserError
 
 MAX_CONNECTIONS = 96  # open at once, however many questions are asked; the control's come on top
 ANSWER_S = 10.0  # for a small answer
+_WANTED = "takes the URL of one of Tokenderby's own servers (tokenderby serve sse)"
 
 
 class _Health(msgspec.Struct, frozen=True):
@@ -88,7 +89,7 @@ async def _check_silence(deployment: Deployment, transport: str) -> None:
         status, body = await deployment.fetch(transport, "/stats")
         stats = msgspec.json.decode(body, type=_Stats) if status == 200 else _Stats()
     except ClientFailure as failure:
-        raise UserError(f"{url}/stats: {printable(str(failure))}") from None
+        raise UserError(f"{url}/stats: {_in_words(failure)}") from None
     except (msgspec.DecodeError, UnicodeError):
         return  # somebody's stack; its answers are what counts
     if status in (401, 403):
@@ -144,13 +145,31 @@ async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
     try:
         status, body = await _fetched(AioClient("blocking", settings), "/healthz", ANSWER_S)
     except ClientFailure as failure:
-        return printable(str(failure))
+        return _in_words(failure)
     if status != 200:
-        return f"/healthz answers {status}; takes one of Tokenderby's own servers (tokenderby serve sse)"
+        return f"/healthz answers {status}{_of_status(status)}; {_WANTED}"
     try:
         return msgspec.json.decode(body, type=_Health)
     except (msgspec.DecodeError, UnicodeError):
-        return "/healthz is none of Tokenderby's own servers (tokenderby serve sse)"
+        return f"/healthz answers 200, but not as one of our servers does (a page for people?); {_WANTED}"
+
+
+def _of_status(status: int) -> str:
+    """What a status that is not 200 means as a rule."""
+    if 300 <= status < 400:
+        return ", a redirect (to a login page?)"
+    return ", so that no server is reached, or not yet" if status in (502, 503, 504) else ""
+
+
+def _in_words(failure: ClientFailure) -> str:
+    """Why nothing came, for people."""
+    detail = " ".join(str(failure.args[0]).split())
+    words = {
+        "timeout": f"no whole answer within {ANSWER_S:g} s",
+        "format": f"the answer is no HTTP, or too large ({detail})",
+        "refused": f"nobody takes connections there ({detail})",
+    }.get(failure.how, detail or failure.how)
+    return printable(words)
 
 
 async def _fetched(client: AioClient, path: str, limit_s: float) -> tuple[int, bytes]:

@@ -142,10 +142,10 @@ class Engine:
         """What is known of each transport before anything is asked; its control runs meanwhile."""
         found: dict[str, Known] = {}
         async with asyncio.TaskGroup() as group:
-            watching = []
-            for transport in self.deployment.transports:
+            watching, transports = [], self.deployment.transports
+            looks = await asyncio.gather(*(_first_look(self.deployment, name) for name in transports))
+            for transport, (clock, passes) in zip(transports, looks, strict=True):
                 self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)
-                clock, passes = await _first_look(self.deployment, transport)
                 found[transport] = Known(transport, clock, passes, control)
                 if passes.ending == NO_CUT:
                     watching.append(group.create_task(control.run()))

@@ -17,12 +17,17 @@ from bench.probe.question import questions
 
 _SAME = "looks the same from outside"
 SHOWN_DIFFERENCES = 3
+NOTHING_PASSES = (
+    "No answer was seen to pass, so nothing follows from this: what stands in front of the servers refuses every chat "
+    "request, or the servers do."
+)
 
 
 def report(findings: Findings) -> Group:
-    """Everything, for a console: the table, the nearest shipped profiles, the advice."""
+    """Everything, for a console: the table, the nearest shipped profiles, the advice; no more where nothing passes."""
     parts: list[RenderableType] = [findings_table(findings)]
-    return Group(*parts, *map(_text, ["", *_nearest(findings), "", *_advice(findings)]))
+    told = [*_nearest(findings), "", *_advice(findings)] if findings.passing else [NOTHING_PASSES]
+    return Group(*parts, *map(_text, ["", *told]))
 
 
 def findings_table(findings: Findings) -> Table:

@@ -21,7 +21,7 @@ from bench.probe.judging import Verdict, judge
 from bench.probe.likeness import Difference, differences, survival
 from bench.probe.profile_writer import profile_of
 from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, RealCase, real_sweep
-from bench.probe.sweep import Address, sweep
+from bench.probe.sweep import SIDE_BY_SIDE, Address, sweep
 from bench.probe.unseen import unseen, words_of
 from bench.proxy import profile as profiles
 from bench.proxy.profile import Profile
@@ -30,8 +30,7 @@ from bench.selfcost.child_process import running
 from clients.core.endpoint import Endpoint
 from servers.process import usable_cores
 
-TIME_SCALE = 12.0
-TRIES = 2
+TIME_SCALE = 20.0
 UP_TO_S = 600.0
 EDGE = 0.95  # of what was tried: what strikes at its very end may be found or not
 REAL_UP_TO_S = 20.0
@@ -67,18 +66,21 @@ def prove(
     cases: Sequence[RealCase],
     servers: Mapping[str, Address],
     time_scale: float = TIME_SCALE,
+    at_once: int = SIDE_BY_SIDE,
 ) -> list[Proof]:
-    """Probe the shipped profiles of these names, and real intermediaries, all side by side.
+    """Probe the shipped profiles of these names, on every core `at_once` side by side, and real ones beside them.
 
-    What does not hold is probed a second time: a machine that stood still explains it once.
+    What does not hold is probed a second time, fewer at once: a machine that stood still explains it once.
     Raises bench.proxy.real.RealProxyError.
     """
     proofs: dict[str, Proof] = {}
     with ProcessPoolExecutor(len(usable_cores()) + 1, mp_context=get_context("spawn")) as pool:
-        for _ in range(TRIES):
+        for fewer in (1, 3):
             open_names = [name for name in names if name not in proofs or not proofs[name].holds]
             open_cases = [case for case in cases if case.name not in proofs or not proofs[case.name].holds]
-            for made in _made(pool, open_names, open_cases, servers, time_scale):
+            for made in _made(
+                pool, open_names, open_cases, servers, time_scale=time_scale, at_once=max(1, at_once // fewer)
+            ):
                 proofs |= {proof.name: proof for proof in made.result()}
     return list(proofs.values())
 
@@ -88,18 +90,20 @@ def _made(
     names: Sequence[str],
     cases: Sequence[RealCase],
     servers: Mapping[str, Address],
+    *,
     time_scale: float,
+    at_once: int,
 ) -> list[Future[list[Proof]]]:
     """The proofs under way: the profiles' on every core, the real ones' beside them, which mostly wait."""
     cores = len(usable_cores())
     shares = [share for k in range(cores) if (share := names[k::cores])]
-    made = [pool.submit(_emulated, share, servers, time_scale) for share in shares]
-    return [*made, pool.submit(_real, [case.name for case in cases], servers)] if cases else made
+    made = [pool.submit(_emulated, share, servers, time_scale, at_once) for share in shares]
+    return [*made, pool.submit(_real, [case.name for case in cases], servers, at_once)] if cases else made
 
 
-def _emulated(names: Sequence[str], servers: Mapping[str, Address], time_scale: float) -> list[Proof]:
+def _emulated(names: Sequence[str], servers: Mapping[str, Address], time_scale: float, at_once: int) -> list[Proof]:
     cases = {name: profiles.load(name).scaled(time_scale).rules for name in names}
-    found = sweep(cases, servers, UP_TO_S / time_scale)
+    found = sweep(cases, servers, UP_TO_S / time_scale, at_once)
     return [_emulated_proof(name, found[name], profiles.load(name).rules, time_scale) for name in names]
 
 
@@ -119,8 +123,8 @@ def _emulated_proof(name: str, findings: Findings, rules: tuple[Rule, ...], time
     )
 
 
-def _real(names: Sequence[str], servers: Mapping[str, Address]) -> list[Proof]:
-    found = real_sweep(names, servers, REAL_UP_TO_S)
+def _real(names: Sequence[str], servers: Mapping[str, Address], at_once: int) -> list[Proof]:
+    found = real_sweep(names, servers, REAL_UP_TO_S, at_once)
     return [_real_proof(case, found[case.name]) for case in REAL_CASES if case.name in names]
 
 
@@ -165,11 +169,12 @@ def _name(verdict: Verdict) -> str:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--time-scale", type=click.FloatRange(1, 60), default=TIME_SCALE, show_default=True, help="Of profiles.")
+@click.option("--at-once", type=click.IntRange(1, 100), default=SIDE_BY_SIDE, show_default=True, help="On each core.")
 @click.option("--real/--no-real", default=True, help="Real nginx and HAProxy too.")
-def main(names: tuple[str, ...], time_scale: float, real: bool) -> None:
+def main(names: tuple[str, ...], time_scale: float, at_once: int, real: bool) -> None:
     """Probe the profiles that ship (or those of these NAMES) as a stranger would, and print what was found."""
     with running_servers() as servers:
-        proofs = prove(names or profiles.names(), REAL_CASES if real else (), servers, time_scale)
+        proofs = prove(names or profiles.names(), REAL_CASES if real else (), servers, time_scale, at_once)
     click.echo(markdown(proofs))
     if failed := [proof.name for proof in proofs if not proof.holds]:
         raise click.ClickException(f"does not hold: {', '.join(failed)}")

@@ -174,12 +174,14 @@ REAL_CASES: tuple[RealCase, ...] = (
 )
 
 
-def real_sweep(names: Sequence[str], servers: Mapping[str, Address], up_to_s: float) -> dict[str, Findings]:
-    """Probe those of these names side by side; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
+def real_sweep(
+    names: Sequence[str], servers: Mapping[str, Address], up_to_s: float, at_once: int
+) -> dict[str, Findings]:
+    """Probe those of these names; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
     cases = [case for case in REAL_CASES if case.name in names]
     with ExitStack() as stack:
         places = {case.name: stack.enter_context(real_deployment(case, servers)) for case in cases}
-        return run(probe_all(places, up_to_s))
+        return run(probe_all(places, up_to_s, at_once))
 
 
 @contextmanager

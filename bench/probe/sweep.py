@@ -16,25 +16,27 @@ from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from servers.process import run
 
-APART_S = 0.75
-"""So much later begins each probe than the one before: the shapes of many streams at once would keep a core busy."""
+SIDE_BY_SIDE = 6
+"""So many on one core: each costs about a twentieth of one, and what a busy core is late with looks like a limit."""
 SHAPES_ONLY = frozenset({"chunked"})
 """Its content type is another one, which may be treated in another way; its limits are those of SSE."""
 
 Address = tuple[str, int]
 
 
-def sweep(cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float) -> dict[str, Findings]:
+def sweep(
+    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float, at_once: int = SIDE_BY_SIDE
+) -> dict[str, Findings]:
     """The findings for each set of rules, each behind an emulated intermediary of its own."""
-    return run(_sweep(cases, servers, up_to_s))
+    return run(_sweep(cases, servers, up_to_s, at_once))
 
 
 async def _sweep(
-    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float
+    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float, at_once: int
 ) -> dict[str, Findings]:
     async with AsyncExitStack() as stack:
         places = {name: await stack.enter_async_context(behind(rules, servers)) for name, rules in cases.items()}
-        return await probe_all(places, up_to_s)
+        return await probe_all(places, up_to_s, at_once)
 
 
 @asynccontextmanager
@@ -48,15 +50,19 @@ async def behind(rules: Sequence[Rule], servers: Mapping[str, Address]) -> Async
         yield Deployment(urls)
 
 
-async def probe_all(places: Mapping[str, Deployment], up_to_s: float) -> dict[str, Findings]:
-    """Every deployment probed, all side by side."""
-    probes = (_probe_one(place, up_to_s, APART_S * k) for k, place in enumerate(places.values()))
-    return dict(zip(places, await asyncio.gather(*probes), strict=True))
+async def probe_all(places: Mapping[str, Deployment], up_to_s: float, at_once: int) -> dict[str, Findings]:
+    """Every deployment probed, so many at a time."""
+    free = asyncio.Semaphore(at_once)
+
+    async def probe(place: Deployment) -> Findings:
+        async with free:
+            return await _probe_one(place, up_to_s)
+
+    return dict(zip(places, await asyncio.gather(*map(probe, places.values())), strict=True))
 
 
-async def _probe_one(place: Deployment, up_to_s: float, after_s: float) -> Findings:
+async def _probe_one(place: Deployment, up_to_s: float) -> Findings:
     """Shapes first: streams of many tokens would make the machine late for the times."""
-    await asyncio.sleep(after_s)
     shapes = [question for question in questions().values() if question.group == "shape" and not question.needs]
     known = await Engine(place, up_to_s, chosen=shapes).run()
     fewer = Deployment({name: url for name, url in place.urls.items() if name not in SHAPES_ONLY})

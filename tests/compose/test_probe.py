@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.slow]
 TRANSPORTS = ("sse", "websocket", "chunked", "blocking")
 STREAMED = TRANSPORTS[:3]
 TOKEN = "a-secret-of-this-test"
-LIMIT_S, UP_TO_S = 5, 10
+LIMIT_S, UP_TO_S = 7, 11
 TRIES = 2  # a machine that stood still explains it once
 
 NGINX = """

@@ -153,7 +153,7 @@ QUESTIONS = (
         group="time",
         transports=PUSHED,
         connections=LEADS + TIMES,
-        expected_s=lambda up_to_s: (1 + LEADS * LEAD) * up_to_s,
+        expected_s=lambda up_to_s: (1 + (LEADS - 1) * LEAD) * up_to_s,
         ask=ask,
     ),
 )

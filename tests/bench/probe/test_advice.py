@@ -13,7 +13,7 @@ from bench.console import Console
 from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
 from bench.probe.foretold import foretold
-from bench.probe.probe_report import report
+from bench.probe.probe_report import NOTHING_PASSES, report
 from bench.probe.profile_writer import profile_of, profile_text
 from bench.probe.roundest import roundest
 from bench.proxy.behaviours import Upgrade
@@ -58,6 +58,7 @@ def test_who_has_to_talk() -> None:
             "nginx",
             ["A WebSocket cannot work here", "Send X-Accel-Buffering: no", "Send a heartbeat over SSE every 30 s"],
         ),
+        ("nginx", ["without it, tokens are held until whole buffers of 4096 bytes are there."]),
         ("corporate-proxy", ["SSE cannot stream here"]),
         ("gcp-alb", ["An answer over SSE that takes longer than 30 s is cut"]),
         ("haproxy", ["Tokens of SSE come in bursts"]),
@@ -190,3 +191,11 @@ def test_a_limit_of_one_kind_of_stream_alone_is_said_to_be_that() -> None:
     assert told in profile_of(findings(outlived, limit("idle", "chunked", 60.0, ending="fin"))).notes
     shorter = msgspec.structs.replace(outlived, low=50.0)
     assert told not in profile_of(findings(shorter, limit("idle", "chunked", 60.0, ending="fin"))).notes
+
+
+def test_where_no_answer_passes_nothing_is_said_to_follow() -> None:
+    out = io.StringIO()
+    refused = Finding(question="idle", transport="sse", words="no stream passes: status 403")
+    Console(file=out, width=300).print(report(findings(refused)))
+    assert NOTHING_PASSES in out.getvalue()
+    assert "Nearest" not in out.getvalue()

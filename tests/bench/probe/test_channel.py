@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from support.processes import RunningServer
+from support.scripted import Connection, close_frame, scripted, switching
 
 from bench.probe import channel as channel_module
 from bench.probe import control as control_module
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Talk, Up
+from bench.probe.clock import look
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.streams import late, silent, talking
@@ -99,6 +101,30 @@ async def test_a_connection_that_nobody_uses_tells_when_it_ends(server: Serve) -
         again = await channel.ask(Request("GET", "/healthz"), 5)
     assert again.ending == "none"
     assert again.opened_ns > heard.opened_ns
+
+
+@pytest.mark.parametrize("code", [1008, 1013])
+async def test_a_websocket_that_is_closed_with_its_opening_ends_so(code: int) -> None:
+    async def refuse(connection: Connection) -> None:
+        await connection.send(switching(await connection.request()) + close_frame(code))
+        await connection.hold()
+
+    async with scripted(refuse) as served, Channel(Deployment({"websocket": served.url}), "websocket") as channel:
+        heard = await channel.talk(Talk(silent(1), 2))
+    assert heard.ending == f"close {code}"
+
+
+async def test_a_server_that_tells_no_time_is_not_asked_again_and_again() -> None:
+    asked = 0
+
+    async def close(connection: Connection) -> None:
+        nonlocal asked
+        await connection.request()
+        asked += 1
+
+    async with scripted(close) as served:
+        assert (await look(Deployment({"sse": served.url}), "sse")).ahead_ns is None
+    assert asked == 1
 
 
 async def test_nobody_there_is_said(server: Serve) -> None:

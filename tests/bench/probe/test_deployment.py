@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from support.processes import RunningServer, running_server
@@ -36,7 +37,7 @@ async def test_a_transport_has_one_url(server: Serve) -> None:
 
 
 async def test_nobody_there_is_no_fault_of_the_words() -> None:
-    with pytest.raises(UserError, match="refused") as error:
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1: nobody takes connections there") as error:
         await find(["http://127.0.0.1:1"], None, Trust())
     assert error.value.exit_code == 1
 
@@ -68,3 +69,28 @@ async def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(is_name
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 400
     assert "_Health" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"\x16\x03\xff garbage\r\n\r\n", "the answer is no HTTP, or too large"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000, "the answer is no HTTP, or too large"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 2_000_000, "the answer is no HTTP, or too large"),
+        (b"", "the connection was closed before the response"),
+        (response(b"<html>Sign in", more="Content-Type: text/html\r\n"), "answers 200, but not as one of our servers"),
+        (response(b"", status="302 Found", more="Location: /login\r\n"), "302, a redirect"),
+        (response(b"", status="502 Bad"), "answers 502, so that no server is reached, or not yet"),
+    ],
+)
+async def test_whoever_answers_in_the_servers_place_is_told_of_plainly(said: bytes, told: str) -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.request()
+        with suppress(OSError):
+            await connection.send(said)
+
+    async with scripted(answer) as served:
+        with pytest.raises(UserError) as error:
+            await find([served.url], None, Trust())
+    assert told in str(error.value)
+    assert error.value.exit_code == 1
