@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.analysis.claims import JudgedContrast, Obstacle, fewer_arrived, judged, scale
+from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, fewer_arrived, judged, scale
 from bench.analysis.contrasts import PRIOR_DF, Contrast, contrast, divided, log_values
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
@@ -70,6 +70,16 @@ class Comparison:
     def regressed(self) -> bool:
         """Whether any number of run B is worse than run A's, beyond noise."""
         return any(change.judgement == "regression" for change in self.changes)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether numbers differ, and no cell has blocks enough for a claim: then "no regression" means nothing."""
+        return self._open > 0 and all(change.contrast.blocks < MIN_BLOCKS for change in self.changes)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is worth an exit code of 0: it could have seen a regression, and saw none."""
+        return not self.regressed and not self.is_blind
 
     @property
     def resolution(self) -> dict[str, float]:
@@ -202,7 +212,7 @@ def _warnings(before: Measurements, after: Measurements, common: Mapping[Key, ob
     for name, measured in (("A", before), ("B", after)):
         if not control_pairs(measured):
             found.append(f"run {name} has no A/A control, so nothing checks that equal cells come out equal")
-        left_out = [g.key.title for g in measured.cells if g.key not in common]
+        left_out = [g.key.title for g in measured.cells if g.blocks and g.key not in common]
         if left_out:
             found.append(f"only run {name} has valid cells of {listed(left_out)}")
         if measured.excluded:

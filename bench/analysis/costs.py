@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS, estimate
+from bench.analysis.missing import OVER_BASELINE
 from bench.analysis.number_tables import Row, Table, headings, values
 from bench.analysis.shown_cells import costed
 from bench.analysis.theme import FAINT, PAGE, TEXT, WIDTH_INCHES, colour, label, plain
@@ -22,7 +23,6 @@ WIRE = {
     "bytes_per_token_without_stamps": "payload bytes per token",
     "wire_bytes_per_token_without_stamps": "bytes on the wire per token",
 }
-OVER_BASELINE = "cpu_us_per_token_over_baseline"
 TRAFFIC = {"requests_per_message": "requests per message", "bytes_per_message": "bytes per message, both ways"}
 CPU = {
     "client_cpu_us_per_token": ("client", 1.0),

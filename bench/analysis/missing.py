@@ -19,6 +19,7 @@ OF_DUE = frozenset(
     }
 )
 """Numbers that are measured against the model's own times."""
+OVER_BASELINE = "cpu_us_per_token_over_baseline"
 INFINITE = "infinite: a failed message counts as infinitely late"
 
 
@@ -34,6 +35,8 @@ def why_no_value(cell: MeasuredCell, column: str) -> str:
     made = estimator(cell, column)
     if isinstance(made, Quantile):
         return _too_few(int(made.messages.sum()), made.p)
+    if column == OVER_BASELINE and not math.isnan(estimate(cell, "cpu_us_per_token").value):
+        return "there is no baseline (blocking) to take off in its group"
     return "not measured in this run"
 
 

@@ -19,6 +19,7 @@ from bench.analysis.quantities import quantity
 from bench.analysis.wording import counted, listed, number, times
 
 HEADINGS = ("cell", "number", "A", "B", "B/A (95 %)", "")
+_BLIND = f"no cell has {MIN_BLOCKS} valid blocks in both runs"
 WANTED_RATIO = 1.1  # of CPU: how many blocks it takes to find this, a comparison says
 _TOLD = (
     *("ttft_overhead_ms_p50", "delay_ms_p99", "requests_per_message", "bytes_per_token"),
@@ -40,10 +41,17 @@ def sentence(comparison: Comparison) -> str:
     total = f"of {counted(len(comparison.changes), 'number')} compared"
     small = _too_small(comparison)
     unclaimed = f" Nothing can be claimed of {listed(small)}: fewer than {MIN_BLOCKS} valid blocks." if small else ""
+    if not counts and comparison.is_blind:
+        return f"Nothing is known of {counted(len(comparison.changes), 'number')}: {_BLIND}."
     if not counts:
         return f"No regression and no improvement: none {total} is shown to have changed.{unclaimed}"
     parts = [counted(counts[judgement], judgement) for judgement in _STYLES if counts[judgement]]
     return f"{listed(parts)} {total}; the others are equal, or cannot be told apart.{unclaimed}"
+
+
+def blindness(comparison: Comparison) -> str:
+    """Why a comparison could not have seen anything, in one line; empty if it could."""
+    return f"nothing was compared: {_BLIND}" if comparison.is_blind else ""
 
 
 def findable(comparison: Comparison) -> str:

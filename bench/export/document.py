@@ -43,7 +43,7 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
         run=_facts(comparison.b, run, comparison.warnings),
         baseline=_facts(comparison.a, baseline, []),
         verdict=shape.Verdict(
-            passed=not comparison.regressed,
+            passed=comparison.passed,
             sentence=f"{changes.sentence(comparison)} {changes.findable(comparison)}".strip(),
         ),
         questions=[],

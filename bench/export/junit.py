@@ -4,14 +4,15 @@ The structure is that of Jenkins' and Ant's schemas. A cell is a test: it fails 
 through though nothing stands in between ("failure"), or is void ("skipped"; an "error" where the run has no valid
 cell at all: a list of skipped tests looks like success). So is every limit of the plan: one that is
 unmet, or not shown to be met, is a failure; one that nobody can judge is skipped with its reason, and the command's
-exit code is 1 all the same. In a comparison every number is a test, and a regression a failure.
+exit code is 1 all the same. In a comparison every number is a test, and a regression a failure; where no cell has
+blocks enough to show one, each number that differs is an error.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 from xml.etree import ElementTree
@@ -52,7 +53,7 @@ def run_junit(measured: Measurements, judged: Sequence[Gate]) -> bytes:
 
 def comparison_junit(comparison: Comparison) -> bytes:
     """The document of a comparison, one suite."""
-    return _document(comparison.b, [_of_change(change) for change in comparison.changes])
+    return _document(comparison.b, [_of_change(change, comparison) for change in comparison.changes])
 
 
 def _of_cell(cell: MeasuredCell, judged: Sequence[Gate], fault: str, void: Fate) -> Iterable[Test]:
@@ -78,11 +79,13 @@ def _fate_of_gate(gate: Gate) -> Fate:
     return fates.get(gate.outcome, "failure")
 
 
-def _of_change(change: Change) -> Test:
+def _of_change(change: Change, comparison: Comparison) -> Test:
     _, title, before, after, ratio, _ = texts(change)
-    bad = change.judgement == "regression"
-    message = f"{title}: {before} became {after}, {ratio}" if bad else ""
-    return Test("comparison", change.key.title, METRICS[change.column].title, "failure" if bad else "passed", message)
+    test = Test("comparison", change.key.title, METRICS[change.column].title)
+    if change.judgement == "regression":
+        return replace(test, fate="failure", message=f"{title}: {before} became {after}, {ratio}")
+    is_unseen = comparison.is_blind and change.judgement == "not resolved"
+    return replace(test, fate="error", message=change.reason) if is_unseen else test
 
 
 def _document(run: Run, tests: Iterable[Test]) -> bytes:

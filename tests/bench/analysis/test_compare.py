@@ -13,8 +13,10 @@ from rich.console import Console
 from bench.analysis.comparison import ComparisonError, compare
 from bench.analysis.metrics import METRICS
 from bench.analysis.synthetic import Caricature, synthetic_run
-from bench.export.changes import WANTED_RATIO, findable, print_comparison
+from bench.cli import main
+from bench.export.changes import WANTED_RATIO, blindness, findable, print_comparison
 from bench.export.document import comparison_document
+from bench.export.junit import comparison_junit
 from bench.store import RunFolder
 
 SSE = Caricature("sse", delay_ms=0.5)
@@ -134,8 +136,34 @@ def test_without_a_control_or_a_common_cell(tmp_path: Path) -> None:
         compare(a, run_in(tmp_path, 1, Caricature("chunked")))
 
 
-def test_a_run_that_is_too_small_says_so(tmp_path: Path) -> None:
-    small, large = (run_in(tmp_path, seed, blocks=blocks) for seed, blocks in ((1, 3), (2, 8)))
-    said = " ".join(text_of(compare(small, large)).split())
-    assert "Nothing can be claimed of SSE and SSE (A/A copy): fewer than 5 valid blocks." in said
-    assert "Nothing can be claimed" not in text_of(compare(large, large))
+def test_runs_that_are_too_small_are_no_success(tmp_path: Path) -> None:
+    """No cell can be judged: the same exit code as a regression, wherever a pipeline looks."""
+    small, other, large = (
+        synthetic_run(tmp_path, blocks=blocks, messages=6, tokens=6, field=(SSE, COPY), seed=seed)
+        for seed, blocks in ((1, 2), (2, 2), (2, 5))
+    )
+    found = compare(small, large)
+    blind = "no cell has 5 valid blocks in both runs"
+    assert f"Nothing is known of {len(found.changes)} numbers: {blind}." in " ".join(text_of(found).split())
+    assert blindness(found) == f"nothing was compared: {blind}"
+    assert comparison_document(found, ("a", "b")).verdict.passed is False
+    assert b"<error " in comparison_junit(found)
+    assert not found.regressed
+    for a, b, code in ((small, other, 1), (large, large, 0), (small, small, 0)):
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", str(a.path), str(b.path)])
+        assert (ended.value.code or 0) == code
+
+
+def test_a_cell_that_a_run_hardly_has_is_named_and_one_that_it_lacks_is_not_its_own(tmp_path: Path) -> None:
+    def made(seed: int, void: int) -> RunFolder:
+        frozen = {(0, block) for block in range(1, void + 1)}
+        field = (SSE, COPY, Caricature("chunked"))
+        return synthetic_run(tmp_path, blocks=6, messages=6, tokens=6, field=field, seed=seed, void=frozen)
+
+    whole = made(1, 0)
+    hardly, lacking = compare(whole, made(2, 2)), compare(whole, made(3, 6))
+    assert "Nothing can be claimed of SSE: fewer than 5 valid blocks." in " ".join(text_of(hardly).split())
+    assert not hardly.is_blind
+    assert "only run A has valid cells of SSE" in lacking.warnings
+    assert not any(warning.startswith("only run B") for warning in lacking.warnings)

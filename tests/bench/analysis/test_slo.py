@@ -172,3 +172,11 @@ def test_limits_on_single_messages_are_the_cells_own(tmp_path: Path) -> None:
     plan = {"cells": cells, "slo": {"message": {"ttft_ms": 200, "wait_s": 1}}, "slos": slos}
     measured = measured_run(tmp_path, plan, FIVE, time_scale=20.0)
     assert message_limits_of(measured.run) == {"sse": {"ttft_ms": 10, "wait_s": 0.05}, "polling": {"ttft_ms": 150}}
+
+
+def test_without_a_baseline_nothing_is_above_it_and_that_is_the_reason(tmp_path: Path) -> None:
+    plan = {"cells": [{"transport": "sse"}], "slo": {"cpu_us_per_token_over_baseline": 50}}
+    run = RunBuilder(tmp_path, {"plan": plan})
+    for block in (1, 2):
+        run.cell("sse", block, [message(100)], client_cpu_s=0.1, server_cpu_s=0.1)
+    assert only(measure(run.write())).sentence.endswith("no baseline (blocking) to take off in its group")
