@@ -86,15 +86,14 @@ const MAX_WAIT_MS = 60_000; // a server that asks for more is an error for the u
 const OFFLINE_WAIT_MS = 5000; // offline, the next attempt waits so long or until the network is back ...
 const OFFLINE_MS = 300_000; // ... and failures do not count for so long
 const LINGER_MS = 2000; // for the rest of a response behind the end message, so that its connection can be used again
-const PASSING = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]; // statuses that another try may change
-// The same for an error in the place of a message.
-const PASSING_CODES = [
-  "busy", "stopping", "redis_unavailable", "internal", "source_busy", "source_failed", "source_timeout",
-]; // prettier-ignore
-const UNKNOWN = ["status 404", "status 410", "error unknown_stream"]; // of an answer that had begun: it is lost
+// Statuses, and codes of errors in the place of a message, that another try may change.
+const PASSING = /^(status (408|425|429|50[0234]|52[0-4])|error (busy|stopping|redis_unavailable|internal|source_.*))$/;
+const UNKNOWN = /^(status 4(04|10)|error unknown_stream)$/; // of an answer that had begun: it is lost
 
 // What to do about a failure: try again; over another transport if there is one; over another only; anew; nothing.
 const RETRY = 0, SWITCH = 1, FINAL = 2, LOST = 3, FATAL = 4; // prettier-ignore
+
+const now = () => performance.now();
 
 /** Why an answer, or an attempt at it, failed. */
 export class StreamChatError extends Error {
@@ -150,7 +149,7 @@ async function* answer(link) {
             link.options.signal?.throwIfAborted();
           }
         }
-        throw new StreamChatError("end", "the response is complete, but the answer is not");
+        throw new StreamChatError("end", "the answer is not whole");
       } catch (error) {
         link.options.signal?.throwIfAborted();
         link.decide(error, attempt);
@@ -186,7 +185,7 @@ class Link {
   isComplete = false;
   failures = 0; // in a row without a new token
   failuresHere = 0; // ... over this transport
-  beganMs = performance.now();
+  beganMs = now();
   heardMs = 0;
   tokenMs = 0; // when a token was asked for, or came
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -236,7 +235,7 @@ class Link {
   /** @returns {Attempt} */
   begin() {
     this.attempt = new AbortController();
-    this.heardMs = this.tokenMs = performance.now();
+    this.heardMs = this.tokenMs = now();
     this.suspectMs = Infinity;
     this.waits = false;
     let clock = Date.now();
@@ -244,9 +243,9 @@ class Link {
       const jumped = Date.now() - clock > JUMP_MS;
       clock = Date.now();
       if (jumped && !globalThis.document?.hidden) this.suspect("sleep"); // a hidden page's timers are slow anyway
-      this.tick(performance.now(), jumped);
+      this.tick(now(), jumped);
     }, TICK_MS);
-    const startMs = performance.now() - this.beganMs;
+    const startMs = now() - this.beganMs;
     const attempt = { transport: this.transports[0], from: this.first, startMs, tokens: 0, cause: "stopped" };
     this.report.attempts.push(attempt);
     return attempt;
@@ -257,26 +256,23 @@ class Link {
    * @param {boolean} excused
    */
   tick(nowMs, excused) {
-    const { silenceMs, tokenSilenceMs } = this.options;
+    const { silenceMs, tokenSilenceMs, wakeMs } = this.options;
     if (this.waits || excused) this.heardMs = this.tokenMs = nowMs;
-    if (!this.waits && nowMs > this.suspectMs) this.attempt.abort(new StreamChatError(this.suspicion));
-    if (nowMs - this.heardMs > silenceMs) this.giveUp("silence", "nothing", silenceMs);
-    if (nowMs - this.tokenMs > tokenSilenceMs) this.giveUp("token silence", "no token", tokenSilenceMs);
-  }
-
-  /**
-   * @param {string} reason
-   * @param {string} what
-   * @param {number} ms
-   */
-  giveUp(reason, what, ms) {
-    this.attempt.abort(new StreamChatError(reason, `${what} came for ${ms} ms`, SWITCH));
+    /**
+     * @param {string} reason
+     * @param {number} ms
+     */
+    const giveUp = (reason, ms, then = SWITCH) =>
+      this.attempt.abort(new StreamChatError(reason, `${reason} for ${ms} ms`, then));
+    if (!this.waits && nowMs > this.suspectMs) giveUp(this.suspicion, wakeMs, RETRY);
+    if (nowMs - this.heardMs > silenceMs) giveUp("silence", silenceMs);
+    if (nowMs - this.tokenMs > tokenSilenceMs) giveUp("token silence", tokenSilenceMs);
   }
 
   /** @param {string} why  the connection may be dead: something has to come soon */
   suspect(why) {
     this.suspicion = why;
-    this.suspectMs = performance.now() + this.options.wakeMs;
+    this.suspectMs = now() + this.options.wakeMs;
     this.wake();
   }
 
@@ -284,7 +280,7 @@ class Link {
   hear(bytes) {
     this.report.bytes += bytes;
     this.suspectMs = Infinity;
-    this.heardMs = performance.now();
+    this.heardMs = now();
   }
 
   /**
@@ -294,7 +290,7 @@ class Link {
    */
   accept({ i, t }, attempt) {
     if (i > this.first) throw new StreamChatError("gap", `token ${i} came where ${this.first} was due`);
-    if (i === this.first) this.tokenMs = performance.now(); // one that is repeated is no progress
+    if (i === this.first) this.tokenMs = now(); // one that is repeated is no progress
     this.first = Math.max(this.first, i + 1);
     if (i < this.texts.length) {
       if (this.texts[i] !== t) throw new StreamChatError("changed", `another token ${i} than before`, FATAL);
@@ -317,7 +313,7 @@ class Link {
       const digest = await subtle.digest("SHA-256", new TextEncoder().encode(this.texts.join("")));
       fits = hex(new Uint8Array(digest)) === sha256;
     }
-    if (!fits) throw new StreamChatError("altered", "the text is not the one that the server sent", FATAL);
+    if (!fits) throw new StreamChatError("altered", "the text is not the one sent", FATAL);
     this.report.checked = sha256 && subtle ? "sha256" : "count";
     this.isComplete = true;
   }
@@ -331,12 +327,12 @@ class Link {
     if (!(error instanceof StreamChatError)) throw error;
     const { options, transports } = this;
     const { reason, retryAfterMs } = error;
-    const then = UNKNOWN.includes(reason) && (this.first || this.poll) ? LOST : error.then;
+    const then = UNKNOWN.test(reason) && (this.first || this.poll) ? LOST : error.then;
     attempt.cause = reason;
     if (reason === "gap") this.lastEventId = ""; // it may be of a token behind the gap
     if (attempt.tokens) this.failures = this.failuresHere = 0;
     const isOffline = globalThis.navigator?.onLine === false;
-    if (!isOffline || performance.now() - this.progressMs > OFFLINE_MS) this.failures += +!attempt.tokens;
+    if (!isOffline || now() - this.progressMs > OFFLINE_MS) this.failures += +!attempt.tokens;
     this.failuresHere += +!attempt.tokens;
     const wishMs = Math.max(retryAfterMs, this.retryMs);
     const isLast = then === FINAL && transports.length === 1;
@@ -344,7 +340,7 @@ class Link {
     if (then === LOST) this.startAgain();
     if (then === SWITCH || then === FINAL || this.failuresHere > 1) this.goOver(then === FINAL);
     const backoffMs = Math.random() * Math.min(options.backoffCapMs, options.backoffMs * 2 ** this.failures);
-    this.notBeforeMs = performance.now() + wishMs;
+    this.notBeforeMs = now() + wishMs;
     attempt.waitMs = Math.max(wishMs, isOffline ? OFFLINE_WAIT_MS : 0, backoffMs);
   }
 
@@ -367,7 +363,7 @@ class Link {
 
   /** @param {Attempt} attempt */
   end(attempt) {
-    attempt.endMs = performance.now() - this.beganMs;
+    attempt.endMs = now() - this.beganMs;
     clearInterval(this.timer);
     const { attempt: controller } = this;
     const stop = () => controller.abort(new StreamChatError("stopped"));
@@ -390,13 +386,10 @@ class Link {
       signal?.addEventListener("abort", () => reject(signal.reason), until);
       this.wake = () => {
         clearTimeout(timer);
-        timer = setTimeout(resolve, this.notBeforeMs - performance.now());
+        timer = setTimeout(resolve, this.notBeforeMs - now());
       };
       if (signal?.aborted) reject(signal.reason);
-    }).finally(() => {
-      this.wake = () => {};
-      over.abort();
-    });
+    }).finally(() => over.abort());
   }
 
   get url() {
@@ -427,7 +420,7 @@ class Link {
     const { signal } = this.attempt;
     const headers = { ...init.headers, ...this.options.headers };
     this.report.requests++;
-    this.tokenMs = performance.now();
+    this.tokenMs = now();
     const response = await fetch(url, { ...init, headers, credentials, signal, cache: "no-store" }).catch(this.failed);
     this.hear(0);
     const isEmpty = response.status === 204 || !response.body; // 204: "do not come back"; in Chromium it has a body
@@ -439,8 +432,7 @@ class Link {
   async refusal(response) {
     const { status } = response;
     const text = await readAll(this, response, MAX_ERROR_CHARS, LINGER_MS).catch(() => "");
-    const then = PASSING.includes(status) ? RETRY : FINAL;
-    const error = new StreamChatError(`status ${status}`, parse(text)?.error?.message || `status ${status}`, then);
+    const error = refused(`status ${status}`, parse(text)?.error?.message);
     const [after, date] = ["Retry-After", "Date"].map((name) => response.headers.get(name) ?? "");
     const nowMs = Date.parse(date) || Date.now(); // by the server's clock, if it is told
     error.status = status;
@@ -539,21 +531,21 @@ const TRANSPORTS = {
     }
     const { pollMs, pollWaitS } = link.options;
     for (;;) {
-      const askedMs = performance.now();
+      const askedMs = now();
       const { first } = link;
       const url = new URL(link.poll);
       url.searchParams.set("from", `${first}`);
       if (pollWaitS) url.searchParams.set("wait", `${pollWaitS}`);
       const { tokens, done, n, sha256 } = parse(await readAll(link, await link.ask(url))) ?? {};
-      if (!Array.isArray(tokens)) throw new StreamChatError("format", "not a page of tokens", SWITCH);
+      if (!Array.isArray(tokens)) throw new StreamChatError("format", "not a page", SWITCH);
       yield [...tokens, ...(done ? [{ done, n, sha256 }] : [])].map(asMessage);
-      const tookMs = performance.now() - askedMs;
+      const tookMs = now() - askedMs;
       // A poll that the server held, or answered with something new, is followed at once; others would be a busy loop.
       const isDue = pollWaitS > 0 && (link.first > first || tookMs >= 900 * pollWaitS);
       link.waits = true;
       if (!isDue) await link.pause(pollMs - tookMs, link.attempt.signal);
       link.waits = false;
-      link.heardMs = performance.now();
+      link.heardMs = now();
     }
   },
 };
@@ -634,11 +626,11 @@ async function readOn(reader) {
  */
 async function readAll(link, response, limitChars = MAX_ANSWER_CHARS, limitMs = Infinity) {
   const utf8 = new TextDecoder();
-  const beganMs = performance.now();
+  const beganMs = now();
   let text = "";
   for await (const bytes of read(link, response)) {
     text += utf8.decode(bytes, { stream: true });
-    const isTooLong = text.length > limitChars || performance.now() - beganMs > limitMs;
+    const isTooLong = text.length > limitChars || now() - beganMs > limitMs;
     if (isTooLong) throw new StreamChatError("format", "too long", SWITCH);
   }
   return text + utf8.decode();
@@ -769,12 +761,20 @@ function decode(text) {
  * @returns {Token | End}
  */
 function asMessage(value) {
-  const isIndex = (/** @type {unknown} */ number) => Number.isSafeInteger(number) && Number(number) >= 0;
+  const isIndex = (/** @type {any} */ number) => Number.isSafeInteger(number) && number >= 0;
   if (isIndex(value?.i) && typeof value.t === "string") return value;
   if (value?.done === true && isIndex(value.n)) return value;
-  if (!value?.error) throw new StreamChatError("format", "neither a token nor an end message", SWITCH);
-  const { code = "unknown", message = code } = value.error;
-  throw new StreamChatError(`error ${code}`, String(message), PASSING_CODES.includes(code) ? RETRY : FINAL);
+  if (!value?.error) throw new StreamChatError("format", "neither a token nor an end", SWITCH);
+  throw refused(`error ${value.error.code}`, value.error.message);
+}
+
+/**
+ * The server's own refusal.
+ * @param {string} reason
+ * @param {unknown} [message]
+ */
+function refused(reason, message) {
+  return new StreamChatError(reason, String(message || reason), PASSING.test(reason) ? RETRY : FINAL);
 }
 
 /**
@@ -784,24 +784,17 @@ function asMessage(value) {
  * @param {URL} chat
  */
 function pollUrl(poll, chat) {
-  const url = poll ? urlOf(`${poll}`, chat) : undefined;
+  let url;
+  try {
+    url = new URL(`${poll}`, chat);
+  } catch {
+    // no address at all
+  }
   // Our headers go there: no other host may get them.
-  if (url?.origin !== chat.origin) throw new StreamChatError("format", "no path to poll", SWITCH);
+  if (!poll || url?.origin !== chat.origin) throw new StreamChatError("format", "no path to poll", SWITCH);
   const parent = url.pathname.replace(/\/[^/]*$/, "");
   if (parent && chat.pathname.endsWith(parent)) url.pathname = chat.pathname + url.pathname.slice(parent.length);
   return url.href;
-}
-
-/**
- * @param {string} text
- * @param {URL} base
- */
-function urlOf(text, base) {
-  try {
-    return new URL(text, base);
-  } catch {
-    return undefined;
-  }
 }
 
 /**
@@ -823,7 +816,7 @@ function parse(text) {
  * @param {string} name
  */
 function known(needed, name) {
-  if (!needed) throw new StreamChatError("unsupported", `no ${name} for this transport`, FINAL);
+  if (!needed) throw new StreamChatError("unsupported", `no ${name}`, FINAL);
   return needed;
 }
 

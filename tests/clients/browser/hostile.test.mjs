@@ -163,7 +163,9 @@ describe("servers", { concurrency: true }, () => {
   });
 
   test("a server that takes the question and never answers is left", async (t) => {
-    const { url } = await serving(t, () => {}, (_, response, { from }) => sending(NDJSON, lines(TEXTS, from))(_, response));
+    const { url } = await serving(t, ({ headers }, response, { from }) => {
+      if (!headers.accept.includes("event-stream")) sending(NDJSON, lines(TEXTS, from))({}, response);
+    });
     const answer = streamChat({ ...QUICK, url, silenceMs: 500, fallback: ["sse", "chunked"] });
     assert.deepEqual(await reading(answer), TEXTS);
     assert.deepEqual([...new Set(causesOf(answer))], ["silence", ""]);
