@@ -82,7 +82,7 @@ def prove(
                 pool, open_names, open_cases, servers, time_scale=time_scale, at_once=max(1, at_once // fewer)
             ):
                 proofs |= {proof.name: proof for proof in made.result()}
-    return list(proofs.values())
+    return [proofs[name] for name in (*names, *(case.name for case in cases))]
 
 
 def _made(
