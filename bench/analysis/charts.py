@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from bench.analysis import browser, browser_charts
 from bench.analysis.costs import (
     CPU,
-    OVER_BASELINE,
     TRAFFIC,
     WIRE,
     cpu,
@@ -38,6 +37,7 @@ from bench.analysis.distributions import (
 from bench.analysis.groups import Measurements
 from bench.analysis.heatmaps import recovery_cost, survival
 from bench.analysis.knee import knee_curve, knee_data
+from bench.analysis.missing import OVER_BASELINE
 from bench.analysis.number_tables import Table
 from bench.analysis.theme import STYLE
 from bench.analysis.waterfall_chart import data as waterfall_data
