@@ -23,7 +23,7 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-class Server(Protocol):
+class Listening(Protocol):
     """What listens: asyncio's own server, or the one of websockets."""
 
     @property
@@ -38,7 +38,7 @@ class Server(Protocol):
 
 
 @asynccontextmanager
-async def open_until_stopped(server: Server) -> AsyncIterator[int]:
+async def open_until_stopped(server: Listening) -> AsyncIterator[int]:
     """The port of a server that listens by itself, with our limit for readers that take nothing.
 
     Who says nothing, not even its handshake, does not hold the server's stop back: what is left of the connections then
