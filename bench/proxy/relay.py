@@ -55,7 +55,7 @@ class Owner(Protocol):
 class Side(asyncio.Protocol):
     """One of a relay's two sockets."""
 
-    # Between two tokens of a connection the kernel works and others' tokens pass: what is touched is no more in a cache.
+    # Between two tokens of a connection the kernel works and others' tokens pass: little stays in the caches.
     __slots__ = ("_held_by", "got_eof", "is_open", "name", "on_data", "on_eof", "relay", "sent_fin", "transport")
 
     transport: asyncio.Transport
