@@ -81,7 +81,7 @@ class Generation:
         json_texts: JsonTexts,
     ) -> None:
         self.stream_id = stream_id
-        self.wire_id = stream_id.encode("ascii")
+        self.wire_id = stream_id.encode("ascii")  # for each event of each token
         self.schedule = schedule
         self.start_ns = start_ns
         self.n = schedule.n

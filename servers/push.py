@@ -124,7 +124,7 @@ class Push:
         self._stopped = False
         self._draining: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._written_ns = monotonic_ns()  # anything but a token by itself
+        self._written_ns = monotonic_ns()
 
     def wake(self) -> None:
         """Write what has fallen due (servers.generation.Reader)."""
@@ -136,7 +136,8 @@ class Push:
             return
         # Nearly always it is one token in mid-answer: what follows is `_write_due` for that, at a fraction of its cost.
         self._next = i + 1
-        backlog_bytes = self._connection.write_token(generation, i, monotonic_ns())
+        self._written_ns = sent_ns = monotonic_ns()
+        backlog_bytes = self._connection.write_token(generation, i, sent_ns)
         self._counts.tokens_sent += 1
         if backlog_bytes > WRITE_LIMIT_BYTES:
             self._behind = True
@@ -217,5 +218,4 @@ class Push:
                 self._written_ns = monotonic_ns()
 
     def _silence_left(self, heartbeat_s: float) -> float:
-        last_due_ns = self._generation.due_ns[self._next - 1] if self._next else 0  # written then, or later
-        return heartbeat_s - (monotonic_ns() - max(self._written_ns, last_due_ns)) / 1e9
+        return heartbeat_s - (monotonic_ns() - self._written_ns) / 1e9

@@ -55,7 +55,7 @@ class Owner(Protocol):
 class Side(asyncio.Protocol):
     """One of a relay's two sockets."""
 
-    # Between two tokens of a connection the kernel works, and others' tokens pass: an object costs what it has cold.
+    # Between two tokens of a connection the kernel works and others' tokens pass: little stays in the caches.
     __slots__ = ("_held_by", "got_eof", "is_open", "name", "on_data", "on_eof", "relay", "sent_fin", "transport")
 
     transport: asyncio.Transport

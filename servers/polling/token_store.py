@@ -22,15 +22,7 @@ from weakref import WeakValueDictionary
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
-from servers.polling.link import (
-    COMMAND_TIMEOUT_S,
-    Command,
-    NoteLag,
-    RedisAway,
-    RedisConnection,
-    RedisError,
-    packed_append,
-)
+from servers.polling.link import COMMAND_TIMEOUT_S, Command, NoteLag, RedisAway, RedisConnection, RedisError
 from servers.push import BATCH_BYTES
 from servers.redis_server import Address
 
@@ -302,7 +294,7 @@ class StreamWriter:
         if not messages:
             return None
         key = self._key
-        commands += [packed_append(key, message) for message in messages]
+        commands += [(b"RPUSHX", key, message) for message in messages]
         place = len(commands) - 1
         if self._complete:
             commands.append((b"EXPIRE", key, self._expiry_s()))

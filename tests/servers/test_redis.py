@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import hiredis
 import psutil
 import pytest
 import redis
@@ -23,16 +22,10 @@ from support.programs import program
 from support.transports import ASK
 
 from servers import own_folder, redis_server
-from servers.polling.link import packed_append
 from servers.polling.token_store import KEY_PREFIX
 from servers.redis_server import Address
 
 SLOW = {"profile": "fast", "tokens": 60, "gap_ms": 50, "gap_sigma": 0}
-
-
-@pytest.mark.parametrize("value", [b"", b'{"i": 0}', b"\r\n" * 600])
-def test_a_command_packed_by_hand_is_what_hiredis_makes_of_it(value: bytes) -> None:
-    assert packed_append(b"key", value) == hiredis.pack_command((b"RPUSHX", b"key", value))  # type: ignore[arg-type]
 
 
 @pytest.mark.needs("redis")
