@@ -105,7 +105,6 @@ def conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) ->
 
 def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
     """Write and print the report; why that was not possible, what got nothing through, which limits are not met."""
-    from bench.analysis.failures import nothing_measured
     from bench.analysis.groups import measure
     from bench.analysis.slo import gates
     from bench.store import StoreError, link_latest
@@ -118,7 +117,7 @@ def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exp
             return write_and_print(folder, console, exports)
         console.print("No cell finished, so there is nothing to report.")
         measured = measure(folder)
-        return [nothing_measured(measured), *exports.write_run(measured, gates(measured), folder.path)]
+        return exports.write_run(measured, gates(measured), folder.path)
     except (OSError, StoreError) as error:
         return [no_report(folder, error)]
 
@@ -132,9 +131,8 @@ def no_report(folder: RunFolder, error: Exception) -> str:
 def write_and_print(
     folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
 ) -> list[str]:
-    """Write and print the report; a line where no cell is valid, for each `direct` cell without success, and for each
-    limit that is not met."""
-    from bench.analysis.failures import faults, nothing_measured
+    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
+    from bench.analysis.failures import faults
     from bench.analysis.report import print_summary, write_report
     from bench.analysis.story import claims_told, print_claims
     from bench.export.outcome import judge
@@ -144,9 +142,7 @@ def write_and_print(
     if claims := claims_told(summary.measured):
         print_claims(claims, console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    nothing = nothing_measured(summary.measured)
-    found = [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
-    return [nothing, *found] if nothing else found
+    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
 
 
 def fail(code: int, message: str) -> NoReturn:

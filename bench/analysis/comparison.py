@@ -77,11 +77,6 @@ class Comparison:
         return self._open > 0 and all(change.contrast.blocks < MIN_BLOCKS for change in self.changes)
 
     @property
-    def passed(self) -> bool:
-        """Whether it is worth an exit code of 0: it could have seen a regression, and saw none."""
-        return not self.regressed and not self.is_blind
-
-    @property
     def resolution(self) -> dict[str, float]:
         """By column: the smallest ratio that two such runs would show in 4 of 5 comparisons; infinite if none."""
         return {column: of_pairs(contrasts, self._open) for column, contrasts in self._by_column.items()}

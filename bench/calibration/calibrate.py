@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.analysis import harness_error, waterfall_chart
-from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import measure
 from bench.analysis.harness_error import ClientError, HarnessError
 from bench.analysis.noise import print_noise
@@ -28,10 +27,10 @@ GOALS_MS = {50: (0.15, 2.0), 200: (math.inf, 5.0)}
 """By streams at once: p50 and p99 of the clients' error that a quiet machine of two cores keeps (docs/metrics.md)."""
 
 
-def calibrate(folder: RunFolder, out: Path, console: Console) -> str:
+def calibrate(folder: RunFolder, out: Path, console: Console) -> None:
     """Measure the clients' error and the floors, keep the first in `out`, and say it all.
 
-    `folder` is the run of the plan `calibrate`; returns why it has measured nothing, if so. Raises OSError, UserError.
+    `folder` is the run of the plan `calibrate`. Raises OSError, UserError.
     """
     console.print("Setting the clients' stamps against an independent server's:")
     clients = tuple(_told(golden_clock.errors(), console))
@@ -47,13 +46,11 @@ def calibrate(folder: RunFolder, out: Path, console: Console) -> str:
     console.print("\nWhere a token's delay comes from (ms, means)", style="bold")
     print_waterfalls(falls, console)
     console.print("\nThe noise floor", style="bold")
-    measured = measure(folder)
-    print_noise(measured, console)
+    print_noise(measure(folder), console)
     floor = Floor()
     measure_floors(floor, Traffic())
     console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
     console.print(f"Kept in {path}, and drawn in {out / 'waterfall.svg'}", soft_wrap=True)
-    return nothing_measured(measured)
 
 
 def _told(found: Iterable[ClientError], console: Console) -> Iterator[ClientError]:

@@ -49,11 +49,6 @@ def sentence(comparison: Comparison) -> str:
     return f"{listed(parts)} {total}; the others are equal, or cannot be told apart.{unclaimed}"
 
 
-def blindness(comparison: Comparison) -> str:
-    """Why a comparison could not have seen anything, in one line; empty if it could."""
-    return f"nothing was compared: {_BLIND}" if comparison.is_blind else ""
-
-
 def findable(comparison: Comparison) -> str:
     """What two such runs could have shown at all, and how many blocks it takes to show WANTED_RATIO; empty if unknown.
 

@@ -11,7 +11,7 @@ import msgspec
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
-from bench.analysis.failures import faults, nothing_measured
+from bench.analysis.failures import faults
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
@@ -43,7 +43,7 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
         run=_facts(comparison.b, run, comparison.warnings),
         baseline=_facts(comparison.a, baseline, []),
         verdict=shape.Verdict(
-            passed=comparison.passed,
+            passed=not comparison.regressed,
             sentence=f"{changes.sentence(comparison)} {changes.findable(comparison)}".strip(),
         ),
         questions=[],
@@ -63,11 +63,10 @@ def encoded(document: shape.Document) -> bytes:
 
 
 def run_passed(measured: Measurements, judged: Iterable[Gate]) -> bool:
-    """Whether a run is complete and measured something, no cell of it failed or got nothing through for no reason, and
-    every limit is met."""
+    """Whether a run is complete, no cell of it failed or got nothing through for no reason, and every limit is met."""
     run = measured.run
     ended = run.status == "complete" and all(cell.status != "failed" for cell in run.cells)
-    return ended and not nothing_measured(measured) and not faults(measured) and passed(judged)
+    return ended and not faults(measured) and passed(judged)
 
 
 def _facts(run: Run, folder: str, warnings: Sequence[str]) -> shape.RunFacts:

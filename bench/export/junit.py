@@ -1,24 +1,22 @@
 """A run's outcome, or a comparison's, as JUnit XML: what every CI system shows as a list of tests.
 
 The structure is that of Jenkins' and Ant's schemas. A cell is a test: it fails to run ("error"), gets nothing
-through though nothing stands in between ("failure"), or is void ("skipped"; an "error" where the run has no valid
-cell at all: a list of skipped tests looks like success). So is every limit of the plan: one that is
+through though nothing stands in between ("failure"), or is void ("skipped"). So is every limit of the plan: one that is
 unmet, or not shown to be met, is a failure; one that nobody can judge is skipped with its reason, and the command's
-exit code is 1 all the same. In a comparison every number is a test, and a regression a failure; where no cell has
-blocks enough to show one, each number that differs is an error.
+exit code is 1 all the same. In a comparison every number is a test, and a regression a failure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 from xml.etree import ElementTree
 
 from bench.analysis.comparison import Change, Comparison
-from bench.analysis.failures import faults, nothing_measured
+from bench.analysis.failures import faults
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS
 from bench.analysis.races import group_title
@@ -46,32 +44,31 @@ class Test:
 def run_junit(measured: Measurements, judged: Sequence[Gate]) -> bytes:
     """The document of a run: a suite for each group of cells that race against each other."""
     lost = faults(measured)
-    unfit: Fate = "error" if nothing_measured(measured) else "skipped"
-    tests = [test for cell in measured.cells for test in _of_cell(cell, judged, lost.get(cell.key, ""), unfit)]
+    tests = [test for cell in measured.cells for test in _of_cell(cell, judged, lost.get(cell.key, ""))]
     return _document(measured.run, tests)
 
 
 def comparison_junit(comparison: Comparison) -> bytes:
     """The document of a comparison, one suite."""
-    return _document(comparison.b, [_of_change(change, comparison) for change in comparison.changes])
+    return _document(comparison.b, [_of_change(change) for change in comparison.changes])
 
 
-def _of_cell(cell: MeasuredCell, judged: Sequence[Gate], fault: str, void: Fate) -> Iterable[Test]:
+def _of_cell(cell: MeasuredCell, judged: Sequence[Gate], fault: str) -> Iterable[Test]:
     suite, title = group_title(cell.key.group) or "direct", cell.key.title
     seconds = sum(record.seconds for record in cell.records)
-    fate, message = _fate_of_cell(cell, fault, void)
+    fate, message = _fate_of_cell(cell, fault)
     yield Test(suite, title, "measured", fate, message, seconds)
     for gate in (gate for gate in judged if gate.key == cell.key):
         yield Test(suite, title, gate.demand, _fate_of_gate(gate), gate.sentence if gate.outcome != "met" else "")
 
 
-def _fate_of_cell(cell: MeasuredCell, fault: str, void: Fate) -> tuple[Fate, str]:
+def _fate_of_cell(cell: MeasuredCell, fault: str) -> tuple[Fate, str]:
     why = "; ".join(sorted({reason for record in cell.records for reason in record.reasons}))
     if any(record.status == "failed" for record in cell.records):
         return "error", why
     if fault:
         return "failure", fault
-    return ("passed", "") if cell.is_valid else (void, why or "not measured")
+    return ("passed", "") if cell.is_valid else ("skipped", why or "not measured")
 
 
 def _fate_of_gate(gate: Gate) -> Fate:
@@ -79,13 +76,11 @@ def _fate_of_gate(gate: Gate) -> Fate:
     return fates.get(gate.outcome, "failure")
 
 
-def _of_change(change: Change, comparison: Comparison) -> Test:
+def _of_change(change: Change) -> Test:
     _, title, before, after, ratio, _ = texts(change)
-    test = Test("comparison", change.key.title, METRICS[change.column].title)
-    if change.judgement == "regression":
-        return replace(test, fate="failure", message=f"{title}: {before} became {after}, {ratio}")
-    is_unseen = comparison.is_blind and change.judgement == "not resolved"
-    return replace(test, fate="error", message=change.reason) if is_unseen else test
+    bad = change.judgement == "regression"
+    message = f"{title}: {before} became {after}, {ratio}" if bad else ""
+    return Test("comparison", change.key.title, METRICS[change.column].title, "failure" if bad else "passed", message)
 
 
 def _document(run: Run, tests: Iterable[Test]) -> bytes:

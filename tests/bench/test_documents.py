@@ -52,7 +52,16 @@ LEAST = {  # what a command cannot do without
     "record": ["--source", "openai", "--messages", "README.md", "--out", "a.jsonl"],
     "import": ["README.md", "--out", "a.jsonl"],
 }
-LOCUST_S_OWN = {"--headless", "--host", "--class-picker", "--worker", "--master", "--expect-workers", "--master-host"}
+LOCUST_S_OWN = {
+    "--headless",
+    "--host",
+    "--class-picker",
+    "--worker",
+    "--master",
+    "--expect-workers",
+    "--master-host",
+    "--web-host",
+}
 OF_OTHER_TOOLS = {  # aiperf's, guidellm's, docker's, gunicorn's, uvicorn's
     *("--timeout", "--workers", "--timeout-graceful-shutdown"),
     *("--concurrency", "--prompt-input-tokens-mean", "--output-tokens-mean", "--extra-inputs"),

@@ -145,12 +145,12 @@ def test_stopped_while_it_waits_for_a_server(bench: Bench) -> None:
 
 
 @pytest.mark.extra
-def test_void_cells_say_why_and_a_run_of_them_alone_is_no_success(bench: Bench) -> None:
+def test_void_cells_say_why_and_are_no_error(bench: Bench) -> None:
     plan = Path(bench.plan())
     plan.write_text(plan.read_text().replace(*NEVER_IN_TIME))
     done = bench.run("run", str(plan))
-    assert done.returncode == 1
-    assert "nothing was measured: no cell is valid (2 void); block 1, sse" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was measured: no cell is valid (2 void); block 1, sse" in done.stdout
     folder, run = bench.only_run()
     assert {cell.status for cell in run.cells} == {"void"}
     assert "load came late" in run.cells[0].reasons[0]
@@ -175,7 +175,7 @@ def test_a_void_cell_that_was_to_run_again_does_so_when_the_run_is_resumed(bench
     assert (run.status, cell.status, [each.status for each in cell.earlier]) == ("interrupted", "pending", ["void"])
 
     done = bench.run("run", "--resume", str(folder.path))
-    assert done.returncode == 1, "it measured nothing"
+    assert done.returncode == 0, done.stderr
     (cell,) = bench.only_run()[1].cells
     assert (cell.status, [each.status for each in cell.earlier]) == ("void", ["void"]), "two attempts in all"
     assert pq.read_metadata(folder.streams_path).num_rows == 10

@@ -14,9 +14,8 @@ from bench.analysis.comparison import ComparisonError, compare
 from bench.analysis.metrics import METRICS
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.cli import main
-from bench.export.changes import WANTED_RATIO, blindness, findable, print_comparison
+from bench.export.changes import WANTED_RATIO, findable, print_comparison
 from bench.export.document import comparison_document
-from bench.export.junit import comparison_junit
 from bench.store import RunFolder
 
 SSE = Caricature("sse", delay_ms=0.5)
@@ -136,23 +135,21 @@ def test_without_a_control_or_a_common_cell(tmp_path: Path) -> None:
         compare(a, run_in(tmp_path, 1, Caricature("chunked")))
 
 
-def test_runs_that_are_too_small_are_no_success(tmp_path: Path) -> None:
-    """No cell can be judged: the same exit code as a regression, wherever a pipeline looks."""
+def test_runs_that_are_too_small_say_that_nothing_is_known(tmp_path: Path) -> None:
+    """No cell can be judged, which is no regression, and must not read as if none had been there."""
     small, other, large = (
         synthetic_run(tmp_path, blocks=blocks, messages=6, tokens=6, field=(SSE, COPY), seed=seed)
         for seed, blocks in ((1, 2), (2, 2), (2, 5))
     )
     found = compare(small, large)
-    blind = "no cell has 5 valid blocks in both runs"
-    assert f"Nothing is known of {len(found.changes)} numbers: {blind}." in " ".join(text_of(found).split())
-    assert blindness(found) == f"nothing was compared: {blind}"
-    assert comparison_document(found, ("a", "b")).verdict.passed is False
-    assert b"<error " in comparison_junit(found)
+    known = f"Nothing is known of {len(found.changes)} numbers: no cell has 5 valid blocks in both runs."
+    assert known in " ".join(text_of(found).split())
+    assert comparison_document(found, ("a", "b")).verdict.sentence.startswith(known)
     assert not found.regressed
-    for a, b, code in ((small, other, 1), (large, large, 0), (small, small, 0)):
+    for a, b in ((small, other), (large, large), (small, small)):
         with pytest.raises(SystemExit) as ended:
             main(["compare", str(a.path), str(b.path)])
-        assert (ended.value.code or 0) == code
+        assert (ended.value.code or 0) == 0
 
 
 def test_a_cell_that_a_run_hardly_has_is_named_and_one_that_it_lacks_is_not_its_own(tmp_path: Path) -> None:
