@@ -132,11 +132,13 @@ class Ledger:
 
     def _fill_columns(self, record: StreamRecord, positions: Sequence[int]) -> None:
         came = self._came if len(positions) == len(self._came) else [self._came[p] for p in positions]
-        record.i = array("q", [token.i for token, _, _ in came])
-        record.due_ns = array("q", [token.due for token, _, _ in came])
-        record.sent_ns = array("q", [token.sent for token, _, _ in came])
-        record.received_ns = array("q", [read_ns for _, read_ns, _ in came])
-        record.read = array("q", [number for _, _, number in came])
+        if not came:
+            return
+        tokens, stamps_ns, numbers = zip(*came, strict=True)
+        record.i = array("q", [token.i for token in tokens])
+        record.due_ns = array("q", [token.due for token in tokens])
+        record.sent_ns = array("q", [token.sent for token in tokens])
+        record.received_ns, record.read = array("q", stamps_ns), array("q", numbers)
 
     def _outages(self, firsts: Sequence[int], received_ns: array[int]) -> list[_Outage]:
         """From each drop to the first message after it that was not seen before.
