@@ -29,10 +29,10 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     asked_ns = session.now_ns
     connection.send(exchange.body())
     yield from session.wait_for_news()
-    inflow = _FrameInflow(session, exchange.ledger, connection)
+    inflow = _FrameInflow(exchange.ledger, connection)
     if session.is_read:  # and not the connection's end
         exchange.record.response_ms.append((session.now_ns - asked_ns) / 1e6)
-        inflow()
+        inflow(b"", session.now_ns)
         yield from stop_reading(session, exchange, inflow)
     session.on_read = inflow
     try:
@@ -58,28 +58,31 @@ def _open(session: Session, exchange: Exchange) -> Script[WebSocketConnection]:
 class _FrameInflow:
     """Each read's messages, decoded and entered where it was made; true when the script has to look."""
 
-    def __init__(self, session: Session, ledger: Ledger, connection: WebSocketConnection) -> None:
-        self.failure: ClientFailure | None = None
-        self._session, self._ledger, self._connection = session, ledger, connection
+    __slots__ = "_connection", "_ledger", "failure"
 
-    def __call__(self) -> bool:
-        connection = self._connection
+    def __init__(self, ledger: Ledger, connection: WebSocketConnection) -> None:
+        self.failure: ClientFailure | None = None
+        self._ledger, self._connection = ledger, connection
+
+    def __call__(self, data: bytes, read_ns: int) -> bool:
         found: list[TokenMessage | EndMessage] = []
-        for message in connection.take():
+        connection, ledger = self._connection, self._ledger
+        for frame in connection.read(data):
             try:
-                found.append(decode(message))  # type: ignore[arg-type]  # bytes or bytearray
-                if found[-1].__class__ is EndMessage:
-                    break  # what follows is for nobody, as it would be in a later read
+                message = decode(frame)  # type: ignore[arg-type]  # bytes or bytearray
             except ProtocolError as error:
-                told = decode_error(bytes(message))
+                told = decode_error(bytes(frame))
                 self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
                 break
+            found.append(message)
+            if message.__class__ is EndMessage:
+                break  # what follows is for nobody, as it would be in a later read
         try:
-            self._ledger.add(found, self._session.now_ns)
+            ledger.add(found, read_ns)
         except NotTheFormat as error:
             self.failure = error
         return (
-            self._ledger.end is not None
+            ledger.end is not None
             or self.failure is not None
             or connection.failure is not None
             or connection.has_to_send

@@ -111,8 +111,6 @@ class ChunkedBody:
     line: what has come of a size or trailer line
     """
 
-    __slots__ = ("_in_trailer", "_is_between", "chunk_ends", "done", "last_chunk_at", "left_bytes", "line", "spans")
-
     def __init__(self) -> None:
         self.done = False
         self.spans: list[tuple[int, int]] = []

@@ -33,26 +33,6 @@ from bench.proxy.stage import Context, End, Pass, Phase, Stage
 class HttpFollower:
     """The HTTP state of one connection, between its two neighbours in the chain."""
 
-    __slots__ = (
-        "_chain",
-        "_down_body",
-        "_down_is_over",
-        "_down_part",
-        "_is_deaf",
-        "_kept",
-        "_not_followed",
-        "_request",
-        "_stages",
-        "_up_body",
-        "_up_is_over",
-        "_up_part",
-        "end_down",
-        "end_up",
-        "phase",
-        "send_down",
-        "send_up",
-    )
-
     send_up: Pass
     send_down: Pass
     end_up: End

@@ -55,9 +55,6 @@ class Owner(Protocol):
 class Side(asyncio.Protocol):
     """One of a relay's two sockets."""
 
-    # Between two tokens of a connection the kernel works and others' tokens pass: little stays in the caches.
-    __slots__ = ("_held_by", "got_eof", "is_open", "name", "on_data", "on_eof", "relay", "sent_fin", "transport")
-
     transport: asyncio.Transport
 
     def __init__(self, relay: Owner, name: Literal["client", "upstream"]) -> None:
@@ -149,29 +146,6 @@ class Side(asyncio.Protocol):
 
 class Relay:
     """One connection through the proxy: the chain's surroundings."""
-
-    __slots__ = (
-        "_armed_s",
-        "_balancer",
-        "_connecting",
-        "_early",
-        "_end",
-        "_is_over",
-        "_log",
-        "_loop",
-        "_rules",
-        "_timer",
-        "_when_over",
-        "bytes_down",
-        "bytes_up",
-        "chain",
-        "client",
-        "last_byte_s",
-        "number",
-        "server",
-        "server_number",
-        "start_s",
-    )
 
     def __init__(
         self,

@@ -124,6 +124,12 @@ class Http1Response(Response):
         """RFC 9112 §6.3, rule 8: a body without a length lasts as long as the connection."""
         return self.has_head and not {"content-length", "transfer-encoding"} & self.headers.keys()
 
+    def read(self, data: bytes) -> bytes:
+        """See Response."""
+        if data:
+            self.feed(data)
+        return self.take() if self.is_complete or self._unpack is not None or len(self._body) != 1 else self._body.pop()
+
     def take(self) -> bytes:
         """The body's bytes that have come since the last time, unpacked. Raises NotTheFormat."""
         body = self._body

@@ -146,8 +146,8 @@ def stream(session: Session, exchange: Exchange, request: Request, decoder: Deco
 
 def _enter(session: Session, exchange: Exchange, response: Response, decoder: Decoder) -> Script[None]:
     ledger = exchange.ledger
-    inflow = _Inflow(session, ledger, response, decoder)
-    inflow()  # what came with the head
+    inflow = _Inflow(ledger, response, decoder)
+    inflow(b"", session.now_ns)  # what came with the head
     yield from stop_reading(session, exchange, inflow)
     session.on_read = inflow
     try:
@@ -170,25 +170,23 @@ def _enter(session: Session, exchange: Exchange, response: Response, decoder: De
 class _Inflow:
     """Each read of a streamed body, decoded and entered where it was made; true when the script has to look."""
 
-    def __init__(self, session: Session, ledger: Ledger, response: Response, decoder: Decoder) -> None:
-        self.failure: ClientFailure | None = None
-        self._session, self._ledger, self._response = session, ledger, response
-        self._take, self._feed, self._add = response.take, decoder.feed, ledger.add
+    __slots__ = "_decoder", "_ledger", "_response", "failure"
 
-    def __call__(self) -> bool:
+    def __init__(self, ledger: Ledger, response: Response, decoder: Decoder) -> None:
+        self.failure: ClientFailure | None = None
+        self._ledger, self._response, self._decoder = ledger, response, decoder
+
+    def __call__(self, data: bytes, read_ns: int) -> bool:
+        response, ledger = self._response, self._ledger
         try:
-            if data := self._take():
-                self._add(self._feed(data), self._session.now_ns)
+            if body := response.read(data):
+                ledger.add(self._decoder.feed(body), read_ns)
         except ProtocolError as error:
-            self._add(error.messages, self._session.now_ns)
+            ledger.add(error.messages, read_ns)
             told = error.error if isinstance(error, AnswerFailed) else None
             self.failure = refused(told.code, told.message) if told else NotTheFormat(str(error))
         except NotTheFormat as error:
             self.failure = error
-        response = self._response
         return (
-            response.is_complete
-            or self._ledger.end is not None
-            or self.failure is not None
-            or response.failure is not None
+            response.is_complete or response.failure is not None or ledger.end is not None or self.failure is not None
         )

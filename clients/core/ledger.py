@@ -1,6 +1,6 @@
 """What arrived of one message, and how that compares with the known schedule (pure).
 
-Rule 1: while tokens arrive, only lists grow. What costs time is done once, when the message is over.
+Rule 1: while tokens arrive, only one list grows. What costs time is done once, when the message is over.
 Rule 2: of every index, the first arrival counts; repeats are counted, not recorded.
 Rule 3: with `n` tokens scheduled, n = received + lost.
 """
@@ -20,71 +20,73 @@ from servers.stream import Schedule
 
 STALL_NS = 100_000_000  # a token so much later than the model's pace is a stall (docs/metrics.md)
 _SPARE_TOKENS = 10_000  # that an attempt may bring beside twice those of the schedule
+_NO_LIMIT = 1 << 62
 
 
 class Ledger:
     """Tokens in the order of their arrival, and the reads that completed them. Times are CLOCK_MONOTONIC ns."""
 
+    __slots__ = "_came", "_drops", "_most_tokens", "_valid_from", "end", "end_ns", "heard_ns", "reads"
+
     def __init__(self) -> None:
-        self.tokens: list[TokenMessage] = []
+        self._came: list[tuple[TokenMessage, int, int]] = []  # each with the stamp and number of the read it came with
         self.end: EndMessage | None = None
         self.end_ns = 0
         self.reads = 0
-        self._most_tokens: int | None = None
+        self._most_tokens = _NO_LIMIT
         self.heard_ns = 0  # the last read, whatever it brought
-        self._progress: list[tuple[int, int, int]] = []  # read number, its stamp, tokens held after it
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
 
     @property
     def token_ns(self) -> int:
-        """When a message came last, whether seen before or not; 0: never."""
-        return self._progress[-1][1] if self._progress else 0
+        """When a token came last, whether seen before or not; 0: never."""
+        return self._came[-1][1] if self._came else 0
+
+    @property
+    def tokens(self) -> list[TokenMessage]:
+        """In the order of their arrival, repeats and those of an answer that was thrown away among them."""
+        return [token for token, _, _ in self._came]
 
     def make_room(self, tokens: int) -> None:
         """An attempt begins that should bring so many tokens; NotTheFormat is raised far beyond that."""
-        self._most_tokens = len(self.tokens) + 2 * tokens + _SPARE_TOKENS
+        self._most_tokens = len(self._came) + 2 * tokens + _SPARE_TOKENS
 
     def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
         """Enter what one read completed, if anything; `read_ns` was taken straight after it. Raises NotTheFormat."""
-        self.reads += 1
+        self.reads = number = self.reads + 1
         self.heard_ns = read_ns
-        if not found:
-            return
-        tokens = self.tokens
+        came = self._came
         for message in found:
-            if message.__class__ is TokenMessage:
-                tokens.append(message)
-            else:
-                self._add_end(message, read_ns)
-        self._progress.append((self.reads, read_ns, len(tokens)))
-        if self._most_tokens is not None and len(tokens) > self._most_tokens:
+            if isinstance(message, TokenMessage):
+                came.append((message, read_ns, number))
+            elif self.end is None:
+                self.end, self.end_ns = message, read_ns
+        if len(came) > self._most_tokens:
             raise NotTheFormat("tokens without end")
-
-    def _add_end(self, message: TokenMessage | EndMessage, read_ns: int) -> None:
-        assert isinstance(message, EndMessage)
-        if self.end is None:
-            self.end, self.end_ns = message, read_ns
 
     def note_drop(self, now_ns: int) -> None:
         """The connection was lost; the next token not seen before marks the recovery."""
-        self._drops.append((now_ns, len(self.tokens)))
+        self._drops.append((now_ns, len(self._came)))
 
     def restart(self) -> None:
         """The client asks again and shows the new answer from its start: what came before does not count."""
-        self._valid_from = len(self.tokens)
+        self._valid_from = len(self._came)
 
     def distinct(self) -> int:
         """How many indices the answer has by now."""
-        return len({token.i for token in self.tokens[self._valid_from :]})
+        return len(self._seen())
 
     def next_index(self) -> int:
         """The first index that is still missing: where to resume."""
-        seen = {token.i for token in self.tokens[self._valid_from :]}
+        seen = self._seen()
         i = 0
         while i in seen:
             i += 1
         return i
+
+    def _seen(self) -> set[int]:
+        return {token.i for token in self.tokens[self._valid_from :]}
 
     def text_before(self, i: int) -> str:
         """The text of the tokens before `i`, all of which have come."""
@@ -93,13 +95,14 @@ class Ledger:
 
     def settle(self, record: StreamRecord, schedule: Schedule, failure: ClientFailure | None) -> None:
         """Judge the message and write everything known about it into `record`."""
-        finding = _judge(self.tokens[self._valid_from :], self.end, schedule)
+        tokens = self.tokens
+        finding = _judge(tokens[self._valid_from :], self.end, schedule)
         record.outcome, record.detail = _outcome(finding, self.end, failure)
-        firsts = self._first_arrivals(schedule.n)
+        firsts = _first_arrivals(tokens, schedule.n)
         record.tokens_expected = schedule.n
         record.tokens_received = finding.received
         record.tokens_lost = schedule.n - finding.received
-        record.tokens_duplicated = len(self.tokens) - len(firsts) - finding.foreign
+        record.tokens_duplicated = len(tokens) - len(firsts) - finding.foreign
         record.tokens_reordered = finding.reordered
         record.text_ok = finding.text_ok
         record.end_ns = self.end_ns
@@ -127,36 +130,17 @@ class Ledger:
         told = self.told()
         return Schedule(told.texts, told.due_ns)
 
-    def _first_arrivals(self, n: int) -> list[int]:
-        """Positions in `tokens` where an index of the schedule appears for the first time."""
-        if [token.i for token in self.tokens] == list(range(len(self.tokens))):  # nearly always
-            return list(range(min(len(self.tokens), n)))
-        firsts: dict[int, int] = {}
-        for position, token in enumerate(self.tokens):
-            if token.i < n:
-                firsts.setdefault(token.i, position)
-        return sorted(firsts.values())
+    def _fill_columns(self, record: StreamRecord, positions: Sequence[int]) -> None:
+        came = self._came if len(positions) == len(self._came) else [self._came[p] for p in positions]
+        if not came:
+            return
+        tokens, stamps_ns, numbers = zip(*came, strict=True)
+        record.i = array("q", [token.i for token in tokens])
+        record.due_ns = array("q", [token.due for token in tokens])
+        record.sent_ns = array("q", [token.sent for token in tokens])
+        record.received_ns, record.read = array("q", stamps_ns), array("q", numbers)
 
-    def _fill_columns(self, record: StreamRecord, positions: list[int]) -> None:
-        tokens = self.tokens
-        stamps, numbers = self._stamps()
-        record.i = array("q", [tokens[p].i for p in positions])
-        record.due_ns = array("q", [tokens[p].due for p in positions])
-        record.sent_ns = array("q", [tokens[p].sent for p in positions])
-        record.received_ns = array("q", [stamps[p] for p in positions])
-        record.read = array("q", [numbers[p] for p in positions])
-
-    def _stamps(self) -> tuple[list[int], list[int]]:
-        """For each token, the stamp and the number of the read that completed it."""
-        stamps: list[int] = []
-        numbers: list[int] = []
-        for number, read_ns, held in self._progress:
-            new = held - len(stamps)
-            stamps += [read_ns] * new
-            numbers += [number] * new
-        return stamps, numbers
-
-    def _outages(self, firsts: list[int], received_ns: array[int]) -> list[_Outage]:
+    def _outages(self, firsts: Sequence[int], received_ns: array[int]) -> list[_Outage]:
         """From each drop to the first message after it that was not seen before.
 
         A second drop before anything new had come belongs to the same outage.
@@ -219,11 +203,26 @@ class _Defects:
     altered: bool
 
 
+def _first_arrivals(tokens: list[TokenMessage], n: int) -> Sequence[int]:
+    """Positions in `tokens` where an index of the schedule appears for the first time."""
+    if _are_in_order(tokens):  # nearly always
+        return range(min(len(tokens), n))
+    firsts: dict[int, int] = {}
+    for position, token in enumerate(tokens):
+        if token.i < n:
+            firsts.setdefault(token.i, position)
+    return sorted(firsts.values())
+
+
+def _are_in_order(tokens: list[TokenMessage]) -> bool:
+    """Whether their indices are 0, 1, 2 and so on."""
+    return [token.i for token in tokens] == list(range(len(tokens)))
+
+
 def _judge(tokens: list[TokenMessage], end: EndMessage | None, schedule: Schedule) -> _Defects:
     n = schedule.n
-    texts = [token.t for token in tokens]
-    if len(tokens) == n and [token.i for token in tokens] == list(range(n)):
-        text_ok = hashlib.sha256("".join(texts).encode()).hexdigest() == schedule.sha256
+    if len(tokens) == n and _are_in_order(tokens):
+        text_ok = hashlib.sha256("".join([token.t for token in tokens]).encode()).hexdigest() == schedule.sha256
         end_ok = end is None or (end.n == n and end.sha256 == schedule.sha256)
         return _Defects(n, 0, 0, 0, text_ok, not (text_ok and end_ok))
     return _judge_exactly(tokens, end, schedule)

@@ -43,6 +43,10 @@ class Response:
         self._body.clear()
         return data if self._unpack is None else self._unpack(data)
 
+    def read(self, data: bytes) -> bytes:
+        """What `take` brings when the connection's next bytes have come, if it is this response's alone."""
+        return self.take()
+
     @property
     def content_type(self) -> str:
         """The media type without parameters."""

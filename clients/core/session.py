@@ -123,9 +123,9 @@ class Session:
         self.heard_ns = 0  # since when there is silence
         self.token_ns: Callable[[], int] = _never  # when a token came last
         self.connection: Connection | None = None  # kept when it has ended, until the next is opened
-        # While an answer streams, each read goes here and not through the script, which costs more than all the rest;
-        # true means that the script has to look.
-        self.on_read: Callable[[], bool] | None = None
+        # While an answer streams, each read and its stamp go here and not through the script, which costs more than all
+        # the rest; true means that the script has to look. Over a shared connection the bytes are there already (b"").
+        self.on_read: Callable[[bytes, int], bool] | None = None
         self.setup = SetupTimes()
         self.actions: list[Action | bytes] = []  # bytes are to be sent
         self.wake_ns = self.armed_ns = NEVER_NS
@@ -182,17 +182,19 @@ class Session:
         self.now_ns = self.heard_ns = read_ns
         if self._tls is not None:
             data = self._decrypted(data)
-        if self.connection is not None and data:
+        on_read = self.on_read  # by a name: called as an attribute, CPython 3.11 looks for a method first, every time
+        if on_read is not None:
+            if not on_read(data, read_ns):
+                return False
+        elif self.connection is not None and data:
             self.connection.receive(data)
-        if self.on_read is not None and not self.on_read():
-            return False
         self._resume()
         return not self.is_busy or bool(self.actions) or self.wake_ns < self.armed_ns
 
     def told(self, now_ns: int) -> None:
         """There is news for it that came over a connection which others share; `now_ns` is the stamp of the read."""
         self.now_ns = self.heard_ns = now_ns
-        if self.on_read is None or self.on_read():
+        if self.on_read is None or self.on_read(b"", now_ns):
             self._resume()
             self.obey()
 

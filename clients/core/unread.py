@@ -11,7 +11,7 @@ from clients.core.exchange import Exchange
 from clients.core.session import Script, Session
 
 
-def stop_reading(session: Session, exchange: Exchange, inflow: Callable[[], bool]) -> Script[None]:
+def stop_reading(session: Session, exchange: Exchange, inflow: Callable[[bytes, int], bool]) -> Script[None]:
     """Where the cell says so, read up to the answer's first token and then nothing for `unread_s`; once a message.
 
     `inflow` enters each read, and says whether the script has to look at what became of it.
@@ -20,7 +20,7 @@ def stop_reading(session: Session, exchange: Exchange, inflow: Callable[[], bool
         return
     while not exchange.ledger.tokens:
         yield from session.wait_for_news()
-        if inflow():
+        if inflow(b"", session.now_ns):
             return
     exchange.has_paused = True
     yield from session.read_nothing(session.settings.unread_s)

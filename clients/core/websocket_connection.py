@@ -74,6 +74,15 @@ class WebSocketConnection:
         messages, self._messages = self._messages, []
         return messages
 
+    def read(self, data: bytes) -> list[bytes | bytearray]:
+        """What `take` brings when these bytes have come, while somebody waits for messages."""
+        if not (self._messages or self._held_bytes) and self._partial is None and self.failure is None:
+            plain = plain_messages(data)
+            if plain is not None:
+                return plain
+        self.receive(data)
+        return self.take()
+
     def receive(self, data: bytes) -> None:
         """Bytes have come; whatever they are, this returns."""
         if self.failure is not None:
@@ -135,10 +144,12 @@ class WebSocketConnection:
         """See clients.core.session.Connection."""
 
 
-def plain_messages(data: bytes) -> list[bytes] | None:
+def plain_messages(data: bytes) -> list[bytes | bytearray] | None:
     """The messages in `data`, if that is nothing but whole text frames of at most 64 KiB; else None."""
-    found: list[bytes] = []
     at, end = 0, len(data)
+    if end > 2 and data[0] == _WHOLE_TEXT and data[1] == end - 2 < _LENGTH_OF_TWO_BYTES:  # one, nearly always
+        return [data[2:]]
+    found: list[bytes | bytearray] = []
     while at + 2 <= end and data[at] == _WHOLE_TEXT:
         size, at = data[at + 1], at + 2
         if size == _LENGTH_OF_TWO_BYTES:

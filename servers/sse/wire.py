@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 
 from servers import messages
-from servers.messages import MAX_MESSAGE_BYTES, AnswerFailed, EndMessage, ProtocolError, TokenMessage
+from servers.messages import MAX_MESSAGE_BYTES, AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_token
 from servers.sse.events import EventDecoder
 
 CONTENT_TYPE = "text/event-stream"
@@ -68,10 +68,13 @@ class Decoder:
     it does not understand something; then the exact way, by the standard, decides what it means.
     """
 
+    __slots__ = "_exact", "_is_quick", "_limit_bytes", "_quick"
+
     def __init__(self, limit_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._exact = EventDecoder(limit_bytes)
         self._limit_bytes = limit_bytes
-        self._quick_id: bytes | None = None  # of the last event, if that was read in the quick way
+        self._quick: re.Match[bytes] | None = None  # the last event, if that was read in the quick way
+        self._is_quick = True  # whether the next read may be
 
     @property
     def last_event_id(self) -> str:
@@ -90,17 +93,17 @@ class Decoder:
         Raises ProtocolError, with the messages before the fault.
         """
         size = len(data)
-        if self._exact.at_boundary and size <= self._limit_bytes:
+        if self._is_quick and size <= self._limit_bytes:
             found: list[TokenMessage | EndMessage] = []
             at, event = 0, None
             try:
                 while at < size and (event := _plain_event(data, at)):
-                    found.append(messages.decode_token(event[2]))
+                    found.append(decode_token(event[2]))
                     at = event.end()
             except (ValueError, RecursionError):
                 event = None
             if event is not None:
-                self._quick_id = event[1]
+                self._quick = event
                 return found
         return self._feed_exact(data)
 
@@ -110,6 +113,7 @@ class Decoder:
 
     def _feed_exact(self, data: bytes) -> list[TokenMessage | EndMessage]:
         self._tell_exact()
+        self._is_quick = False
         found: list[TokenMessage | EndMessage] = []
         try:
             for event in self._exact.feed(data):
@@ -120,9 +124,10 @@ class Decoder:
         except ProtocolError as error:
             error.messages = found
             raise
+        self._is_quick = self._exact.at_boundary
         return found
 
     def _tell_exact(self) -> None:
-        if self._quick_id is not None:
-            self._exact.skip(self._quick_id)
-            self._quick_id = None
+        if self._quick is not None:
+            self._exact.skip(self._quick[1])
+            self._quick = None
