@@ -49,7 +49,7 @@ RunStatus = Literal["running", "complete", "interrupted", "failed"]
 CellId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")]  # a file's name, never a path
 
 
-class Attempt(msgspec.Struct, kw_only=True):
+class CellAttempt(msgspec.Struct, kw_only=True):
     """How a cell went, what it cost, and how late and how busy everything around it was; None is what nobody knows.
 
     `void` means that it ran, but its number is not the transport's; `failed` that it did not finish. `reasons` says
@@ -86,7 +86,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
 
-class CellRecord(Attempt, kw_only=True):
+class CellRecord(CellAttempt, kw_only=True):
     """One cell in one block: what it is, and its last attempt; `earlier` are those that were void and run again.
 
     Only the last one's messages are in the tables.
@@ -100,13 +100,13 @@ class CellRecord(Attempt, kw_only=True):
     profile: str = "direct"
     recovery: str = "none"
     order: int = 0  # position in its block
-    earlier: list[Attempt] = []
+    earlier: list[CellAttempt] = []
 
     def begin_again(self) -> None:
         """Put the attempt that was made with those before it, and be pending."""
-        fresh = Attempt()
-        self.earlier.append(Attempt(**{name: getattr(self, name) for name in Attempt.__struct_fields__}))
-        for name in Attempt.__struct_fields__:
+        fresh = CellAttempt()
+        self.earlier.append(CellAttempt(**{name: getattr(self, name) for name in CellAttempt.__struct_fields__}))
+        for name in CellAttempt.__struct_fields__:
             setattr(self, name, getattr(fresh, name))
 
 

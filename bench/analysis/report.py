@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import charts, page
-from bench.analysis.browser import at_once_tables, painted_tables
-from bench.analysis.buffering import held_back
+from bench.analysis.browser_numbers import at_once_tables, painted_tables
+from bench.analysis.buffering_alarm import held_back
 from bench.analysis.failures import TotalFailure
 from bench.analysis.groups import MeasuredCell, Measurements, measure
 from bench.analysis.knee import knee_of

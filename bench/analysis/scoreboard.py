@@ -62,7 +62,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoredQuestion:
     """One row of the scoreboard. `group` says under what load or intermediary, empty for the plain one."""
 
     id: str
@@ -80,11 +80,11 @@ class Answer:
     """A question of a run, on the board or in words only, with the pairs behind it."""
 
     topic: Topic
-    question: Question
+    question: ScoredQuestion
     pairs: tuple[Pair, ...]
 
 
-def scoreboard(measured: Measurements) -> list[Question]:
+def scoreboard(measured: Measurements) -> list[ScoredQuestion]:
     """The rows, group by group: the plain group first, then by size."""
     return [answer.question for answer in answers(measured) if answer.topic.on_board]
 
@@ -137,7 +137,7 @@ def _answer(race: Race, topic: Topic, column: str, pairs: tuple[Pair, ...]) -> A
             squares.append(Square(cell.key, column, found, "not judged", None, why))
     metric, about = METRICS[column], (topic.id, topic.title, race.title, column)
     sentence = _sentence(topic, squares, metric)
-    return Answer(topic, Question(*about, metric.unit, tuple(squares), sentence, _status(squares)), pairs)
+    return Answer(topic, ScoredQuestion(*about, metric.unit, tuple(squares), sentence, _status(squares)), pairs)
 
 
 def _square(cell: MeasuredCell, column: str, best: MeasuredCell, finding: JudgedContrast | None) -> Square:

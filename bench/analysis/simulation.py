@@ -177,7 +177,7 @@ def found(rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, ra
 
 
 @dataclass(frozen=True)
-class Change:
+class SimulatedChange:
     """What the second of two runs does otherwise: `ratio` times the CPU in some cells."""
 
     name: str
@@ -186,15 +186,15 @@ class Change:
 
 
 CHANGES = (
-    Change("equal"),
-    Change("+10 % in SSE alone", WANTED, (SLOWED,)),
-    Change("+10 % in SSE and its copy", WANTED, (SLOWED, CONTROL)),
-    Change("+10 % in all cells", WANTED, tuple(range(len(CELLS)))),
+    SimulatedChange("equal"),
+    SimulatedChange("+10 % in SSE alone", WANTED, (SLOWED,)),
+    SimulatedChange("+10 % in SSE and its copy", WANTED, (SLOWED, CONTROL)),
+    SimulatedChange("+10 % in all cells", WANTED, tuple(range(len(CELLS)))),
 )
 
 
 def compared(
-    rng: np.random.Generator, runs: int, blocks: int, spread: tuple[float, float], change: Change
+    rng: np.random.Generator, runs: int, blocks: int, spread: tuple[float, float], change: SimulatedChange
 ) -> tuple[float, float]:
     """Two runs: the share of trials in which the change is claimed in one cell at least, and anything else.
 

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 
 from bench.analysis.comparison import Change, Comparison
 from bench.analysis.failures import faults
+from bench.analysis.gates import Gate
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS
 from bench.analysis.races import group_title
-from bench.analysis.slo import Gate
 from bench.export.changes import texts
 from bench.store import Run
 

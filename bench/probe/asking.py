@@ -8,10 +8,10 @@ from time import monotonic, monotonic_ns
 from typing import Any
 
 from bench.probe.channel import Channel, Heard, Talk
-from bench.probe.clock import Clock
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT, Finding, Seen, Value
+from bench.probe.probe_clock import Clock
 from bench.probe.search import Limit
 from bench.probe.trial import Trial
 from bench.probe.words import limit_words, no_cut_words

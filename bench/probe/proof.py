@@ -17,8 +17,8 @@ import msgspec
 
 from bench.probe.finding import Findings
 from bench.probe.foretold import TRANSPORTS, foretold
-from bench.probe.judging import Verdict, judge
-from bench.probe.likeness import Difference, differences, survival
+from bench.probe.judging import ProofVerdict, judge
+from bench.probe.profile_likeness import Difference, differences, survival
 from bench.probe.profile_writer import profile_of
 from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, RealCase, real_sweep
 from bench.probe.sweep import SIDE_BY_SIDE, Address, sweep
@@ -48,7 +48,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     findings: Findings
     written: Profile
-    verdicts: list[Verdict]
+    verdicts: list[ProofVerdict]
     differences: list[Difference]
     survives_alike: bool
     rules: tuple[Rule, ...]
@@ -162,7 +162,7 @@ def markdown(proofs: Sequence[Proof]) -> str:
     return "\n".join(lines)
 
 
-def _name(verdict: Verdict) -> str:
+def _name(verdict: ProofVerdict) -> str:
     return f"{verdict.question} ({verdict.transport})" if verdict.transport else verdict.question
 
 

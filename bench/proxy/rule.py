@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal, Self, cast
 
 import msgspec
 
-from bench.proxy.stage import Action, Context, LateData, Stage, Way
+from bench.proxy.stage import Action, Context, Direction, LateData, Stage
 from servers.checks import shown
 
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]  # more would be beyond what timers take
@@ -161,6 +161,6 @@ def ending(action: Action, status: int | None, late_data: LateData) -> str:
     return text if status is None else f"{text}, or answers {status} if no response has begun"
 
 
-def way_words(way: Way) -> str:
+def way_words(way: Direction) -> str:
     """`both ways`, `towards the client` or `towards the server`."""
     return {"both": "both ways", "down": "towards the client", "up": "towards the server"}[way]

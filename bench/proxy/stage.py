@@ -21,7 +21,7 @@ from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, content_t
 
 NEVER = float("inf")
 
-Way = Literal["up", "down", "both"]
+Direction = Literal["up", "down", "both"]
 """Up is client to server, down is server to client."""
 
 Action = Literal["fin", "rst", "black_hole"]
@@ -46,7 +46,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     at_s: float
     action: Action
-    way: Way = "both"
+    way: Direction = "both"
     status: int | None = None
     late_data: LateData = "drop"
     forget_s: float = 300.0
@@ -92,7 +92,7 @@ class Context(Protocol):
     def cut(self, ending: Ending) -> bool:
         """End the connection. False if another stage was first."""
 
-    def hold(self, holder: object, way: Way, *, on: bool) -> None:
+    def hold(self, holder: object, way: Direction, *, on: bool) -> None:
         """Something in the chain holds as much as it may (or has room again): reading stops while anything does."""
 
     @property
@@ -208,7 +208,7 @@ class Stage:
         now_s: float,
         action: Action,
         *,
-        way: Way = "both",
+        way: Direction = "both",
         late_data: LateData = "drop",
         forget_s: float = 300.0,
     ) -> None:

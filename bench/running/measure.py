@@ -27,16 +27,16 @@ from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seco
 from bench.running.memory import MemoryReadings, watched
 from bench.running.processes import Child, PartDied
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
-from bench.running.streams import wire_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
+from bench.running.wire_stream import wire_stream
 from bench.store import CellRecord, RunFolder, StoreError
 from clients.core.record import Outcome
 from clients.core.tls import Trust
 from clients.job import LONG_ENOUGH_S, Job, JobResult, Load
 from servers.transport import CONTESTANTS
 
-LOAD_MODULES = {"asyncio": "clients.load", "browser": "clients.chromium.load"}
+LOAD_MODULES = {"asyncio": "clients.load", "browser": "clients.chromium.chromium_load"}
 """Who sends a cell's messages, by the cell's word `client`."""
 _ROOM_BYTES = 1 << 14
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take

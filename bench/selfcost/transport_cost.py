@@ -17,7 +17,7 @@ _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Traffic:
+class SteadyTraffic:
     """So many answers side by side, started within a second, each so many tokens a second for so long."""
 
     streams: int = 200
@@ -86,7 +86,7 @@ class Parts:
     us_per_token: float
 
 
-def measure_floors(floor: Floor, traffic: Traffic) -> None:
+def measure_floors(floor: Floor, traffic: SteadyTraffic) -> None:
     """Once: the bare client against the SSE server, then the bare server read by the bare client."""
     cores = pinning()["servers"]
     with running("servers", "sse", cores=cores) as server:
@@ -98,7 +98,7 @@ def measure_floors(floor: Floor, traffic: Traffic) -> None:
     floor.server_us.append(written["cpu_s"] / written["tokens"] * 1e6)
 
 
-def _bare_client(url: str, traffic: Traffic) -> dict[str, float]:
+def _bare_client(url: str, traffic: SteadyTraffic) -> dict[str, float]:
     body = json.dumps({"message": "floor", "stream": traffic.stream(traffic.tokens)})
     arguments = "client", url, str(traffic.streams), body
     with running("bench.selfcost.bare_peers", *arguments, cores=pinning()["load"]) as client:
@@ -108,7 +108,7 @@ def _bare_client(url: str, traffic: Traffic) -> dict[str, float]:
     return count
 
 
-def measure_transport(name: str, cost: TransportCost, traffic: Traffic, seed: int = 0) -> None:
+def measure_transport(name: str, cost: TransportCost, traffic: SteadyTraffic, seed: int = 0) -> None:
     """Once: long answers, which are nearly all tokens; then five times as many short ones, nearly all requests."""
     long = run_load(name, traffic.load, traffic.stream(traffic.tokens), seed=seed)
     short_load = traffic.load

@@ -53,7 +53,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ServerCounts:
     """What a server has under way, and what its Redis holds (zeros where it has none)."""
 
     streams_active: int = 0
@@ -93,7 +93,7 @@ def broken_by_size(row: ProcessRow, bound: MemoryBound, connections: int) -> lis
     return broken
 
 
-def broken_by_counts(after: Counts, keys_kept: int = 0) -> list[str]:
+def broken_by_counts(after: ServerCounts, keys_kept: int = 0) -> list[str]:
     """The bounds that a server's streams and keys have broken; `keys_kept` keys are still to be there."""
     broken = []
     if after.streams_active:

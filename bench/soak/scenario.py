@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from bench.running.processes import PartDied
 from bench.soak import bounds
-from bench.soak.bounds import Counts, MemoryBound, ProcessRow, Role, Size
+from bench.soak.bounds import MemoryBound, ProcessRow, Role, ServerCounts, Size
 from bench.soak.scripts import Script
 from bench.soak.subject import Subject, size_of, subject
 from bench.soak.users import not_served
@@ -64,7 +64,7 @@ class LoadFinding:
     way: str
     connections: int
     processes: list[ProcessRow] = field(default_factory=list)
-    after: Counts = field(default_factory=Counts)
+    after: ServerCounts = field(default_factory=ServerCounts)
     settle_s: float = 0.0
     broken: list[str] = field(default_factory=list)
 

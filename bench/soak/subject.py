@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from bench.proxy.log import read_log
 from bench.running.endpoints import READY_S
 from bench.running.processes import Child, PartDied
-from bench.soak.bounds import Counts, Role, Size, broken_by_end, broken_by_log
+from bench.soak.bounds import Role, ServerCounts, Size, broken_by_end, broken_by_log
 from servers import redis_server
 
 END_PATIENCE_S = 20.0  # then a process that was told to end is killed
@@ -34,7 +34,7 @@ ORPHAN_S = 3.0  # what a process started may end so much later than it
 STATS_S = 30.0
 
 
-class Stats(msgspec.Struct):
+class SubjectStats(msgspec.Struct):
     """What we use of a server's `/stats`."""
 
     streams_active: int = 0
@@ -140,14 +140,14 @@ class Subject:
 
     # Looking at it.
 
-    async def stats(self) -> Stats:
+    async def stats(self) -> SubjectStats:
         """What the server says of itself. Raises PartDied if it does not answer."""
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(STATS_S)) as http,
                 http.get(f"{self.urls['server']}/stats") as response,
             ):
-                return msgspec.json.decode(await response.read(), type=Stats)
+                return msgspec.json.decode(await response.read(), type=SubjectStats)
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
             raise PartDied(f"{self.children['server'].name}: /stats: {error or type(error).__name__}") from None
 
@@ -157,13 +157,13 @@ class Subject:
         own_redis = (await self.stats()).redis_pid
         return pids | ({"redis": own_redis} if own_redis else {})
 
-    async def counts(self) -> Counts:
+    async def counts(self) -> ServerCounts:
         """What is under way, and what Redis holds. Raises PartDied."""
         stats = await self.stats()
         url = self.urls.get("redis") or (stats.redis_pid and _redis_url(stats.redis_pid))
-        return await _keys(url, stats.streams_active) if url else Counts(stats.streams_active)
+        return await _keys(url, stats.streams_active) if url else ServerCounts(stats.streams_active)
 
-    async def keys(self) -> Counts:
+    async def keys(self) -> ServerCounts:
         """What the shared Redis holds, also where the server is gone. Raises PartDied."""
         return await _keys(self.urls["redis"])
 
@@ -266,14 +266,14 @@ def _redis_url(pid: int) -> str | None:
     return None
 
 
-async def _keys(url: str, streams_active: int = 0) -> Counts:
+async def _keys(url: str, streams_active: int = 0) -> ServerCounts:
     try:
         async with Redis.from_url(url) as redis:
             spaces = (await redis.info("keyspace")).values()
     except RedisError as error:
         raise PartDied(f"Redis: {error}") from None
     keys, expiring = (sum(space[word] for space in spaces) for word in ("keys", "expires"))
-    return Counts(streams_active, keys, keys - expiring)
+    return ServerCounts(streams_active, keys, keys - expiring)
 
 
 async def _said_url(child: Child) -> str:

@@ -14,7 +14,7 @@ from itertools import chain
 
 import msgspec
 
-from bench.transcripts.formats import FORMATS, NAMES, Chunk, Format, Reading, error_of
+from bench.transcripts.formats import FORMATS, NAMES, Chunk, EventContent, Format, error_of
 from servers.messages import MAX_MESSAGE_BYTES, ProtocolError
 from servers.sse.events import EventDecoder
 from servers.user_errors import InputError
@@ -180,15 +180,15 @@ def _answers(found: Format, events: Iterable[Event]) -> Transcript:
     return transcript
 
 
-def _reading(found: Format, number: int, chunk: Chunk) -> Reading:
+def _reading(found: Format, number: int, chunk: Chunk) -> EventContent:
     """What an event says. Raises TranscriptError for one of another format, whose text would be lost."""
     if error := error_of(chunk):
-        return Reading(error=error)
+        return EventContent(error=error)
     if found.is_mine(chunk):
         return found.read(chunk)
     if other := next((each.name for each in FORMATS if each.is_mine(chunk)), ""):
         raise TranscriptError(f"event {number} is of another format ({other}) than {found.name}; {_APART}")
-    return Reading(dropped=("other events",))
+    return EventContent(dropped=("other events",))
 
 
 @dataclass
@@ -200,13 +200,13 @@ class _Answer:
     error: str = ""
     has_ended: bool = False
 
-    def is_over_before(self, found: Format, answer_id: str, reading: Reading) -> bool:
+    def is_over_before(self, found: Format, answer_id: str, reading: EventContent) -> bool:
         """Whether an event belongs to another answer."""
         if answer_id and self.id:
             return answer_id != self.id
         return bool(self.error) or (self.has_ended and found.ends_once and bool(reading.text))
 
-    def add(self, answer_id: str, reading: Reading) -> None:
+    def add(self, answer_id: str, reading: EventContent) -> None:
         """Enter an event."""
         self.id = answer_id or self.id
         self.texts += [reading.text] if reading.text else []

@@ -74,14 +74,16 @@ class Site:
         except RequestError as error:
             return error_response(error)
 
-    def _race(self) -> page.Race:
+    def _race(self) -> page.PageRace:
         columns = (
-            page.Column(lane.transport, TRANSPORTS[lane.transport].title, TRANSPORTS[lane.transport].colour, lane.url)
+            page.PageColumn(
+                lane.transport, TRANSPORTS[lane.transport].title, TRANSPORTS[lane.transport].colour, lane.url
+            )
             for lane in self._track.lanes
         )
         known = [self._own.name, *(name for name in names_of_all() if name != self._own.name)]
         at_chat = tuple(msgspec.structs.replace(column, url=f"{column.url}/chat") for column in columns)
-        return page.Race(
+        return page.PageRace(
             at_chat, intermediaries=tuple(known), intermediary=self._profile.name, time_scale=self._time_scale
         )
 

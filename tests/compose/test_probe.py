@@ -18,7 +18,7 @@ from support.sockets import free_ports
 from support.tls import certificate
 
 from bench.probe.deployment import Deployment
-from bench.probe.likeness import is_close
+from bench.probe.profile_likeness import is_close
 from bench.probe.sweep import Address, behind
 from bench.proxy.profile import parse
 from bench.proxy.rule import Rule

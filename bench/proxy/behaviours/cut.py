@@ -19,7 +19,7 @@ from bench.proxy.rule import (
     seconds,
     way_words,
 )
-from bench.proxy.stage import NEVER, Action, Context, LateData, Stage, Way
+from bench.proxy.stage import NEVER, Action, Context, Direction, LateData, Stage
 
 
 class Cut(Rule, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class Cut(Rule, frozen=True, kw_only=True):
     after_s: NotNegative | None = None
     since: Literal["connection", "response"] = "connection"
     probability: Probability = 1.0
-    way: Way = "both"
+    way: Direction = "both"
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 

@@ -18,8 +18,8 @@ import click
 
 if TYPE_CHECKING:
     from bench.analysis.comparison import Comparison
+    from bench.analysis.gates import Gate
     from bench.analysis.groups import Measurements
-    from bench.analysis.slo import Gate
     from bench.console import Console
 
 STANDARD_OUTPUT = "-"
