@@ -17,8 +17,9 @@ from bench.export.exports import Exports
 if TYPE_CHECKING:
     from bench.console import Console
     from bench.plan import Plan
+    from bench.run_record import Run
     from bench.running.runner import RunOptions
-    from bench.store import Run, RunFolder
+    from bench.store import RunFolder
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/user_errors.py)
 

@@ -26,8 +26,9 @@ from bench.analysis.races import control_pairs
 from bench.analysis.resolution import blocks_of_two_runs, of_pairs
 from bench.analysis.topics import COMPLETED
 from bench.analysis.wording import listed
+from bench.run_record import Run
 from bench.slo import LARGER_IS_BETTER
-from bench.store import Run, RunFolder
+from bench.store import RunFolder
 from clients import columns
 from servers.user_errors import InputError
 

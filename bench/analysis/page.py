@@ -44,7 +44,7 @@ from bench.analysis.survival import advice, answer, how_noticed, survival_maps, 
 from bench.analysis.theme import PALETTE
 from bench.analysis.verdicts import Verdict
 from bench.analysis.wording import count, counted, listed, number
-from bench.store import CellRecord, Run
+from bench.run_record import CellRecord, Run
 from clients.minima import MESSAGES_NEEDED
 
 LOOPBACK = (

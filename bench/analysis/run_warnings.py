@@ -23,7 +23,7 @@ from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
 from bench.proxy.real import PREFIX
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 

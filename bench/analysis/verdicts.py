@@ -9,7 +9,7 @@ from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.scoreboard import Pair, Status, answers
 from bench.analysis.topics import COMPLETED
 from bench.analysis.wording import count, counted, listed
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 
 COMPLETENESS = "Did everything arrive?"
 

@@ -21,8 +21,8 @@ from bench.analysis.page import headline_of
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.story import claims_told
 from bench.export import changes, shape
+from bench.run_record import Run
 from bench.slo import LIMITED
-from bench.store import Run
 
 
 def run_document(measured: Measurements, judged: Sequence[Gate], folder: str) -> shape.RunDocument:

@@ -19,7 +19,7 @@ from bench.analysis.run_warnings import run_warnings
 from bench.analysis.wording import counted, shown, times
 from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
-from bench.store import Run
+from bench.run_record import Run
 
 MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
 MAX_ROWS = 30  # of each table

@@ -16,7 +16,7 @@ import msgspec
 from bench.analysis.comparison import Judgement
 from bench.analysis.gates import GateOutcome
 from bench.analysis.scoreboard import Standing, Status
-from bench.store import CellStatus, RunStatus
+from bench.run_record import CellStatus, RunStatus
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -14,8 +14,8 @@ import click
 
 from bench.injuries.injury import INJURIES, UNHURT, Injury
 from bench.injuries.struck_run import is_caught, needs_redis, struck_run
+from bench.run_record import CellRecord
 from bench.running.machine import git_commit, machine_facts
-from bench.store import CellRecord
 from servers.arguments import HELP, Command
 from servers.redis_server import find_executable
 

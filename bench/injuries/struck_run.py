@@ -14,10 +14,10 @@ import psutil
 from bench.injuries.hog import computing
 from bench.injuries.injury import Injury, Part, words_of
 from bench.plan import Plan, parse, read_plan
+from bench.run_record import CellRecord
 from bench.running.endpoints import ready_child
 from bench.running.machine import pinning
 from bench.running.runner import RunOptions, carry_out, new_run
-from bench.store import CellRecord
 from servers.transport import TRANSPORTS
 
 _SLOW_SERVER = "bench.injuries.slow_server"

@@ -22,6 +22,7 @@ import psutil
 from bench import tables
 from bench.plan import Cell, Plan
 from bench.proxy.log import longest_stall_ms
+from bench.run_record import CellRecord
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds, tree_seconds
 from bench.running.memory import MemoryReadings, watched
@@ -30,7 +31,7 @@ from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
 from bench.running.wire_stream import wire_stream
-from bench.store import CellRecord, RunFolder, StoreError
+from bench.store import RunFolder, StoreError
 from clients.core.record import Outcome
 from clients.core.tls import Trust
 from clients.job import LONG_ENOUGH_S, Job, JobResult, Load

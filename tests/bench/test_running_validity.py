@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from bench.plan import Plan, Validity
+from bench.run_record import CellAttempt, CellRecord, CellStatus
 from bench.running.validity import SPARE_LEAST_S, void_reasons, worth_another
-from bench.store import CellAttempt, CellRecord, CellStatus
 
 LIMITS = Validity(
     generator_lag_ms_p99=2.0,

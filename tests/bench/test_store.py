@@ -10,17 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.store import (
-    CellAttempt,
-    CellRecord,
-    CellStatus,
-    Run,
-    RunFolder,
-    StoreError,
-    create_run,
-    link_latest,
-    open_run,
-)
+from bench.run_record import CellAttempt, CellRecord, CellStatus, Run
+from bench.store import RunFolder, StoreError, create_run, link_latest, open_run
 
 
 def a_run(**changes: object) -> Run:

@@ -11,7 +11,7 @@ from support.runs import Message, RunBuilder
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.noise import control_findings, lateness_ms, print_noise
 from bench.analysis.run_warnings import run_warnings
-from bench.store import CellAttempt
+from bench.run_record import CellAttempt
 
 
 def pair(folder: Path, factor: float) -> Measurements:

@@ -19,7 +19,8 @@ from bench.analysis.groups import measure
 from bench.analysis.report import summarize
 from bench.export.document import comparison_document, encoded, run_document
 from bench.export.shape import document_schema
-from bench.store import CellRecord, Run, RunFolder, create_run
+from bench.run_record import CellRecord, Run
+from bench.store import RunFolder, create_run
 
 VALIDATOR = Draft202012Validator(document_schema())
 

@@ -15,8 +15,9 @@ from bench.injuries.hog import computing
 from bench.injuries.injuries_command import Count, injuries
 from bench.injuries.injury import INJURIES, UNHURT, Injury
 from bench.injuries.struck_run import is_caught, needs_redis, struck_run
+from bench.run_record import CellRecord
 from bench.running.machine import pinning
-from bench.store import CellRecord, RunFolder
+from bench.store import RunFolder
 
 pytestmark = pytest.mark.slow
 FAST = {"profile": "fast", "tokens": 80, "ttft_ms": 100}
