@@ -48,7 +48,7 @@ def _of_stream(rules: Sequence[Rule], seen: Mapping[str, SceneOutcome], transpor
         finding("age", seen["request after request"]),
         _buffering(rules, transport),
         _held_at_cut(transport, seen),
-        _late_head(transport, seen["a head long before its body"]),
+        _late_head(transport, seen[f"a head long before a body of {HELD_TYPES[transport]}"]),
     ]
 
 

@@ -219,7 +219,6 @@ def scenes(up_to_s: float) -> list[Scene]:
         _like(stream, "no answer", head_s=None),
         _like(stream, "a silence in an answer", tokens_s=(0.0,)),
         _like(stream, "a silence in an answer, unhinted", tokens_s=(0.0,), hint=False),
-        _like(stream, "a head long before its body", tokens_s=(LATE_MS / 1000,), ends=True),
         _like(stream, "a silence in an answer, while the client talks", tokens_s=(0.0,), client_s=whole[1:]),
         _like(stream, "an answer that goes on and on", tokens_s=whole),
         _like(stream, "an answer that goes on and on, while the client talks", tokens_s=whole, client_s=whole[1:]),
@@ -230,6 +229,17 @@ def scenes(up_to_s: float) -> list[Scene]:
         _like(websocket, "a WebSocket on which only the server talks", tokens_s=whole[1:]),
         _like(websocket, "a WebSocket on which only the client talks", client_s=whole[1:]),
         _like(websocket, "a busy WebSocket", tokens_s=whole[1:], client_s=whole[1:]),
+        *(
+            Scene(
+                f"a head long before a body of {content_type}",
+                "stream",
+                1.0,
+                tokens_s=(LATE_MS / 1000,),
+                ends=True,
+                content_type=content_type,
+            )
+            for content_type in ("text/event-stream", "application/x-ndjson")
+        ),
         *(
             _like(
                 Scene("", "stream", 5.0),
