@@ -1,6 +1,7 @@
-"""One meaning per name: each public class and each module of the three packages has a name of its own."""
+"""One meaning per name: each module, public class and named type of the three packages has a name of its own."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,19 +27,31 @@ def sources(root: Path) -> Iterator[Path]:
         yield from (path.relative_to(root) for path in sorted((root / package).rglob("*.py")))
 
 
+def type_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """The public classes and, of the module itself, the names of types (`Way = Literal[…]`), each with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node.lineno
+    for node in tree.body:
+        match node:
+            case ast.Assign([ast.Name(name)], ast.Attribute(attr=same)) if name == same:
+                pass  # another module's, under the same name: the same meaning
+            case ast.Assign([ast.Name(name)]) if re.match("[A-Z][A-Za-z0-9]*[a-z]", name):
+                yield name, node.lineno
+
+
 def names(root: Path) -> Mapping[str, list[str]]:
-    """Where each name of a module or of a public class is: `path`, or `path:line`."""
+    """Where each name of a module or of a type is: `path`, or `path:line`."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sources(root):
         found[path.stem].append(str(path))
-        for node in ast.walk(ast.parse((root / path).read_text("utf-8"))):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(f"{path}:{node.lineno}")
+        for name, line in type_names(ast.parse((root / path).read_text("utf-8"))):
+            found[name].append(f"{path}:{line}")
     return found
 
 
 def repeated(root: Path) -> dict[str, list[str]]:
-    """The names that more than one module or class has."""
+    """The names that more than one module or type has."""
     return {name: places for name, places in names(root).items() if len(places) > 1}
 
 
@@ -54,14 +67,15 @@ def test_every_family_is_one_and_a_transports_part_is_in_its_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "name"),
+    ("first", "second", "text", "name"),
     [
-        ("servers/one.py", "bench/deep/two.py", "Cell"),
-        ("clients/clock.py", "bench/deep/clock.py", "clock"),
+        ("servers/one.py", "bench/deep/two.py", "class Cell: ...", "Cell"),
+        ("servers/one.py", "clients/two.py", "Way = Literal['up']", "Way"),
+        ("clients/clock.py", "bench/deep/clock.py", "class _Cell: ...", "clock"),
     ],
 )
-def test_a_second_meaning_is_seen(tmp_path: Path, first: str, second: str, name: str) -> None:
+def test_a_second_meaning_is_seen(tmp_path: Path, first: str, second: str, text: str, name: str) -> None:
     for place in (first, second):
         (tmp_path / place).parent.mkdir(parents=True)
-        (tmp_path / place).write_text("class _Cell: ...\n" + ("class Cell: ...\n" if name == "Cell" else ""))
+        (tmp_path / place).write_text(text)
     assert repeated(tmp_path).keys() == {name}

@@ -23,7 +23,7 @@ from bench.analysis.topics import COMPLETED, Topic
 from bench.analysis.wording import as_read, count, counted, interval, listed, number, shown, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
-Status = Literal["resolved", "not resolved", "no claim"]
+QuestionStatus = Literal["resolved", "not resolved", "no claim"]
 
 MOST_LEVEL = 2.0
 """Up to which ratio the interval of an unresolved difference may reach for "as good as the best"; a choice."""
@@ -72,7 +72,7 @@ class ScoredQuestion:
     unit: str
     squares: tuple[Square, ...]
     sentence: str
-    status: Status
+    status: QuestionStatus
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _arrived(cell: MeasuredCell) -> tuple[int, int]:
     return int(cell.messages["completed"].sum()), len(cell.messages)
 
 
-def _status(squares: Sequence[Square]) -> Status:
+def _status(squares: Sequence[Square]) -> QuestionStatus:
     if not any(square.standing == "best" for square in squares):
         return "no claim"
     return "not resolved" if any(square.reason for square in squares) else "resolved"

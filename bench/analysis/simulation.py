@@ -43,7 +43,7 @@ QUIET, MIDDLING = (0.03, 0.03), (0.05, 0.03)  # of CPU per token: a cell's own s
 WANTED = 1.1  # how many blocks it takes to find this change of CPU in one cell, the last table says
 MESSAGES = 80  # per cell and block, as in the plan quick
 
-Make = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+MakeSamples = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     return np.asarray(rng.standard_normal(shape) * np.where(np.arange(shape[-1]) == 0, 2.0, 1.0))
 
 
-NULLS: dict[str, Make] = {
+NULLS: dict[str, MakeSamples] = {
     "equal, normal errors": normal,
     "heavy tails": heavy_tails,
     "bad blocks": bad_blocks,
@@ -130,7 +130,9 @@ NULLS: dict[str, Make] = {
 }
 
 
-def made(rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: Make = normal) -> list[Floats]:
+def made(
+    rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: MakeSamples = normal
+) -> list[Floats]:
     """Runs whose cells are all equal, with the spreads of each column's cells."""
     shape = (runs, blocks, len(CELLS))
     return [
@@ -145,7 +147,9 @@ def even(spreads: Spreads) -> Spreads:
     return Spreads(np.repeat(np.maximum(pushed, 1e-3), len(CELLS), axis=1), spreads.moods, spreads.levels)
 
 
-def false_runs(rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: Make = normal) -> float:
+def false_runs(
+    rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: MakeSamples = normal
+) -> float:
     """The share of runs that claim anything, where nothing differs."""
     return float(claimed(made(rng, runs, blocks, spreads, errors)).any((1, 2)).mean())
 

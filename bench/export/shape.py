@@ -15,7 +15,7 @@ import msgspec
 
 from bench.analysis.comparison import Judgement
 from bench.analysis.gates import GateOutcome
-from bench.analysis.scoreboard import Standing, Status
+from bench.analysis.scoreboard import QuestionStatus, Standing
 from bench.run_record import CellStatus, RunStatus
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -58,7 +58,7 @@ class QuestionShape(msgspec.Struct, kw_only=True):
     group: str
     column: str
     unit: str
-    status: Status
+    status: QuestionStatus
     sentence: str
     squares: list[SquareShape]
 

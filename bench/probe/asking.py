@@ -16,7 +16,7 @@ from bench.probe.search import Limit
 from bench.probe.trial import Trial
 from bench.probe.words import limit_words, no_cut_words
 
-Known = Callable[[str, str], Awaitable[Finding | None]]
+Lookup = Callable[[str, str], Awaitable[Finding | None]]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Asking:
     passes: Heard
     control: Control
     began_ns: int
-    lookup: Known
+    lookup: Lookup
     seen: list[Seen] = field(default_factory=list)
 
     async def known(self, question: str, transport: str | None = None) -> Finding | None:

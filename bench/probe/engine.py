@@ -27,7 +27,7 @@ LEAST_S = 4.0  # beyond the longest silence, however short that is
 _SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
+FindingKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Engine:
             {(each.question, each.transport): each for each in kept.findings if each.is_complete} if kept else {}
         )
         self._earlier = kept
-        self._results: dict[Key, asyncio.Future[Finding]] = {}
-        self._askings: dict[Key, Asking] = {}
+        self._results: dict[FindingKey, asyncio.Future[Finding]] = {}
+        self._askings: dict[FindingKey, Asking] = {}
         self._controls: dict[str, Control] = {}
 
     async def run(self) -> Findings:
@@ -98,7 +98,7 @@ class Engine:
             findings=tuple(self._finding(key) for key in self._plan),
         )
 
-    def _finding(self, key: Key) -> Finding:
+    def _finding(self, key: FindingKey) -> Finding:
         future = self._results.get(key)
         if future is not None and future.done() and not future.cancelled():
             return future.result()
@@ -153,7 +153,7 @@ class Engine:
             for task in watching:
                 task.cancel()
 
-    async def _ask(self, key: Key, question: ProbeQuestion, known: Known) -> None:
+    async def _ask(self, key: FindingKey, question: ProbeQuestion, known: Known) -> None:
         self._askings[key] = asking = Asking(
             question=question.id,
             deployment=self.deployment,
@@ -188,9 +188,9 @@ class Engine:
         return None if future is None else await asyncio.shield(future)
 
 
-def plan(deployment: Deployment, chosen: Iterable[ProbeQuestion]) -> dict[Key, ProbeQuestion]:
+def plan(deployment: Deployment, chosen: Iterable[ProbeQuestion]) -> dict[FindingKey, ProbeQuestion]:
     """Which question is asked of which transport ("": of the whole deployment), in order."""
-    found: dict[Key, ProbeQuestion] = {}
+    found: dict[FindingKey, ProbeQuestion] = {}
     for question in chosen:
         for transport in question.asked_of(deployment.transports):
             found[question.id, "" if question.once else transport] = question
@@ -212,7 +212,7 @@ class ProbeLoad:
     most_s: float
 
 
-def load(asked: Mapping[Key, ProbeQuestion], transports: int, up_to_s: float) -> ProbeLoad:
+def load(asked: Mapping[FindingKey, ProbeQuestion], transports: int, up_to_s: float) -> ProbeLoad:
     """What asking all this means."""
     connections = min(sum(question.connections for question in asked.values()), MAX_CONNECTIONS) + transports
     most_s = limit_s(up_to_s)

@@ -25,7 +25,7 @@ LONGEST_S = 60.0
 
 TRANSPORTS = ("blocking", "chunked", "sse", "websocket")
 """Of which a probe asks; polling shows what a blocking answer shows, and needs a Redis."""
-Make = Callable[..., Finding]
+MakeFinding = Callable[..., Finding]
 
 
 def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = TRANSPORTS) -> Findings:
@@ -52,7 +52,7 @@ def _of_stream(rules: Sequence[Rule], seen: Mapping[str, SceneOutcome], transpor
     ]
 
 
-def _sse_limits(finding: Make, seen: Mapping[str, SceneOutcome]) -> list[Finding]:
+def _sse_limits(finding: MakeFinding, seen: Mapping[str, SceneOutcome]) -> list[Finding]:
     """The client of an event stream that is asked by GET can go on sending its request's body."""
     silent, goes_on = seen["a silence in an answer"], seen["an answer that goes on and on"]
     both = seen["an answer that goes on and on, while the client talks"]
@@ -60,7 +60,7 @@ def _sse_limits(finding: Make, seen: Mapping[str, SceneOutcome]) -> list[Finding
     return [finding("idle", silent, unless=both, reset_by=reset_by), finding("duration", both)]
 
 
-def _chunked_limits(finding: Make, seen: Mapping[str, SceneOutcome]) -> list[Finding]:
+def _chunked_limits(finding: MakeFinding, seen: Mapping[str, SceneOutcome]) -> list[Finding]:
     """Here the client has nothing to say."""
     silent, goes_on = seen["a silence in an answer"], seen["an answer that goes on and on"]
     return [finding("idle", silent, unless=goes_on, reset_by="down"), finding("duration", goes_on)]

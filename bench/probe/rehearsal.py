@@ -18,7 +18,7 @@ from bench.proxy.chain import Chain
 from bench.proxy.rule import Rule
 from bench.proxy.stage import NEVER, Direction, Ending
 
-Kind = Literal["stream", "websocket", "short"]
+SceneKind = Literal["stream", "websocket", "short"]
 
 _PONG = b"\x8a\x80\0\0\0\0"
 _CLOSE = 0x88
@@ -44,7 +44,7 @@ class Scene:
     """
 
     name: str
-    kind: Kind
+    kind: SceneKind
     until_s: float
     head_s: float | None = 0.0
     tokens_s: tuple[float, ...] = ()

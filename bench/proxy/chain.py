@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bench.proxy.http_follower import HttpFollower
 from bench.proxy.rule import Rule
-from bench.proxy.stage import NEVER, Common, Direction, End, Ending, Pass, Phase, Stage
+from bench.proxy.stage import NEVER, Common, Direction, End, Ending, HttpPhase, Pass, Stage
 
 
 class Surroundings(Protocol):
@@ -115,7 +115,7 @@ class Chain:
         return send, end
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> HttpPhase:
         """Where the HTTP on this connection stands; "tunnel" if no stage cares."""
         return self.http.phase if self.http else "tunnel"
 

@@ -24,13 +24,13 @@ NEVER = float("inf")
 Direction = Literal["up", "down", "both"]
 """Up is client to server, down is server to client."""
 
-Action = Literal["fin", "rst", "black_hole"]
+CutAction = Literal["fin", "rst", "black_hole"]
 """How a behaviour ends a connection: an orderly close, a reset, or silence with the sockets left open."""
 
 LateData = Literal["drop", "rst"]
 """What a black hole does with bytes that still arrive: nothing, or a reset to whoever sent them."""
 
-Phase = Literal["idle", "waiting", "responding", "uploading", "tunnel"]
+HttpPhase = Literal["idle", "waiting", "responding", "uploading", "tunnel"]
 """No request outstanding; a request and no response yet (an interim one is none); in a response; the response is over
 and its request is not; no HTTP (a WebSocket, or plain TCP)."""
 
@@ -45,7 +45,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     by: str
     at_s: float
-    action: Action
+    action: CutAction
     way: Direction = "both"
     status: int | None = None
     late_data: LateData = "drop"
@@ -83,7 +83,7 @@ class Context(Protocol):
     """Nothing may pass any more, either way."""
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> HttpPhase:
         """Where the HTTP on this connection stands; "tunnel" if no stage cares."""
 
     def wake_at(self, deadline_s: float) -> None:
@@ -206,7 +206,7 @@ class Stage:
     def cut(
         self,
         now_s: float,
-        action: Action,
+        action: CutAction,
         *,
         way: Direction = "both",
         late_data: LateData = "drop",

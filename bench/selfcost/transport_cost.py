@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.running.machine import pinning
 from bench.selfcost.child_process import ChildError, running
-from bench.selfcost.loaded_server import Loaded, Role, run_load
+from bench.selfcost.loaded_server import Loaded, LoadedRole, run_load
 from clients.job import Load
 
 _TIMEOUT_S = 60.0
@@ -122,7 +122,7 @@ def measure_transport(name: str, cost: TransportCost, traffic: SteadyTraffic, se
     cost.server_parts.append(apart(long, short))
 
 
-def apart(long: Loaded, short: Loaded, role: Role = "server") -> Parts:
+def apart(long: Loaded, short: Loaded, role: LoadedRole = "server") -> Parts:
     """Per request and per token: two runs are two equations, CPU = requests × a + tokens × b."""
     counts = [[run.messages, run.tokens] for run in (long, short)]
     spent_us = [run.cpu_us_per_token(role) * run.tokens for run in (long, short)]

@@ -18,7 +18,7 @@ LOG_LINES = 100  # what a process logs in a whole scenario
 PART_S = 240.0  # a scenario that takes longer on one server has failed
 MIB = 2**20
 
-Role = Literal["server", "proxy", "redis"]
+SubjectRole = Literal["server", "proxy", "redis"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ProcessRow:
     `end_s` infinite: it had to be killed; None: nobody told it to end.
     """
 
-    role: Role
+    role: SubjectRole
     before: Size
     most: Size
     after: Size

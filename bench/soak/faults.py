@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.running.processes import PartDied
 from bench.soak import bounds
-from bench.soak.bounds import Role, ServerCounts
+from bench.soak.bounds import ServerCounts, SubjectRole
 from bench.soak.subject import Subject, subject
 from bench.soak.users import ask, not_served
 from clients.core.record import Outcome, StreamRecord
@@ -33,7 +33,7 @@ class Fault:
     """What happens to which process. `shared_redis`: Redis is no child of the server's. `mode`: what clients do."""
 
     transport: str
-    role: Role
+    role: SubjectRole
     how: How
     shared_redis: bool = False
     mode: Mode = "resume"
@@ -49,13 +49,13 @@ class FaultFinding:
     tokens_lost: int = 0
     drops: int = 0
     after: ServerCounts | None = None
-    end_s: dict[Role, float] = field(default_factory=dict)
+    end_s: dict[SubjectRole, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
 
 def faults_of(transport: str) -> list[Fault]:
     """All faults of one transport's processes; the proxy stands before it in each."""
-    roles: list[Role] = ["server", "proxy"]
+    roles: list[SubjectRole] = ["server", "proxy"]
     hows: list[How] = ["kill -9", "STOP"]
     faults = [Fault(transport, role, how) for role in roles for how in hows]
     if not TRANSPORTS[transport].needs_redis:

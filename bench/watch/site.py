@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -15,12 +14,11 @@ from bench.watch.race_track import RaceTrack
 from servers import access, page
 from servers.chat import RequestError
 from servers.connection import error_response
-from servers.http import json_response
+from servers.http import Handler, json_response
 from servers.transport import TRANSPORTS
 
 MAX_BODY_BYTES = 1024
 _Body = TypeVar("_Body")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Choice(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead, ResponseHead, header
-from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Positive, Rule, way_words
+from bench.proxy.rule import PER_RESPONSE, AtLeastOne, Condition, Draw, Positive, Rule, way_words
 from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 
@@ -20,7 +20,7 @@ class Coalescing(Rule, frozen=True, kw_only=True):
     holds = True
 
     coalesce_ms: Positive
-    coalesce_bytes: Count = 16_384
+    coalesce_bytes: AtLeastOne = 16_384
     way: Direction = "down"
     scope: Literal["connection", "response"] = "connection"
 

@@ -8,8 +8,8 @@ from typing import Literal
 from bench.proxy.http_bytes import RequestHead, ResponseHead
 from bench.proxy.rule import (
     PER_RESPONSE,
+    AtLeastOne,
     Condition,
-    Count,
     Draw,
     NotNegative,
     Positive,
@@ -19,7 +19,7 @@ from bench.proxy.rule import (
     seconds,
     way_words,
 )
-from bench.proxy.stage import NEVER, Action, Context, Direction, LateData, Stage
+from bench.proxy.stage import NEVER, Context, CutAction, Direction, LateData, Stage
 
 
 class Cut(Rule, frozen=True, kw_only=True):
@@ -33,8 +33,8 @@ class Cut(Rule, frozen=True, kw_only=True):
 
     name = "cut"
 
-    action: Action
-    after_bytes: Count | None = None
+    action: CutAction
+    after_bytes: AtLeastOne | None = None
     after_s: NotNegative | None = None
     since: Literal["connection", "response"] = "connection"
     probability: Probability = 1.0

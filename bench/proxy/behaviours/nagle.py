@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
+from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, way_words
 from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 
@@ -24,7 +24,7 @@ class Nagle(Rule, frozen=True, kw_only=True):
     holds = True
 
     delayed_ack_ms: Positive = 40.0
-    segment_bytes: Count = 1448
+    segment_bytes: AtLeastOne = 1448
     late_acks: Literal["first", "all"] = "first"
     way: Direction = "down"
     unscaled: tuple[str, ...] = ("delayed_ack_ms",)
