@@ -10,7 +10,7 @@ import click
 
 from bench import option_types
 from bench.elsewhere import Elsewhere
-from bench.export.targets import Exports, export_options
+from bench.export.exports import Exports, export_options
 from bench.run_to_report import (
     DONE,
     FAILED,
@@ -190,14 +190,18 @@ def _elsewhere(name: str, place: str, summary: str) -> None:
 
 
 _elsewhere("serve", "servers.__main__:main", "Serve the simulated stream over one transport.")
-_elsewhere("watch", "bench.watch.command:watch", "Watch all transports carry one answer, in a browser.")
-_elsewhere("record", "bench.transcripts.commands:record", "Record a model's answers, with their times.")
-_elsewhere("import", "bench.transcripts.commands:import_", "Make a recording of transcripts of providers' streams.")
-_elsewhere("proxy", "bench.proxy.commands:proxy", "Put an intermediary in front of a server.")
-_elsewhere("profiles", "bench.proxy.commands:profiles", "List the intermediaries that a proxy can be.")
+_elsewhere("watch", "bench.watch.watch_command:watch", "Watch all transports carry one answer, in a browser.")
+_elsewhere("record", "bench.transcripts.recording_commands:record", "Record a model's answers, with their times.")
+_elsewhere(
+    "import", "bench.transcripts.recording_commands:import_", "Make a recording of transcripts of providers' streams."
+)
+_elsewhere("proxy", "bench.proxy.proxy_commands:proxy", "Put an intermediary in front of a server.")
+_elsewhere("profiles", "bench.proxy.proxy_commands:profiles", "List the intermediaries that a proxy can be.")
 _elsewhere("plans", "bench.plans_command:plans", "List the plans that come along, or print a plan's schema.")
 _elsewhere("probe", "bench.probe.probe_command:probe", "Find out what a deployment's balancer does to streams.")
-_elsewhere("decide", "bench.decide.command:decide", "Say which transport to take behind an intermediary, and why.")
+_elsewhere(
+    "decide", "bench.decide.decide_command:decide", "Say which transport to take behind an intermediary, and why."
+)
 _elsewhere("compare", "bench.compare_command:compare", "Say what became better or worse between two runs.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.export.targets import COMPARISON_FORMATS, Exports, export_options
+from bench.export.exports import COMPARISON_FORMATS, Exports, export_options
 
 
 @click.command()

@@ -37,7 +37,7 @@ MAX_CELLS = 2000  # of a plan; each is a load process in each block
 MAX_TABLES = 32  # of [loads], of [streams] and of [slos]
 
 Recovery = Literal["none", "restart", "resume", "fallback"]
-Seconds = Annotated[float, Meta(ge=0, le=3600)]
+PlanSeconds = Annotated[float, Meta(ge=0, le=3600)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
 
@@ -94,7 +94,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     copy: Literal["", "aa"] = ""  # "aa": the same again, to see how much two equal cells differ
     dialect: Literal["", "openai", "ai-sdk", "cumulative"] = ""  # in which form SSE is to say it; "": our own
     head: Literal["early", "late"] = "early"  # "late": the server withholds the response's head until the first token
-    heartbeat: Seconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
+    heartbeat: PlanSeconds = 0.0  # the server sends a sign of life after so long a silence; 0: never
     http: Literal[1, 2] = 1  # 2: HTTP/2, whose connections users share; takes tls = true, as browsers do
     interval: Annotated[float, Meta(ge=0.001, le=3600)] = 1.0  # seconds between polls, the story's default
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # the key that bounds an endpoint's answer

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bench.export.targets import Exports
+from bench.export.exports import Exports
 
 if TYPE_CHECKING:
     from bench.console import Console
     from bench.plan import Plan
+    from bench.run_record import Run
     from bench.running.runner import RunOptions
-    from bench.store import Run, RunFolder
+    from bench.store import RunFolder
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/user_errors.py)
 
@@ -105,8 +106,8 @@ def conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) ->
 
 def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
     """Write and print the report; why that was not possible, what got nothing through, which limits are not met."""
+    from bench.analysis.gates import gates
     from bench.analysis.groups import measure
-    from bench.analysis.slo import gates
     from bench.store import StoreError, link_latest
 
     try:

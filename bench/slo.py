@@ -8,7 +8,7 @@
     [slos.patient]           # for cells that say `slo = "patient"`; stands for itself, as a stream does
     ttft_ms_p95 = 3000
 
-How a limit is judged: bench.analysis.slo.
+How a limit is judged: bench.analysis.gates.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ _FACTS = frozenset({"transport", "variant", "profile", "recovery", "streams", "v
 LIMITED = tuple(column for column in columns.SUMMARY if column not in _FACTS)
 """The columns of summary.csv that a limit can be set to."""
 
-Limit = Annotated[float, Meta(ge=0, le=1e9, description="the most that it may be")]
+Ceiling = Annotated[float, Meta(ge=0, le=1e9, description="the most that it may be")]
 Share = Annotated[float, Meta(ge=0, le=1, description="the least that it may be; 1: every message of the run")]
 
 
 class MessageLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a message must keep to be a good one: complete, and within each of these. Times are real ones."""
 
-    ttft_ms: Limit | None = None  # first token, from the intended start
-    ttft_overhead_ms: Limit | None = None  # the same without the model's own time
-    tpot_ms: Limit | None = None  # mean time per output token behind the first
-    e2e_ms: Limit | None = None  # the whole answer, from the intended start
-    wait_s: Limit | None = None  # waiting beyond the model's own
+    ttft_ms: Ceiling | None = None  # first token, from the intended start
+    ttft_overhead_ms: Ceiling | None = None  # the same without the model's own time
+    tpot_ms: Ceiling | None = None  # mean time per output token behind the first
+    e2e_ms: Ceiling | None = None  # the whole answer, from the intended start
+    wait_s: Ceiling | None = None  # waiting beyond the model's own
 
 
 Slo = msgspec.defstruct(
     "Slo",
     [
-        *((column, (Share if column in LARGER_IS_BETTER else Limit) | None, None) for column in LIMITED),
+        *((column, (Share if column in LARGER_IS_BETTER else Ceiling) | None, None) for column in LIMITED),
         (MESSAGE, MessageLimits | None, None),
     ],
     namespace={"__doc__": "Limits on the numbers of a cell, by their names in summary.csv. Times are real ones."},

@@ -17,8 +17,8 @@ from clients.core.fallback import DEFAULT_ORDER
 LONG_ENOUGH_S = 1.0  # of measuring, for a share of a core to mean anything: refusals are over in no time
 
 Arrivals = Literal["poisson", "constant", "gamma", "burst", "closed", "trace"]
-Count = Annotated[int, Meta(ge=1, le=100_000)]
-Positive = Annotated[float, Meta(ge=1e-6, le=1e9)]
+StreamCount = Annotated[int, Meta(ge=1, le=100_000)]
+AboveZero = Annotated[float, Meta(ge=1e-6, le=1e9)]
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
@@ -32,9 +32,9 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     """
 
     arrivals: Arrivals = "poisson"
-    streams: Count = 80  # measured messages per cell and block
-    rate_per_s: Positive = 20.0  # messages (conversations, if turns > 1) per second
-    gamma_shape: Positive = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
+    streams: StreamCount = 80  # measured messages per cell and block
+    rate_per_s: AboveZero = 20.0  # messages (conversations, if turns > 1) per second
+    gamma_shape: AboveZero = 0.37  # CV 1.64, as the Azure 2024 conversation trace in 5-minute windows
     warmup_streams: Annotated[int, Meta(ge=0, le=100_000)] = (
         8  # sent first at the same rate and thrown away; they open the connections
     )
@@ -59,7 +59,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8  # in a row without a new token, and the client gives up
     trace: str | None = None  # a file as Azure, BurstGPT or Mooncake publish theirs (clients.traces)
     trace_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0  # how many seconds of the trace to take
-    speed_up: Positive = 1.0  # trace time passes so much faster
+    speed_up: AboveZero = 1.0  # trace time passes so much faster
 
 
 class Job(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -29,7 +29,7 @@ _DEFAULT_BASE = "/v1"  # of a URL without a path
 def attempt(session: Session, exchange: Exchange) -> Script[None]:
     """Cannot resume within an answer."""
     exchange.first = 0
-    decoder = Decoder()
+    decoder = OpenAIDecoder()
     try:
         yield from stream(session, exchange, _request(session, exchange), decoder, CONTENT_TYPE)
     finally:
@@ -71,7 +71,7 @@ class _Chunk(msgspec.Struct, gc=False):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class Decoder:
+class OpenAIDecoder:
     """Bytes of the stream in, messages out. `usage_tokens`: how many tokens the text has, if the endpoint told."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from servers.sse.wire import CONTENT_TYPE, Decoder
 def attempt(session: Session, exchange: Exchange) -> Script[None]:
     """Resumes by `Last-Event-ID`, or in a dialect by `from`."""
     dialect = session.settings.dialect
-    decoder = dialects.Decoder(dialect, exchange.ledger.text_before(exchange.first)) if dialect else Decoder()
+    decoder = dialects.DialectDecoder(dialect, exchange.ledger.text_before(exchange.first)) if dialect else Decoder()
     request = _request(session.settings.method, exchange, dialect)
     try:
         status = yield from stream(session, exchange, request, decoder, CONTENT_TYPE)

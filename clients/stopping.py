@@ -14,19 +14,19 @@ import msgspec
 
 from clients.core.record import StreamRecord
 
-Span = tuple[str, int, int | None]
+ToldSpan = tuple[str, int, int | None]
 """Stream id, begin and end by the server's clock (ns); None: it goes on."""
 
 
-def spans_told(stats: dict[str, object]) -> list[Span]:
+def spans_told(stats: dict[str, object]) -> list[ToldSpan]:
     """What a server's `/stats?since=…` tells; nothing where it does not, as one of somebody else's."""
     try:
-        return msgspec.convert(stats.get("answered", []), list[Span])
+        return msgspec.convert(stats.get("answered", []), list[ToldSpan])
     except msgspec.ValidationError:
         return []
 
 
-def enter_stops(records: Iterable[StreamRecord], spans: Sequence[Span], offset_ns: int) -> bool:
+def enter_stops(records: Iterable[StreamRecord], spans: Sequence[ToldSpan], offset_ns: int) -> bool:
     """Fill in `stop_s` where something dropped: infinite for work that goes on, none where nothing had begun.
 
     `offset_ns`: the server's clock minus that of the records. Whether all of it is over.

@@ -27,7 +27,7 @@ _MAX_JSON_LINE = 1 << 20  # Mooncake's lines have a hash per block of the prompt
 _MOST_DIGITS = 12
 _LATEST_S = 10**15  # nanoseconds since 1970 would be above it: plain numbers are seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Row = Mapping[str, Any]
+TraceRow = Mapping[str, Any]
 
 
 class TraceError(InputError):
@@ -63,7 +63,7 @@ class TraceFormat:
     columns: tuple[str, ...] = ()
     at_s: Callable[[str, object], Decimal] = _seconds
 
-    def read(self, row: Row) -> tuple[Decimal, int]:
+    def read(self, row: TraceRow) -> tuple[Decimal, int]:
         """The time in seconds and the tokens of a row. Raises TypeError, ValueError."""
         return self.at_s(self.time, row.get(self.time)), _tokens(self.tokens, row.get(self.tokens))
 
@@ -117,7 +117,7 @@ def _arrivals(path: Path, file: TextIO) -> Iterator[tuple[float, int]]:
         yield float(at_s - first_s), tokens
 
 
-def _rows(path: Path, file: TextIO) -> tuple[TraceFormat, Iterator[tuple[int, Row]]]:
+def _rows(path: Path, file: TextIO) -> tuple[TraceFormat, Iterator[tuple[int, TraceRow]]]:
     """Which format it is, and its rows with the numbers of their lines. Raises TraceError."""
     head = file.readline(_MAX_JSON_LINE)
     if head.lstrip().startswith("{"):
@@ -140,7 +140,7 @@ def _unknown(names: object) -> str:
     return f"no column {missing}; {known}, {MOONCAKE.name}'s lines are JSON objects"
 
 
-def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
+def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, TraceRow]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

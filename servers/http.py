@@ -49,7 +49,7 @@ def application(service: Service) -> web.Application:
         app.router.add_get(path, _probe(report))
     app.router.add_get("/stats", _stats)
     if not app[PREFIX]:  # the page's files know each other by paths from the root
-        race = page.Race(page.columns_of(service.settings.transport))
+        race = page.PageRace(page.columns_of(service.settings.transport))
         page.add_routes(app, lambda: race)
     return app
 

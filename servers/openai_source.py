@@ -29,7 +29,7 @@ _PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"
 
 
 @dataclass
-class Endpoint:
+class ModelEndpoint:
     """An endpoint that answers; its connections are kept and used again."""
 
     url: str
@@ -39,7 +39,7 @@ class Endpoint:
     _http: aiohttp.ClientSession | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Endpoint:
+    def of(cls, environment: Mapping[str, str]) -> ModelEndpoint:
         """The one that the environment names. Raises InputError, which never repeats the key."""
         url = (environment.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
         if http_address(url) is None:

@@ -42,7 +42,7 @@ class MessageWriter(Protocol):
         """Return when the backlog is small again."""
 
 
-class Counts(Protocol):
+class PushCounts(Protocol):
     """Who counts what was pushed."""
 
     tokens_sent: int
@@ -113,7 +113,7 @@ class Push:
         "_written_ns",
     )
 
-    def __init__(self, generation: Generation, first: int, connection: MessageWriter, counts: Counts) -> None:
+    def __init__(self, generation: Generation, first: int, connection: MessageWriter, counts: PushCounts) -> None:
         self._generation = generation
         self._next = first
         self._connection = connection

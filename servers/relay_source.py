@@ -25,7 +25,7 @@ _BAD_GATEWAY = 502
 
 
 @dataclass
-class Relay:
+class RelayedServer:
     """A chunked server that answers; `token` is what it asks for."""
 
     url: str
@@ -33,7 +33,7 @@ class Relay:
     _http: aiohttp.ClientSession | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, url: str, token: str | None) -> Relay:
+    def of(cls, url: str, token: str | None) -> RelayedServer:
         """The server at `url`. Raises InputError."""
         parts = http_address(url)
         if parts is None or "@" in parts.netloc or parts.query or parts.fragment:

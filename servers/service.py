@@ -18,10 +18,10 @@ from servers.answering import Spans
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.lags import Lags, LoopProbe
-from servers.openai_source import Endpoint
+from servers.openai_source import ModelEndpoint
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
-from servers.relay_source import Relay
+from servers.relay_source import RelayedServer
 from servers.source import SILENCE_S, LiveSource
 from servers.text import prose
 from servers.text.hazards import hazards
@@ -82,10 +82,10 @@ class Stoppable(Protocol):
 def source_function(name: str) -> tuple[source.Function, Callable[[], Awaitable[None]] | None]:
     """The function that `--source` names, and what frees what it holds. Raises servers.user_errors.InputError."""
     if name == source.OPENAI:
-        endpoint = Endpoint.of(os.environ)
+        endpoint = ModelEndpoint.of(os.environ)
         return lambda message, _: endpoint.tokens(message), endpoint.close
     if name.startswith("http://"):
-        relay = Relay.of(name, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None)
+        relay = RelayedServer.of(name, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None)
         return relay.tokens, relay.close
     return source.load(name), None
 

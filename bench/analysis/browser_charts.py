@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from bench.analysis.browser import FirstToken, Way, first_tokens, way_title, ways_at_once
+from bench.analysis.browser_numbers import BrowserWay, FirstToken, first_tokens, way_title, ways_at_once
 from bench.analysis.groups import Measurements
 from bench.analysis.theme import FAINT, WIDTH_INCHES, colour, in_two_lines, plain
 
@@ -65,7 +65,7 @@ def at_once(measured: Measurements) -> Figure | None:
     return figure
 
 
-def _draw_way(axes: Axes, way: Way) -> None:
+def _draw_way(axes: Axes, way: BrowserWay) -> None:
     for n, times_ms in way.all_ms.items():
         axes.plot([n] * len(times_ms), times_ms, ".", color=way.colour, alpha=0.25, markersize=4)
     axes.plot(

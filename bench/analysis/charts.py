@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench.analysis import browser, browser_charts
+from bench.analysis import browser_charts, browser_numbers
 from bench.analysis.costs import (
     CPU,
     TRAFFIC,
@@ -116,7 +116,7 @@ BROWSER = (
         "while a message went on. Long tasks: of the page, over 50 ms. The page's clock was set against the server's "
         "by round trips, which also say how far it can be wrong.",
         browser_charts.painted,
-        browser.painted_tables,
+        browser_numbers.painted_tables,
     ),
     Chart(
         "at_once",
@@ -126,7 +126,7 @@ BROWSER = (
         "Browsers open at most six connections to a host over HTTP/1.1, for fetch and EventSource together; a "
         "WebSocket counts apart, and HTTP/2 carries all requests on one connection. Lines: medians over the bursts.",
         browser_charts.at_once,
-        browser.at_once_tables,
+        browser_numbers.at_once_tables,
     ),
 )
 """Of runs in which a browser asked; others do not name them either."""

@@ -15,17 +15,17 @@ from bench.analysis.wording import counted, listed
 
 LEAST_SHARE = 2 / 3  # of the best cell's blocks; below, a cell costs its rivals more than it is worth. A choice.
 
-Name = TypeVar("Name", bound=Hashable)
+NameT = TypeVar("NameT", bound=Hashable)
 
 
-def blocks_needed(valid: Mapping[Name, Collection[int]]) -> int:
+def blocks_needed(valid: Mapping[NameT, Collection[int]]) -> int:
     """How many valid blocks a cell takes part with: MIN_BLOCKS, and LEAST_SHARE of what the best one has."""
     most = max((len(blocks) for blocks in valid.values()), default=0)
     share = math.ceil(LEAST_SHARE * most)
     return share if most < MIN_BLOCKS else max(MIN_BLOCKS, share)
 
 
-def common_blocks(valid: Mapping[Name, Collection[int]]) -> tuple[tuple[int, ...], dict[Name, str]]:
+def common_blocks(valid: Mapping[NameT, Collection[int]]) -> tuple[tuple[int, ...], dict[NameT, str]]:
     """The blocks that count, ascending, and the cells that take no part with the reason in words."""
     needed = blocks_needed(valid)
     apart = {name: too_few(len(blocks), needed) for name, blocks in valid.items() if not 0 < len(blocks) >= needed}
@@ -42,6 +42,6 @@ def too_few(valid: int, needed: int) -> str:
     return f"{counted(valid, 'valid block')}, {max(needed, MIN_BLOCKS)} needed"
 
 
-def _shared(valid: Mapping[Name, Collection[int]], kept: Collection[Name]) -> set[int]:
+def _shared(valid: Mapping[NameT, Collection[int]], kept: Collection[NameT]) -> set[int]:
     sets = [set(valid[name]) for name in kept]
     return set.intersection(*sets) if sets else set()

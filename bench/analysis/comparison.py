@@ -26,8 +26,9 @@ from bench.analysis.races import control_pairs
 from bench.analysis.resolution import blocks_of_two_runs, of_pairs
 from bench.analysis.topics import COMPLETED
 from bench.analysis.wording import listed
+from bench.run_record import Run
 from bench.slo import LARGER_IS_BETTER
-from bench.store import Run, RunFolder
+from bench.store import RunFolder
 from clients import columns
 from servers.user_errors import InputError
 
@@ -38,7 +39,7 @@ _NOT_COMPARED = frozenset(
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS and column not in _NOT_COMPARED)
 
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
-Pair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B
+CellPair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B
 
 
 class ComparisonError(InputError):
@@ -115,7 +116,7 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     )
 
 
-def changes(common: Mapping[Key, Pair], unfit: str = "") -> list[Change]:
+def changes(common: Mapping[Key, CellPair], unfit: str = "") -> list[Change]:
     """Every number of every cell that both runs have, judged as one family; `unfit` stands against all claims."""
     found = [(key, column, each) for column in COLUMNS for key, each in _contrasts(common, column).items()]
     findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found], unfit)
@@ -124,7 +125,7 @@ def changes(common: Mapping[Key, Pair], unfit: str = "") -> list[Change]:
     ]
 
 
-def _change(key: Key, column: str, pair: Pair, finding: JudgedContrast) -> Change:
+def _change(key: Key, column: str, pair: CellPair, finding: JudgedContrast) -> Change:
     contrast, judgement = finding.contrast, _judgement(column, finding)
     if column == COMPLETED and finding.obstacle is Obstacle.NO_NUMBER and contrast.a != contrast.b:
         judgement = _by_counts(pair)
@@ -132,7 +133,7 @@ def _change(key: Key, column: str, pair: Pair, finding: JudgedContrast) -> Chang
     return Change(key, column, contrast, finding.adjusted_p, judgement, reason)
 
 
-def _by_counts(pair: Pair) -> Judgement:
+def _by_counts(pair: CellPair) -> Judgement:
     """Where a run got nothing through there is no ratio, but counts say enough."""
     old, new = ((int(cell.messages["completed"].sum()), len(cell.messages)) for cell in pair)
     if fewer_arrived(*new, *old):
@@ -140,7 +141,7 @@ def _by_counts(pair: Pair) -> Judgement:
     return "improvement" if fewer_arrived(*old, *new) else "not resolved"
 
 
-def _contrasts(common: Mapping[Key, Pair], column: str) -> dict[Key, Contrast]:
+def _contrasts(common: Mapping[Key, CellPair], column: str) -> dict[Key, Contrast]:
     """One number of each cell, B against A, where both runs have it."""
     having = {
         key: pair for key, pair in common.items() if not any(math.isnan(estimate(cell, column).value) for cell in pair)
@@ -157,7 +158,7 @@ def _logs(of: Estimator) -> Floats:
     return logs if np.isfinite(logs).all() else np.empty(0)
 
 
-def _contrast(pair: Pair, column: str, logs: tuple[Floats, Floats], error: tuple[Floats, float] | None) -> Contrast:
+def _contrast(pair: CellPair, column: str, logs: tuple[Floats, Floats], error: tuple[Floats, float] | None) -> Contrast:
     b, a = (estimate(cell, column).value for cell in pair)
     blocks = min(len(estimator(cell, column).blocks) for cell in pair)
     if a == b and math.isfinite(a) and np.array_equal(np.unique(logs[0]), np.unique(logs[1])):
@@ -186,7 +187,7 @@ def _squares(logs: Floats) -> Floats:
     return np.asarray(((logs - logs.mean(-1, keepdims=True)) ** 2).sum(-1))
 
 
-def _common(before: Measurements, after: Measurements) -> dict[Key, Pair]:
+def _common(before: Measurements, after: Measurements) -> dict[Key, CellPair]:
     new = {g.key: g for g in after.cells if g.blocks}
     return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
 

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from bench.plan import Cell
+from bench.run_record import Run
 from bench.slo import checked, message_limits, scaled
-from bench.store import Run, StoreError
+from bench.store import StoreError
 from bench.table_checks import PlanError
 
 

@@ -21,7 +21,8 @@ from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.harness_error import HarnessError
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, has_due, read_messages, read_painted
-from bench.store import CellRecord, Run, RunFolder
+from bench.run_record import CellRecord, Run
+from bench.store import RunFolder
 from servers.transport import CONTESTANTS, TRANSPORTS
 
 CONTROL = "copy=aa"  # the word of a variant that marks the A/A control

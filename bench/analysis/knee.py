@@ -16,7 +16,7 @@ from bench.analysis.groups import Key, Measurements, transport_title
 from bench.analysis.number_tables import Row, Table
 from bench.analysis.theme import FAINT, WIDTH_INCHES, colour
 from bench.analysis.wording import number
-from bench.store import Run
+from bench.run_record import Run
 from clients.locusts.knee_climb import sentence_of
 from servers.transport import CONTESTANTS
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bench.store import Run
+from bench.run_record import Run
 from clients.job import Load
 from servers.checks import shown
 from servers.stream import StreamSpec

@@ -22,7 +22,7 @@ from bench.analysis.races import control_pairs
 from bench.analysis.resolution import blocks_needed, smallest_ratio
 from bench.analysis.topics import COMPLETED, TOPICS
 from bench.analysis.wording import count, counted, number, times, with_unit
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 
 _TAILS = ("ttft_overhead_ms_p99", "delay_ms_p99")
 UNEVEN = 3.0  # times the middle block's percentile, from which on a block is called out; a choice

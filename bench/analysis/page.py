@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.analysis.buffering import held_back
+from bench.analysis.buffering_alarm import held_back
 from bench.analysis.charts import Chart
 from bench.analysis.claims import MIN_BLOCKS
 from bench.analysis.failures import (
@@ -24,6 +24,7 @@ from bench.analysis.failures import (
     nothing_measured,
     total_failures,
 )
+from bench.analysis.gates import gates, ordered
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.headline import headline
 from bench.analysis.heatmaps import recovery_heat, survival_heat
@@ -38,13 +39,12 @@ from bench.analysis.recommendation import Recommendation, is_wanted, recommendat
 from bench.analysis.run_warnings import RunWarning
 from bench.analysis.score_view import STANDINGS, boards, resolution_sentence
 from bench.analysis.shown_cells import charted
-from bench.analysis.slo import gates, ordered
 from bench.analysis.story import Claim, answer_of
 from bench.analysis.survival import advice, answer, how_noticed, survival_maps, twins
 from bench.analysis.theme import PALETTE
 from bench.analysis.verdicts import Verdict
 from bench.analysis.wording import count, counted, listed, number
-from bench.store import CellRecord, Run
+from bench.run_record import CellRecord, Run
 from clients.minima import MESSAGES_NEEDED
 
 LOOPBACK = (

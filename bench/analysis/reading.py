@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from bench import tables
 from bench.analysis import histogram
 from bench.analysis.estimators import Floats, Ints
-from bench.store import Run, RunFolder, StoreError
+from bench.run_record import Run
+from bench.store import RunFolder, StoreError
 from clients import columns
 from clients.columns import Column
 from clients.core.ledger import STALL_NS

@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from bench.analysis.gates import Gate, gates, not_met
 from bench.analysis.groups import Measurements
 from bench.analysis.metrics import estimate
 from bench.analysis.situations import Situation, situation_words
-from bench.analysis.slo import Gate, gates, not_met
 from bench.analysis.survival import Spot, SurvivalMap, Way, named_way, profile_title, settings_of, survival_maps
 from bench.analysis.wording import counted, in_sentence, listed
 from bench.slo import is_time
@@ -43,7 +43,7 @@ PREFERENCE = {
 """The order where nothing else tells ways apart, with what each has against it."""
 
 
-class Seen(NamedTuple):
+class SeenWay(NamedTuple):
     """A way in one situation: how many of its messages arrived whole, and what became of the others, in words.
 
     `wait_s` are the real seconds that readers wait for an answer beyond the model's own.
@@ -69,7 +69,7 @@ class Candidate:
     """
 
     way: Way
-    seen: tuple[Seen, ...]
+    seen: tuple[SeenWay, ...]
     missed: tuple[Gate, ...]
     near_s: float
 
@@ -212,11 +212,11 @@ def _in_real_time(gate: Gate, time_scale: float) -> Gate:
     return replace(gate, limit=gate.limit * time_scale, found=gate.found.times(time_scale))
 
 
-def _seen(situation: Situation, spot: Spot, time_scale: float) -> Seen:
+def _seen(situation: Situation, spot: Spot, time_scale: float) -> SeenWay:
     """Infinite waiting where a message never arrived."""
     wait_s = estimate(spot.cell, "wait_s_per_answer").value * time_scale
     wait_s = math.inf if math.isnan(wait_s) else wait_s
-    return Seen(situation, spot.complete, spot.messages, "" if spot.survives else spot.harm, wait_s)
+    return SeenWay(situation, spot.complete, spot.messages, "" if spot.survives else spot.harm, wait_s)
 
 
 def _weighed(every: Sequence[Candidate]) -> list[Candidate]:

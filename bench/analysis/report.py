@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import charts, page
-from bench.analysis.browser import at_once_tables, painted_tables
-from bench.analysis.buffering import held_back
+from bench.analysis.browser_numbers import at_once_tables, painted_tables
+from bench.analysis.buffering_alarm import held_back
 from bench.analysis.failures import TotalFailure
 from bench.analysis.groups import MeasuredCell, Measurements, measure
 from bench.analysis.knee import knee_of
@@ -29,7 +29,8 @@ from bench.analysis.story import claims_told
 from bench.analysis.survival import Spot, SurvivalMap, advice, survival_maps
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
 from bench.analysis.wording import counted, number, whole_percent
-from bench.store import Run, RunFolder, replace_file
+from bench.run_record import Run
+from bench.store import RunFolder, replace_file
 
 _NAME_WIDTH = 19  # of the terminal's tables: the longest word of a cell's name
 _WAY_WIDTH, _SQUARE_WIDTH = 32, 11  # of the survival map in the terminal

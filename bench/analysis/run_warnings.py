@@ -23,7 +23,7 @@ from bench.analysis.noise import control_findings, lateness_ms, uneven_blocks
 from bench.analysis.races import control_pairs
 from bench.analysis.wording import count, counted, listed, number, times
 from bench.proxy.real import PREFIX
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
@@ -43,7 +43,7 @@ class RunWarning:
     text: str
 
 
-Check = Callable[[Measurements], Iterator[RunWarning]]
+WarningCheck = Callable[[Measurements], Iterator[RunWarning]]
 
 
 def run_warnings(measured: Measurements) -> list[RunWarning]:
@@ -334,13 +334,13 @@ def _foreign(measured: Measurements) -> Iterator[RunWarning]:
         yield RunWarning("other programs", "note", text)
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[WarningCheck, ...] = (
     *(_unfinished, _scaled, _excluded, _common_blocks, _told, _without_due, _control),
     *(_few_blocks, _few_messages, _uneven_blocks),
     *(_drift, _busy, _clocks, _books, _redis, _never_struck, _false_alarms),
     *(_harness, _unwatched, _foreign, _run_again),
 )
-SURVIVAL_CHECKS: tuple[Check, ...] = (
+SURVIVAL_CHECKS: tuple[WarningCheck, ...] = (
     *(_unfinished, _scaled, _side_by_side, _excluded, _common_blocks, _told, _without_due, _clocks, _books),
     *(_never_struck, _false_alarms, _harness, _unwatched, _foreign, _run_again),
 )

@@ -13,7 +13,7 @@ from itertools import groupby
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
-from bench.analysis.scoreboard import Question, Square, resolution, scoreboard
+from bench.analysis.scoreboard import ScoredQuestion, Square, resolution, scoreboard
 from bench.analysis.theme import colour
 from bench.analysis.wording import as_read, in_sentence, interval, listed, number
 
@@ -80,7 +80,7 @@ def boards(measured: Measurements) -> list[Board]:
     return [_board(group, list(questions), voids) for group, questions in found]
 
 
-def _board(group: str, questions: Sequence[Question], voids: Mapping[Key, MeasuredCell]) -> Board:
+def _board(group: str, questions: Sequence[ScoredQuestion], voids: Mapping[Key, MeasuredCell]) -> Board:
     notes: list[str] = []
     squares = {
         (square.key, question.id): _square(square, question, voids.get(square.key), notes)
@@ -113,7 +113,7 @@ def _smallest(ratio: float) -> str:
     return f"{number(ratio)}× or more" if ratio < _NONE else "none"
 
 
-def _square(square: Square, question: Question, void: MeasuredCell | None, notes: list[str]) -> ScoreSquare:
+def _square(square: Square, question: ScoredQuestion, void: MeasuredCell | None, notes: list[str]) -> ScoreSquare:
     """As text; a contestant without a valid number shows that of its void blocks, which is not judged."""
     found = square.estimate
     if math.isnan(found.value) and void is not None:
@@ -131,7 +131,7 @@ def _square(square: Square, question: Question, void: MeasuredCell | None, notes
     )
 
 
-def _standing(square: Square, question: Question) -> str:
+def _standing(square: Square, question: ScoredQuestion) -> str:
     """Who has the very same number as the best is best too; where all have it, nobody is better than others."""
     tied = [each.standing == "best" or (each.standing == "level" and not each.reason) for each in question.squares]
     if all(tied) and len(tied) > 1:

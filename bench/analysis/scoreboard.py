@@ -23,7 +23,7 @@ from bench.analysis.topics import COMPLETED, Topic
 from bench.analysis.wording import as_read, count, counted, interval, listed, number, shown, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
-Status = Literal["resolved", "not resolved", "no claim"]
+QuestionStatus = Literal["resolved", "not resolved", "no claim"]
 
 MOST_LEVEL = 2.0
 """Up to which ratio the interval of an unresolved difference may reach for "as good as the best"; a choice."""
@@ -62,7 +62,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoredQuestion:
     """One row of the scoreboard. `group` says under what load or intermediary, empty for the plain one."""
 
     id: str
@@ -72,7 +72,7 @@ class Question:
     unit: str
     squares: tuple[Square, ...]
     sentence: str
-    status: Status
+    status: QuestionStatus
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class Answer:
     """A question of a run, on the board or in words only, with the pairs behind it."""
 
     topic: Topic
-    question: Question
+    question: ScoredQuestion
     pairs: tuple[Pair, ...]
 
 
-def scoreboard(measured: Measurements) -> list[Question]:
+def scoreboard(measured: Measurements) -> list[ScoredQuestion]:
     """The rows, group by group: the plain group first, then by size."""
     return [answer.question for answer in answers(measured) if answer.topic.on_board]
 
@@ -137,7 +137,7 @@ def _answer(race: Race, topic: Topic, column: str, pairs: tuple[Pair, ...]) -> A
             squares.append(Square(cell.key, column, found, "not judged", None, why))
     metric, about = METRICS[column], (topic.id, topic.title, race.title, column)
     sentence = _sentence(topic, squares, metric)
-    return Answer(topic, Question(*about, metric.unit, tuple(squares), sentence, _status(squares)), pairs)
+    return Answer(topic, ScoredQuestion(*about, metric.unit, tuple(squares), sentence, _status(squares)), pairs)
 
 
 def _square(cell: MeasuredCell, column: str, best: MeasuredCell, finding: JudgedContrast | None) -> Square:
@@ -178,7 +178,7 @@ def _arrived(cell: MeasuredCell) -> tuple[int, int]:
     return int(cell.messages["completed"].sum()), len(cell.messages)
 
 
-def _status(squares: Sequence[Square]) -> Status:
+def _status(squares: Sequence[Square]) -> QuestionStatus:
     if not any(square.standing == "best" for square in squares):
         return "no claim"
     return "not resolved" if any(square.reason for square in squares) else "resolved"

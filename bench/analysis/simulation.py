@@ -43,7 +43,7 @@ QUIET, MIDDLING = (0.03, 0.03), (0.05, 0.03)  # of CPU per token: a cell's own s
 WANTED = 1.1  # how many blocks it takes to find this change of CPU in one cell, the last table says
 MESSAGES = 80  # per cell and block, as in the plan quick
 
-Make = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+MakeSamples = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     return np.asarray(rng.standard_normal(shape) * np.where(np.arange(shape[-1]) == 0, 2.0, 1.0))
 
 
-NULLS: dict[str, Make] = {
+NULLS: dict[str, MakeSamples] = {
     "equal, normal errors": normal,
     "heavy tails": heavy_tails,
     "bad blocks": bad_blocks,
@@ -130,7 +130,9 @@ NULLS: dict[str, Make] = {
 }
 
 
-def made(rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: Make = normal) -> list[Floats]:
+def made(
+    rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: MakeSamples = normal
+) -> list[Floats]:
     """Runs whose cells are all equal, with the spreads of each column's cells."""
     shape = (runs, blocks, len(CELLS))
     return [
@@ -145,7 +147,9 @@ def even(spreads: Spreads) -> Spreads:
     return Spreads(np.repeat(np.maximum(pushed, 1e-3), len(CELLS), axis=1), spreads.moods, spreads.levels)
 
 
-def false_runs(rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: Make = normal) -> float:
+def false_runs(
+    rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, errors: MakeSamples = normal
+) -> float:
     """The share of runs that claim anything, where nothing differs."""
     return float(claimed(made(rng, runs, blocks, spreads, errors)).any((1, 2)).mean())
 
@@ -177,7 +181,7 @@ def found(rng: np.random.Generator, runs: int, blocks: int, spreads: Spreads, ra
 
 
 @dataclass(frozen=True)
-class Change:
+class SimulatedChange:
     """What the second of two runs does otherwise: `ratio` times the CPU in some cells."""
 
     name: str
@@ -186,15 +190,15 @@ class Change:
 
 
 CHANGES = (
-    Change("equal"),
-    Change("+10 % in SSE alone", WANTED, (SLOWED,)),
-    Change("+10 % in SSE and its copy", WANTED, (SLOWED, CONTROL)),
-    Change("+10 % in all cells", WANTED, tuple(range(len(CELLS)))),
+    SimulatedChange("equal"),
+    SimulatedChange("+10 % in SSE alone", WANTED, (SLOWED,)),
+    SimulatedChange("+10 % in SSE and its copy", WANTED, (SLOWED, CONTROL)),
+    SimulatedChange("+10 % in all cells", WANTED, tuple(range(len(CELLS)))),
 )
 
 
 def compared(
-    rng: np.random.Generator, runs: int, blocks: int, spread: tuple[float, float], change: Change
+    rng: np.random.Generator, runs: int, blocks: int, spread: tuple[float, float], change: SimulatedChange
 ) -> tuple[float, float]:
     """Two runs: the share of trials in which the change is claimed in one cell at least, and anything else.
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from bench.analysis.groups import Key
-from bench.store import Run
+from bench.run_record import Run
 from clients.job import Load
 from servers import recording
 from servers.stream import StreamSpec, build

@@ -22,7 +22,7 @@ from bench.analysis.metrics import estimate
 from bench.analysis.wording import counted, listed, number
 from clients.minima import MESSAGES_NEEDED
 
-Verdict = Literal["yes", "no", "not judged"]
+StoryVerdict = Literal["yes", "no", "not judged"]
 
 _NEEDED = MESSAGES_NEEDED[0.95]
 _NEEDED_CUT = 5  # a cut is no percentile
@@ -45,11 +45,11 @@ class Claim:
 
     text: str
     measured: str
-    verdict: Verdict
+    verdict: StoryVerdict
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenCell:
     """What one cell's messages show: medians over messages, percentiles over tokens, a lost one infinitely late."""
 
     messages: int
@@ -70,9 +70,9 @@ class Seen:
         return self.complete == self.messages and steady
 
 
-def seen(cell: MeasuredCell) -> Seen:
+def seen(cell: MeasuredCell) -> SeenCell:
     """Sum up one cell's valid blocks."""
-    return Seen(
+    return SeenCell(
         messages=len(cell.messages),
         complete=int(cell.messages["completed"].sum()),
         ttft_s=estimate(cell, "ttft_ms_p50").value / 1e3,
@@ -93,7 +93,7 @@ def _cut_s(cell: MeasuredCell) -> float:
     return float(last_s.median()) if len(cut) else math.nan
 
 
-def claims(cells: Mapping[str, Seen], interval_s: float = 1.0) -> list[Claim]:
+def claims(cells: Mapping[str, SeenCell], interval_s: float = 1.0) -> list[Claim]:
     """The claims about transports and stacks over what the cells showed.
 
     `cells` is keyed as in `run.json`, valid cells only.
@@ -126,7 +126,7 @@ def claims(cells: Mapping[str, Seen], interval_s: float = 1.0) -> list[Claim]:
 
 
 def _claim(
-    cells: Mapping[str, Seen],
+    cells: Mapping[str, SeenCell],
     keys: tuple[str, ...],
     text: str,
     judge: Callable[..., tuple[str, bool]],
@@ -143,11 +143,11 @@ def _claim(
     return Claim(text, measured, "yes" if holds else "no")
 
 
-def _lacks_p95(cell: Seen, needed: int) -> bool:
+def _lacks_p95(cell: SeenCell, needed: int) -> bool:
     return needed == _NEEDED and math.isnan(cell.delay_ms_p95)
 
 
-def _nothing_to_see(blocking: Seen, sse: Seen) -> tuple[str, bool]:
+def _nothing_to_see(blocking: SeenCell, sse: SeenCell) -> tuple[str, bool]:
     measured = (
         f"first word after {blocking.ttft_s:.2f} s of a {blocking.answer_s:.1f} s answer; "
         f"streamed (SSE) after {sse.ttft_s:.2f} s"
@@ -155,7 +155,7 @@ def _nothing_to_see(blocking: Seen, sse: Seen) -> tuple[str, bool]:
     return measured, blocking.ttft_s >= 0.95 * blocking.answer_s and sse.ttft_s <= 0.5 * blocking.ttft_s
 
 
-def _bursts(polling: Seen, interval_s: float) -> tuple[str, bool]:
+def _bursts(polling: SeenCell, interval_s: float) -> tuple[str, bool]:
     expected = polling.answer_s / interval_s
     measured = (
         f"{polling.requests:.1f} requests a message for a {polling.answer_s:.1f} s answer, "
@@ -164,18 +164,18 @@ def _bursts(polling: Seen, interval_s: float) -> tuple[str, bool]:
     return measured, polling.requests >= 0.8 * expected and polling.tokens_per_read >= 2
 
 
-def _smooth(cell: Seen) -> tuple[str, bool]:
+def _smooth(cell: SeenCell) -> tuple[str, bool]:
     return _smoothness(cell), cell.smooth
 
 
-def _smoothness(cell: Seen) -> str:
+def _smoothness(cell: SeenCell) -> str:
     return (
         f"{cell.complete} of {cell.messages} complete, token delay p50 {cell.delay_ms_p50:.2f} ms, "
         f"p95 {cell.delay_ms_p95:.2f} ms, {cell.stalls_per_1k:.2g} stalls in 1,000 tokens"
     )
 
 
-def _one_request(post: Seen, get: Seen) -> tuple[str, bool]:
+def _one_request(post: SeenCell, get: SeenCell) -> tuple[str, bool]:
     difference_ms = abs(post.delay_ms_p95 - get.delay_ms_p95)
     measured = (
         f"{post.requests:.1f} requests a message; POST: {_smoothness(post)}; EventSource: {_smoothness(get)}; "
@@ -184,7 +184,7 @@ def _one_request(post: Seen, get: Seen) -> tuple[str, bool]:
     return measured, post.smooth and get.smooth and post.requests == 1 and difference_ms <= FRAME_MS
 
 
-def _cut(cell: Seen) -> tuple[str, bool]:
+def _cut(cell: SeenCell) -> tuple[str, bool]:
     whole = f"{cell.complete} of {cell.messages} answers of about {cell.answer_s:.0f} s arrived whole"
     return (
         (f"{whole}; the others were cut after {cell.cut_s:.1f} s", True)
@@ -229,7 +229,7 @@ def _said_left_out(claim: Claim) -> Claim:
 
 def answer_of(found: Sequence[Claim]) -> str:
     """All in one sentence."""
-    points: dict[Verdict, list[str]] = {"yes": [], "no": [], "not judged": []}
+    points: dict[StoryVerdict, list[str]] = {"yes": [], "no": [], "not judged": []}
     for claim in found:
         points[claim.verdict].append(claim.text.partition(".")[0])
     said = f"This run bears the story out in {len(points['yes'])} of its {len(found)} points."

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.analysis import intervals
-from bench.analysis.buffering import held_back_of
+from bench.analysis.buffering_alarm import held_back_of
 from bench.analysis.groups import Key, MeasuredCell, Measurements, transport_title
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import estimate
@@ -118,7 +118,7 @@ class SurvivalMap:
 
 
 @dataclass(frozen=True)
-class Advice:
+class ProfileAdvice:
     """What a run says of one intermediary, in words that can be acted on: a clause for each situation."""
 
     profile: str
@@ -189,14 +189,14 @@ def profile_title(name: str) -> str:
         return ""
 
 
-def advice(maps: Sequence[SurvivalMap]) -> list[Advice]:
+def advice(maps: Sequence[SurvivalMap]) -> list[ProfileAdvice]:
     """For each profile what every transport needs in order to get through, as measured."""
     found = []
     for profile in dict.fromkeys(p for each in maps for p in each.profiles):
         title = profile_title(profile)
         clauses = [clause for each in maps if (clause := _clause(each, profile))]
         if clauses and (profile != _DIRECT or any(_troubled(each, profile) for each in maps)):
-            found.append(Advice(profile, f"{profile} ({title})" if title else profile, tuple(clauses)))
+            found.append(ProfileAdvice(profile, f"{profile} ({title})" if title else profile, tuple(clauses)))
     return found
 
 

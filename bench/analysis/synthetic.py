@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bench.store import CellRecord, Run, RunFolder, create_run
+from bench.run_record import CellRecord, Run
+from bench.store import RunFolder, create_run
 
 NS = 1_000_000  # per millisecond
 FROZEN_MS = 5000.0

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.analysis.groups import MeasuredCell, Measurements
-from bench.analysis.scoreboard import Pair, Status, answers
+from bench.analysis.scoreboard import Pair, QuestionStatus, answers
 from bench.analysis.topics import COMPLETED
 from bench.analysis.wording import count, counted, listed
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 
 COMPLETENESS = "Did everything arrive?"
 
@@ -22,7 +22,7 @@ class Verdict:
     group: str
     column: str
     sentence: str
-    status: Status
+    status: QuestionStatus
     pairs: tuple[Pair, ...] = ()
 
 

@@ -19,7 +19,7 @@ from bench.analysis.wording import count, counted, listed, number, with_unit
 from bench.calibration import golden_clock, waterfalls
 from bench.calibration.golden_clock import LEVELS
 from bench.running.machine import machine_facts
-from bench.selfcost.transport_cost import Floor, Traffic, measure_floors
+from bench.selfcost.transport_cost import Floor, SteadyTraffic, measure_floors
 from bench.store import RunFolder, utc_text
 from servers.transport import TRANSPORTS
 
@@ -48,7 +48,7 @@ def calibrate(folder: RunFolder, out: Path, console: Console) -> None:
     console.print("\nThe noise floor", style="bold")
     print_noise(measure(folder), console)
     floor = Floor()
-    measure_floors(floor, Traffic())
+    measure_floors(floor, SteadyTraffic())
     console.print(f"a bare client: {floor.client_us[0]:.1f} CPU µs per token; server: {floor.server_us[0]:.1f}")
     console.print(f"Kept in {path}, and drawn in {out / 'waterfall.svg'}", soft_wrap=True)
 

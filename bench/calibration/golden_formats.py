@@ -17,7 +17,7 @@ _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 @dataclass(frozen=True)
-class Format:
+class GoldenFormat:
     """How a streamed answer is written: what goes before it, one token of stream `name`, and what ends it."""
 
     head: bytes
@@ -87,17 +87,17 @@ def _sse_token(name: str, i: int) -> bytes:
 
 
 FORMATS = {
-    "sse": Format(
+    "sse": GoldenFormat(
         _chunked_head("text/event-stream"),
         _sse_token,
         lambda n: _chunk(b"event: end\ndata: %b\n\ndata: [DONE]\n\n" % end_message(n)) + b"0\r\n\r\n",
     ),
-    "chunked": Format(
+    "chunked": GoldenFormat(
         _chunked_head("application/x-ndjson"),
         lambda _, i: _chunk(token_message(i) + b"\n"),
         lambda n: _chunk(end_message(n) + b"\n") + b"0\r\n\r\n",
     ),
-    "websocket": Format(b"", lambda _, i: frame(token_message(i)), lambda n: frame(end_message(n))),
+    "websocket": GoldenFormat(b"", lambda _, i: frame(token_message(i)), lambda n: frame(end_message(n))),
 }
 """Of the transports that push tokens; the others bring pages."""
 

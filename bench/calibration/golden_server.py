@@ -40,7 +40,7 @@ class Peer:
 
 
 @dataclass(order=True)
-class Answer:
+class GoldenAnswer:
     """An answer under way; `at_ns` is when its next token falls due."""
 
     at_ns: int
@@ -60,8 +60,8 @@ class GoldenServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._due: list[Answer] = []
-        self._answers: dict[str, Answer] = {}  # of polling, until they are fetched
+        self._due: list[GoldenAnswer] = []
+        self._answers: dict[str, GoldenAnswer] = {}  # of polling, until they are fetched
         self._is_over = False
         self.before: dict[str, list[int]] = {}
         self.after: dict[str, list[int]] = {}
@@ -153,16 +153,16 @@ class GoldenServer:
             else:
                 heapq.heappush(self._due, self._begin(peer, payload))
 
-    def _begin(self, peer: Peer, request: bytes) -> Answer:
+    def _begin(self, peer: Peer, request: bytes) -> GoldenAnswer:
         now_ns = monotonic_ns()
         asked = json.loads(request)
         name, tokens = str(asked["stream_id"]), int(asked["stream"]["tokens"])
         phase_ns = round(len(self.before) * _GOLDEN_RATIO % 1 * self._gap_ns)
         self.before[name], self.after[name] = [], []
         begun_ns = now_ns + _LEAD_NS + phase_ns
-        return Answer(begun_ns, name, peer, begun_ns, tokens)
+        return GoldenAnswer(begun_ns, name, peer, begun_ns, tokens)
 
-    def _send_next(self, answer: Answer) -> None:
+    def _send_next(self, answer: GoldenAnswer) -> None:
         if self._format is None:
             self._send_page(answer, answer.peer, 0)
             return
@@ -174,7 +174,7 @@ class GoldenServer:
         answer.at_ns += self._gap_ns
         heapq.heappush(self._due, answer)
 
-    def _send_page(self, answer: Answer, peer: Peer, first: int) -> None:
+    def _send_page(self, answer: GoldenAnswer, peer: Peer, first: int) -> None:
         made = min(max((monotonic_ns() - answer.begun_ns) // self._gap_ns + 1, first), answer.tokens)
         data = formats.response("200 OK", formats.page(first, made, answer.tokens))
         self._send(answer.name, peer, data, made - first)

@@ -41,7 +41,7 @@ _VALIDITY = {  # many cells share the machine; what is decided here is whether m
 
 
 @dataclass(frozen=True)
-class Traffic:
+class ExpectedTraffic:
     """What the intermediary will carry; times are real seconds. `trace` is a file that clients.traces reads."""
 
     silence_s: float = 20.0
@@ -55,13 +55,13 @@ def heartbeat_s(profile: Profile) -> float:
     return next((each for each in HEARTBEATS_S if each <= min(limits, default=math.inf) / 2), HEARTBEATS_S[-1])
 
 
-def time_scale(traffic: Traffic) -> float:
+def time_scale(traffic: ExpectedTraffic) -> float:
     """By what to divide all times, so that no cell takes much longer than CELL_S; 1 for short silences."""
     longest_s = max(2 * ANSWER_S + traffic.think_s, ANSWER_S + traffic.silence_s) + START_S
     return float(max(1, math.ceil(longest_s / CELL_S)))
 
 
-def matrix(profile: str, beat_s: float, traffic: Traffic, limits: Mapping[str, Any], scale: float) -> Plan:
+def matrix(profile: str, beat_s: float, traffic: ExpectedTraffic, limits: Mapping[str, Any], scale: float) -> Plan:
     """The plan that decides about `profile` (a name or a file). Raises PlanError."""
     situations = dict(_situations(traffic))
     cells = [
@@ -101,7 +101,7 @@ def _ways(beat_s: float) -> Iterator[dict[str, Any]]:
             yield {"transport": transport, "recovery": "resume"}
 
 
-def _load(traffic: Traffic) -> dict[str, Any]:
+def _load(traffic: ExpectedTraffic) -> dict[str, Any]:
     """Conversations of two messages. Without a limit to the clients' patience nobody notices a black hole."""
     return {
         "streams": MESSAGES,
@@ -114,7 +114,7 @@ def _load(traffic: Traffic) -> dict[str, Any]:
     }
 
 
-def _situations(traffic: Traffic) -> Iterator[tuple[str, dict[str, Any]]]:
+def _situations(traffic: ExpectedTraffic) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "silence", {"stream": "silence", "load": {"turns": 1, "think_s": 0, "rate_per_s": MESSAGES / START_S}}
     if traffic.trace:
         yield "trace", {"stream": "", "load": {"arrivals": "trace", "trace": traffic.trace, "trace_s": 60, "turns": 1}}

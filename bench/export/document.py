@@ -12,24 +12,24 @@ import msgspec
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Change, Comparison
 from bench.analysis.failures import faults
+from bench.analysis.gates import Gate, passed
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.missing import INFINITE, why_not_finite
 from bench.analysis.page import headline_of
 from bench.analysis.run_warnings import run_warnings
-from bench.analysis.slo import Gate, passed
 from bench.analysis.story import claims_told
 from bench.export import changes, shape
+from bench.run_record import Run
 from bench.slo import LIMITED
-from bench.store import Run
 
 
 def run_document(measured: Measurements, judged: Sequence[Gate], folder: str) -> shape.RunDocument:
     """The document of the run in `folder`, whether or not anything of it was measured; `judged` are its limits."""
     return shape.RunDocument(
         run=_facts(measured.run, folder, [warning.text for warning in run_warnings(measured)]),
-        verdict=shape.Verdict(passed=run_passed(measured, judged), sentence=answer(measured)),
+        verdict=shape.VerdictShape(passed=run_passed(measured, judged), sentence=answer(measured)),
         questions=[_question(row, measured) for row in scoreboard.scoreboard(measured)],
         slo=[_limit(gate, measured) for gate in judged],
         rows=[_row(cell) for cell in measured.cells],
@@ -42,7 +42,7 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
     return shape.ComparisonDocument(
         run=_facts(comparison.b, run, comparison.warnings),
         baseline=_facts(comparison.a, baseline, []),
-        verdict=shape.Verdict(
+        verdict=shape.VerdictShape(
             passed=not comparison.regressed,
             sentence=f"{changes.sentence(comparison)} {changes.findable(comparison)}".strip(),
         ),
@@ -95,21 +95,23 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _number(found: Estimate, unit: str, reason: str) -> shape.Number:
+def _number(found: Estimate, unit: str, reason: str) -> shape.NumberShape:
     """`reason` is why one of its values is missing, or infinite, if one is."""
     values = [_finite(value) for value in (found.value, found.lo, found.hi)]
-    return shape.Number(value=values[0], lo=values[1], hi=values[2], unit=unit, reason=reason if None in values else "")
+    return shape.NumberShape(
+        value=values[0], lo=values[1], hi=values[2], unit=unit, reason=reason if None in values else ""
+    )
 
 
-def _estimate(cell: MeasuredCell, column: str) -> shape.Number:
+def _estimate(cell: MeasuredCell, column: str) -> shape.NumberShape:
     found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
     return _number(found, METRICS[column].unit, why_not_finite(cell, column))
 
 
-def _question(row: scoreboard.Question, measured: Measurements) -> shape.Question:
+def _question(row: scoreboard.ScoredQuestion, measured: Measurements) -> shape.QuestionShape:
     cells = {cell.key: cell for cell in measured.cells}
     squares = [
-        shape.Square(
+        shape.SquareShape(
             **_named(square.key),
             standing=square.standing,
             found=_number(square.estimate, row.unit, why_not_finite(cells[square.key], square.column)),
@@ -121,14 +123,14 @@ def _question(row: scoreboard.Question, measured: Measurements) -> shape.Questio
         for square in row.squares
     ]
     words = {name: getattr(row, name) for name in ("id", "title", "group", "column", "unit", "status", "sentence")}
-    return shape.Question(**words, squares=squares)
+    return shape.QuestionShape(**words, squares=squares)
 
 
-def _limit(gate: Gate, measured: Measurements) -> shape.Limit:
+def _limit(gate: Gate, measured: Measurements) -> shape.LimitShape:
     cell = next(cell for cell in measured.cells if cell.key == gate.key)
     exact = gate.is_exact and not gate.reason
     found = Estimate(gate.found.value, gate.found.value, gate.found.value) if exact else gate.found
-    return shape.Limit(
+    return shape.LimitShape(
         **_named(gate.key),
         column=gate.column,
         limit=gate.limit,
@@ -142,9 +144,9 @@ def _limit(gate: Gate, measured: Measurements) -> shape.Limit:
     )
 
 
-def _row(cell: MeasuredCell) -> shape.Row:
+def _row(cell: MeasuredCell) -> shape.RowShape:
     lost, duplicated, drops = (int(cell.messages[name].sum()) for name in ("tokens_lost", "tokens_duplicated", "drops"))
-    return shape.Row(
+    return shape.RowShape(
         **_named(cell.key),
         valid=cell.is_valid,
         blocks=list(cell.blocks),

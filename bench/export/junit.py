@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 
 from bench.analysis.comparison import Change, Comparison
 from bench.analysis.failures import faults
+from bench.analysis.gates import Gate
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS
 from bench.analysis.races import group_title
-from bench.analysis.slo import Gate
 from bench.export.changes import texts
-from bench.store import Run
+from bench.run_record import Run
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, "Characters"
 

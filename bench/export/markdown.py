@@ -10,16 +10,16 @@ from itertools import accumulate
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Comparison
 from bench.analysis.failures import faults, nothing_measured
+from bench.analysis.gates import Gate, not_met
 from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.likeness import notes
 from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.quantities import as_shown, quantity, unit_of
 from bench.analysis.run_warnings import run_warnings
-from bench.analysis.slo import Gate, not_met
 from bench.analysis.wording import counted, shown, times
 from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
-from bench.store import Run
+from bench.run_record import Run
 
 MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
 MAX_ROWS = 30  # of each table
@@ -111,7 +111,7 @@ def _scoreboard(measured: Measurements) -> list[str]:
     return table(("question", "best", "as good", "behind", "not judged"), rows) if rows else []
 
 
-def _question(row: scoreboard.Question) -> tuple[str, ...]:
+def _question(row: scoreboard.ScoredQuestion) -> tuple[str, ...]:
     title = f"{row.title} ({row.group})" if row.group else row.title
     by = {s: [_square(square) for square in row.squares if square.standing == s] for s in _STANDINGS}
     return (title, *("; ".join(by[standing]) for standing in _STANDINGS))

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.text import Text
 
+from bench.analysis.gates import Gate, gates, not_met
 from bench.analysis.groups import Measurements
 from bench.analysis.recommendation import faults, that_count
-from bench.analysis.slo import Gate, gates, not_met
 from bench.analysis.wording import counted
 from bench.console import Console
-from bench.export.targets import Exports
+from bench.export.exports import Exports
 from bench.slo import joined
 from bench.store import RunFolder
 

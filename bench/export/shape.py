@@ -14,14 +14,14 @@ from typing import Any, Literal
 import msgspec
 
 from bench.analysis.comparison import Judgement
-from bench.analysis.scoreboard import Standing, Status
-from bench.analysis.slo import Outcome
-from bench.store import CellStatus, RunStatus
+from bench.analysis.gates import GateOutcome
+from bench.analysis.scoreboard import QuestionStatus, Standing
+from bench.run_record import CellStatus, RunStatus
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-class Number(msgspec.Struct, kw_only=True):
+class NumberShape(msgspec.Struct, kw_only=True):
     """A number with its 95 % interval; what is null has its reason, which is empty where nothing is."""
 
     value: float | None
@@ -31,7 +31,7 @@ class Number(msgspec.Struct, kw_only=True):
     reason: str = ""
 
 
-class Cell(msgspec.Struct, kw_only=True):
+class CellShape(msgspec.Struct, kw_only=True):
     """What a number is about, as in summary.csv; `title` is its name for people."""
 
     transport: str
@@ -41,16 +41,16 @@ class Cell(msgspec.Struct, kw_only=True):
     title: str
 
 
-class Square(Cell, kw_only=True):
+class SquareShape(CellShape, kw_only=True):
     """One contestant at one question. `ratio` is against the best, null for the best itself."""
 
     standing: Standing
-    found: Number
-    ratio: Number | None
+    found: NumberShape
+    ratio: NumberShape | None
     why: str  # why no more can be said; empty for best and behind
 
 
-class Question(msgspec.Struct, kw_only=True):
+class QuestionShape(msgspec.Struct, kw_only=True):
     """A row of the scoreboard: one question under one load and intermediary (`group`, empty for the plain one)."""
 
     id: str
@@ -58,22 +58,22 @@ class Question(msgspec.Struct, kw_only=True):
     group: str
     column: str
     unit: str
-    status: Status
+    status: QuestionStatus
     sentence: str
-    squares: list[Square]
+    squares: list[SquareShape]
 
 
-class Limit(Cell, kw_only=True):
+class LimitShape(CellShape, kw_only=True):
     """A limit of the plan's SLO on one number of one cell. Only "met" passes."""
 
     column: str
     limit: float
-    outcome: Outcome
-    found: Number
+    outcome: GateOutcome
+    found: NumberShape
     sentence: str
 
 
-class Row(Cell, kw_only=True):
+class RowShape(CellShape, kw_only=True):
     """A row of summary.csv: `numbers` are its estimates, by their columns."""
 
     valid: bool
@@ -83,17 +83,17 @@ class Row(Cell, kw_only=True):
     tokens_lost: int
     tokens_duplicated: int
     drops: int
-    numbers: dict[str, Number]
+    numbers: dict[str, NumberShape]
 
 
-class ChangeRow(Cell, kw_only=True):
+class ChangeRow(CellShape, kw_only=True):
     """One number of one cell in both runs; `ratio` is run ÷ baseline."""
 
     column: str
     unit: str
     baseline: float | None
     run: float | None
-    ratio: Number
+    ratio: NumberShape
     judgement: Judgement
     why: str  # why it is not resolved
     reason: str  # why one of both is null
@@ -117,7 +117,7 @@ class RunFacts(msgspec.Struct, kw_only=True):
     warnings: list[str]
 
 
-class Verdict(msgspec.Struct, kw_only=True):
+class VerdictShape(msgspec.Struct, kw_only=True):
     """`passed` is what the exit code 0 says; `sentence` answers the plan's question, or says what changed."""
 
     passed: bool
@@ -129,10 +129,10 @@ class RunDocument(msgspec.Struct, kw_only=True, tag_field="kind", tag="run"):
 
     schema: Literal[1] = 1
     run: RunFacts
-    verdict: Verdict
-    questions: list[Question]
-    slo: list[Limit]
-    rows: list[Row]
+    verdict: VerdictShape
+    questions: list[QuestionShape]
+    slo: list[LimitShape]
+    rows: list[RowShape]
 
 
 class ComparisonDocument(msgspec.Struct, kw_only=True, tag_field="kind", tag="comparison"):
@@ -141,9 +141,9 @@ class ComparisonDocument(msgspec.Struct, kw_only=True, tag_field="kind", tag="co
     schema: Literal[1] = 1
     run: RunFacts
     baseline: RunFacts
-    verdict: Verdict
-    questions: list[Question]
-    slo: list[Limit]
+    verdict: VerdictShape
+    questions: list[QuestionShape]
+    slo: list[LimitShape]
     rows: list[ChangeRow]
 
 

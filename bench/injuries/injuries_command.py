@@ -14,8 +14,8 @@ import click
 
 from bench.injuries.injury import INJURIES, UNHURT, Injury
 from bench.injuries.struck_run import is_caught, needs_redis, struck_run
+from bench.run_record import CellRecord
 from bench.running.machine import git_commit, machine_facts
-from bench.store import CellRecord
 from servers.arguments import HELP, Command
 from servers.redis_server import find_executable
 
@@ -24,7 +24,7 @@ SECONDS_EACH = 7  # about, for one run: servers and load begin and end
 
 
 @dataclass
-class Count:
+class InjuryCount:
     """How one injury's runs ended: the first words of all reasons, with the number of runs that gave them."""
 
     injury: Injury
@@ -86,8 +86,8 @@ def _possible(injury: Injury) -> bool:
     return True
 
 
-def _counted(injury: Injury, times: int) -> Count:
-    count = Count(injury)
+def _counted(injury: Injury, times: int) -> InjuryCount:
+    count = InjuryCount(injury)
     for _ in range(times):
         with TemporaryDirectory(prefix="tokenderby-injuries-") as folder:
             count.note(asyncio.run(struck_run(injury, Path(folder))))
@@ -95,7 +95,7 @@ def _counted(injury: Injury, times: int) -> Count:
     return count
 
 
-def table(counts: Sequence[Count]) -> str:
+def table(counts: Sequence[InjuryCount]) -> str:
     """The table in Markdown, under where it was made."""
     machine = machine_facts()
     where = f"Commit {git_commit()}, {machine['system']}, {machine['cores']} cores."

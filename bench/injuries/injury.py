@@ -8,12 +8,12 @@ from typing import Literal
 
 from servers.redis_server import find_executable
 
-Part = Literal["load", "server", "redis", "proxy"]
+RunPart = Literal["load", "server", "redis", "proxy"]
 STALL_S, STOP_S = 0.05, 1.0
 _CLOSED: Mapping[str, object] = {"arrivals": "closed", "concurrency": 8, "streams": 24}
 
 
-def words_of(part: Part) -> str:
+def words_of(part: RunPart) -> str:
     """What the part's command line has, and no other's."""
     redis = (find_executable() or "redis-server").rpartition("/")[2]
     return {"load": "-m clients.load", "server": "-m servers", "redis": redis, "proxy": "-m bench.proxy"}[part]
@@ -30,7 +30,7 @@ class Injury:
 
     name: str
     reasons: tuple[str, ...] = ()
-    stop: Part | None = None
+    stop: RunPart | None = None
     stop_s: float = STOP_S
     at: float = 0.3
     hog: Literal["load", "servers"] | None = None

@@ -12,12 +12,12 @@ import msgspec
 import psutil
 
 from bench.injuries.hog import computing
-from bench.injuries.injury import Injury, Part, words_of
+from bench.injuries.injury import Injury, RunPart, words_of
 from bench.plan import Plan, parse, read_plan
+from bench.run_record import CellRecord
 from bench.running.endpoints import ready_child
 from bench.running.machine import pinning
 from bench.running.runner import RunOptions, carry_out, new_run
-from bench.store import CellRecord
 from servers.transport import TRANSPORTS
 
 _SLOW_SERVER = "bench.injuries.slow_server"
@@ -87,7 +87,7 @@ class _Striking:
         if self._strike is not None:
             await self._strike
 
-    async def _stand_still(self, part: Part) -> None:
+    async def _stand_still(self, part: RunPart) -> None:
         process = self._process(words_of(part))
         process.suspend()
         try:

@@ -8,15 +8,15 @@ from time import monotonic, monotonic_ns
 from typing import Any
 
 from bench.probe.channel import Channel, Heard, Talk
-from bench.probe.clock import Clock
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT, Finding, Seen, Value
+from bench.probe.probe_clock import Clock
 from bench.probe.search import Limit
 from bench.probe.trial import Trial
 from bench.probe.words import limit_words, no_cut_words
 
-Known = Callable[[str, str], Awaitable[Finding | None]]
+Lookup = Callable[[str, str], Awaitable[Finding | None]]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Asking:
     passes: Heard
     control: Control
     began_ns: int
-    lookup: Known
+    lookup: Lookup
     seen: list[Seen] = field(default_factory=list)
 
     async def known(self, question: str, transport: str | None = None) -> Finding | None:

@@ -40,7 +40,7 @@ _SWITCHING = 101
 Decode = Callable[[bytes], list[TokenMessage | EndMessage]]
 
 
-class Read(NamedTuple):
+class BytesRead(NamedTuple):
     """Bytes came: when, and how many (of TLS the plain ones)."""
 
     at_ns: int
@@ -100,7 +100,7 @@ class Heard:
     head_ns: int | None = None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    reads: list[Read] = field(default_factory=list)
+    reads: list[BytesRead] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
     ended_ns: int = 0
@@ -129,7 +129,7 @@ class _Watch:
         """Bytes have come (clients.core.session.Connection)."""
         heard = self.heard
         if heard is not None and len(heard.reads) < MAX_KEPT_READS:
-            heard.reads.append(Read(self.session.now_ns, len(data)))
+            heard.reads.append(BytesRead(self.session.now_ns, len(data)))
         super().receive(data)  # type: ignore[misc]
 
     def end(self, failure: ClientFailure | None) -> None:

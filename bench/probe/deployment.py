@@ -10,9 +10,9 @@ import msgspec
 
 from bench.probe.foreign_text import printable
 from bench.running.addresses import AddressError, server_url
-from clients.core.asking import fetch
 from clients.core.endpoint import Endpoint
 from clients.core.errors import ClientFailure
+from clients.core.message_script import fetch
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient

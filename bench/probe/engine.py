@@ -14,11 +14,11 @@ import msgspec
 
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk
-from bench.probe.clock import Clock, look
 from bench.probe.control import CYCLES, Control
 from bench.probe.deployment import ANSWER_S, MAX_CONNECTIONS, Deployment
 from bench.probe.finding import NO_CUT, Finding, Findings, Seen
-from bench.probe.question import Question, questions
+from bench.probe.probe_clock import Clock, look
+from bench.probe.question import ProbeQuestion, questions
 from bench.probe.search import STAGGER
 from bench.probe.streams import talking
 
@@ -27,7 +27,7 @@ LEAST_S = 4.0  # beyond the longest silence, however short that is
 _SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
+FindingKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Engine:
         up_to_s: float,
         *,
         kept: Findings | None = None,
-        chosen: Iterable[Question] | None = None,
+        chosen: Iterable[ProbeQuestion] | None = None,
         on_finding: Callable[[Finding], None] = lambda _finding: None,
     ) -> None:
         self.deployment = deployment
@@ -69,8 +69,8 @@ class Engine:
             {(each.question, each.transport): each for each in kept.findings if each.is_complete} if kept else {}
         )
         self._earlier = kept
-        self._results: dict[Key, asyncio.Future[Finding]] = {}
-        self._askings: dict[Key, Asking] = {}
+        self._results: dict[FindingKey, asyncio.Future[Finding]] = {}
+        self._askings: dict[FindingKey, Asking] = {}
         self._controls: dict[str, Control] = {}
 
     async def run(self) -> Findings:
@@ -98,7 +98,7 @@ class Engine:
             findings=tuple(self._finding(key) for key in self._plan),
         )
 
-    def _finding(self, key: Key) -> Finding:
+    def _finding(self, key: FindingKey) -> Finding:
         future = self._results.get(key)
         if future is not None and future.done() and not future.cancelled():
             return future.result()
@@ -111,7 +111,7 @@ class Engine:
         )
 
     @property
-    def load(self) -> Load:
+    def load(self) -> ProbeLoad:
         """What this means for the deployment."""
         asked = {key: question for key, question in self._plan.items() if key not in self._kept}
         return load(asked, len(self.deployment.transports), self.up_to_s)
@@ -132,7 +132,7 @@ class Engine:
         )
         return [tuple(round((at_ns - self._began_ns) / 1e9, 3) for at_ns in each) for each in found]  # type: ignore[misc]
 
-    def _best(self, question: Question, known: dict[str, Known]) -> Known:
+    def _best(self, question: ProbeQuestion, known: dict[str, Known]) -> Known:
         """Whom a question is asked that is asked once: the first that lets a stream pass, so that it has a control."""
         possible = [name for name in self.deployment.transports if name in question.transports]
         return known[next((name for name in possible if known[name].passes.ending == NO_CUT), possible[0])]
@@ -153,7 +153,7 @@ class Engine:
             for task in watching:
                 task.cancel()
 
-    async def _ask(self, key: Key, question: Question, known: Known) -> None:
+    async def _ask(self, key: FindingKey, question: ProbeQuestion, known: Known) -> None:
         self._askings[key] = asking = Asking(
             question=question.id,
             deployment=self.deployment,
@@ -170,7 +170,7 @@ class Engine:
         self._results[key].set_result(finding)
         self._on_finding(finding)
 
-    async def _answer(self, question: Question, asking: Asking) -> Finding:
+    async def _answer(self, question: ProbeQuestion, asking: Asking) -> Finding:
         """A question's finding, in time; what goes wrong with it is one, too."""
         try:
             async with asyncio.timeout(self._until_s + asking.slack_s + LEAST_S - monotonic()):
@@ -188,9 +188,9 @@ class Engine:
         return None if future is None else await asyncio.shield(future)
 
 
-def plan(deployment: Deployment, chosen: Iterable[Question]) -> dict[Key, Question]:
+def plan(deployment: Deployment, chosen: Iterable[ProbeQuestion]) -> dict[FindingKey, ProbeQuestion]:
     """Which question is asked of which transport ("": of the whole deployment), in order."""
-    found: dict[Key, Question] = {}
+    found: dict[FindingKey, ProbeQuestion] = {}
     for question in chosen:
         for transport in question.asked_of(deployment.transports):
             found[question.id, "" if question.once else transport] = question
@@ -203,7 +203,7 @@ def limit_s(up_to_s: float) -> float:
 
 
 @dataclass(frozen=True)
-class Load:
+class ProbeLoad:
     """What a probe means for a deployment, at most: connections open at once, requests in all, how long."""
 
     connections: int
@@ -212,14 +212,14 @@ class Load:
     most_s: float
 
 
-def load(asked: Mapping[Key, Question], transports: int, up_to_s: float) -> Load:
+def load(asked: Mapping[FindingKey, ProbeQuestion], transports: int, up_to_s: float) -> ProbeLoad:
     """What asking all this means."""
     connections = min(sum(question.connections for question in asked.values()), MAX_CONNECTIONS) + transports
     most_s = limit_s(up_to_s)
     requests = sum(question.requests or 2 * question.connections for question in asked.values())
     requests += transports * round(CYCLES * 2 * most_s / up_to_s)
     least_s = max((question.expected_s(up_to_s) for question in asked.values()), default=0.0)
-    return Load(connections, requests, min(least_s, most_s), most_s)
+    return ProbeLoad(connections, requests, min(least_s, most_s), most_s)
 
 
 async def _first_look(deployment: Deployment, transport: str) -> tuple[Clock, Heard]:

@@ -12,7 +12,7 @@ from functools import partial
 from bench.probe.finding import NO_CUT, Finding, Findings, Value
 from bench.probe.held import held_finding
 from bench.probe.holding import Holding, holding
-from bench.probe.rehearsal import Outcome, Scene, outcome, scenes
+from bench.probe.rehearsal import Scene, SceneOutcome, outcome, scenes
 from bench.probe.shape_rules import HELD_TYPES
 from bench.probe.shape_streams import LARGE, STEADY, TIMES, is_late
 from bench.probe.shape_streams import slow as slow_stream
@@ -25,7 +25,7 @@ LONGEST_S = 60.0
 
 TRANSPORTS = ("blocking", "chunked", "sse", "websocket")
 """Of which a probe asks; polling shows what a blocking answer shows, and needs a Redis."""
-Make = Callable[..., Finding]
+MakeFinding = Callable[..., Finding]
 
 
 def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = TRANSPORTS) -> Findings:
@@ -40,7 +40,7 @@ def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = 
     return Findings(urls=dict.fromkeys(transports, ""), up_to_s=up_to_s, started="", findings=tuple(found))
 
 
-def _of_stream(rules: Sequence[Rule], seen: Mapping[str, Outcome], transport: str) -> list[Finding]:
+def _of_stream(rules: Sequence[Rule], seen: Mapping[str, SceneOutcome], transport: str) -> list[Finding]:
     finding = partial(_finding, transport)
     return [
         *(_sse_limits if transport == "sse" else _chunked_limits)(finding, seen),
@@ -52,7 +52,7 @@ def _of_stream(rules: Sequence[Rule], seen: Mapping[str, Outcome], transport: st
     ]
 
 
-def _sse_limits(finding: Make, seen: Mapping[str, Outcome]) -> list[Finding]:
+def _sse_limits(finding: MakeFinding, seen: Mapping[str, SceneOutcome]) -> list[Finding]:
     """The client of an event stream that is asked by GET can go on sending its request's body."""
     silent, goes_on = seen["a silence in an answer"], seen["an answer that goes on and on"]
     both = seen["an answer that goes on and on, while the client talks"]
@@ -60,13 +60,13 @@ def _sse_limits(finding: Make, seen: Mapping[str, Outcome]) -> list[Finding]:
     return [finding("idle", silent, unless=both, reset_by=reset_by), finding("duration", both)]
 
 
-def _chunked_limits(finding: Make, seen: Mapping[str, Outcome]) -> list[Finding]:
+def _chunked_limits(finding: MakeFinding, seen: Mapping[str, SceneOutcome]) -> list[Finding]:
     """Here the client has nothing to say."""
     silent, goes_on = seen["a silence in an answer"], seen["an answer that goes on and on"]
     return [finding("idle", silent, unless=goes_on, reset_by="down"), finding("duration", goes_on)]
 
 
-def _of_websocket(seen: Mapping[str, Outcome]) -> list[Finding]:
+def _of_websocket(seen: Mapping[str, SceneOutcome]) -> list[Finding]:
     finding = partial(_finding, "websocket")
     silent, busy = seen["a silent WebSocket"], seen["a busy WebSocket"]
     if silent.status != 101:
@@ -81,12 +81,12 @@ def _of_websocket(seen: Mapping[str, Outcome]) -> list[Finding]:
     ]
 
 
-def _reset_by(silent: Outcome, by_server: Outcome, by_client: Outcome) -> str:
+def _reset_by(silent: SceneOutcome, by_server: SceneOutcome, by_client: SceneOutcome) -> str:
     kept = _is_kept(by_server, silent), _is_kept(by_client, silent)
     return {(True, True): "either", (True, False): "down", (False, True): "up", (False, False): "each"}[kept]
 
 
-def _is_kept(one: Outcome, silent: Outcome) -> bool:
+def _is_kept(one: SceneOutcome, silent: SceneOutcome) -> bool:
     """Whether it outlives the silent one."""
     return silent.at_s is None or one.at_s is None or one.at_s > silent.at_s * 1.01
 
@@ -94,9 +94,9 @@ def _is_kept(one: Outcome, silent: Outcome) -> bool:
 def _finding(
     transport: str,
     question: str,
-    out: Outcome,
+    out: SceneOutcome,
     *,
-    unless: Outcome | None = None,
+    unless: SceneOutcome | None = None,
     value: Value = None,
     ending: str | None = None,
     reset_by: str = "",
@@ -131,14 +131,14 @@ def _holding(rules: Sequence[Rule], content_type: str, hint: bool) -> Holding | 
     return holding(slow, steady, large)
 
 
-def _held_at_cut(transport: str, seen: Mapping[str, Outcome]) -> Finding:
+def _held_at_cut(transport: str, seen: Mapping[str, SceneOutcome]) -> Finding:
     """Whether more than the head came of an answer that was cut while a token of it was held."""
     out = seen["a silence in an answer, unhinted"]
     lost = out.ending == "fin" and len(out.arrivals) == 1 and out.arrivals[0][1] < 120
     return Finding(question="held_at_cut", transport=transport, value=lost, seen=3)
 
 
-def _late_head(transport: str, out: Outcome) -> Finding:
+def _late_head(transport: str, out: SceneOutcome) -> Finding:
     """Whether the head came as late as the body."""
     return Finding(question="late_head", transport=transport, value=is_late(out.arrivals[0][0] * 1000), seen=3)
 

@@ -30,7 +30,7 @@ TOGETHER = 3
 MIN_BUFFER_BYTES = 256
 """Sizes that divide by less than this do so by chance."""
 
-Kind = Literal["none", "until_complete", "bytes", "time", "bytes_or_time", "first_bytes"]
+HoldingKind = Literal["none", "until_complete", "bytes", "time", "bytes_or_time", "first_bytes"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Holding:
     time_ms: how long the first byte waits at most
     """
 
-    kind: Kind
+    kind: HoldingKind
     bytes: Interval | None = None
     whole_buffers: bool = False
     time_ms: Interval | None = None

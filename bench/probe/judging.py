@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.probe.finding import Finding, Findings
-from bench.probe.likeness import RELATIVE, is_close
+from bench.probe.profile_likeness import RELATIVE, is_close
 from bench.probe.words import cut_words, seconds
 
 ONCE = ("keep_alive", "age")
@@ -14,7 +14,7 @@ ONCE = ("keep_alive", "age")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProofVerdict:
     """One question: what was true, what was found, and whether that is the same.
 
     is_shown: whether there was anything to find
@@ -28,12 +28,12 @@ class Verdict:
     is_shown: bool
 
 
-def judge(found: Findings, true: Findings, early_s: float = 0.0) -> list[Verdict]:
+def judge(found: Findings, true: Findings, early_s: float = 0.0) -> list[ProofVerdict]:
     """Every question that a known profile answers, against the finding; early_s: how much early its cuts may come."""
     return list(_verdicts(found, true, early_s))
 
 
-def _verdicts(found: Findings, true: Findings, early_s: float) -> Iterator[Verdict]:
+def _verdicts(found: Findings, true: Findings, early_s: float) -> Iterator[ProofVerdict]:
     asked_once = set()
     for expected in true.findings:
         question = expected.question
@@ -47,7 +47,9 @@ def _verdicts(found: Findings, true: Findings, early_s: float) -> Iterator[Verdi
         if seen is None:  # a transport that this deployment does not have
             continue
         right = _is_right(seen, expected, true.up_to_s, early_s)
-        yield Verdict(question, seen.transport, _words(expected), _words(seen), right, expected.value not in _NOTHING)
+        yield ProofVerdict(
+            question, seen.transport, _words(expected), _words(seen), right, expected.value not in _NOTHING
+        )
 
 
 _NOTHING = (None, "none", "passed", False)

@@ -17,7 +17,7 @@ from bench.proxy.behaviours import (
     MaxDuration,
     WebsocketClose,
 )
-from bench.proxy.stage import Action, LateData
+from bench.proxy.stage import CutAction, LateData
 
 WHOLE = ("blocking", "polling")
 """Whose answers come in one piece: how long one may take to begin shows there."""
@@ -227,7 +227,7 @@ def _number(*findings: Finding | None) -> float:
     return roundest(max(low, middle * (1 - MOVED)), min(high, middle * (1 + MOVED)))
 
 
-def _action(finding: Finding) -> Action:
+def _action(finding: Finding) -> CutAction:
     return "rst" if finding.ending == "rst" else "black_hole" if finding.ending == "black_hole" else "fin"
 
 

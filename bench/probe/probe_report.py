@@ -11,7 +11,7 @@ from rich.text import Text
 from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
 from bench.probe.foreign_text import SENTENCE_SIGNS, printable
-from bench.probe.likeness import Near, nearest
+from bench.probe.profile_likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
 

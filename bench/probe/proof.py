@@ -17,11 +17,11 @@ import msgspec
 
 from bench.probe.finding import Findings
 from bench.probe.foretold import TRANSPORTS, foretold
-from bench.probe.judging import Verdict, judge
-from bench.probe.likeness import Difference, differences, survival
+from bench.probe.judging import ProofVerdict, judge
+from bench.probe.profile_likeness import Difference, differences, survival
 from bench.probe.profile_writer import profile_of
 from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, RealCase, real_sweep
-from bench.probe.sweep import SIDE_BY_SIDE, Address, sweep
+from bench.probe.sweep import SIDE_BY_SIDE, ServerAddress, sweep
 from bench.probe.unseen import unseen, words_of
 from bench.proxy import profile as profiles
 from bench.proxy.profile import Profile
@@ -48,7 +48,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     findings: Findings
     written: Profile
-    verdicts: list[Verdict]
+    verdicts: list[ProofVerdict]
     differences: list[Difference]
     survives_alike: bool
     rules: tuple[Rule, ...]
@@ -64,7 +64,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 def prove(
     names: Sequence[str],
     cases: Sequence[RealCase],
-    servers: Mapping[str, Address],
+    servers: Mapping[str, ServerAddress],
     time_scale: float = TIME_SCALE,
     at_once: int = SIDE_BY_SIDE,
 ) -> list[Proof]:
@@ -89,7 +89,7 @@ def _made(
     pool: Executor,
     names: Sequence[str],
     cases: Sequence[RealCase],
-    servers: Mapping[str, Address],
+    servers: Mapping[str, ServerAddress],
     *,
     time_scale: float,
     at_once: int,
@@ -101,7 +101,9 @@ def _made(
     return [*made, pool.submit(_real, [case.name for case in cases], servers, at_once)] if cases else made
 
 
-def _emulated(names: Sequence[str], servers: Mapping[str, Address], time_scale: float, at_once: int) -> list[Proof]:
+def _emulated(
+    names: Sequence[str], servers: Mapping[str, ServerAddress], time_scale: float, at_once: int
+) -> list[Proof]:
     cases = {name: profiles.load(name).scaled(time_scale).rules for name in names}
     found = sweep(cases, servers, UP_TO_S / time_scale, at_once)
     return [_emulated_proof(name, found[name], profiles.load(name).rules, time_scale) for name in names]
@@ -123,7 +125,7 @@ def _emulated_proof(name: str, findings: Findings, rules: tuple[Rule, ...], time
     )
 
 
-def _real(names: Sequence[str], servers: Mapping[str, Address], at_once: int) -> list[Proof]:
+def _real(names: Sequence[str], servers: Mapping[str, ServerAddress], at_once: int) -> list[Proof]:
     found = real_sweep(names, servers, REAL_UP_TO_S, at_once)
     return [_real_proof(case, found[case.name]) for case in REAL_CASES if case.name in names]
 
@@ -143,7 +145,7 @@ def _real_proof(case: RealCase, findings: Findings) -> Proof:
 
 
 @contextmanager
-def running_servers() -> Iterator[dict[str, Address]]:
+def running_servers() -> Iterator[dict[str, ServerAddress]]:
     """Our servers, a process each, that keep connections for an hour."""
     with ExitStack() as stack:
         options = ("--keep-alive", str(SERVER_KEEP_ALIVE_S))
@@ -162,7 +164,7 @@ def markdown(proofs: Sequence[Proof]) -> str:
     return "\n".join(lines)
 
 
-def _name(verdict: Verdict) -> str:
+def _name(verdict: ProofVerdict) -> str:
     return f"{verdict.question} ({verdict.transport})" if verdict.transport else verdict.question
 
 

@@ -18,7 +18,7 @@ Group = Literal["time", "shape"]
 
 
 @dataclass(frozen=True)
-class Question:
+class ProbeQuestion:
     """Something to find out. A module in bench/probe/questions/ names its own `QUESTIONS`, a tuple of these.
 
     id: a word for files and programs (`idle`, `first_byte`)
@@ -50,10 +50,10 @@ class Question:
 
 
 @cache
-def questions() -> dict[str, Question]:
+def questions() -> dict[str, ProbeQuestion]:
     """All questions by id, those that others need before them. Raises ValueError where ids clash or a need is none."""
     package = import_module("bench.probe.questions")
-    found: dict[str, Question] = {}
+    found: dict[str, ProbeQuestion] = {}
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda each: each.name):
         for question in getattr(import_module(f"{package.__name__}.{module.name}"), "QUESTIONS", ()):
             if question.id in found:
@@ -62,8 +62,8 @@ def questions() -> dict[str, Question]:
     return _ordered(found)
 
 
-def _ordered(found: dict[str, Question]) -> dict[str, Question]:
-    ordered: dict[str, Question] = {}
+def _ordered(found: dict[str, ProbeQuestion]) -> dict[str, ProbeQuestion]:
+    ordered: dict[str, ProbeQuestion] = {}
     while len(ordered) < len(found):
         ready = [q for q in found.values() if q.id not in ordered and all(need in ordered for need in q.needs)]
         if not ready:

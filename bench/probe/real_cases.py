@@ -16,7 +16,7 @@ from typing import Literal
 
 from bench.probe.deployment import Deployment
 from bench.probe.finding import Findings
-from bench.probe.sweep import Address, probe_all
+from bench.probe.sweep import ServerAddress, probe_all
 from bench.proxy.behaviours import (
     Coalescing,
     GzipHoldback,
@@ -175,7 +175,7 @@ REAL_CASES: tuple[RealCase, ...] = (
 
 
 def real_sweep(
-    names: Sequence[str], servers: Mapping[str, Address], up_to_s: float, at_once: int
+    names: Sequence[str], servers: Mapping[str, ServerAddress], up_to_s: float, at_once: int
 ) -> dict[str, Findings]:
     """Probe those of these names; blocks until that is over. Raises bench.proxy.real.RealProxyError."""
     cases = [case for case in REAL_CASES if case.name in names]
@@ -185,7 +185,7 @@ def real_sweep(
 
 
 @contextmanager
-def real_deployment(case: RealCase, servers: Mapping[str, Address]) -> Iterator[Deployment]:
+def real_deployment(case: RealCase, servers: Mapping[str, ServerAddress]) -> Iterator[Deployment]:
     """The real program in front of `servers`. Raises bench.proxy.real.RealProxyError."""
     with tempfile.TemporaryDirectory(prefix="tokenderby-real-") as text:
         process, listen = _started(case, servers, Path(text))
@@ -197,8 +197,8 @@ def real_deployment(case: RealCase, servers: Mapping[str, Address]) -> Iterator[
 
 
 def _started(
-    case: RealCase, servers: Mapping[str, Address], folder: Path
-) -> tuple[subprocess.Popen[bytes], Mapping[str, Address]]:
+    case: RealCase, servers: Mapping[str, ServerAddress], folder: Path
+) -> tuple[subprocess.Popen[bytes], Mapping[str, ServerAddress]]:
     """The program, and where it listens for each transport; begun anew where somebody else took one of the ports."""
     for last in (False, False, True):
         listen = {transport: ("127.0.0.1", free_port()) for transport in servers}
@@ -224,7 +224,9 @@ def _open(case: RealCase, config: str, folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
-def _config(case: RealCase, servers: Mapping[str, Address], listen: Mapping[str, Address], folder: Path) -> str:
+def _config(
+    case: RealCase, servers: Mapping[str, ServerAddress], listen: Mapping[str, ServerAddress], folder: Path
+) -> str:
     places = [(name, _written(listen[name]), _written(servers[name])) for name in servers]
     if case.program == "haproxy":
         pairs = [
@@ -238,5 +240,5 @@ def _config(case: RealCase, servers: Mapping[str, Address], listen: Mapping[str,
     return f"{head}{case.above}\n{upgrade}\n{''.join(pairs)}}}\n"
 
 
-def _written(address: Address) -> str:
+def _written(address: ServerAddress) -> str:
     return f"{address[0]}:{address[1]}"

@@ -16,9 +16,9 @@ from typing import Literal
 from bench.probe.shape_streams import LATE_MS
 from bench.proxy.chain import Chain
 from bench.proxy.rule import Rule
-from bench.proxy.stage import NEVER, Ending, Way
+from bench.proxy.stage import NEVER, Direction, Ending
 
-Kind = Literal["stream", "websocket", "short"]
+SceneKind = Literal["stream", "websocket", "short"]
 
 _PONG = b"\x8a\x80\0\0\0\0"
 _CLOSE = 0x88
@@ -44,7 +44,7 @@ class Scene:
     """
 
     name: str
-    kind: Kind
+    kind: SceneKind
     until_s: float
     head_s: float | None = 0.0
     tokens_s: tuple[float, ...] = ()
@@ -56,7 +56,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SceneOutcome:
     """What the client sees.
 
     status: of the first answer, 0 if none came
@@ -70,7 +70,7 @@ class Outcome:
     arrivals: tuple[tuple[float, int], ...]
 
 
-def outcome(rules: Sequence[Rule], scene: Scene) -> Outcome:
+def outcome(rules: Sequence[Rule], scene: Scene) -> SceneOutcome:
     """Play `scene` through `rules`."""
     stage = _Stage(rules, scene)
     stage.play()
@@ -113,11 +113,11 @@ class _Stage:
                 if not self._is_cut:
                     act(now_s)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SceneOutcome:
         """All that came of it."""
         status = int(self._got[9:12]) if self._got.startswith(b"HTTP/1.1 ") else 0
         ending, at_s = self._ending or ("none", None)
-        return Outcome(status, ending, at_s, tuple(self._arrivals))
+        return SceneOutcome(status, ending, at_s, tuple(self._arrivals))
 
     def _plan(self, at_s: float, act: Callable[[float], None]) -> None:
         heapq.heappush(self._agenda, (at_s, next(self._number), act))
@@ -196,7 +196,7 @@ class _Stage:
         """A stage has a deadline."""
         self._deadline_s = min(self._deadline_s, deadline_s)
 
-    def hold(self, way: Way, *, on: bool) -> None:
+    def hold(self, way: Direction, *, on: bool) -> None:
         """Nobody here sends faster than may be read."""
 
     server_number = 0

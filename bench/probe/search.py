@@ -32,7 +32,7 @@ HOLES = 2  # the same of a black hole that the waits around it confirm: every wa
 LADDER_CONNECTIONS = RUNGS - 1 + TOPS
 MAX_VOID = 3 * LADDER_CONNECTIONS  # trials that say nothing; then the search ends with what it has
 
-Try = Callable[[float], Awaitable[Trial]]
+TryWait = Callable[[float], Awaitable[Trial]]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Search:
     slack_s: how long an attempt takes beyond its wait
     """
 
-    attempt: Try
+    attempt: TryWait
     up_to_s: float
     left_s: Callable[[], float]
     slack_s: float

@@ -21,18 +21,21 @@ SIDE_BY_SIDE = 6
 SHAPES_ONLY = frozenset({"chunked"})
 """Its content type is another one, which may be treated in another way; its limits are those of SSE."""
 
-Address = tuple[str, int]
+ServerAddress = tuple[str, int]
 
 
 def sweep(
-    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float, at_once: int = SIDE_BY_SIDE
+    cases: Mapping[str, Sequence[Rule]],
+    servers: Mapping[str, ServerAddress],
+    up_to_s: float,
+    at_once: int = SIDE_BY_SIDE,
 ) -> dict[str, Findings]:
     """The findings for each set of rules, each behind an emulated intermediary of its own."""
     return run(_sweep(cases, servers, up_to_s, at_once))
 
 
 async def _sweep(
-    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, Address], up_to_s: float, at_once: int
+    cases: Mapping[str, Sequence[Rule]], servers: Mapping[str, ServerAddress], up_to_s: float, at_once: int
 ) -> dict[str, Findings]:
     async with AsyncExitStack() as stack:
         places = {name: await stack.enter_async_context(behind(rules, servers)) for name, rules in cases.items()}
@@ -40,7 +43,7 @@ async def _sweep(
 
 
 @asynccontextmanager
-async def behind(rules: Sequence[Rule], servers: Mapping[str, Address]) -> AsyncIterator[Deployment]:
+async def behind(rules: Sequence[Rule], servers: Mapping[str, ServerAddress]) -> AsyncIterator[Deployment]:
     """The servers behind an emulated intermediary, one for each transport."""
     async with AsyncExitStack() as stack:
         urls = {}

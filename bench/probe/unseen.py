@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.probe.likeness import visible_rules
+from bench.probe.profile_likeness import visible_rules
 from bench.proxy.behaviours import ResponseBuffering
 from bench.proxy.rule import Rule, seconds
 

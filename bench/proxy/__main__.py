@@ -1,5 +1,5 @@
 """`python -m bench.proxy` is `tokenderby proxy`."""
 
-from bench.proxy.commands import proxy
+from bench.proxy.proxy_commands import proxy
 
 proxy()

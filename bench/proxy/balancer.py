@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 
 from bench.proxy.behaviours.upstreams import Upstreams
 
-Address = tuple[str, int]
+UpstreamAddress = tuple[str, int]
 
 
 class Balancer:
     """The servers behind one proxy, in turn, but for those that were down a while ago."""
 
-    def __init__(self, addresses: Sequence[Address], rule: Upstreams) -> None:
+    def __init__(self, addresses: Sequence[UpstreamAddress], rule: Upstreams) -> None:
         self.addresses = tuple(addresses)
         self.rule = rule
         self._turn = 0

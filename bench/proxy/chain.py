@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bench.proxy.http_follower import HttpFollower
 from bench.proxy.rule import Rule
-from bench.proxy.stage import NEVER, Common, End, Ending, Pass, Phase, Stage, Way
+from bench.proxy.stage import NEVER, Common, Direction, End, Ending, HttpPhase, Pass, Stage
 
 
 class Surroundings(Protocol):
@@ -37,7 +37,7 @@ class Surroundings(Protocol):
     def cut(self, ending: Ending) -> None:
         """A behaviour ended the connection: no more bytes of that way may enter the chain."""
 
-    def hold(self, way: Way, *, on: bool) -> None:
+    def hold(self, way: Direction, *, on: bool) -> None:
         """Stop (or go on) reading what goes that way: a stage holds as much as it may."""
 
     @property
@@ -71,7 +71,7 @@ class Chain:
         self._surroundings = surroundings
         self.common = common or Common()
         self._busy = False
-        self._holders: dict[Way, set[object]] = {"up": set(), "down": set()}
+        self._holders: dict[Direction, set[object]] = {"up": set(), "down": set()}
         self.ended: Ending | None = None  # what ended the connection, or one way of it
         self.stopped = False  # nothing may pass any more, either way
         # A generator a stage: what one draws does not shift what another sees.
@@ -115,7 +115,7 @@ class Chain:
         return send, end
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> HttpPhase:
         """Where the HTTP on this connection stands; "tunnel" if no stage cares."""
         return self.http.phase if self.http else "tunnel"
 
@@ -176,7 +176,7 @@ class Chain:
         self._surroundings.cut(ending)
         return True
 
-    def hold(self, holder: object, way: Way, *, on: bool) -> None:
+    def hold(self, holder: object, way: Direction, *, on: bool) -> None:
         """Something in the chain holds as much as it may (or has room again); reading stops while anything does."""
         holders = self._holders[way]
         before = bool(holders)

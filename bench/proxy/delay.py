@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
+from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 HELD_BYTES = 1_048_576
 """A line that holds more stops reading from the side it comes from, until half of it has gone."""
@@ -52,9 +52,9 @@ class DelayLine:
 class DelayingStage(Stage):
     """Base of the stages that send each piece on later. Subclasses say when, and into what pieces."""
 
-    def __init__(self, by: str, chain: Context, way: Way) -> None:
+    def __init__(self, by: str, chain: Context, way: Direction) -> None:
         super().__init__(by, chain)
-        self._lines: dict[Way, DelayLine] = {w: DelayLine() for w in ("up", "down") if way in (w, "both")}
+        self._lines: dict[Direction, DelayLine] = {w: DelayLine() for w in ("up", "down") if way in (w, "both")}
 
     def schedule(self, now_s: float, line: DelayLine, data: bytes) -> None:
         """Put bytes into their line, with their times."""
@@ -81,7 +81,7 @@ class DelayingStage(Stage):
             self._release(now_s, way, line)
         self._wake()
 
-    def _enter(self, now_s: float, way: Way, data: bytes, send: Pass) -> None:
+    def _enter(self, now_s: float, way: Direction, data: bytes, send: Pass) -> None:
         line = self._lines.get(way)
         if line is None:
             send(now_s, data)
@@ -92,7 +92,7 @@ class DelayingStage(Stage):
         self._release(now_s, way, line)
         self._wake()
 
-    def _enter_end(self, now_s: float, way: Way, end: End) -> None:
+    def _enter_end(self, now_s: float, way: Direction, end: End) -> None:
         line = self._lines.get(way)
         if line is None:
             end(now_s)
@@ -101,7 +101,7 @@ class DelayingStage(Stage):
         self._release(now_s, way, line)
         self._wake()
 
-    def _release(self, now_s: float, way: Way, line: DelayLine) -> None:
+    def _release(self, now_s: float, way: Direction, line: DelayLine) -> None:
         send, end = (self.send_up, self.end_up) if way == "up" else (self.send_down, self.end_down)
         while (data := line.take(now_s)) is not None:
             if data == END:

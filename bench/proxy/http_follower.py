@@ -27,7 +27,7 @@ from bench.proxy.http_bytes import (
     response_body,
     whole_head,
 )
-from bench.proxy.stage import Context, End, Pass, Phase, Stage
+from bench.proxy.stage import Context, End, HttpPhase, Pass, Stage
 
 
 class HttpFollower:
@@ -39,7 +39,7 @@ class HttpFollower:
     end_down: End
 
     def __init__(self, stages: Sequence[Stage], chain: Context, not_followed: Callable[[float, str], None]) -> None:
-        self.phase: Phase = "idle"
+        self.phase: HttpPhase = "idle"
         self._stages = stages
         self._chain = chain
         self._not_followed = not_followed

@@ -71,7 +71,7 @@ class Late(msgspec.Struct, frozen=True, kw_only=True, tag="late", tag_field="eve
     late_ms: float
 
 
-Event = Started | NotFollowed | ConnectionRecord | Late
+LogEvent = Started | NotFollowed | ConnectionRecord | Late
 
 
 class ConnectionLog:
@@ -85,7 +85,7 @@ class ConnectionLog:
         self._path = path
         self._encoder = msgspec.json.Encoder()
 
-    def write(self, event: Event) -> None:
+    def write(self, event: LogEvent) -> None:
         """Append one line."""
         if self._file is None:
             return
@@ -107,10 +107,10 @@ class ConnectionLog:
             file.close()
 
 
-def read_events(path: Path) -> list[Event]:
+def read_events(path: Path) -> list[LogEvent]:
     """All of a log file, a line cut off at its end left out. Raises msgspec.DecodeError for another file."""
     lines = path.read_bytes().split(b"\n")[:-1]
-    return [msgspec.json.decode(line, type=Event) for line in lines]
+    return [msgspec.json.decode(line, type=LogEvent) for line in lines]
 
 
 def read_log(path: Path) -> list[ConnectionRecord]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from bench.proxy.balancer import Balancer
 from bench.proxy.relay import Relay, Side
-from bench.proxy.stage import Way
+from bench.proxy.stage import Direction
 
 
 class Kept(NamedTuple):
@@ -20,7 +20,7 @@ class Kept(NamedTuple):
     timer: asyncio.TimerHandle
 
 
-class Pool:
+class KeptConnections:
     """The kept connections of one proxy, and their owner while nobody uses them (bench.proxy.relay.Owner)."""
 
     def __init__(self, balancer: Balancer) -> None:
@@ -89,7 +89,7 @@ class Pool:
 class PooledRelay(Relay):
     """A connection whose requests are each sent on a connection from the pool, or a new one."""
 
-    def __init__(self, *given: Any, pool: Pool, **named: Any) -> None:
+    def __init__(self, *given: Any, pool: KeptConnections, **named: Any) -> None:
         super().__init__(*given, **named)
         self._pool = pool
         self._is_held = False  # what comes down
@@ -180,7 +180,7 @@ class PooledRelay(Relay):
         else:
             self.client.send_fin()
 
-    def hold(self, way: Way, *, on: bool) -> None:
+    def hold(self, way: Direction, *, on: bool) -> None:
         if way == "down":
             self._is_held = on
         super().hold(way, on=on)

@@ -20,7 +20,7 @@ from bench.proxy.balancer import Balancer
 from bench.proxy.chain import Chain
 from bench.proxy.log import ConnectionLog, ConnectionRecord, NotFollowed
 from bench.proxy.rule import Rule, labels
-from bench.proxy.stage import NEVER, Common, Ending, Way
+from bench.proxy.stage import NEVER, Common, Direction, Ending
 
 LINGER_S = 1.0
 """After a FIN that a behaviour sends, the client's bytes are still read (and dropped) for this long: closing at once
@@ -301,7 +301,7 @@ class Relay:
         self._armed_s = NEVER
         self.chain.expire(monotonic())
 
-    def hold(self, way: Way, *, on: bool) -> None:
+    def hold(self, way: Direction, *, on: bool) -> None:
         (self.client if way == "up" else self.server).hold("stage", on=on)
 
     def not_followed(self, now_s: float, why: str) -> None:

@@ -14,14 +14,14 @@ from typing import Annotated, ClassVar, Literal, Self, cast
 
 import msgspec
 
-from bench.proxy.stage import Action, Context, LateData, Stage, Way
+from bench.proxy.stage import Context, CutAction, Direction, LateData, Stage
 from servers.checks import shown
 
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]  # more would be beyond what timers take
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
+ErrorStatus = Annotated[int, msgspec.Meta(ge=400, le=599)]
 
 Condition = Literal["methods", "content_types"]
 PER_REQUEST: tuple[Condition, ...] = ("methods",)
@@ -153,7 +153,7 @@ def seconds(value: float) -> str:
 ACTION_WORDS = {"fin": "closes (FIN)", "rst": "resets (RST)", "black_hole": "falls silent"}
 
 
-def ending(action: Action, status: int | None, late_data: LateData) -> str:
+def ending(action: CutAction, status: int | None, late_data: LateData) -> str:
     """An action in words: `closes (FIN), or answers 504 if no response has begun`."""
     text = ACTION_WORDS[action]
     if action == "black_hole" and late_data == "rst":
@@ -161,6 +161,6 @@ def ending(action: Action, status: int | None, late_data: LateData) -> str:
     return text if status is None else f"{text}, or answers {status} if no response has begun"
 
 
-def way_words(way: Way) -> str:
+def way_words(way: Direction) -> str:
     """`both ways`, `towards the client` or `towards the server`."""
     return {"both": "both ways", "down": "towards the client", "up": "towards the server"}[way]

@@ -14,7 +14,7 @@ from typing import Self
 from bench.proxy.balancer import Balancer
 from bench.proxy.behaviours.upstreams import Upstreams
 from bench.proxy.log import ConnectionLog, Late, Started
-from bench.proxy.pool import Pool, PooledRelay
+from bench.proxy.pool import KeptConnections, PooledRelay
 from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
 from bench.proxy.stage import Common
@@ -57,7 +57,7 @@ class Proxy:
         self._rules = rules
         how = next((rule for rule in rules if isinstance(rule, Upstreams)), Upstreams())
         self._balancer = Balancer([upstream, *others], how)
-        self._pool = Pool(self._balancer) if how.each == "request" else None
+        self._pool = KeptConnections(self._balancer) if how.each == "request" else None
         self._listen = listen
         self._seed = seed
         self._log_path = log

@@ -21,16 +21,16 @@ from bench.proxy.http_bytes import Headers, RequestHead, ResponseHead, content_t
 
 NEVER = float("inf")
 
-Way = Literal["up", "down", "both"]
+Direction = Literal["up", "down", "both"]
 """Up is client to server, down is server to client."""
 
-Action = Literal["fin", "rst", "black_hole"]
+CutAction = Literal["fin", "rst", "black_hole"]
 """How a behaviour ends a connection: an orderly close, a reset, or silence with the sockets left open."""
 
 LateData = Literal["drop", "rst"]
 """What a black hole does with bytes that still arrive: nothing, or a reset to whoever sent them."""
 
-Phase = Literal["idle", "waiting", "responding", "uploading", "tunnel"]
+HttpPhase = Literal["idle", "waiting", "responding", "uploading", "tunnel"]
 """No request outstanding; a request and no response yet (an interim one is none); in a response; the response is over
 and its request is not; no HTTP (a WebSocket, or plain TCP)."""
 
@@ -45,8 +45,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     by: str
     at_s: float
-    action: Action
-    way: Way = "both"
+    action: CutAction
+    way: Direction = "both"
     status: int | None = None
     late_data: LateData = "drop"
     forget_s: float = 300.0
@@ -83,7 +83,7 @@ class Context(Protocol):
     """Nothing may pass any more, either way."""
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> HttpPhase:
         """Where the HTTP on this connection stands; "tunnel" if no stage cares."""
 
     def wake_at(self, deadline_s: float) -> None:
@@ -92,7 +92,7 @@ class Context(Protocol):
     def cut(self, ending: Ending) -> bool:
         """End the connection. False if another stage was first."""
 
-    def hold(self, holder: object, way: Way, *, on: bool) -> None:
+    def hold(self, holder: object, way: Direction, *, on: bool) -> None:
         """Something in the chain holds as much as it may (or has room again): reading stops while anything does."""
 
     @property
@@ -206,9 +206,9 @@ class Stage:
     def cut(
         self,
         now_s: float,
-        action: Action,
+        action: CutAction,
         *,
-        way: Way = "both",
+        way: Direction = "both",
         late_data: LateData = "drop",
         forget_s: float = 300.0,
     ) -> None:

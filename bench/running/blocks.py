@@ -8,7 +8,7 @@ from itertools import chain, count
 from random import Random
 
 from bench.plan import Cell, Plan
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 
 _MAX_SLUG = 160  # a file name has 255 bytes, and endings follow
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.plan import Cell, Plan
+from bench.run_record import CellRecord
 from bench.running.fingerprint import FIRST_BLOCK, messages_of
-from bench.store import CellRecord
 from clients.arrivals import PlannedMessage, plan_warmup
 from servers.stream import StreamSpec, build
 from servers.transport import CONTESTANTS

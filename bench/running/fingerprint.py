@@ -9,7 +9,7 @@ import msgspec
 
 from bench.plan import Cell, Plan
 from bench.running.scaling import scaled_load, scaled_stream
-from bench.running.streams import wire_stream
+from bench.running.wire_stream import wire_stream
 from bench.table_checks import PlanError
 from clients.arrivals import PlannedMessage, plan_messages
 from clients.job import Load

@@ -22,26 +22,27 @@ import psutil
 from bench import tables
 from bench.plan import Cell, Plan
 from bench.proxy.log import longest_stall_ms
+from bench.run_record import CellRecord
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds, tree_seconds
 from bench.running.memory import MemoryReadings, watched
 from bench.running.processes import Child, PartDied
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
-from bench.running.streams import wire_stream
 from bench.running.targets import RedisReading
 from bench.running.validity import void_reasons
-from bench.store import CellRecord, RunFolder, StoreError
+from bench.running.wire_stream import wire_stream
+from bench.store import RunFolder, StoreError
 from clients.core.record import Outcome
 from clients.core.tls import Trust
 from clients.job import LONG_ENOUGH_S, Job, JobResult, Load
 from servers.transport import CONTESTANTS
 
-LOAD_MODULES = {"asyncio": "clients.load", "browser": "clients.chromium.load"}
+LOAD_MODULES = {"asyncio": "clients.load", "browser": "clients.chromium.chromium_load"}
 """Who sends a cell's messages, by the cell's word `client`."""
 _ROOM_BYTES = 1 << 14
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take
 
-OnProgress = Callable[[int, int], None]
+OnCellProgress = Callable[[int, int], None]
 N = TypeVar("N", int, float)
 
 
@@ -127,7 +128,7 @@ class CellRunner:
         self._last: dict[str, Reading] = {}  # of each server's URL
         self._unused_bytes: dict[Process, int] = {}  # memory of each server when the first of its cells began
 
-    async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnProgress) -> None:
+    async def run(self, cell: Cell, record: CellRecord, fleet: Fleet, on_progress: OnCellProgress) -> None:
         """Measure `cell` and write into `record` how it went; a part that died makes the cell failed."""
         record.started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         begun = time.monotonic()
@@ -158,7 +159,9 @@ class CellRunner:
             raise
         record.seconds = round(time.monotonic() - begun, 3)
 
-    async def _load(self, job: Job, route: Route, on_progress: OnProgress) -> tuple[JobResult, Reading, Reading | None]:
+    async def _load(
+        self, job: Job, route: Route, on_progress: OnCellProgress
+    ) -> tuple[JobResult, Reading, Reading | None]:
         """Run the load process to its end; its result, and the meters at the beginning of its measured part.
 
         Of one with a browser also those behind its last message: what Chromium's processes have used is nobody's when
@@ -305,7 +308,7 @@ async def _talk(
     job: Job,
     read_meters: Callable[[], Awaitable[Reading]],
     read_at_last: Callable[[Reading], Awaitable[Reading]] | None,
-    on_progress: OnProgress,
+    on_progress: OnCellProgress,
 ) -> tuple[JobResult, Reading, Reading | None]:
     """Give the load process its job and read what it says, from "0 done" (the meters are read then) to its result.
 

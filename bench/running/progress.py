@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from bench.console import Console
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 
 _COLOURS = {"ok": "green", "void": "yellow", "failed": "red"}
 

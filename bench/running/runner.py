@@ -19,6 +19,7 @@ import msgspec
 from bench.output import OutputLost
 from bench.plan import Plan, parse
 from bench.proxy.log import behaviours_struck
+from bench.run_record import CellRecord, Run, RunStatus
 from bench.running import machine
 from bench.running.addresses import AddressError, server_url
 from bench.running.blocks import schedule
@@ -31,7 +32,7 @@ from bench.running.progress import Display
 from bench.running.targets import RETURN_S, Patience, check_token, is_on_this_machine
 from bench.running.unchecked_upgrades import ask_without_token
 from bench.running.validity import worth_another
-from bench.store import CellRecord, Run, RunFolder, RunStatus, StoreError, create_run, utc_text
+from bench.store import RunFolder, StoreError, create_run, utc_text
 from bench.table_checks import PlanError
 from clients.chromium.browser import NoBrowser, executable
 from clients.core.tls import Trust

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.plan import Plan, Validity
-from bench.store import CellRecord
+from bench.run_record import CellRecord
 from servers.stacks import STACKS
 
 SHARE_OF_DELAY = 0.02  # a lag that is less of the cell's median delay changes nothing that anybody would read off it

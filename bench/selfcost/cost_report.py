@@ -16,14 +16,16 @@ from bench.running.machine import git_commit
 from bench.selfcost import goals
 from bench.selfcost.analysis_cost import AnalysisCost
 from bench.selfcost.proxy_cost import PROFILE, ProxyCost
-from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, medians
+from bench.selfcost.transport_cost import Floor, SteadyTraffic, TransportCost, medians
 from servers.process import usable_cores
 from servers.transport import TRANSPORTS
 
 COLUMNS = ("commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio")
 
 
-def print_transports(console: Console, costs: Mapping[str, TransportCost], floor: Floor, traffic: Traffic) -> None:
+def print_transports(
+    console: Console, costs: Mapping[str, TransportCost], floor: Floor, traffic: SteadyTraffic
+) -> None:
     """The table of medians: CPU per token of both sides, as multiples of the floors, beside the goals."""
     table = Table(title=f"{traffic.streams} streams × {traffic.tokens_per_s} tokens/s; CPU µs per token, medians")
     for column in (

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from bench.selfcost.loaded_server import run_load
 from bench.selfcost.proxy_cost import ProxyCost, measure_proxy
-from bench.selfcost.transport_cost import Traffic
+from bench.selfcost.transport_cost import SteadyTraffic
 
 FUNCTIONS = 25
 _PREFIX = re.compile(r"/\S*(?=/site-packages/|/python3\.\d+/|/servers/|/clients/|/bench/)")
 
 
-def hottest_functions(role: str, transport: str, traffic: Traffic, functions: int = FUNCTIONS) -> str:
+def hottest_functions(role: str, transport: str, traffic: SteadyTraffic, functions: int = FUNCTIONS) -> str:
     """A table of the functions that `role` (client, server, proxy) spent most in, itself. Raises ChildError.
 
     The proxy's traffic is SSE, whatever `transport` says.

@@ -20,7 +20,7 @@ from clients.job import Job, JobResult, Load
 
 _SPARE_S = 60.0  # a load process gets so much longer than its messages can take
 
-Role = Literal["client", "server"]
+LoadedRole = Literal["client", "server"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Loaded:
         """How many tokens came."""
         return len(self.i)
 
-    def cpu_us_per_token(self, role: Role) -> float:
+    def cpu_us_per_token(self, role: LoadedRole) -> float:
         """CPU of one side, the requests' among it."""
         spent_s = self.client_cpu_s if role == "client" else self.server_cpu_s
         return spent_s / self.tokens * 1e6
@@ -53,7 +53,7 @@ def run_load(
     stream: dict[str, object],
     *,
     seed: int = 0,
-    profiles: Mapping[Role, Path] | None = None,
+    profiles: Mapping[LoadedRole, Path] | None = None,
     options: Sequence[str] = (),
 ) -> Loaded:
     """Start a server with `options` and send it `load`, each answer as `stream` says.

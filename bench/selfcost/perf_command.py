@@ -23,7 +23,7 @@ from bench.selfcost.stream_capacity import (
     find_capacity,
     measure_delay_ms,
 )
-from bench.selfcost.transport_cost import Floor, Traffic, TransportCost, measure_floors, measure_transport
+from bench.selfcost.transport_cost import Floor, SteadyTraffic, TransportCost, measure_floors, measure_transport
 from servers.arguments import HELP, Command, Seconds
 from servers.transport import STREAMING
 
@@ -64,8 +64,8 @@ def perf(  # noqa: PLR0917 - click passes them by name
     """
     console = Console()
     console.width = max(console.width, 110)
-    traffic = Traffic(streams=streams, seconds=seconds)
-    if record and traffic != Traffic():
+    traffic = SteadyTraffic(streams=streams, seconds=seconds)
+    if record and traffic != SteadyTraffic():
         raise click.UsageError("--record keeps figures of the default --streams and --seconds only")
     if profile:
         click.echo(hottest_functions(*profile, traffic))
@@ -84,7 +84,7 @@ def perf(  # noqa: PLR0917 - click passes them by name
 
 
 def say_duration(
-    console: Console, traffic: Traffic, rounds: int, transports: int, *, only_transports: bool, scale: bool
+    console: Console, traffic: SteadyTraffic, rounds: int, transports: int, *, only_transports: bool, scale: bool
 ) -> None:
     """How long it will take, and what it runs on."""
     one_s = traffic.seconds + _STARTS_S
@@ -100,7 +100,7 @@ def say_duration(
 
 
 def measure(
-    console: Console, traffic: Traffic, rounds: int, transports: tuple[str, ...], *, with_proxy: bool
+    console: Console, traffic: SteadyTraffic, rounds: int, transports: tuple[str, ...], *, with_proxy: bool
 ) -> tuple[dict[str, TransportCost], Floor, ProxyCost | None]:
     """All rounds; each measures everything once."""
     costs: dict[str, TransportCost] = defaultdict(TransportCost)

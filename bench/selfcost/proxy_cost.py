@@ -20,7 +20,7 @@ from bench.proxy.profile import load
 from bench.proxy.serve import Proxy
 from bench.running.machine import pinning
 from bench.selfcost.child_process import ChildError, MeasuredChild, running
-from bench.selfcost.transport_cost import Traffic
+from bench.selfcost.transport_cost import SteadyTraffic
 from servers.process import run
 
 PROFILE = "aws-alb"  # follows HTTP and has timers, as most do
@@ -43,7 +43,7 @@ class _Passed:
     us_per_token: float = 0.0
 
 
-def measure_proxy(cost: ProxyCost, traffic: Traffic, profile: Path | None = None) -> None:
+def measure_proxy(cost: ProxyCost, traffic: SteadyTraffic, profile: Path | None = None) -> None:
     """Once: nothing between, the pump, the proxy. `profile`: a file for cProfile's findings in the proxy.
 
     Raises ChildError if the proxy did not follow the HTTP of every stream to its end.
@@ -63,7 +63,12 @@ def measure_proxy(cost: ProxyCost, traffic: Traffic, profile: Path | None = None
 
 
 def _drain(
-    url: str, traffic: Traffic, cores: Sequence[int], between: MeasuredChild | None = None, *, followed: bool = False
+    url: str,
+    traffic: SteadyTraffic,
+    cores: Sequence[int],
+    between: MeasuredChild | None = None,
+    *,
+    followed: bool = False,
 ) -> _Passed:
     """Read all streams through `url`; what `between` spent on that. `followed`: it must tell that it followed HTTP."""
     before_s = between.cpu_s() if between else 0.0

@@ -10,14 +10,14 @@ import numpy as np
 
 from bench.running.machine import pinning
 from bench.selfcost.child_process import ChildError, running
-from bench.selfcost.loaded_server import Loaded, Role, run_load
+from bench.selfcost.loaded_server import Loaded, LoadedRole, run_load
 from clients.job import Load
 
 _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Traffic:
+class SteadyTraffic:
     """So many answers side by side, started within a second, each so many tokens a second for so long."""
 
     streams: int = 200
@@ -86,7 +86,7 @@ class Parts:
     us_per_token: float
 
 
-def measure_floors(floor: Floor, traffic: Traffic) -> None:
+def measure_floors(floor: Floor, traffic: SteadyTraffic) -> None:
     """Once: the bare client against the SSE server, then the bare server read by the bare client."""
     cores = pinning()["servers"]
     with running("servers", "sse", cores=cores) as server:
@@ -98,7 +98,7 @@ def measure_floors(floor: Floor, traffic: Traffic) -> None:
     floor.server_us.append(written["cpu_s"] / written["tokens"] * 1e6)
 
 
-def _bare_client(url: str, traffic: Traffic) -> dict[str, float]:
+def _bare_client(url: str, traffic: SteadyTraffic) -> dict[str, float]:
     body = json.dumps({"message": "floor", "stream": traffic.stream(traffic.tokens)})
     arguments = "client", url, str(traffic.streams), body
     with running("bench.selfcost.bare_peers", *arguments, cores=pinning()["load"]) as client:
@@ -108,7 +108,7 @@ def _bare_client(url: str, traffic: Traffic) -> dict[str, float]:
     return count
 
 
-def measure_transport(name: str, cost: TransportCost, traffic: Traffic, seed: int = 0) -> None:
+def measure_transport(name: str, cost: TransportCost, traffic: SteadyTraffic, seed: int = 0) -> None:
     """Once: long answers, which are nearly all tokens; then five times as many short ones, nearly all requests."""
     long = run_load(name, traffic.load, traffic.stream(traffic.tokens), seed=seed)
     short_load = traffic.load
@@ -122,7 +122,7 @@ def measure_transport(name: str, cost: TransportCost, traffic: Traffic, seed: in
     cost.server_parts.append(apart(long, short))
 
 
-def apart(long: Loaded, short: Loaded, role: Role = "server") -> Parts:
+def apart(long: Loaded, short: Loaded, role: LoadedRole = "server") -> Parts:
     """Per request and per token: two runs are two equations, CPU = requests × a + tokens × b."""
     counts = [[run.messages, run.tokens] for run in (long, short)]
     spent_us = [run.cpu_us_per_token(role) * run.tokens for run in (long, short)]

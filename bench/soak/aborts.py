@@ -6,7 +6,7 @@ import asyncio
 
 from bench.soak.bounds import ANSWER_S, MemoryBound
 from bench.soak.scenario import Scenario
-from bench.soak.scripts import Script, question
+from bench.soak.scripts import SoakScript, question
 from bench.soak.subject import Subject
 from bench.soak.users import not_served
 from bench.soak.visitors import in_turn, visit
@@ -44,6 +44,6 @@ class StartAndAbort(Scenario):
             loading.cancel()
         return broken + [f"{count} users were not answered: {word}" for word, count in failures.items()]
 
-    def parting(self, transport: str, number: int) -> Script:
+    def parting(self, transport: str, number: int) -> SoakScript:
         """Answers that go on for longer than the server may."""
         return question(transport, {"message": "x", "stream_id": f"long-{number}", "stream": _LONG})

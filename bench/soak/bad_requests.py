@@ -7,7 +7,7 @@ from collections import Counter
 
 from bench.soak.bounds import ANSWER_S, MemoryBound
 from bench.soak.scenario import Scenario
-from bench.soak.scripts import HALF_A_HEAD, Script, bad_request, refused
+from bench.soak.scripts import HALF_A_HEAD, SoakScript, bad_request, refused
 from bench.soak.subject import Subject
 from bench.soak.users import not_served
 from bench.soak.visitors import in_turn, visit
@@ -51,6 +51,6 @@ class BadRequests(Scenario):
             broken.append(f"{began} answers were begun by bad requests")
         return broken + [f"{what} ({count} times)" for what, count in wrong.most_common()]
 
-    def parting(self, transport: str, number: int) -> Script:
+    def parting(self, transport: str, number: int) -> SoakScript:
         """Half a head, and nothing more."""
-        return Script((HALF_A_HEAD,))
+        return SoakScript((HALF_A_HEAD,))

@@ -18,7 +18,7 @@ LOG_LINES = 100  # what a process logs in a whole scenario
 PART_S = 240.0  # a scenario that takes longer on one server has failed
 MIB = 2**20
 
-Role = Literal["server", "proxy", "redis"]
+SubjectRole = Literal["server", "proxy", "redis"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ServerCounts:
     """What a server has under way, and what its Redis holds (zeros where it has none)."""
 
     streams_active: int = 0
@@ -68,7 +68,7 @@ class ProcessRow:
     `end_s` infinite: it had to be killed; None: nobody told it to end.
     """
 
-    role: Role
+    role: SubjectRole
     before: Size
     most: Size
     after: Size
@@ -93,7 +93,7 @@ def broken_by_size(row: ProcessRow, bound: MemoryBound, connections: int) -> lis
     return broken
 
 
-def broken_by_counts(after: Counts, keys_kept: int = 0) -> list[str]:
+def broken_by_counts(after: ServerCounts, keys_kept: int = 0) -> list[str]:
     """The bounds that a server's streams and keys have broken; `keys_kept` keys are still to be there."""
     broken = []
     if after.streams_active:

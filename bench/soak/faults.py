@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.running.processes import PartDied
 from bench.soak import bounds
-from bench.soak.bounds import Counts, Role
+from bench.soak.bounds import ServerCounts, SubjectRole
 from bench.soak.subject import Subject, subject
 from bench.soak.users import ask, not_served
 from clients.core.record import Outcome, StreamRecord
@@ -33,7 +33,7 @@ class Fault:
     """What happens to which process. `shared_redis`: Redis is no child of the server's. `mode`: what clients do."""
 
     transport: str
-    role: Role
+    role: SubjectRole
     how: How
     shared_redis: bool = False
     mode: Mode = "resume"
@@ -48,14 +48,14 @@ class FaultFinding:
     complete: int = 0
     tokens_lost: int = 0
     drops: int = 0
-    after: Counts | None = None
-    end_s: dict[Role, float] = field(default_factory=dict)
+    after: ServerCounts | None = None
+    end_s: dict[SubjectRole, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
 
 def faults_of(transport: str) -> list[Fault]:
     """All faults of one transport's processes; the proxy stands before it in each."""
-    roles: list[Role] = ["server", "proxy"]
+    roles: list[SubjectRole] = ["server", "proxy"]
     hows: list[How] = ["kill -9", "STOP"]
     faults = [Fault(transport, role, how) for role in roles for how in hows]
     if not TRANSPORTS[transport].needs_redis:
@@ -122,11 +122,11 @@ def _note(finding: FaultFinding, records: list[StreamRecord]) -> None:
         finding.broken.append(f"{len(wrong)} of {len(records)} messages are not complete, such as: {wrong[0]}")
 
 
-async def _settled(under: Subject) -> Counts:
+async def _settled(under: Subject) -> ServerCounts:
     """The counts when nothing is under way or kept any more, or when the time for that is over."""
     counts = await under.counts()
     for _ in range(round(bounds.SETTLE_S / 0.25)):
-        if counts == Counts(0):
+        if counts == ServerCounts(0):
             break
         await asyncio.sleep(0.25)
         counts = await under.counts()

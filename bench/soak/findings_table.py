@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.soak.bounds import MIB, Counts, ProcessRow, Size
+from bench.soak.bounds import MIB, ProcessRow, ServerCounts, Size
 from bench.soak.faults import FaultFinding
 from bench.soak.scenario import LoadFinding
 
-Finding = LoadFinding | FaultFinding
+SoakFinding = LoadFinding | FaultFinding
 
 LOAD_HEAD = (
     "load", "transport", "way", "connections", "process", "MiB before, most, after, again", "descriptors likewise",
@@ -20,19 +20,19 @@ _LOAD_WIDTHS = (6, 9, 6, 11, 7, 30, 27, 7, 9, 9, 9)
 _FAULT_WIDTHS = (9, 19, 7, 8, 11, 5, 9, 24)
 
 
-def lines(finding: Finding) -> list[str]:
+def lines(finding: SoakFinding) -> list[str]:
     """A line for each process (or one for a fault), then one for each broken bound."""
     widths = _LOAD_WIDTHS if isinstance(finding, LoadFinding) else _FAULT_WIDTHS
     return [*(_line(row, widths) for row in _rows(finding)), *(f"  broken: {reason}" for reason in finding.broken)]
 
 
-def head(finding: Finding) -> str:
+def head(finding: SoakFinding) -> str:
     """The line above the first of its kind."""
     is_load = isinstance(finding, LoadFinding)
     return _line(LOAD_HEAD, _LOAD_WIDTHS) if is_load else _line(FAULT_HEAD, _FAULT_WIDTHS)
 
 
-def markdown(findings: Sequence[Finding]) -> str:
+def markdown(findings: Sequence[SoakFinding]) -> str:
     """Both tables, and below them a line for each broken bound."""
     parts = []
     for kind, columns in ((LoadFinding, LOAD_HEAD), (FaultFinding, FAULT_HEAD)):
@@ -44,14 +44,14 @@ def markdown(findings: Sequence[Finding]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def title(finding: Finding) -> str:
+def title(finding: SoakFinding) -> str:
     """Which one it is, in words."""
     if isinstance(finding, LoadFinding):
         return f"{finding.scenario}, {finding.transport}, {finding.way}"
     return f"{finding.fault.how}, {finding.fault.transport}, {_struck(finding)}"
 
 
-def _rows(finding: Finding) -> list[tuple[str, ...]]:
+def _rows(finding: SoakFinding) -> list[tuple[str, ...]]:
     if isinstance(finding, FaultFinding):
         return [_fault_row(finding)]
     first = (finding.scenario, finding.transport, finding.way, f"{finding.connections:,}")
@@ -85,7 +85,7 @@ def _struck(finding: FaultFinding) -> str:
     return f"{fault.role}, Redis lives" if fault.shared_redis and fault.role != "redis" else fault.role
 
 
-def _keys(counts: Counts | None) -> str:
+def _keys(counts: ServerCounts | None) -> str:
     if counts is None:
         return "–"
     return f"{counts.keys}, {counts.keys_for_ever} for ever" if counts.keys_for_ever else str(counts.keys)

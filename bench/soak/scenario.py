@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from bench.running.processes import PartDied
 from bench.soak import bounds
-from bench.soak.bounds import Counts, MemoryBound, ProcessRow, Role, Size
-from bench.soak.scripts import Script
+from bench.soak.bounds import MemoryBound, ProcessRow, ServerCounts, Size, SubjectRole
+from bench.soak.scripts import SoakScript
 from bench.soak.subject import Subject, size_of, subject
 from bench.soak.users import not_served
 from bench.soak.visitors import crowd
@@ -51,7 +51,7 @@ class Scenario(ABC):
         """The load, from its beginning to its end; what was wrong, a sentence each. Raises PartDied."""
 
     @abstractmethod
-    def parting(self, transport: str, number: int) -> Script:
+    def parting(self, transport: str, number: int) -> SoakScript:
         """What the connections do that are open when SIGTERM comes."""
 
 
@@ -64,7 +64,7 @@ class LoadFinding:
     way: str
     connections: int
     processes: list[ProcessRow] = field(default_factory=list)
-    after: Counts = field(default_factory=Counts)
+    after: ServerCounts = field(default_factory=ServerCounts)
     settle_s: float = 0.0
     broken: list[str] = field(default_factory=list)
 
@@ -92,7 +92,7 @@ async def _course(scenario: Scenario, under: Subject, finding: LoadFinding, *, i
     async with _watching(pids, before) as most:
         finding.broken += await scenario.load(under, finding.connections, is_quick=is_quick)
 
-    def judge(after: dict[Role, Size]) -> list[ProcessRow]:
+    def judge(after: dict[SubjectRole, Size]) -> list[ProcessRow]:
         return [ProcessRow(role, before[role], most[role], after[role]) for role in pids]
 
     finding.processes = await _settled(scenario, under, finding, judge)
@@ -108,14 +108,16 @@ async def _repeat(scenario: Scenario, under: Subject, finding: LoadFinding, *, i
     once = finding.processes
     finding.broken += await scenario.load(under, finding.connections, is_quick=is_quick)
 
-    def judge(again: dict[Role, Size]) -> list[ProcessRow]:
+    def judge(again: dict[SubjectRole, Size]) -> list[ProcessRow]:
         return [replace(row, again=again[row.role]) for row in once]
 
     finding.processes = await _settled(scenario, under, finding, judge)
 
 
 @asynccontextmanager
-async def _watching(pids: dict[Role, int], before: dict[Role, Size]) -> AsyncIterator[dict[Role, Size]]:
+async def _watching(
+    pids: dict[SubjectRole, int], before: dict[SubjectRole, Size]
+) -> AsyncIterator[dict[SubjectRole, Size]]:
     """The largest size of each process while the context lasts."""
     most = dict(before)
 
@@ -133,12 +135,15 @@ async def _watching(pids: dict[Role, int], before: dict[Role, Size]) -> AsyncIte
         watcher.cancel()
 
 
-def _sizes(pids: dict[Role, int]) -> dict[Role, Size]:
+def _sizes(pids: dict[SubjectRole, int]) -> dict[SubjectRole, Size]:
     return {role: size_of(pid) for role, pid in pids.items()}
 
 
 async def _settled(
-    scenario: Scenario, under: Subject, finding: LoadFinding, judge: Callable[[dict[Role, Size]], list[ProcessRow]]
+    scenario: Scenario,
+    under: Subject,
+    finding: LoadFinding,
+    judge: Callable[[dict[SubjectRole, Size]], list[ProcessRow]],
 ) -> list[ProcessRow]:
     """The processes when nothing is broken any more, or when the time for that is over."""
     begun_s = time.monotonic()

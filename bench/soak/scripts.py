@@ -24,26 +24,26 @@ WAIT_S = 20
 
 
 @dataclass(frozen=True)
-class Script:
+class SoakScript:
     """What one connection sends: a step when the answer to the one before has begun. `reads`: also after the last."""
 
     steps: tuple[bytes, ...] = ()
     reads: bool = True
 
 
-def question(transport: str, body: Mapping[str, object], *, reads: bool = True) -> Script:
+def question(transport: str, body: Mapping[str, object], *, reads: bool = True) -> SoakScript:
     """Ask, and read the answer (or not). Polling needs a `stream_id` in the body."""
     data = msgspec.json.encode(body)
     if transport == "websocket":
-        return Script((UPGRADE, Frame(Opcode.TEXT, data).serialize(mask=True)), reads)
+        return SoakScript((UPGRADE, Frame(Opcode.TEXT, data).serialize(mask=True)), reads)
     asked = post(data)
-    return Script((asked, _poll(body)) if transport == "polling" else (asked,), reads)
+    return SoakScript((asked, _poll(body)) if transport == "polling" else (asked,), reads)
 
 
-def kept_answer(transport: str, stream_id: str) -> Script:
+def kept_answer(transport: str, stream_id: str) -> SoakScript:
     """Ask for an answer that the server keeps, and read nothing of it."""
     body = {"message": "x", "stream_id": stream_id}
-    return Script((_poll(body),), reads=False) if transport == "polling" else question(transport, body, reads=False)
+    return SoakScript((_poll(body),), reads=False) if transport == "polling" else question(transport, body, reads=False)
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/chat", length: int | None = None) -> bytes:
@@ -57,7 +57,7 @@ def _poll(body: Mapping[str, object]) -> bytes:
     return b"GET /chat/%b?from=0&wait=%d HTTP/1.1\r\nHost: soak\r\n\r\n" % (str(body["stream_id"]).encode(), WAIT_S)
 
 
-def bad_request(transport: str, number: int) -> tuple[str, Script]:
+def bad_request(transport: str, number: int) -> tuple[str, SoakScript]:
     """The name and the bytes of the bad request of this number; they take turns. Each ends its connection."""
     kinds = _heavy() if number % HEAVY_EVERY == HEAVY_EVERY - 1 else _light(transport)
     names = tuple(kinds)
@@ -67,21 +67,21 @@ def bad_request(transport: str, number: int) -> tuple[str, Script]:
 
 
 @cache
-def _light(transport: str) -> dict[str, Script]:
-    plain = {name: Script((data,)) for name, data in _wrong_http(transport).items()}
+def _light(transport: str) -> dict[str, SoakScript]:
+    plain = {name: SoakScript((data,)) for name, data in _wrong_http(transport).items()}
     if transport != "websocket":
         return plain
-    return plain | {name: Script((UPGRADE, frame, _CLOSE)) for name, frame in _wrong_frames().items()}
+    return plain | {name: SoakScript((UPGRADE, frame, _CLOSE)) for name, frame in _wrong_frames().items()}
 
 
 @cache
-def _heavy() -> dict[str, Script]:
+def _heavy() -> dict[str, SoakScript]:
     bomb = gzip.compress(bytes(_BOMB_BYTES), 9)
     packed = b"Content-Encoding: gzip"
     return {
-        "gzip bomb": Script((post(bomb, packed, b"Connection: close"),)),
-        "body over 1 MiB": Script((post(b" " * (2**20 + 1), b"Connection: close"),)),
-        "path of 6 kB": Script((_get(b"/chat/" + b"x" * 6_000),)),
+        "gzip bomb": SoakScript((post(bomb, packed, b"Connection: close"),)),
+        "body over 1 MiB": SoakScript((post(b" " * (2**20 + 1), b"Connection: close"),)),
+        "path of 6 kB": SoakScript((_get(b"/chat/" + b"x" * 6_000),)),
     }
 
 

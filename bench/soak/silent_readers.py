@@ -11,7 +11,7 @@ import msgspec
 from bench.soak import bounds
 from bench.soak.bounds import MemoryBound
 from bench.soak.scenario import Scenario
-from bench.soak.scripts import Script, kept_answer
+from bench.soak.scripts import SoakScript, kept_answer
 from bench.soak.subject import Subject, size_of
 from bench.soak.users import ask, not_served
 from bench.soak.visitors import crowd
@@ -78,6 +78,6 @@ class SilentReaders(Scenario):
             await asyncio.sleep(0.5)
         return []
 
-    def parting(self, transport: str, number: int) -> Script:
+    def parting(self, transport: str, number: int) -> SoakScript:
         """The same again."""
         return kept_answer(transport, _STREAM_ID)

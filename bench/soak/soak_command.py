@@ -25,8 +25,8 @@ from bench.soak import findings_table
 from bench.soak.aborts import StartAndAbort
 from bench.soak.bad_requests import BadRequests
 from bench.soak.faults import EXPECTED_S, MESSAGES, QUICK_MESSAGES, Fault, faults_of, strike
-from bench.soak.findings_table import Finding
-from bench.soak.idle import IdleConnections
+from bench.soak.findings_table import SoakFinding
+from bench.soak.idle_connections import IdleConnections
 from bench.soak.scenario import Scenario, soak_one
 from bench.soak.silent_readers import SilentReaders
 from servers.arguments import HELP, Command
@@ -41,11 +41,11 @@ SCENARIOS: dict[str, Scenario] = {
 _RESERVED_DESCRIPTORS = 250  # of a process, beside its connections
 _QUICK_S = 15.0  # a scenario on all servers at once in a quick soak
 
-Case = Callable[[], Awaitable[Finding]]
+Case = Callable[[], Awaitable[SoakFinding]]
 
 
 @dataclass(frozen=True)
-class Step:
+class SoakStep:
     """Cases that are taken together: the tracks side by side, those of a track one after the other."""
 
     title: str
@@ -57,9 +57,9 @@ class Step:
 class Soak:
     """The steps, and what has been found so far."""
 
-    steps: list[Step]
-    findings: list[Finding] = field(default_factory=list)
-    _said: set[type[Finding]] = field(default_factory=set)
+    steps: list[SoakStep]
+    findings: list[SoakFinding] = field(default_factory=list)
+    _said: set[type[SoakFinding]] = field(default_factory=set)
 
     async def take(self) -> None:
         """Take every step."""
@@ -173,7 +173,7 @@ class Wanted:
     is_quick: bool
 
 
-def steps_of(name: str, wanted: Wanted) -> list[Step]:
+def steps_of(name: str, wanted: Wanted) -> list[SoakStep]:
     """The steps of one scenario, or of the faults."""
     if name == FAULTS:
         return [_fault_step(wanted)]
@@ -182,8 +182,8 @@ def steps_of(name: str, wanted: Wanted) -> list[Step]:
     cases = [(transport, way) for transport in wanted.transports for way in wanted.ways]
     titled = [(f"{name}, {transport}, {way}", _load_case(scenario, transport, way, wanted)) for transport, way in cases]
     if scenario.side_by_side or wanted.is_quick:
-        return [Step(f"{name}, all at once", [[case] for _, case in titled], expected_s)]
-    return [Step(title, [[case]], expected_s) for title, case in titled]
+        return [SoakStep(f"{name}, all at once", [[case] for _, case in titled], expected_s)]
+    return [SoakStep(title, [[case]], expected_s) for title, case in titled]
 
 
 def _load_case(scenario: Scenario, transport: str, way: str, wanted: Wanted) -> Case:
@@ -204,7 +204,7 @@ def most_connections(*, proxied: bool) -> int:
     return max(1, (limit - _RESERVED_DESCRIPTORS) // (2 if proxied else 1))
 
 
-def _fault_step(wanted: Wanted) -> Step:
+def _fault_step(wanted: Wanted) -> SoakStep:
     messages = QUICK_MESSAGES if wanted.is_quick else MESSAGES
     messages = min(messages, wanted.connections or messages)
     faults = [fault for transport in wanted.transports for fault in faults_of(transport)]
@@ -214,4 +214,6 @@ def _fault_step(wanted: Wanted) -> Step:
         return partial(strike, fault, wanted.profile, messages)
 
     expected_s = max(map(len, tracks)) * EXPECTED_S
-    return Step("faults, all transports at once", [[case(fault) for fault in track] for track in tracks], expected_s)
+    return SoakStep(
+        "faults, all transports at once", [[case(fault) for fault in track] for track in tracks], expected_s
+    )

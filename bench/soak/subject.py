@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from bench.proxy.log import read_log
 from bench.running.endpoints import READY_S
 from bench.running.processes import Child, PartDied
-from bench.soak.bounds import Counts, Role, Size, broken_by_end, broken_by_log
+from bench.soak.bounds import ServerCounts, Size, SubjectRole, broken_by_end, broken_by_log
 from servers import redis_server
 
 END_PATIENCE_S = 20.0  # then a process that was told to end is killed
@@ -34,7 +34,7 @@ ORPHAN_S = 3.0  # what a process started may end so much later than it
 STATS_S = 30.0
 
 
-class Stats(msgspec.Struct):
+class SubjectStats(msgspec.Struct):
     """What we use of a server's `/stats`."""
 
     streams_active: int = 0
@@ -57,8 +57,8 @@ class Subject:
     profile: str | None = None
     shared_redis: bool = False
     recording: bytes = b""
-    urls: dict[Role, str] = field(default_factory=dict)
-    children: dict[Role, Child] = field(default_factory=dict)
+    urls: dict[SubjectRole, str] = field(default_factory=dict)
+    children: dict[SubjectRole, Child] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -83,8 +83,8 @@ class Subject:
         return self.folder / "recording.jsonl"
 
     @property
-    def _roles(self) -> list[Role]:
-        roles: list[Role] = ["redis"] if self.shared_redis else []
+    def _roles(self) -> list[SubjectRole]:
+        roles: list[SubjectRole] = ["redis"] if self.shared_redis else []
         return [*roles, "server", *(["proxy"] if self.profile else [])]  # type: ignore[list-item]
 
     async def start(self) -> None:
@@ -94,7 +94,7 @@ class Subject:
         for role in self._roles:
             await self.start_part(role)
 
-    async def start_part(self, role: Role) -> None:
+    async def start_part(self, role: SubjectRole) -> None:
         """Start a process, where it was before if it was killed. Raises PartDied."""
         child = await Child.start(self._name(role), self._words(role), self.folder / f"{role}.log")
         self.children[role] = child
@@ -104,10 +104,10 @@ class Subject:
         except TimeoutError:
             raise PartDied(f"the {child.name} did not say within {READY_S:g} s where it listens") from None
 
-    def _name(self, role: Role) -> str:
+    def _name(self, role: SubjectRole) -> str:
         return f"{self.transport} server" if role == "server" else role
 
-    def _words(self, role: Role) -> list[str]:
+    def _words(self, role: SubjectRole) -> list[str]:
         words = ["env", f"TMPDIR={self._temporary}"]
         host, port = _address(self.urls.get(role, "http://127.0.0.1:0"))
         if role == "server":
@@ -140,51 +140,51 @@ class Subject:
 
     # Looking at it.
 
-    async def stats(self) -> Stats:
+    async def stats(self) -> SubjectStats:
         """What the server says of itself. Raises PartDied if it does not answer."""
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(STATS_S)) as http,
                 http.get(f"{self.urls['server']}/stats") as response,
             ):
-                return msgspec.json.decode(await response.read(), type=Stats)
+                return msgspec.json.decode(await response.read(), type=SubjectStats)
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
             raise PartDied(f"{self.children['server'].name}: /stats: {error or type(error).__name__}") from None
 
-    async def processes(self) -> dict[Role, int]:
+    async def processes(self) -> dict[SubjectRole, int]:
         """The process ids, the server's own Redis among them."""
-        pids: dict[Role, int] = {role: self.children[role].process.pid for role in self._roles}
+        pids: dict[SubjectRole, int] = {role: self.children[role].process.pid for role in self._roles}
         own_redis = (await self.stats()).redis_pid
         return pids | ({"redis": own_redis} if own_redis else {})
 
-    async def counts(self) -> Counts:
+    async def counts(self) -> ServerCounts:
         """What is under way, and what Redis holds. Raises PartDied."""
         stats = await self.stats()
         url = self.urls.get("redis") or (stats.redis_pid and _redis_url(stats.redis_pid))
-        return await _keys(url, stats.streams_active) if url else Counts(stats.streams_active)
+        return await _keys(url, stats.streams_active) if url else ServerCounts(stats.streams_active)
 
-    async def keys(self) -> Counts:
+    async def keys(self) -> ServerCounts:
         """What the shared Redis holds, also where the server is gone. Raises PartDied."""
         return await _keys(self.urls["redis"])
 
-    def log_texts(self) -> dict[Role, str]:
+    def log_texts(self) -> dict[SubjectRole, str]:
         """What each process has written to its standard error."""
         return {role: (self.folder / f"{role}.log").read_text(errors="replace") for role in self._roles}
 
     # Ending it.
 
-    async def end(self) -> dict[Role, float]:
+    async def end(self) -> dict[SubjectRole, float]:
         """Tell each to end, in turn, the server first; seconds that each took, infinite if it had to be killed."""
-        ends: list[Role] = [role for role in ("server", "proxy", "redis") if role in self.children]
+        ends: list[SubjectRole] = [role for role in ("server", "proxy", "redis") if role in self.children]
         return {role: await _ended(self.children[role]) for role in ends}
 
-    async def broken_by_ending(self, ends: dict[Role, float]) -> list[str]:
+    async def broken_by_ending(self, ends: dict[SubjectRole, float]) -> list[str]:
         """The bounds that were broken by how all ended, what it wrote until then, and what it left."""
         broken = [reason for role, seconds in ends.items() for reason in broken_by_end(role, seconds)]
         broken += [reason for role, text in self.log_texts().items() for reason in broken_by_log(role, text)]
         return broken + await self.left_behind()
 
-    def signal(self, role: Role, number: signal.Signals) -> None:
+    def signal(self, role: SubjectRole, number: signal.Signals) -> None:
         """Send a signal to one process."""
         self.children[role].process.send_signal(number)
 
@@ -266,14 +266,14 @@ def _redis_url(pid: int) -> str | None:
     return None
 
 
-async def _keys(url: str, streams_active: int = 0) -> Counts:
+async def _keys(url: str, streams_active: int = 0) -> ServerCounts:
     try:
         async with Redis.from_url(url) as redis:
             spaces = (await redis.info("keyspace")).values()
     except RedisError as error:
         raise PartDied(f"Redis: {error}") from None
     keys, expiring = (sum(space[word] for space in spaces) for word in ("keys", "expires"))
-    return Counts(streams_active, keys, keys - expiring)
+    return ServerCounts(streams_active, keys, keys - expiring)
 
 
 async def _said_url(child: Child) -> str:

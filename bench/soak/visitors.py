@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
-from bench.soak.scripts import Script
+from bench.soak.scripts import SoakScript
 
 AT_ONCE = 200  # connections that are opened at once; a server's backlog is 1,024
 CONNECT_S = 20.0
@@ -25,7 +25,7 @@ class Visitor(asyncio.Protocol):
     The end of a connection completes all three.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: SoakScript) -> None:
         loop = asyncio.get_running_loop()
         self.asked, self.answered, self.ended = (loop.create_future() for _ in range(3))
         self.received = b""  # the first 64 KiB
@@ -81,7 +81,7 @@ def _complete(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def visit(address: tuple[str, int], script: Script) -> Visitor:
+async def visit(address: tuple[str, int], script: SoakScript) -> Visitor:
     """Open a connection and begin its script. Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()
     raw = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
@@ -119,7 +119,7 @@ async def in_turn(count: int, deed: Callable[[int], Awaitable[None]], at_once: i
 
 @asynccontextmanager
 async def crowd(
-    address: tuple[str, int], count: int, script: Callable[[int], Script]
+    address: tuple[str, int], count: int, script: Callable[[int], SoakScript]
 ) -> AsyncIterator[tuple[list[Visitor], Counter[str]]]:
     """Hold `count` connections open while the context lasts: those that opened, and why others did not."""
     visitors: list[Visitor] = []

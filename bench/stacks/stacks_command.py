@@ -21,7 +21,7 @@ from servers.user_errors import UserError
 OURS = "ours"
 _DEFAULT = ",".join([OURS, *(name for name, stack in STACKS.items() if not stack.is_trap)])
 _AT_ONCE = 4  # servers that are left at once: nothing there is about speed
-Subject = tuple[str, str]
+TransportAndStack = tuple[str, str]
 """A transport and a stack."""
 
 
@@ -47,7 +47,7 @@ def leaving(names: tuple[str, ...], transports: tuple[str, ...], seconds: float)
     for title in ("stack", "transport", *WAYS):
         table.add_column(title)
 
-    def left(subject: Subject) -> list[str]:
+    def left(subject: TransportAndStack) -> list[str]:
         try:
             found = leave_each_way(subject[0], _stack(subject[1]), seconds)
         except (UserError, OSError) as error:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 Chunk = Mapping[str, Any]
 
 
-class Reading(NamedTuple):
+class EventContent(NamedTuple):
     """What one event says: its text, words for what it has beside it, and whether the answer ends with it."""
 
     text: str = ""
@@ -31,7 +31,7 @@ class Format:
 
     name: str
     is_mine: Callable[[Chunk], bool]
-    read: Callable[[Chunk], Reading]
+    read: Callable[[Chunk], EventContent]
     answer_id: Callable[[Chunk], str] = lambda _: ""
     ends_once: bool = True
 
@@ -69,7 +69,7 @@ def _openai_content(content: object) -> tuple[str, tuple[str, ...]]:
     return "".join(texts), _words({"reasoning": thought, "content that is no text": others})
 
 
-def _openai_chat(chunk: Chunk) -> Reading:
+def _openai_chat(chunk: Chunk) -> EventContent:
     """Also vLLM, Groq, DeepSeek, llama.cpp's and Ollama's /v1, and the older text completions."""
     given = chunk.get("choices")
     choices = [_table(choice) for choice in given] if isinstance(given, list) else []
@@ -88,16 +88,16 @@ def _openai_chat(chunk: Chunk) -> Reading:
         }
     )
     if reason == "error":  # as OpenRouter says that a provider failed
-        return Reading(error="finish_reason error")
-    return Reading(text or _text(choice.get("text")), dropped + beside, isinstance(reason, str))
+        return EventContent(error="finish_reason error")
+    return EventContent(text or _text(choice.get("text")), dropped + beside, isinstance(reason, str))
 
 
-def _openai_responses(chunk: Chunk) -> Reading:
+def _openai_responses(chunk: Chunk) -> EventContent:
     kind = _text(chunk.get("type"))
     if kind == "response.output_text.delta":
-        return Reading(_text(chunk.get("delta")))
+        return EventContent(_text(chunk.get("delta")))
     if kind in ("response.failed", "response.cancelled"):
-        return Reading(error=kind)
+        return EventContent(error=kind)
     usage = _table(chunk.get("response")).get("usage")
     dropped = _words(
         {
@@ -108,10 +108,10 @@ def _openai_responses(chunk: Chunk) -> Reading:
             "other events": not usage and not any(word in kind for word in ("reasoning", "_call", "refusal")),
         }
     )
-    return Reading("", dropped, kind in ("response.completed", "response.incomplete"))
+    return EventContent("", dropped, kind in ("response.completed", "response.incomplete"))
 
 
-def _anthropic(chunk: Chunk) -> Reading:
+def _anthropic(chunk: Chunk) -> EventContent:
     kind, delta = _text(chunk.get("type")), _table(chunk.get("delta"))
     what = _text(delta.get("type"))
     dropped = _words(
@@ -124,12 +124,12 @@ def _anthropic(chunk: Chunk) -> Reading:
             "pings": kind == "ping",
         }
     )
-    return Reading(_text(delta.get("text")) if what == "text_delta" else "", dropped, kind == "message_stop")
+    return EventContent(_text(delta.get("text")) if what == "text_delta" else "", dropped, kind == "message_stop")
 
 
-def _gemini(chunk: Chunk) -> Reading:
+def _gemini(chunk: Chunk) -> EventContent:
     if blocked := _text(_table(chunk.get("promptFeedback")).get("blockReason")):
-        return Reading(error=f"blocked: {blocked}")
+        return EventContent(error=f"blocked: {blocked}")
     listed = chunk.get("candidates")
     candidates = [_table(each) for each in listed] if isinstance(listed, list) else []
     candidate = next((each for each in candidates if each.get("index", 0) == 0), {})
@@ -146,10 +146,10 @@ def _gemini(chunk: Chunk) -> Reading:
             "other candidates": any(other is not candidate for other in candidates),
         }
     )
-    return Reading(text, dropped, isinstance(candidate.get("finishReason"), str))
+    return EventContent(text, dropped, isinstance(candidate.get("finishReason"), str))
 
 
-def _ollama(chunk: Chunk) -> Reading:
+def _ollama(chunk: Chunk) -> EventContent:
     message = _table(chunk.get("message"))
     dropped = _words(
         {
@@ -159,11 +159,13 @@ def _ollama(chunk: Chunk) -> Reading:
             "usage": "eval_count" in chunk,
         }
     )
-    return Reading(_text(message.get("content")) or _text(chunk.get("response")), dropped, chunk.get("done") is True)
+    return EventContent(
+        _text(message.get("content")) or _text(chunk.get("response")), dropped, chunk.get("done") is True
+    )
 
 
-def _llama_cpp(chunk: Chunk) -> Reading:
-    return Reading(_text(chunk.get("content")), _words({"usage": "timings" in chunk}), chunk.get("stop") is True)
+def _llama_cpp(chunk: Chunk) -> EventContent:
+    return EventContent(_text(chunk.get("content")), _words({"usage": "timings" in chunk}), chunk.get("stop") is True)
 
 
 _AI_SDK = (
@@ -181,10 +183,10 @@ _AI_SDK = (
 )
 
 
-def _ai_sdk(chunk: Chunk) -> Reading:
+def _ai_sdk(chunk: Chunk) -> EventContent:
     kind = _text(chunk.get("type"))
     if kind == "abort":
-        return Reading(error=kind)
+        return EventContent(error=kind)
     dropped = _words(
         {
             "reasoning": kind.startswith("reasoning"),
@@ -193,7 +195,7 @@ def _ai_sdk(chunk: Chunk) -> Reading:
             "other events": kind.startswith(("text-start", "text-end", "start", "finish", "message-")),
         }
     )
-    return Reading(_text(chunk.get("delta")) if kind == "text-delta" else "", dropped, kind == "finish")
+    return EventContent(_text(chunk.get("delta")) if kind == "text-delta" else "", dropped, kind == "finish")
 
 
 def _kind(chunk: Chunk) -> str:

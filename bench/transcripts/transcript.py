@@ -14,7 +14,7 @@ from itertools import chain
 
 import msgspec
 
-from bench.transcripts.formats import FORMATS, NAMES, Chunk, Format, Reading, error_of
+from bench.transcripts.formats import FORMATS, NAMES, Chunk, EventContent, Format, error_of
 from servers.messages import MAX_MESSAGE_BYTES, ProtocolError
 from servers.sse.events import EventDecoder
 from servers.user_errors import InputError
@@ -25,7 +25,7 @@ _SHOWN_KEYS = 6
 _MOST_SHOWN = 64  # characters of what a file says
 _AI_SDK_4 = re.compile(rb'[0-9a-k]:["{\[]')
 _APART = "give each a file of its own"
-Event = tuple[int, Chunk]
+NumberedChunk = tuple[int, Chunk]
 """A number, from 1 on, and the event's JSON object."""
 
 
@@ -49,7 +49,7 @@ def read(data: bytes) -> Transcript:
     _refuse_what_is_known(data)
     cut_off: list[str] = []
     events = _events(data, cut_off)
-    first: list[Event] = []
+    first: list[NumberedChunk] = []
     for event in events:
         first.append(event)
         if not error_of(event[1]):
@@ -81,7 +81,7 @@ def _refuse_what_is_known(data: bytes) -> None:
         raise TranscriptError(f"not UTF-8 (byte {error.start}), so its text is not exact") from None
 
 
-def _events(data: bytes, cut_off: list[str]) -> Iterator[Event]:
+def _events(data: bytes, cut_off: list[str]) -> Iterator[NumberedChunk]:
     """The events with their numbers. Raises TranscriptError; a last one that is cut off is said in `cut_off`."""
     whole = _whole(data)
     if whole is not None:
@@ -130,7 +130,7 @@ def _decoded(data: bytes | str, what: str) -> object:
         raise TranscriptError(f"{what} is not JSON ({error}); transcripts are of {NAMES}") from None
 
 
-def _objects(values: Sequence[object], what: str, first: int = 1) -> Iterator[Event]:
+def _objects(values: Sequence[object], what: str, first: int = 1) -> Iterator[NumberedChunk]:
     for number, value in enumerate(values, first):
         if not isinstance(value, dict):
             raise TranscriptError(f"{what} is no JSON object; transcripts are of {NAMES}")
@@ -163,7 +163,7 @@ def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:_MOST_SHOWN])
 
 
-def _answers(found: Format, events: Iterable[Event]) -> Transcript:
+def _answers(found: Format, events: Iterable[NumberedChunk]) -> Transcript:
     transcript = Transcript(found.name)
     answer, halves = _Answer(), set[str]()
     for number, chunk in events:
@@ -180,15 +180,15 @@ def _answers(found: Format, events: Iterable[Event]) -> Transcript:
     return transcript
 
 
-def _reading(found: Format, number: int, chunk: Chunk) -> Reading:
+def _reading(found: Format, number: int, chunk: Chunk) -> EventContent:
     """What an event says. Raises TranscriptError for one of another format, whose text would be lost."""
     if error := error_of(chunk):
-        return Reading(error=error)
+        return EventContent(error=error)
     if found.is_mine(chunk):
         return found.read(chunk)
     if other := next((each.name for each in FORMATS if each.is_mine(chunk)), ""):
         raise TranscriptError(f"event {number} is of another format ({other}) than {found.name}; {_APART}")
-    return Reading(dropped=("other events",))
+    return EventContent(dropped=("other events",))
 
 
 @dataclass
@@ -200,13 +200,13 @@ class _Answer:
     error: str = ""
     has_ended: bool = False
 
-    def is_over_before(self, found: Format, answer_id: str, reading: Reading) -> bool:
+    def is_over_before(self, found: Format, answer_id: str, reading: EventContent) -> bool:
         """Whether an event belongs to another answer."""
         if answer_id and self.id:
             return answer_id != self.id
         return bool(self.error) or (self.has_ended and found.ends_once and bool(reading.text))
 
-    def add(self, answer_id: str, reading: Reading) -> None:
+    def add(self, answer_id: str, reading: EventContent) -> None:
         """Enter an event."""
         self.id = answer_id or self.id
         self.texts += [reading.text] if reading.text else []

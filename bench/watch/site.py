@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -15,12 +14,11 @@ from bench.watch.race_track import RaceTrack
 from servers import access, page
 from servers.chat import RequestError
 from servers.connection import error_response
-from servers.http import json_response
+from servers.http import Handler, json_response
 from servers.transport import TRANSPORTS
 
 MAX_BODY_BYTES = 1024
 _Body = TypeVar("_Body")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -74,14 +72,16 @@ class Site:
         except RequestError as error:
             return error_response(error)
 
-    def _race(self) -> page.Race:
+    def _race(self) -> page.PageRace:
         columns = (
-            page.Column(lane.transport, TRANSPORTS[lane.transport].title, TRANSPORTS[lane.transport].colour, lane.url)
+            page.PageColumn(
+                lane.transport, TRANSPORTS[lane.transport].title, TRANSPORTS[lane.transport].colour, lane.url
+            )
             for lane in self._track.lanes
         )
         known = [self._own.name, *(name for name in names_of_all() if name != self._own.name)]
         at_chat = tuple(msgspec.structs.replace(column, url=f"{column.url}/chat") for column in columns)
-        return page.Race(
+        return page.PageRace(
             at_chat, intermediaries=tuple(known), intermediary=self._profile.name, time_scale=self._time_scale
         )
 

@@ -45,7 +45,7 @@ class Tokens(msgspec.Struct, rename="camel"):
     read: list[int]
 
 
-class Attempt(msgspec.Struct, rename="camel"):
+class PageAttempt(msgspec.Struct, rename="camel"):
     """One try of the module (stream-chat.js, `Attempt`); times are ms since the message's start."""
 
     cause: str
@@ -54,7 +54,7 @@ class Attempt(msgspec.Struct, rename="camel"):
     end_ms: float = 0.0
 
 
-class Request(msgspec.Struct, rename="camel"):
+class PageRequest(msgspec.Struct, rename="camel"):
     """What Resource Timing says of one request; a WebSocket has none."""
 
     protocol: str  # "http/1.1", "h2"
@@ -66,7 +66,7 @@ class Request(msgspec.Struct, rename="camel"):
     tls_ms: float
 
 
-class Answer(msgspec.Struct, rename="camel"):
+class PageAnswer(msgspec.Struct, rename="camel"):
     """What became of message `k`. `frames`: when each frame with new tokens was painted, and how many it had."""
 
     k: int
@@ -77,9 +77,9 @@ class Answer(msgspec.Struct, rename="camel"):
     tokens: Tokens
     frames: list[tuple[float, int]]
     dropped: int
-    attempts: list[Attempt]
+    attempts: list[PageAttempt]
     requests: int
-    seen: list[Request]
+    seen: list[PageRequest]
     long_tasks_ms: list[float]
     shown_ms: float
 
@@ -109,7 +109,7 @@ class Painted:
     clock_error_ns: int
 
 
-def record_of(answer: Answer, question: Question, clock: PageClock, load: Load, *, is_socket: bool) -> StreamRecord:
+def record_of(answer: PageAnswer, question: Question, clock: PageClock, load: Load, *, is_socket: bool) -> StreamRecord:
     """The message's record, as any client's. What a page is not told (bytes with their headers, packets) is None."""
     exchange = Exchange.begin(question, Policy(), clock.ns(answer.start_ms))
     failure = failure_of(answer.failure, load) if answer.failure else None
@@ -128,7 +128,7 @@ def record_of(answer: Answer, question: Question, clock: PageClock, load: Load, 
     return record
 
 
-def _note_connections(record: StreamRecord, answer: Answer, *, is_socket: bool) -> None:
+def _note_connections(record: StreamRecord, answer: PageAnswer, *, is_socket: bool) -> None:
     """A WebSocket has one for each attempt, of which Resource Timing says nothing."""
     record.connections = len(answer.attempts) if is_socket else sum(seen.is_connecting for seen in answer.seen)
     record.head_ms = answer.seen[0].head_ms if answer.seen else None
@@ -136,7 +136,7 @@ def _note_connections(record: StreamRecord, answer: Answer, *, is_socket: bool) 
         setattr(record, part, math.nan if is_socket else sum(getattr(seen, part) for seen in answer.seen))
 
 
-def _enter(answer: Answer, exchange: Exchange, clock: PageClock) -> None:
+def _enter(answer: PageAnswer, exchange: Exchange, clock: PageClock) -> None:
     """Put the tokens into the ledger, a read's at once, and between them the drops, each where it happened."""
     tokens = answer.tokens
     messages = map(TokenMessage, tokens.i, tokens.text, tokens.due, tokens.sent)
@@ -175,7 +175,7 @@ _FAILURES: dict[str, Callable[[str], ClientFailure]] = {
 }
 
 
-def painted_of(answer: Answer, stream_id: str, clock: PageClock) -> Painted:
+def painted_of(answer: PageAnswer, stream_id: str, clock: PageClock) -> Painted:
     """What was painted of the message."""
     times_ms = [at_ms for at_ms, _ in answer.frames]
     return Painted(

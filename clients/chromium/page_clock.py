@@ -15,7 +15,7 @@ class ClockJumped(Exception):
     """The readings contradict each other."""
 
 
-class Reading(NamedTuple):
+class PageRoundTrip(NamedTuple):
     """A round trip: the page's ms when it asked, our clock's ns in between, the page's ms when it had the answer."""
 
     asked_ms: float
@@ -31,7 +31,7 @@ class PageClock:
     error_ns: int
 
     @classmethod
-    def of(cls, readings: Sequence[Reading], *, grain_ms: float) -> PageClock:
+    def of(cls, readings: Sequence[PageRoundTrip], *, grain_ms: float) -> PageClock:
         """By round trips; `grain_ms` is by how much the page's clock is rounded.
 
         Raises ClockJumped where they contradict each other: the clocks do not run at one speed, or one has jumped.

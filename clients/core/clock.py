@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from clients.core.asking import fetch
 from clients.core.errors import ClientFailure
+from clients.core.message_script import fetch
 from clients.core.session import Script, Session
 
 _QUESTIONS = 8

@@ -25,7 +25,7 @@ _ALWAYS = {"User-Agent": "tokenderby", "Accept": "*/*", "Accept-Encoding": "gzip
 A = TypeVar("A")
 
 
-class Decoder(Protocol):
+class StreamDecoder(Protocol):
     """A streaming wire format's decoder."""
 
     def feed(self, data: bytes) -> Sequence[TokenMessage | EndMessage]:
@@ -126,7 +126,9 @@ def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
     return RequestRefused(detail, f"status {status}", status, wish_s, by_server=error is not None)
 
 
-def stream(session: Session, exchange: Exchange, request: Request, decoder: Decoder, content_type: str) -> Script[int]:
+def stream(
+    session: Session, exchange: Exchange, request: Request, decoder: StreamDecoder, content_type: str
+) -> Script[int]:
     """Send a request and enter its response's messages as they come; the status: 200, or 204 without a body.
 
     Returns when the response is complete. Raises ClientFailure.
@@ -144,7 +146,7 @@ def stream(session: Session, exchange: Exchange, request: Request, decoder: Deco
     return response.status
 
 
-def _enter(session: Session, exchange: Exchange, response: Response, decoder: Decoder) -> Script[None]:
+def _enter(session: Session, exchange: Exchange, response: Response, decoder: StreamDecoder) -> Script[None]:
     ledger = exchange.ledger
     inflow = _Inflow(ledger, response, decoder)
     inflow(b"", session.now_ns)  # what came with the head
@@ -172,7 +174,7 @@ class _Inflow:
 
     __slots__ = "_decoder", "_ledger", "_response", "failure"
 
-    def __init__(self, ledger: Ledger, response: Response, decoder: Decoder) -> None:
+    def __init__(self, ledger: Ledger, response: Response, decoder: StreamDecoder) -> None:
         self.failure: ClientFailure | None = None
         self._ledger, self._response, self._decoder = ledger, response, decoder
 

@@ -10,10 +10,10 @@ import socket
 from time import monotonic_ns
 from typing import Any, cast
 
-from clients.core.asking import ask
 from clients.core.carrier import Carrier, Pool
 from clients.core.errors import takes_nothing
 from clients.core.exchange import Question
+from clients.core.message_script import ask
 from clients.core.record import StreamRecord
 from clients.core.session import ADDRESS_LIMIT_S, MAX_UNSENT_BYTES, Script, Session, T
 from clients.core.settings import ClientSettings

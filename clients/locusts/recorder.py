@@ -18,9 +18,10 @@ from typing import BinaryIO
 import numpy as np
 
 from bench.plan import Validity
+from bench.run_record import CellRecord, Run
 from bench.running import machine
 from bench.running.validity import void_reasons
-from bench.store import CellRecord, Run, RunFolder, create_run, link_latest, utc_text
+from bench.store import RunFolder, create_run, link_latest, utc_text
 from clients import results
 from clients.bursts import worst_second
 from clients.core.clock import get_json

@@ -12,7 +12,7 @@ import msgspec
 from servers.messages import Count, EndMessage, ProtocolError, TokenMessage
 
 
-class Answer(msgspec.Struct, frozen=True):
+class WholeAnswer(msgspec.Struct, frozen=True):
     """A complete answer: its tokens and the end message's fields."""
 
     tokens: list[TokenMessage]
@@ -26,7 +26,7 @@ class Answer(msgspec.Struct, frozen=True):
         return EndMessage(self.done, self.n, self.sha256)
 
 
-_decode = msgspec.json.Decoder(Answer).decode
+_decode = msgspec.json.Decoder(WholeAnswer).decode
 
 
 def encode_part(tokens: Sequence[bytes], end: bytes | None, *, begun: bool) -> bytes:
@@ -43,7 +43,7 @@ def encode_answer(tokens: Sequence[bytes], end: bytes) -> bytes:
     return encode_part(tokens, end, begun=False)
 
 
-def decode_answer(body: bytes) -> Answer:
+def decode_answer(body: bytes) -> WholeAnswer:
     """Read the document. Raises ProtocolError."""
     try:
         answer = _decode(body)

@@ -30,7 +30,7 @@ _FILES = {
 }
 
 
-class Column(msgspec.Struct, frozen=True):
+class PageColumn(msgspec.Struct, frozen=True):
     """One contestant: how it asks, its name and colour, and where (an address, or a path of the page's own origin)."""
 
     transport: str
@@ -39,13 +39,13 @@ class Column(msgspec.Struct, frozen=True):
     url: str = "/chat"
 
 
-class Race(msgspec.Struct, frozen=True):
+class PageRace(msgspec.Struct, frozen=True):
     """What the page shows: columns, the stream profiles to choose from, and intermediaries where it may choose.
 
     `time_scale` divides the times of intermediaries, heartbeats and thinking.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[PageColumn, ...]
     streams: tuple[str, ...] = tuple(PROFILES)
     intermediaries: tuple[str, ...] = ()
     intermediary: str = ""
@@ -65,15 +65,15 @@ def _files() -> dict[str, _File]:
     return {path: _File(body, kind, hashlib.sha256(body).hexdigest()[:32]) for path, (body, kind) in found.items()}
 
 
-def columns_of(transport: str) -> tuple[Column, ...]:
+def columns_of(transport: str) -> tuple[PageColumn, ...]:
     """The ways in which a browser can read one server."""
     entry = TRANSPORTS[transport]
-    own = Column(transport, entry.title, entry.colour)
-    native = Column("eventsource", f"{entry.title}, EventSource", entry.colour)
+    own = PageColumn(transport, entry.title, entry.colour)
+    native = PageColumn("eventsource", f"{entry.title}, EventSource", entry.colour)
     return (own, native) if transport == "sse" else (own,)
 
 
-def add_routes(app: web.Application, race: Callable[[], Race], origins: Iterable[str] = ()) -> None:
+def add_routes(app: web.Application, race: Callable[[], PageRace], origins: Iterable[str] = ()) -> None:
     """Serve the page and `/race.json`. `origins`: what else than its own the page may talk to."""
     allowed = policy(origins)
 

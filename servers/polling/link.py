@@ -22,8 +22,8 @@ from servers.redis_server import Address
 COMMAND_TIMEOUT_S = 5.0
 
 NoteLag = Callable[[int, int], object]
-Command = tuple[str | bytes | int, ...]
-_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub says tuples of one
+RedisCommand = tuple[str | bytes | int, ...]
+_pack: Callable[[RedisCommand], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub says tuples of one
 
 
 class RedisError(Exception):
@@ -61,7 +61,7 @@ class RedisConnection:
         self._wire: _RedisSocket | None = None
         self._opening: asyncio.Task[_RedisSocket] | None = None
 
-    async def execute(self, *commands: Command) -> list[Any]:
+    async def execute(self, *commands: RedisCommand) -> list[Any]:
         """The replies, in order. An error reply stands in its place as a RedisRefused. Raises RedisAway."""
         wire = self._wire
         if wire is None or wire.lost:
@@ -69,7 +69,7 @@ class RedisConnection:
         self._note_commands(len(commands))
         return await wire.send(commands)
 
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+    def send(self, commands: Sequence[RedisCommand]) -> asyncio.Future[list[Any]]:
         """As `execute`, without a coroutine, and without connecting: the future raises RedisAway after a loss."""
         if self._wire is None:
             raise RedisAway("there is no connection yet")
@@ -83,7 +83,7 @@ class RedisConnection:
             self._opening.add_done_callback(self._opened)
         return await asyncio.shield(self._opening)
 
-    async def transaction(self, *commands: Command) -> list[Any]:
+    async def transaction(self, *commands: RedisCommand) -> list[Any]:
         """All of `commands` or none of them; their replies. Raises RedisAway, RedisRefused."""
         replies = await self.execute(("MULTI",), *commands, ("EXEC",))
         results = _checked(replies)[-1]
@@ -152,7 +152,7 @@ class _RedisSocket(asyncio.Protocol):
         self._waiting: deque[_Pipeline] = deque()
         self._watch: asyncio.TimerHandle | None = None
 
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+    def send(self, commands: Sequence[RedisCommand]) -> asyncio.Future[list[Any]]:
         """The replies to `commands`, once they are all there."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.lost:

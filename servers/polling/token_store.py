@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
-from servers.polling.link import COMMAND_TIMEOUT_S, Command, NoteLag, RedisAway, RedisConnection, RedisError
+from servers.polling.link import COMMAND_TIMEOUT_S, NoteLag, RedisAway, RedisCommand, RedisConnection, RedisError
 from servers.push import BATCH_BYTES
 from servers.redis_server import Address
 
@@ -188,7 +188,7 @@ class TokenStore:
         """Append what is new to each list, one batch at a time."""
         if not self._fresh or self._flushing or self._closed:
             return
-        commands: list[Command] = []
+        commands: list[RedisCommand] = []
         places = [(writer, writer.append(commands)) for writer in self._fresh if not writer.lost]
         self._fresh.clear()
         if commands:
@@ -285,7 +285,7 @@ class StreamWriter:
             self._sent_ns.extend([time.monotonic_ns()] * missing)
         self._fresh.add(self)
 
-    def append(self, commands: list[Command]) -> int | None:
+    def append(self, commands: list[RedisCommand]) -> int | None:
         """Add the commands that append what is new; the place of the one that tells the list's length, if any.
 
         A list that Redis no longer has (it was restarted) is not begun in its middle: RPUSHX then does nothing.
@@ -300,7 +300,7 @@ class StreamWriter:
             commands.append((b"EXPIRE", key, self._expiry_s()))
         return place
 
-    def rewrite(self) -> list[Command]:
+    def rewrite(self) -> list[RedisCommand]:
         """The commands that write the list anew; the same whether it is there, in part or not at all."""
         messages = self._messages(0)
         return [("DEL", self._key), ("RPUSH", self._key, _MARK, *messages), ("EXPIRE", self._key, self._expiry_s())]

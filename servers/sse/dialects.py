@@ -128,7 +128,7 @@ _FORMS: dict[str, type[_OpenAI | _AiSdk | _Cumulative]] = {
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Decoder:
+class DialectDecoder:
     """Bytes of an answer in a dialect in, messages out. `before`: the text of the tokens that came over another."""
 
     last_event_id = ""

@@ -39,7 +39,7 @@ class Part(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class Message(msgspec.Struct, frozen=True):
+class ChatMessage(msgspec.Struct, frozen=True):
     """One message of the conversation."""
 
     role: Role
@@ -67,7 +67,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     a temperature. `ignore_eos` is vLLM's: the answer has exactly `max_tokens` tokens."""
 
     model: str
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None

@@ -25,7 +25,7 @@ READ_ON_BYTES = 2 * MAX_BODY_BYTES
 PROBE_HEADERS = {"Cache-Control": "no-store"}  # behind a cache the clock would stand still
 
 
-class Message(NamedTuple):
+class EncodedMessage(NamedTuple):
     """An encoded message and, of a token, its index; the last one has none: the end, or the error that it failed by."""
 
     data: bytes
@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 async def messages(
     service: Service, generation: Generation, first: int, *, stops: bool = True
-) -> AsyncIterator[Message]:
+) -> AsyncIterator[EncodedMessage]:
     """The tokens from `first` on, each as it falls due, then the end; less if the server stops before, and it `stops`.
 
     Whoever closes or drops this before its end is noted in `/stats`, with when.
@@ -59,7 +59,7 @@ def _note_left(extra: dict[str, object]) -> None:
     extra |= {"streams_left": count + 1, "left_ns": monotonic_ns()}
 
 
-async def _messages(service: Service, generation: Generation, i: int, reader: _Reader) -> AsyncIterator[Message]:
+async def _messages(service: Service, generation: Generation, i: int, reader: _Reader) -> AsyncIterator[EncodedMessage]:
     while not (generation.ended and i >= generation.n):
         if i >= generation.produced:
             if reader.is_stopped:
@@ -67,9 +67,9 @@ async def _messages(service: Service, generation: Generation, i: int, reader: _R
             await reader.more()
             continue
         service.stats.note_sent(1)
-        yield Message(generation.token(i, monotonic_ns()), i)
+        yield EncodedMessage(generation.token(i, monotonic_ns()), i)
         i += 1
-    yield Message(generation.end(), is_error=generation.failure is not None)
+    yield EncodedMessage(generation.end(), is_error=generation.failure is not None)
     if generation.failure is None:
         service.note_delivered(generation)
 
@@ -103,7 +103,7 @@ async def events(service: Service, generation: Generation, first: int, *, stops:
         yield event(generation.stream_id, message)
 
 
-def event(stream_id: str, message: Message) -> bytes:
+def event(stream_id: str, message: EncodedMessage) -> bytes:
     """A message as a Server-Sent Event."""
     if message.i is not None:
         return sse_wire.encode_token(stream_id.encode("ascii"), message.i, message.data)

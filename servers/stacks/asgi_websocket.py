@@ -13,17 +13,17 @@ from servers.service import Service
 from servers.stacks import answer
 from servers.websocket.protocol import INTERNAL_ERROR
 
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-Application = Callable[[Event, Receive, Send], Awaitable[None]]
+AsgiEvent = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiEvent]]
+Send = Callable[[AsgiEvent], Awaitable[None]]
+Application = Callable[[AsgiEvent, Receive, Send], Awaitable[None]]
 
 
 class _Left(Exception):
     """The client has closed the connection."""
 
 
-async def converse(service: Service, scope: Event, receive: Receive, send: Send, *, checks_access: bool) -> None:
+async def converse(service: Service, scope: AsgiEvent, receive: Receive, send: Send, *, checks_access: bool) -> None:
     """Answer the requests of one connection until it is closed; without a token first, if none is to be checked."""
     await receive()  # websocket.connect
     try:
@@ -42,7 +42,7 @@ async def converse(service: Service, scope: Event, receive: Receive, send: Send,
         await send({"type": "websocket.close", "code": answer.close_code(error), "reason": error.code})
 
 
-def _check(service: Service, scope: Event, *, checks_access: bool) -> None:
+def _check(service: Service, scope: AsgiEvent, *, checks_access: bool) -> None:
     """Raise RequestError for an upgrade elsewhere than on /chat, or one that may not be."""
     if scope["path"] != "/chat":
         raise RequestError(404, "not_found", "Not Found")

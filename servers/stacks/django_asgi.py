@@ -59,7 +59,7 @@ def create(
     over_http = get_asgi_application()
 
     async def application(
-        scope: asgi_websocket.Event, receive: asgi_websocket.Receive, send: asgi_websocket.Send
+        scope: asgi_websocket.AsgiEvent, receive: asgi_websocket.Receive, send: asgi_websocket.Send
     ) -> None:
         if scope["type"] == "websocket":
             await asgi_websocket.converse(service, scope, receive, send, checks_access=checks_upgrades)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from servers.process import free_port
 from servers.service import Service
 from servers.stacks.flask_gunicorn import APP
-from servers.stacks.processes import commanded
+from servers.stacks.worker_processes import commanded
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from servers.service import DRAIN_S, Service
 from servers.stacks.listener import listening
-from servers.stacks.processes import commanded
+from servers.stacks.worker_processes import commanded
 
 APP = "servers.stacks.flask_app:create()"
 # As many as gunicorn's documentation proposes for two cores; a thread or a whole process holds one stream at a time.

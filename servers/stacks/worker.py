@@ -28,7 +28,7 @@ from servers import recording
 from servers.generation import MAX_KEPT, Busy, Generation, Source
 from servers.messages import JsonTexts
 from servers.process import usable_cores
-from servers.stacks.answer import Message
+from servers.stacks.answer import EncodedMessage
 from servers.stacks.shared_spans import SharedSpans, spans_since
 from servers.stream import Schedule
 
@@ -62,7 +62,7 @@ class _Begun(msgspec.Struct, frozen=True):
     due_ns: list[int]
 
 
-class Counts:
+class WorkerCounts:
     """This process's counts, in a file that the others read."""
 
     def __init__(self, folder: Path) -> None:
@@ -94,7 +94,7 @@ class KeptAnswers:
 
     source: Source | None = None
 
-    def __init__(self, folder: Path, counts: Counts, keep_s: float, json_texts: JsonTexts) -> None:
+    def __init__(self, folder: Path, counts: WorkerCounts, keep_s: float, json_texts: JsonTexts) -> None:
         self._folder = folder
         self._counts = counts
         self._keep_ns = int(keep_s * 1e9)
@@ -165,7 +165,7 @@ class Worker:
 
     settings: WorkerSettings
     auth_token: str | None
-    counts: Counts
+    counts: WorkerCounts
     answers: KeptAnswers
     spans: SharedSpans
 
@@ -176,11 +176,11 @@ class Worker:
         for path in settings.recordings:
             recording.register(recording.load(path))
         folder = Path(settings.folder)
-        counts = Counts(folder)
+        counts = WorkerCounts(folder)
         answers = KeptAnswers(folder, counts, settings.keep_s, JsonTexts(raw=settings.raw_text))
         return cls(settings, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None, counts, answers, SharedSpans(folder))
 
-    def messages(self, generation: Generation, first: int) -> Iterator[Message]:
+    def messages(self, generation: Generation, first: int) -> Iterator[EncodedMessage]:
         """The tokens from `first` on, each when it is due, then the end; noted if it is closed before."""
         is_whole = False
         try:
@@ -193,14 +193,14 @@ class Worker:
                 self.counts.add("streams_left")
                 self.counts.note("left_ns", time.monotonic_ns())
 
-    def _messages(self, generation: Generation, first: int) -> Iterator[Message]:
+    def _messages(self, generation: Generation, first: int) -> Iterator[EncodedMessage]:
         due_ns = generation.due_ns
         for i in range(first, generation.n):
             while (wait_ns := due_ns[i] - time.monotonic_ns()) > 0:
                 time.sleep(wait_ns / 1e9)
             self.counts.add("tokens_sent")
-            yield Message(generation.token(i, time.monotonic_ns()), i)
-        yield Message(generation.end())
+            yield EncodedMessage(generation.token(i, time.monotonic_ns()), i)
+        yield EncodedMessage(generation.end())
         self.answers.note_delivered(generation)
 
     def clock_report(self) -> dict[str, object]:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.proxy.commands import profiles, proxy
+from bench.proxy.proxy_commands import profiles, proxy
 from bench.selfcost.perf_command import perf
 
 TOKENDERBY = f"{sys.executable} -m bench.cli"

@@ -233,7 +233,7 @@ def test_killed_behind_the_last_cell(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_latest_is_linked_even_if_the_report_fails(tmp_path: Path) -> None:
     from bench.console import Console
-    from bench.export.targets import Exports
+    from bench.export.exports import Exports
     from bench.run_to_report import FAILED, conclude
 
     folder = build(tmp_path, "complete")

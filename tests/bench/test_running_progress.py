@@ -7,8 +7,8 @@ import io
 import pytest
 
 from bench.console import Console
+from bench.run_record import CellRecord
 from bench.running.progress import BarDisplay, PlainDisplay
-from bench.store import CellRecord
 
 
 def cell(name: str) -> CellRecord:

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from bench.plan import Cell, changed, parse, read_plan
+from bench.run_record import CellRecord
 from bench.running.endpoints import Route, Server
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import job_for
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
-from bench.store import CellRecord, RunFolder
+from bench.store import RunFolder
 from bench.table_checks import PlanError
 from clients.arrivals import plan_messages
 from clients.core.recovery import Policy

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from bench.plan import Plan, Validity
+from bench.run_record import CellAttempt, CellRecord, CellStatus
 from bench.running.validity import SPARE_LEAST_S, void_reasons, worth_another
-from bench.store import Attempt, CellRecord, CellStatus
 
 LIMITS = Validity(
     generator_lag_ms_p99=2.0,
@@ -104,8 +104,8 @@ def void_cell(**changes: Any) -> CellRecord:
     return CellRecord(**{"status": "void"} | given)
 
 
-def attempts(count: int) -> list[Attempt]:
-    return [Attempt(status="void", seconds=SECONDS)] * count
+def attempts(count: int) -> list[CellAttempt]:
+    return [CellAttempt(status="void", seconds=SECONDS)] * count
 
 
 @pytest.mark.parametrize(

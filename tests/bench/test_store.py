@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.store import Attempt, CellRecord, CellStatus, Run, RunFolder, StoreError, create_run, link_latest, open_run
+from bench.run_record import CellAttempt, CellRecord, CellStatus, Run
+from bench.store import RunFolder, StoreError, create_run, link_latest, open_run
 
 
 def a_run(**changes: object) -> Run:
@@ -149,7 +150,7 @@ def test_a_cell_begins_again_and_keeps_what_was(tmp_path: Path) -> None:
     for number in (1, 2):
         cell.status, cell.reasons, cell.messages, cell.loop_lag_ms_max = "void", [f"late {number}"], 80, 50.0
         cell.begin_again()
-    earlier = [Attempt(status="void", reasons=[f"late {n}"], messages=80, loop_lag_ms_max=50.0) for n in (1, 2)]
+    earlier = [CellAttempt(status="void", reasons=[f"late {n}"], messages=80, loop_lag_ms_max=50.0) for n in (1, 2)]
     assert cell == msgspec.structs.replace(fresh, earlier=earlier)
     folder = create_run(tmp_path, a_run(cells=[cell]))
     assert folder.load().cells == [cell]

@@ -11,10 +11,10 @@ from rich.console import Console
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import measure
-from bench.analysis.story import Seen, access_claim, claims, claims_in, print_claims, seen
+from bench.analysis.story import SeenCell, access_claim, claims, claims_in, print_claims, seen
 from bench.plan import beside, read_plan
 
-SMOOTH = Seen(
+SMOOTH = SeenCell(
     messages=80,
     complete=80,
     ttft_s=0.6,
@@ -43,7 +43,7 @@ UPGRADES = {
 }
 
 
-def verdicts(**changes: Seen) -> list[str]:
+def verdicts(**changes: SeenCell) -> list[str]:
     renamed = {key.replace("_", " ").replace("method ", "method="): cell for key, cell in changes.items()}
     return [claim.verdict for claim in claims(CELLS | renamed)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from clients.core.asking import attempt_of
 from clients.core.clock import ClockReading, offset_of
 from clients.core.endpoint import Endpoint
+from clients.core.message_script import attempt_of
 from clients.core.settings import ClientSettings
 from clients.results import variant_words
 from servers.transport import TRANSPORTS

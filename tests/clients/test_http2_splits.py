@@ -35,9 +35,9 @@ from support.http2 import (
     goaway,
 )
 
-from clients.core.asking import ask
 from clients.core.carrier import Carrier, Pool
 from clients.core.http2 import STREAM_WINDOW_BYTES
+from clients.core.message_script import ask
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Policy
 from clients.core.session import MAX_UNSENT_BYTES, NEVER_NS, Session

@@ -18,7 +18,7 @@ from clients.core.record import UNKNOWN_NS, Outcome
 from clients.core.recovery import Policy
 from clients.job import Job
 from clients.load import run_cell
-from clients.openai import Decoder
+from clients.openai import OpenAIDecoder
 from servers.messages import EndMessage
 
 Servers = Callable[[str], RunningServer]
@@ -125,7 +125,7 @@ def test_usage_counts_the_text_alone() -> None:
         (None, None),
         ([], None),
     ):
-        decoder = Decoder()
+        decoder = OpenAIDecoder()
         found = decoder.feed(chunk("Hi", usage=usage) + END.partition(b"\n\n")[0] + b"\n\n")
         assert (decoder.usage_tokens, len(found), type(found[-1])) == (tokens, 2, EndMessage)
 
@@ -160,4 +160,4 @@ async def test_a_load_asks_an_endpoint_for_nothing_but_answers(tmp_path: Path) -
 
 @pytest.mark.parametrize("data", [b'data: {"choices": [{"delta": {"content": 5}}]}\n\n', b"data: {}\n\n", b":\n\n"])
 def test_what_brings_no_text_brings_nothing(data: bytes) -> None:
-    assert Decoder().feed(data) == []
+    assert OpenAIDecoder().feed(data) == []

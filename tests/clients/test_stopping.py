@@ -15,7 +15,7 @@ from support.processes import RunningServer, running_server
 
 from bench.proxy.behaviours.cut import Cut
 from bench.proxy.serve import Proxy
-from bench.proxy.stage import Action
+from bench.proxy.stage import CutAction
 from clients.core.record import StreamRecord
 from clients.job import Job
 from clients.load import run_cell
@@ -111,9 +111,9 @@ async def test_real_servers_notice_what_the_network_tells_and_nothing_else(
 
     Nor does a FIN while nothing is sent: whoever has said all that it has to say may still be reading.
     """
-    ways = [(transport, action) for transport in urls for action in get_args(Action)]
+    ways = [(transport, action) for transport in urls for action in get_args(CutAction)]
 
-    async def ask(transport: str, action: Action) -> Sequence[StreamRecord]:
+    async def ask(transport: str, action: CutAction) -> Sequence[StreamRecord]:
         since: Literal["connection", "response"] = "connection" if transport == "blocking" else "response"
         return await behind(urls[transport], transport, Cut(action=action, after_s=0.2, since=since), tmp_path)
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.composing import ROOT, Compose, docker, until
 
-from bench.store import Run, RunFolder
+from bench.run_record import Run
+from bench.store import RunFolder
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow]
 

@@ -18,8 +18,8 @@ from support.sockets import free_ports
 from support.tls import certificate
 
 from bench.probe.deployment import Deployment
-from bench.probe.likeness import is_close
-from bench.probe.sweep import Address, behind
+from bench.probe.profile_likeness import is_close
+from bench.probe.sweep import ServerAddress, behind
 from bench.proxy.profile import parse
 from bench.proxy.rule import Rule
 from clients.core.tls import Trust
@@ -77,7 +77,7 @@ def test_the_emulation_of_a_deployment_of_ours_cuts_when_the_real_one_does(compo
     assert all(real_s == pytest.approx(LIMIT_S, abs=0.5) for real_s, _ in cuts_s.values()), cuts_s
 
 
-def deploy(compose: Compose, folder: Path, port: int, servers: Mapping[str, Address]) -> None:
+def deploy(compose: Compose, folder: Path, port: int, servers: Mapping[str, ServerAddress]) -> None:
     """containers/probe.yml, up behind nginx at `port`; without it the servers can be reached too."""
     certificate(folder)
     places = "\n    ".join(f"location /{name}/ {{ proxy_pass http://{name}:8000/; }}" for name in servers)
@@ -91,7 +91,7 @@ def deploy(compose: Compose, folder: Path, port: int, servers: Mapping[str, Addr
     until(lambda: all(map(is_open, servers.values())))
 
 
-def is_open(address: Address) -> bool:
+def is_open(address: ServerAddress) -> bool:
     """Whether a server answers there."""
     try:
         with urllib.request.urlopen("http://{}:{}/healthz".format(*address), timeout=5) as response:
@@ -118,7 +118,7 @@ def probed(url: str, folder: Path) -> tuple[Rule, ...]:
 
 
 async def both_s(
-    real: Deployment, rules: tuple[Rule, ...], servers: Mapping[str, Address]
+    real: Deployment, rules: tuple[Rule, ...], servers: Mapping[str, ServerAddress]
 ) -> dict[str, tuple[float, float]]:
     """For each transport when a silence is cut: by the real intermediary, and by the emulated one."""
     async with behind(rules, servers) as plain:

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from support.programs import program
 
-from bench.store import Run, RunFolder
+from bench.run_record import Run
+from bench.store import RunFolder
 
 PATIENCE_S = 60
 MARK = "TOKENDERBY_TEST"

@@ -21,7 +21,7 @@ from clients.core.settings import ClientSettings
 from servers import messages
 from servers.messages import EndMessage, TokenMessage
 from servers.sse import wire
-from servers.sse.dialects import DIALECTS, MAX_CUMULATIVE_BYTES, Decoder, writer
+from servers.sse.dialects import DIALECTS, MAX_CUMULATIVE_BYTES, DialectDecoder, writer
 from servers.stream import Schedule, StreamSpec, build
 
 Servers = Callable[[str], RunningServer]
@@ -45,8 +45,8 @@ def expected(answer: Schedule) -> list[TokenMessage | EndMessage]:
 @pytest.mark.parametrize("answer", [ANSWER, HARD], ids=["plain", "hard"])
 def test_what_is_written_is_read_however_it_is_split(dialect: str, answer: Schedule) -> None:
     data = b"".join(events(dialect, answer))
-    assert three_ways(lambda: Decoder(dialect), data) == (expected(answer), "")
-    assert three_ways(lambda: Decoder(dialect), data.replace(b"\n", b"\r\n")) == (expected(answer), "")
+    assert three_ways(lambda: DialectDecoder(dialect), data) == (expected(answer), "")
+    assert three_ways(lambda: DialectDecoder(dialect), data.replace(b"\n", b"\r\n")) == (expected(answer), "")
 
 
 @each
@@ -89,7 +89,7 @@ def test_the_whole_text_again_with_each_token_costs_more_the_longer_it_is() -> N
     ],
 )
 def test_what_is_none_of_it_is_an_error(dialect: str, data: bytes) -> None:
-    decoder = Decoder(dialect, "before")
+    decoder = DialectDecoder(dialect, "before")
     with pytest.raises(messages.ProtocolError):
         decoder.feed(data)
 
@@ -97,7 +97,7 @@ def test_what_is_none_of_it_is_an_error(dialect: str, data: bytes) -> None:
 def test_an_error_in_the_place_of_the_end_is_told() -> None:
     failure = wire.encode_failure(messages.encode_error("source_failed", "gone"))
     with pytest.raises(messages.AnswerFailed) as caught:
-        Decoder("ai-sdk").feed(b"".join(events("ai-sdk", ANSWER)[:2]) + failure)
+        DialectDecoder("ai-sdk").feed(b"".join(events("ai-sdk", ANSWER)[:2]) + failure)
     assert caught.value.messages == expected(ANSWER)[:2]
 
 

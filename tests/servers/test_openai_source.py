@@ -18,7 +18,7 @@ from support.transports import ASK
 from servers.generation import Failure
 from servers.messages import MAX_MESSAGE_BYTES
 from servers.openai_events import AnswerReader, Api, EndpointError
-from servers.openai_source import Endpoint
+from servers.openai_source import ModelEndpoint
 from servers.source import SourceError
 from servers.stream import StreamSpec, build
 from servers.transport import TRANSPORTS
@@ -125,7 +125,7 @@ def test_what_breaks_an_answer_is_told_without_its_words(case: str) -> None:
 
 async def read(url: str, api: Api = "chat") -> tuple[list[str], Failure | None]:
     """What an endpoint gives, and how it failed."""
-    endpoint = Endpoint(url, "m", "sk-2", api)
+    endpoint = ModelEndpoint(url, "m", "sk-2", api)
     texts: list[str] = []
     try:
         async for text in endpoint.tokens("hello"):
@@ -292,9 +292,9 @@ def test_our_own_endpoint_answers_through_every_transport(monkeypatch: pytest.Mo
 )
 def test_a_wrong_environment_is_named(name: str, value: str, why: str) -> None:
     with pytest.raises(InputError, match=why) as raised:
-        Endpoint.of({"OPENAI_MODEL": "m", name: value})
+        ModelEndpoint.of({"OPENAI_MODEL": "m", name: value})
     assert "sk" not in str(raised.value)
 
 
 def test_the_key_is_shown_nowhere() -> None:
-    assert "sk-4" not in repr(Endpoint.of({"OPENAI_MODEL": "m", "OPENAI_API_KEY": "sk-4"}))
+    assert "sk-4" not in repr(ModelEndpoint.of({"OPENAI_MODEL": "m", "OPENAI_API_KEY": "sk-4"}))

@@ -13,7 +13,7 @@ from support.processes import RunningServer, running_server
 from support.sources import TOKENS
 from support.transports import ASK
 
-from servers.relay_source import Relay
+from servers.relay_source import RelayedServer
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError
 
@@ -63,7 +63,7 @@ def test_a_simulated_model_is_handed_on_too(server: Servers) -> None:
 @pytest.mark.parametrize("url", ["http://[", "http://a..b:1", "http://h:x", "http://", "http://me:secret@h:1"])
 def test_what_is_no_address_is_told_without_a_password(url: str) -> None:
     with pytest.raises(InputError, match=r"^--source: takes an address") as error:
-        Relay.of(url, None)
+        RelayedServer.of(url, None)
     assert "secret" not in str(error.value)
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.store import Run, RunFolder
+from bench.run_record import Run
+from bench.store import RunFolder
 
 ROOT = Path(__file__).parents[2]
 OWNER = 1234 if os.getuid() == 0 else os.getuid()  # whose folder the results go to

@@ -12,9 +12,9 @@ from typing import Any, cast
 from support.feeding import schedule_of
 from support.independent import TIMEOUT_S, Answer
 
-from clients.core.asking import attempt_of
 from clients.core.errors import ClientFailure
 from clients.core.exchange import Exchange, Question
+from clients.core.message_script import attempt_of
 from clients.core.record import StreamRecord
 from clients.core.recovery import Policy
 from clients.core.session import Action, Session

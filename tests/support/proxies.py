@@ -13,7 +13,7 @@ from bench.proxy.chain import Chain
 from bench.proxy.log import ConnectionRecord, read_log
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
-from bench.proxy.stage import NEVER, Common, Ending, Way
+from bench.proxy.stage import NEVER, Common, Direction, Ending
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -89,7 +89,7 @@ class Clockwork:
     def cut(self, ending: Ending) -> None:
         self._see(ending.at_s, ending.action, ending.by)
 
-    def hold(self, way: Way, *, on: bool) -> None:
+    def hold(self, way: Direction, *, on: bool) -> None:
         self._see(self.now_s, f"{'hold' if on else 'go on'} {way}", b"")
 
     server_number = 0

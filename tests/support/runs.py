@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.store import CellRecord, Run, RunFolder, create_run
+from bench.run_record import CellRecord, Run
+from bench.store import RunFolder, create_run
 from clients import results
 from clients.chromium.answers import Painted
 from clients.core.record import Outcome, StreamRecord

@@ -9,7 +9,7 @@ from typing import Any
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.words import seconds
 from clients.core.http1 import Request
 from servers.transport import TRANSPORTS
@@ -129,7 +129,7 @@ async def _use(channel: Channel, every_s: float, for_s: float) -> Old:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         id="age",
         title="How old may a connection become that is used all the time?",
         group="time",

@@ -11,7 +11,7 @@ from bench.probe.channel import Talk
 from bench.probe.finding import Finding
 from bench.probe.held import held_finding
 from bench.probe.holding import NOTHING, Holding, holding, is_held
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LARGE, LIMIT_S, STEADY, TIMES, UNHINTED, slow
 from bench.probe.streams import Stream
 from bench.probe.trace import Trace, aligned
@@ -79,8 +79,8 @@ def _expected_s(up_to_s: float) -> float:
 
 def _question(
     name: str, title: str, transports: tuple[str, ...], ask: Callable[[Asking], Awaitable[Finding]]
-) -> Question:
-    return Question(name, title, "shape", transports, 2 * TIMES, _expected_s, ask)
+) -> ProbeQuestion:
+    return ProbeQuestion(name, title, "shape", transports, 2 * TIMES, _expected_s, ask)
 
 
 QUESTIONS = (

@@ -6,7 +6,7 @@ from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk
 from bench.probe.finding import Finding
 from bench.probe.holding import is_held
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.shape_rules import media_type
 from bench.probe.shape_streams import LIMIT_S, STEADY, TIMES
 from bench.probe.trace import Trace
@@ -49,7 +49,7 @@ def _coding(heard: Heard) -> str:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         *("compression", "Is a stream compressed?", "shape", ("sse", "chunked"), TIMES),
         lambda _: 0.6,
         _ask,

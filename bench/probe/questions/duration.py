@@ -9,7 +9,7 @@ from itertools import pairwise
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk, Up
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.questions.idle import TIMES, stays_open
 from bench.probe.search import Limit, limit_of_cuts
 from bench.probe.streams import talking
@@ -147,7 +147,7 @@ def silent_since_s(heard: Heard, every_s: float) -> tuple[float, float]:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         id="duration",
         title="How long may a stream last that is never silent?",
         group="time",

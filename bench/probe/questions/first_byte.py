@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk
 from bench.probe.finding import NO_CUT, Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.search import LADDER_CONNECTIONS, Search
 from bench.probe.streams import LONGEST_SILENCE_S, late
 from bench.probe.trial import Trial, trial_of
@@ -73,7 +73,7 @@ async def _poll(asking: Asking, wait_s: float) -> Heard:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         id="first_byte",
         title="How long may an answer take to begin?",
         group="time",

@@ -7,7 +7,7 @@ import asyncio
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S, TIMES
 from clients.core.http1 import Request
 from servers.transport import TRANSPORTS
@@ -56,5 +56,7 @@ def cookie_names(heard: Heard) -> list[str]:
 
 
 QUESTIONS = (
-    Question("headers", "Which headers are added?", "shape", tuple(TRANSPORTS), TIMES, lambda _: 1.0, _ask, once=True),
+    ProbeQuestion(
+        "headers", "Which headers are added?", "shape", tuple(TRANSPORTS), TIMES, lambda _: 1.0, _ask, once=True
+    ),
 )

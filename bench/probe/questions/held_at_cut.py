@@ -7,7 +7,7 @@ import asyncio
 from bench.probe.asking import Asking
 from bench.probe.channel import Talk
 from bench.probe.finding import NO_CUT, Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S, TIMES, UNHINTED
 from bench.probe.streams import silent
 
@@ -36,7 +36,7 @@ def _finding(asking: Asking, value: bool | None, seen: int, words: str) -> Findi
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         *("held_at_cut", "Is what is held lost when a silence is cut?", "shape", ("sse", "chunked"), TIMES),
         lambda up_to_s: up_to_s,
         _ask,

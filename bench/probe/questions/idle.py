@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk, Up
 from bench.probe.finding import BLACK_HOLE, Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search
 from bench.probe.streams import LONGEST_SILENCE_S, silent, talking
 from bench.probe.trial import Trial, trial_of
@@ -22,7 +22,7 @@ LEAST_KEEPALIVE_S = 1  # the kernel takes whole seconds
 
 
 @dataclass(frozen=True)
-class Way:
+class LifeSign:
     """Something that may keep a silent stream open.
 
     down: a token every so often, as a heartbeat would be
@@ -36,12 +36,12 @@ class Way:
 
 
 WAYS = {
-    "down": Way("bytes down", down=True),
-    "up": Way("bytes up", up="up"),
-    "both": Way("bytes both ways", down=True, up="up"),
-    "ping": Way("WebSocket pings", up="ping"),
-    "message": Way("parts of a message up", up="message"),
-    "tcp_keepalive": Way("TCP keepalive", is_tcp=True),
+    "down": LifeSign("bytes down", down=True),
+    "up": LifeSign("bytes up", up="up"),
+    "both": LifeSign("bytes both ways", down=True, up="up"),
+    "ping": LifeSign("WebSocket pings", up="ping"),
+    "message": LifeSign("parts of a message up", up="message"),
+    "tcp_keepalive": LifeSign("TCP keepalive", is_tcp=True),
 }
 _UP = {"websocket": "pong", "sse": "body"}  # bytes up that nobody answers; a chunked answer has none
 
@@ -116,7 +116,7 @@ def _possible(transport: str, limit_s: float) -> list[str]:
     return [name for name, is_possible in possible.items() if is_possible]
 
 
-async def _is_kept(asking: Asking, way: Way, every_s: float, lasts_s: float, after_s: float) -> Trial:
+async def _is_kept(asking: Asking, way: LifeSign, every_s: float, lasts_s: float, after_s: float) -> Trial:
     """Whether a stream outlives the limit that way."""
     await asyncio.sleep(after_s)
     kind = _UP.get(asking.transport, "") if way.up == "up" else way.up
@@ -151,7 +151,7 @@ def _kept_words(kept: dict[str, bool]) -> str:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         id="idle",
         title="How long may a stream be silent, and which bytes end the silence?",
         group="time",

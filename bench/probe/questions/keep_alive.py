@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard
-from bench.probe.clock import LOOK
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
-from bench.probe.question import Question
+from bench.probe.probe_clock import LOOK
+from bench.probe.question import ProbeQuestion
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
 from bench.probe.trial import Trial
 from bench.probe.words import cut_words, seconds
@@ -71,7 +71,7 @@ def _why_unfit(heard: Heard) -> str:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         id="keep_alive",
         title="How long may a connection wait for its next request?",
         group="time",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.probe.asking import Asking
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.questions.buffering import traces
 from bench.probe.shape_streams import LATE, LATE_MS, TIMES, is_late
 from bench.probe.trace import Trace
@@ -36,7 +36,7 @@ def _is_late(came: list[Trace]) -> bool:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         "late_head",
         "Does the head wait for the body?",
         "shape",

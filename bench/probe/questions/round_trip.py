@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.probe.asking import Asking
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.questions.buffering import traces
 from bench.probe.shape_streams import LIMIT_S, TIMES
 from bench.probe.streams import Stream
@@ -70,8 +70,8 @@ def _kbit_per_s(trace: Trace) -> float:
 
 
 QUESTIONS = (
-    Question("round_trip", "How long is the way?", "shape", tuple(TRANSPORTS), 1, lambda _: 1.0, _ask, once=True),
-    Question(
+    ProbeQuestion("round_trip", "How long is the way?", "shape", tuple(TRANSPORTS), 1, lambda _: 1.0, _ask, once=True),
+    ProbeQuestion(
         "rate",
         "How fast does a large answer come?",
         "shape",

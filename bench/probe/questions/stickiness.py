@@ -13,7 +13,7 @@ import msgspec
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S
 from clients.core.http1 import Request
 from servers.transport import TRANSPORTS
@@ -73,7 +73,7 @@ async def _stats(asking: Asking, headers: Mapping[str, str]) -> Heard:
 
 
 QUESTIONS = (
-    Question(
+    ProbeQuestion(
         *("stickiness", "How many servers are there?", "shape", tuple(TRANSPORTS), CONNECTIONS),
         lambda _: 1.0,
         _ask,

@@ -7,7 +7,7 @@ import ssl
 
 from bench.probe.asking import Asking
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from servers.transport import TRANSPORTS
 
 CONNECT_S = 10.0
@@ -48,5 +48,5 @@ def _finding(asking: Asking, value: str | None, words: str) -> Finding:
 
 
 QUESTIONS = (
-    Question("versions", "Which versions of HTTP?", "shape", tuple(TRANSPORTS), 1, lambda _: 1.0, _ask, once=True),
+    ProbeQuestion("versions", "Which versions of HTTP?", "shape", tuple(TRANSPORTS), 1, lambda _: 1.0, _ask, once=True),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.proxy.delay import DelayingStage, DelayLine
 from bench.proxy.rule import Draw, Positive, Rule, way_words
-from bench.proxy.stage import Context, Stage, Way
+from bench.proxy.stage import Context, Direction, Stage
 
 PIECE_BYTES = 1460  # a TCP segment on Ethernet
 
@@ -20,7 +20,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
 
     rate_kbit: Positive
     burst_bytes: int = 0
-    way: Way = "both"
+    way: Direction = "both"
 
     def check(self) -> None:
         if self.burst_bytes < 0:

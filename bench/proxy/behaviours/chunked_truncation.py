@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import ChunkedBody, RequestHead, ResponseHead, is_chunked
-from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Rule
+from bench.proxy.rule import PER_RESPONSE, AtLeastOne, Condition, Draw, Rule
 from bench.proxy.stage import Context, Stage
 
 WHERE = {
@@ -27,7 +27,7 @@ class ChunkedTruncation(Rule, frozen=True, kw_only=True):
     looks_into_bodies = True
 
     where: Literal["last_chunk", "chunk_boundary", "inside_chunk", "inside_character"] = "last_chunk"
-    after_chunks: Count = 1
+    after_chunks: AtLeastOne = 1
 
     def conditions(self) -> tuple[Condition, ...]:
         return PER_RESPONSE

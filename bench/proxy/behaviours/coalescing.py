@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead, ResponseHead, header
-from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Positive, Rule, way_words
-from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
+from bench.proxy.rule import PER_RESPONSE, AtLeastOne, Condition, Draw, Positive, Rule, way_words
+from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 
 class Coalescing(Rule, frozen=True, kw_only=True):
@@ -20,8 +20,8 @@ class Coalescing(Rule, frozen=True, kw_only=True):
     holds = True
 
     coalesce_ms: Positive
-    coalesce_bytes: Count = 16_384
-    way: Way = "down"
+    coalesce_bytes: AtLeastOne = 16_384
+    way: Direction = "down"
     scope: Literal["connection", "response"] = "connection"
 
     def check(self) -> None:

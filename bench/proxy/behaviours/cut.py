@@ -8,8 +8,8 @@ from typing import Literal
 from bench.proxy.http_bytes import RequestHead, ResponseHead
 from bench.proxy.rule import (
     PER_RESPONSE,
+    AtLeastOne,
     Condition,
-    Count,
     Draw,
     NotNegative,
     Positive,
@@ -19,7 +19,7 @@ from bench.proxy.rule import (
     seconds,
     way_words,
 )
-from bench.proxy.stage import NEVER, Action, Context, LateData, Stage, Way
+from bench.proxy.stage import NEVER, Context, CutAction, Direction, LateData, Stage
 
 
 class Cut(Rule, frozen=True, kw_only=True):
@@ -33,12 +33,12 @@ class Cut(Rule, frozen=True, kw_only=True):
 
     name = "cut"
 
-    action: Action
-    after_bytes: Count | None = None
+    action: CutAction
+    after_bytes: AtLeastOne | None = None
     after_s: NotNegative | None = None
     since: Literal["connection", "response"] = "connection"
     probability: Probability = 1.0
-    way: Way = "both"
+    way: Direction = "both"
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 

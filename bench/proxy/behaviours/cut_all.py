@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from bench.proxy.http_bytes import RequestHead, closing
-from bench.proxy.rule import Draw, NotNegative, Positive, Rule, Status, ending, seconds
-from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
+from bench.proxy.rule import Draw, ErrorStatus, NotNegative, Positive, Rule, ending, seconds
+from bench.proxy.stage import NEVER, Context, CutAction, LateData, Stage
 
 
 class CutAll(Rule, frozen=True, kw_only=True):
@@ -24,10 +24,10 @@ class CutAll(Rule, frozen=True, kw_only=True):
 
     at_s: NotNegative
     every_s: Positive | None = None
-    action: Action = "fin"
+    action: CutAction = "fin"
     grace_s: NotNegative = 0.0
     outage_s: NotNegative = 0.0
-    status: Status | None = None
+    status: ErrorStatus | None = None
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 

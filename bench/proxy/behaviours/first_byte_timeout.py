@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import PER_REQUEST, Condition, Draw, Positive, Rule, Status, seconds
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, ErrorStatus, Positive, Rule, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
 
@@ -13,7 +13,7 @@ class FirstByteTimeout(Rule, frozen=True, kw_only=True):
     name = "first_byte_timeout"
 
     first_byte_timeout_s: Positive
-    status: Status = 504
+    status: ErrorStatus = 504
     body: str = ""
 
     def conditions(self) -> tuple[Condition, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import PER_REQUEST, Condition, Draw, Positive, Rule, Status, ending, seconds
-from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, ErrorStatus, Positive, Rule, ending, seconds
+from bench.proxy.stage import NEVER, Context, CutAction, LateData, Stage
 
 RESET_BY = {
     "either": "no byte either way",
@@ -36,8 +36,8 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
     idle_timeout_s: Positive
     reset_by: Literal["either", "up", "down", "each"] = "either"
     scope: Literal["connection", "request", "websocket"] = "connection"
-    action: Action = "fin"
-    status: Status | None = None
+    action: CutAction = "fin"
+    status: ErrorStatus | None = None
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.proxy.http_bytes import RequestHead
 from bench.proxy.rule import Draw, Positive, Rule, ending, seconds
-from bench.proxy.stage import NEVER, Action, Context, Stage
+from bench.proxy.stage import NEVER, Context, CutAction, Stage
 
 
 class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
@@ -13,7 +13,7 @@ class KeepaliveTimeout(Rule, frozen=True, kw_only=True):
     name = "keepalive_timeout"
 
     keepalive_timeout_s: Positive
-    action: Action = "fin"
+    action: CutAction = "fin"
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return KeepaliveTimeoutStage(self, chain)

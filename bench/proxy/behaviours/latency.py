@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.proxy.delay import DelayingStage, DelayLine
 from bench.proxy.rule import Draw, NotNegative, Rule, way_words
-from bench.proxy.stage import Context, Stage, Way
+from bench.proxy.stage import Context, Direction, Stage
 
 
 class Latency(Rule, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class Latency(Rule, frozen=True, kw_only=True):
     latency_ms: NotNegative
     jitter_ms: NotNegative = 0.0
     distribution: Literal["uniform", "normal"] = "uniform"
-    way: Way = "both"
+    way: Direction = "both"
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return LatencyStage(self, chain, draw())

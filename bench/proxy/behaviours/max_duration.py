@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import PER_REQUEST, Condition, Draw, Positive, Rule, Status, ending, seconds
-from bench.proxy.stage import NEVER, Action, Context, LateData, Stage
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, ErrorStatus, Positive, Rule, ending, seconds
+from bench.proxy.stage import NEVER, Context, CutAction, LateData, Stage
 
 SCOPE = {"connection": "of the connection", "request": "of a request", "websocket": "of a WebSocket (or plain TCP)"}
 
@@ -22,8 +22,8 @@ class MaxDuration(Rule, frozen=True, kw_only=True):
 
     max_duration_s: Positive
     scope: Literal["connection", "request", "websocket"] = "request"
-    action: Action = "fin"
-    status: Status | None = None
+    action: CutAction = "fin"
+    status: ErrorStatus | None = None
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 

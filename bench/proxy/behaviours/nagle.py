@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
-from bench.proxy.stage import NEVER, Context, End, Pass, Stage, Way
+from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, way_words
+from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 
 class Nagle(Rule, frozen=True, kw_only=True):
@@ -24,9 +24,9 @@ class Nagle(Rule, frozen=True, kw_only=True):
     holds = True
 
     delayed_ack_ms: Positive = 40.0
-    segment_bytes: Count = 1448
+    segment_bytes: AtLeastOne = 1448
     late_acks: Literal["first", "all"] = "first"
-    way: Way = "down"
+    way: Direction = "down"
     unscaled: tuple[str, ...] = ("delayed_ack_ms",)
 
     def stage(self, chain: Context, draw: Draw) -> Stage:

@@ -7,7 +7,7 @@ import random
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import PER_REQUEST, Condition, Draw, NotNegative, Probability, Rule, Status
+from bench.proxy.rule import PER_REQUEST, Condition, Draw, ErrorStatus, NotNegative, Probability, Rule
 from bench.proxy.stage import Context, Stage
 
 
@@ -22,7 +22,7 @@ class Refuse(Rule, frozen=True, kw_only=True):
 
     probability: Probability = 1.0
     mode: Literal["fin", "rst", "status"] = "rst"
-    status: Status = 503
+    status: ErrorStatus = 503
     body: str = ""
     retry_after_s: NotNegative | None = None
 

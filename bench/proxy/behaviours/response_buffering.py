@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import HEAD_END, RequestHead, ResponseHead, header, is_chunked
-from bench.proxy.rule import PER_RESPONSE, Condition, Count, Draw, Positive, Rule, seconds
+from bench.proxy.rule import PER_RESPONSE, AtLeastOne, Condition, Draw, Positive, Rule, seconds
 from bench.proxy.stage import NEVER, Context, Stage
 
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -28,8 +28,8 @@ class ResponseBuffering(Rule, frozen=True, kw_only=True):
     name = "response_buffering"
     holds = True
 
-    buffer_bytes: Count | None = None
-    first_bytes: Count | None = None
+    buffer_bytes: AtLeastOne | None = None
+    first_bytes: AtLeastOne | None = None
     flush_s: Positive | None = None
     until_complete: bool = False
     honour_x_accel_buffering: bool = False

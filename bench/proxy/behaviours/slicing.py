@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Count, Draw, Positive, Rule, way_words
-from bench.proxy.stage import Context, Stage, Way
+from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, way_words
+from bench.proxy.stage import Context, Direction, Stage
 
 
 class Slicing(Rule, frozen=True, kw_only=True):
@@ -18,10 +18,10 @@ class Slicing(Rule, frozen=True, kw_only=True):
     name = "slicing"
     holds = True
 
-    slice_bytes: Count
+    slice_bytes: AtLeastOne
     variation_bytes: int = 0
     delay_ms: Positive = 1.0
-    way: Way = "down"
+    way: Direction = "down"
 
     def check(self) -> None:
         if not 0 <= self.variation_bytes < self.slice_bytes:

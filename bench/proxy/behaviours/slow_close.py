@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.proxy.delay import DelayingStage, DelayLine
 from bench.proxy.rule import Draw, Positive, Rule, seconds, way_words
-from bench.proxy.stage import Context, Stage, Way
+from bench.proxy.stage import Context, Direction, Stage
 
 
 class SlowClose(Rule, frozen=True, kw_only=True):
@@ -13,7 +13,7 @@ class SlowClose(Rule, frozen=True, kw_only=True):
     name = "slow_close"
 
     close_delay_s: Positive
-    way: Way = "down"
+    way: Direction = "down"
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return SlowCloseStage(self, chain)

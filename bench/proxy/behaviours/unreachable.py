@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import Draw, Rule, Status
+from bench.proxy.rule import Draw, ErrorStatus, Rule
 from bench.proxy.stage import Context, Stage
 
 
@@ -15,7 +15,7 @@ class Unreachable(Rule, frozen=True, kw_only=True):
 
     name = "unreachable"
 
-    status: Status = 502
+    status: ErrorStatus = 502
     body: str = ""
 
     def stage(self, chain: Context, draw: Draw) -> Stage:

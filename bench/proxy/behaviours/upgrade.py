@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead, header, without_headers
-from bench.proxy.rule import Draw, Rule, Status
+from bench.proxy.rule import Draw, ErrorStatus, Rule
 from bench.proxy.stage import Context, Stage
 
 
@@ -15,7 +15,7 @@ class Upgrade(Rule, frozen=True, kw_only=True):
     name = "upgrade"
 
     action: Literal["refuse", "strip"] = "refuse"
-    status: Status = 403
+    status: ErrorStatus = 403
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return UpgradeStage(self, chain)

@@ -14,7 +14,7 @@ from bench.proxy.http_bytes import (
     response_body,
     with_header,
 )
-from bench.proxy.rule import Count, Draw, NotNegative, Positive, Rule, Status, seconds
+from bench.proxy.rule import AtLeastOne, Draw, ErrorStatus, NotNegative, Positive, Rule, seconds
 from bench.proxy.stage import Context, Stage
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 §9.2.2
@@ -44,10 +44,10 @@ class Upstreams(Rule, frozen=True, kw_only=True):
     sticky: Literal["none", "source", "cookie"] = "none"
     down_s: NotNegative = 10.0
     keep_s: Positive | None = None
-    keep_most: Count = 32
+    keep_most: AtLeastOne = 32
     close_lag_ms: NotNegative = 0.0
     retry: Literal["none", "idempotent"] = "none"
-    status: Status = 502
+    status: ErrorStatus = 502
     when_lost: Literal["answer", "close"] = "answer"
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from bench.proxy.http_bytes import RequestHead, header
 from bench.proxy.rule import Draw, Positive, Rule, seconds
-from bench.proxy.stage import Context, Pass, Stage, Way
+from bench.proxy.stage import Context, Direction, Pass, Stage
 
 GRACE_S = 10.0
 """A side that is in the middle of a frame for so long gets no Close frame, only the FIN."""
@@ -53,7 +53,7 @@ class WebsocketCloseStage(Stage):
         super().__init__(rule.name, chain)
         self._rule = rule
         self._asked = False  # for a WebSocket
-        self._frames: dict[Way, FrameBoundaries] = {}  # of each way that is still open
+        self._frames: dict[Direction, FrameBoundaries] = {}  # of each way that is still open
         self._last_s = 0.0
         self._is_due = False
 
@@ -87,7 +87,7 @@ class WebsocketCloseStage(Stage):
     def _due_s(self) -> float:
         return self._last_s + (self._rule.idle_timeout_s or self._rule.after_s or 0)
 
-    def _pass(self, now_s: float, way: Way, data: bytes, send: Pass) -> None:
+    def _pass(self, now_s: float, way: Direction, data: bytes, send: Pass) -> None:
         self._last_s = now_s
         frames = self._frames.get(way)
         end = frames.feed(data) if frames else None
@@ -98,7 +98,7 @@ class WebsocketCloseStage(Stage):
             if end is not None:
                 self._close(now_s, way)
 
-    def _close(self, now_s: float, way: Way) -> None:
+    def _close(self, now_s: float, way: Direction) -> None:
         """Send the Close frame one way; behind the second one comes the end."""
         del self._frames[way]
         frame = Frame(Opcode.CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from bench.analysis.likeness import MAX_NAMED, differences, notes
-from bench.store import Run
+from bench.run_record import Run
 from clients.job import Load
 
 MACHINE: dict[str, Any] = {

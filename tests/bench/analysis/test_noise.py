@@ -11,7 +11,7 @@ from support.runs import Message, RunBuilder
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.noise import control_findings, lateness_ms, print_noise
 from bench.analysis.run_warnings import run_warnings
-from bench.store import Attempt
+from bench.run_record import CellAttempt
 
 
 def pair(folder: Path, factor: float) -> Measurements:
@@ -63,9 +63,9 @@ def test_the_harness_s_own_lateness_is_told(tmp_path: Path) -> None:
 
 def test_what_ran_again_and_what_others_took_is_told(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path)
-    run.cell("sse", 1, [Message([(10.0, 11.0)])], foreign_cpu_ratio=0.124, earlier=[Attempt(status="void")])
+    run.cell("sse", 1, [Message([(10.0, 11.0)])], foreign_cpu_ratio=0.124, earlier=[CellAttempt(status="void")])
     run.cell("chunked", 1, [Message([(10.0, 11.0)])], foreign_cpu_ratio=0.02)
-    run.cell("blocking", 1, [], status="void", foreign_cpu_ratio=0.9, earlier=[Attempt(status="void")] * 2)
+    run.cell("blocking", 1, [], status="void", foreign_cpu_ratio=0.9, earlier=[CellAttempt(status="void")] * 2)
     said = {warning.code: warning.text for warning in run_warnings(measure(run.write()))}
     assert said["run again"] == "2 cells ran again, the first attempt being void; 1 of them valid now."
     assert said["other programs"] == "Other programs took up to 12 % of a core while valid cells ran."

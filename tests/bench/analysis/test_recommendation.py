@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
+from bench.analysis.gates import Gate
 from bench.analysis.groups import Key, Measurements, measure
 from bench.analysis.intervals import Estimate
-from bench.analysis.recommendation import Candidate, Recommendation, Seen, choose, recommendation
+from bench.analysis.recommendation import Candidate, Recommendation, SeenWay, choose, recommendation
 from bench.analysis.report import print_summary, write_report
 from bench.analysis.situations import Situation
-from bench.analysis.slo import Gate
 from bench.analysis.survival import Way, survival_maps
+from bench.export.exports import Exports
 from bench.export.outcome import judge
-from bench.export.targets import Exports
 from bench.store import RunFolder
 
 PROFILE = "aws-alb"
@@ -207,7 +207,7 @@ def test_limits_are_told_in_real_time_as_the_user_gave_them(tmp_path: Path) -> N
 def test_a_situation_that_is_left_out_takes_the_limits_missed_in_it_along() -> None:
     typical, trace = (Situation(words, name, name) for words, name in (((), "typical"), (("load=trace",), "trace")))
     gate = Gate(Key("sse", "load=trace", PROFILE, "none"), "ttft_ms_p95", 900, Estimate(1000.0), "unmet")
-    plain = Candidate(Way("sse"), (Seen(typical, 9, 9, "", 0.0), Seen(trace, 9, 9, "", 0.0)), (gate,), 0.1)
+    plain = Candidate(Way("sse"), (SeenWay(typical, 9, 9, "", 0.0), SeenWay(trace, 9, 9, "", 0.0)), (gate,), 0.1)
     beating = Candidate(Way("sse", ("heartbeat=15",)), plain.seen, (), 0.1)
     found = choose(PROFILE, [plain, beating])
     assert found.chosen is beating

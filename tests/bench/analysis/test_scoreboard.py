@@ -14,7 +14,7 @@ from bench.analysis.groups import Measurements, measure
 from bench.analysis.number_tables import tables
 from bench.analysis.quantities import quantity
 from bench.analysis.questions import against
-from bench.analysis.scoreboard import Question, answers, resolution, scoreboard, standing_of
+from bench.analysis.scoreboard import ScoredQuestion, answers, resolution, scoreboard, standing_of
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.analysis.topics import TOPICS
 
@@ -35,7 +35,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurements:
     return made(tmp_path_factory.mktemp("run"))
 
 
-def row(measured: Measurements, id: str) -> Question:
+def row(measured: Measurements, id: str) -> ScoredQuestion:
     return next(question for question in scoreboard(measured) if question.id == id)
 
 

@@ -8,7 +8,7 @@ import pytest
 from bench.analysis import simulation
 from bench.analysis.claims import Scale, judged
 from bench.analysis.contrasts import contrast, fit
-from bench.analysis.simulation import CELLS, CHANGES, COLUMNS, CPU, KINDS, NULLS, PAIRS, QUIET, Make, Spreads
+from bench.analysis.simulation import CELLS, CHANGES, COLUMNS, CPU, KINDS, NULLS, PAIRS, QUIET, MakeSamples, Spreads
 
 RUNS = 300
 SPREADS = Spreads(
@@ -18,7 +18,7 @@ SPREADS = Spreads(
 
 @pytest.mark.parametrize("blocks", [5, 9])
 @pytest.mark.parametrize("errors", NULLS.values(), ids=NULLS.keys())
-def test_equal_cells_hardly_ever_differ(errors: Make, blocks: int) -> None:
+def test_equal_cells_hardly_ever_differ(errors: MakeSamples, blocks: int) -> None:
     """At most 5 % of runs; of 300, chance allows 8 % once in a hundred such tests."""
     assert simulation.false_runs(np.random.default_rng(1), RUNS, blocks, SPREADS, errors) <= 0.08
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
-from bench.analysis import buffering, metrics, number_tables, survival
+from bench.analysis import buffering_alarm, metrics, number_tables, survival
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.report import print_summary, write_report
 from bench.analysis.run_warnings import run_warnings
@@ -279,7 +279,7 @@ def test_lost_repeated_and_late_are_different_words(tmp_path: Path) -> None:
     )
 
 
-def _advice(run: RunBuilder) -> list[survival.Advice]:
+def _advice(run: RunBuilder) -> list[survival.ProfileAdvice]:
     return survival.advice(survival.survival_maps(measure(run.write())))
 
 
@@ -341,7 +341,7 @@ def test_held_back_answers_ring_whatever_their_mean_gap_says(tmp_path: Path) -> 
     polled = Message(held.tokens, facts={"attempts": 2, "finished_by": "polling"})
     builder.cell("websocket", 1, [polled] * 8, recovery="fallback")
     folder = builder.write()
-    (alarm,) = buffering.held_back(measure(folder))
+    (alarm,) = buffering_alarm.held_back(measure(folder))
     assert alarm.key.profile == "corporate-proxy"
     assert (alarm.held, alarm.answers, alarm.emissions, alarm.reads) == (8, 8, 10, 1)
     assert (alarm.gap_model_ms, alarm.gap_client_ms) == (50, 0)

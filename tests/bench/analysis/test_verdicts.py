@@ -13,7 +13,7 @@ from bench.analysis.estimators import Floats
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.run_warnings import run_warnings
 from bench.analysis.verdicts import COMPLETENESS, Verdict, verdicts
-from bench.store import CellRecord, Run
+from bench.run_record import CellRecord, Run
 
 SSE, COPY, CHUNKED, WEBSOCKET = Key("sse"), Key("sse", "copy=aa"), Key("chunked"), Key("websocket")
 FIELD = (SSE, COPY, CHUNKED, WEBSOCKET)

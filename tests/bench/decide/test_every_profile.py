@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
-from bench.analysis.recommendation import NEAR_S, Candidate, Seen, choose
+from bench.analysis.recommendation import NEAR_S, Candidate, SeenWay, choose
 from bench.analysis.situations import Situation
 from bench.analysis.survival import Way, settings_of
-from bench.decide.matrix import Traffic, heartbeat_s, matrix
+from bench.decide.matrix import ExpectedTraffic, heartbeat_s, matrix
 from bench.plan import Cell
 from bench.probe.rehearsal import Scene, outcome
 from bench.proxy import profile as profiles
@@ -20,7 +20,7 @@ from bench.proxy.rule import Rule
 
 SILENCE_S, THINK_S, FIRST_S, PATIENCE_S = 70.0, 300.0, 1.0, 115.0
 ATTEMPTS = 8
-TRAFFIC = Traffic(silence_s=SILENCE_S, think_s=THINK_S)
+TRAFFIC = ExpectedTraffic(silence_s=SILENCE_S, think_s=THINK_S)
 
 
 class Sent(NamedTuple):
@@ -91,11 +91,11 @@ def comes_whole(rules: tuple[Rule, ...], cell: Cell, sent: Sent) -> tuple[bool, 
 
 def candidates(fates: Mapping[Cell, bool]) -> list[Candidate]:
     """What a run in which each message met its fate would have shown."""
-    seen: dict[Way, list[Seen]] = {}
+    seen: dict[Way, list[SeenWay]] = {}
     for cell, whole in fates.items():
         words = tuple(f"{key}={value}" for key, value in cell.variant.items() if key not in ("load", "stream"))
         situation = Situation((cell.load,), cell.load, cell.load)
-        outcome_of = Seen(situation, int(whole), 1, "" if whole else "lost it", 0.0 if whole else math.inf)
+        outcome_of = SeenWay(situation, int(whole), 1, "" if whole else "lost it", 0.0 if whole else math.inf)
         seen.setdefault(Way(cell.transport, words, cell.recovery), []).append(outcome_of)
     return [Candidate(way, tuple(each), (), NEAR_S) for way, each in seen.items()]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.decide.matrix import HEARTBEATS_S, Traffic, farther, heartbeat_s, matrix, time_scale
+from bench.decide.matrix import HEARTBEATS_S, ExpectedTraffic, farther, heartbeat_s, matrix, time_scale
 from bench.proxy import profile
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 
@@ -22,7 +22,7 @@ def test_the_heartbeat_is_at_most_half_of_what_the_profile_bears() -> None:
 
 @pytest.mark.parametrize("name", profile.names())
 def test_every_shipped_profile_has_a_plan(name: str) -> None:
-    plan = matrix(name, heartbeat_s(profile.load(name)), Traffic(), {"ttft_ms_p95": 900}, 4)
+    plan = matrix(name, heartbeat_s(profile.load(name)), ExpectedTraffic(), {"ttft_ms_p95": 900}, 4)
     assert {cell.profile for cell in plan.cells} == {name}
     assert {(cell.transport, cell.recovery, bool(cell.heartbeat)) for cell in plan.cells} >= {
         ("sse", "none", False),
@@ -37,14 +37,14 @@ def test_every_shipped_profile_has_a_plan(name: str) -> None:
 def test_a_trace_is_a_situation_of_its_own(tmp_path: Path) -> None:
     trace = tmp_path / "azure.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.000000,10,20\n")
-    plan = matrix("aws-alb", 15, Traffic(trace=str(trace)), {}, 4)
+    plan = matrix("aws-alb", 15, ExpectedTraffic(trace=str(trace)), {}, 4)
     assert {cell.load for cell in plan.cells} == {"", "silence", "trace"}
     assert plan.loads["trace"].trace == str(trace)
 
 
 def test_times_are_divided_so_that_a_cell_fits(tmp_path: Path) -> None:
-    assert time_scale(Traffic(silence_s=1, think_s=0)) == 2
-    assert time_scale(Traffic(silence_s=600)) > 15
+    assert time_scale(ExpectedTraffic(silence_s=1, think_s=0)) == 2
+    assert time_scale(ExpectedTraffic(silence_s=600)) > 15
 
 
 def test_a_network_stands_before_the_intermediary() -> None:

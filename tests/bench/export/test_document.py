@@ -14,12 +14,13 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis.comparison import compare
 from bench.analysis.failures import nothing_measured
+from bench.analysis.gates import gates
 from bench.analysis.groups import measure
 from bench.analysis.report import summarize
-from bench.analysis.slo import gates
 from bench.export.document import comparison_document, encoded, run_document
 from bench.export.shape import document_schema
-from bench.store import CellRecord, Run, RunFolder, create_run
+from bench.run_record import CellRecord, Run
+from bench.store import RunFolder, create_run
 
 VALIDATOR = Draft202012Validator(document_schema())
 

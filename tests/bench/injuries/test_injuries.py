@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from support.programs import program
 
 from bench.injuries.hog import computing
-from bench.injuries.injuries_command import Count, injuries
+from bench.injuries.injuries_command import InjuryCount, injuries
 from bench.injuries.injury import INJURIES, UNHURT, Injury
 from bench.injuries.struck_run import is_caught, needs_redis, struck_run
+from bench.run_record import CellRecord
 from bench.running.machine import pinning
-from bench.store import CellRecord, RunFolder
+from bench.store import RunFolder
 
 pytestmark = pytest.mark.slow
 FAST = {"profile": "fast", "tokens": 80, "ttft_ms": 100}
@@ -73,7 +74,7 @@ def test_only_the_right_reasons_count_as_caught() -> None:
 
 
 def test_a_count_says_what_was_missed() -> None:
-    hurt, unhurt = Count(INJURIES[0]), Count(UNHURT)
+    hurt, unhurt = InjuryCount(INJURIES[0]), InjuryCount(UNHURT)
     for reasons in (("client's event loop stood still: 44.0 ms > 40 ms", "load came late: p99 20.0 ms > 10 ms"), ()):
         record = record_of(*reasons, status="void" if reasons else "ok")
         hurt.note(record)

@@ -9,20 +9,20 @@ from support.programs import PROGRAMS
 
 from bench.probe.proof import Proof, prove, running_servers
 from bench.probe.real_cases import REAL_CASES
-from bench.probe.sweep import Address
+from bench.probe.sweep import ServerAddress
 from bench.proxy import profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.proof]
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[Mapping[str, Address]]:
+def servers() -> Iterator[Mapping[str, ServerAddress]]:
     with running_servers() as addresses:
         yield addresses
 
 
 @pytest.fixture(scope="module")
-def proofs(servers: Mapping[str, Address]) -> Mapping[str, Proof]:
+def proofs(servers: Mapping[str, ServerAddress]) -> Mapping[str, Proof]:
     cases = [case for case in REAL_CASES if PROGRAMS[case.program][0]()]
     return {proof.name: proof for proof in prove(profile.names(), cases, servers)}
 

@@ -16,9 +16,9 @@ from bench.probe import channel as channel_module
 from bench.probe import control as control_module
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Talk, Up
-from bench.probe.clock import look
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
+from bench.probe.probe_clock import look
 from bench.probe.streams import late, silent, talking
 from bench.proxy.behaviours import Cut, FirstByteTimeout, IdleTimeout, Noop, Upgrade, WebsocketClose
 from bench.proxy.rule import Rule

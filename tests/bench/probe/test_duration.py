@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from bench.probe.channel import Heard, Read
+from bench.probe.channel import BytesRead, Heard
 from bench.probe.questions.duration import counted, lasting_s, silent_since_s
 from bench.probe.streams import talking
 from bench.probe.trial import Trial
@@ -40,6 +40,6 @@ def test_any_server_grants_the_longest_stream_that_is_asked_for() -> None:
 
 
 def test_a_black_hole_is_between_the_last_read_and_the_next() -> None:
-    heard = Heard(asked_ns=0, reads=[Read(at_s * 1_000_000_000, 10) for at_s in (0, 1, 2, 5)])
+    heard = Heard(asked_ns=0, reads=[BytesRead(at_s * 1_000_000_000, 10) for at_s in (0, 1, 2, 5)])
     middle_s, half_s = silent_since_s(heard, every_s=1.0)
     assert (middle_s - half_s, middle_s + half_s) == (5, 8)

@@ -15,7 +15,7 @@ from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine
 from bench.probe.finding import Finding, Findings
-from bench.probe.question import Question, questions
+from bench.probe.question import ProbeQuestion, questions
 from bench.proxy.behaviours import MaxAge, MaxDuration
 from bench.proxy.profile import load
 from bench.proxy.rule import Rule
@@ -37,7 +37,7 @@ ATTEMPTS = 3  # a busy machine may be late once
 NEAR = 0.3  # a busy machine is late; the blind test measures how exact a probe is
 
 
-def time_questions() -> list[Question]:
+def time_questions() -> list[ProbeQuestion]:
     return [question for question in questions().values() if question.group == "time"]
 
 

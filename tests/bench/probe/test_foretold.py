@@ -9,7 +9,7 @@ import pytest
 
 from bench.probe.foretold import foretold
 from bench.probe.judging import judge
-from bench.probe.likeness import differences, nearest, survival, visible_rules
+from bench.probe.profile_likeness import differences, nearest, survival, visible_rules
 from bench.probe.profile_writer import profile_of, profile_text
 from bench.proxy import profile
 from bench.proxy.behaviours import IdleTimeout, MaxDuration, Upgrade

@@ -43,7 +43,7 @@ from bench.proxy.behaviours import (
     Upgrade,
     WebsocketClose,
 )
-from bench.proxy.stage import Action
+from bench.proxy.stage import CutAction
 
 TOKENS = [f"t{i} ".encode() for i in range(10)]
 STREAM = b"".join(chunk(token) for token in TOKENS) + b"0\r\n\r\n"
@@ -103,7 +103,7 @@ async def test_noop(net: Net) -> None:
 
 
 @pytest.mark.parametrize("action", ["fin", "rst"])
-async def test_idle_timeout(net: Net, action: Action) -> None:
+async def test_idle_timeout(net: Net, action: CutAction) -> None:
     client = await net.through(echo, IdleTimeout(idle_timeout_s=0.15, action=action))
     for _ in range(5):  # twice as long as the timeout, never idle
         client.send(b"x")
@@ -240,7 +240,7 @@ async def test_gzip_holdback(net: Net) -> None:
 
 @pytest.mark.parametrize("n", [1, len(CHUNKED_HEAD), len(CHUNKED_HEAD) + 7, len(CHUNKED_HEAD + STREAM) - 1])
 @pytest.mark.parametrize("action", ["fin", "rst"])
-async def test_cut(net: Net, action: Action, n: int) -> None:
+async def test_cut(net: Net, action: CutAction, n: int) -> None:
     client = await net.through(stream, Cut(action=action, after_bytes=n))
     client.send(REQUEST)
     assert await client.until_end() == ((CHUNKED_HEAD + STREAM)[:n], action)

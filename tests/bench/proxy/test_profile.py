@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from bench.proxy import profile
 from bench.proxy.behaviours import BEHAVIOURS, IdleTimeout, Latency
-from bench.proxy.commands import profiles
 from bench.proxy.profile import ProfileError, load, parse
+from bench.proxy.proxy_commands import profiles
 
 DOCS = Path(__file__).parents[3] / "docs/proxy.md"
 

@@ -13,7 +13,7 @@ from bench.selfcost import perf_command
 from bench.selfcost.cost_report import COLUMNS, append_csv
 from bench.selfcost.hottest_functions import hottest_functions
 from bench.selfcost.proxy_cost import ProxyCost
-from bench.selfcost.transport_cost import Floor, Parts, Traffic, TransportCost
+from bench.selfcost.transport_cost import Floor, Parts, SteadyTraffic, TransportCost
 
 CONTRACT = ["commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio"]
 FLOOR = Floor(client_us=[10, 10, 900], server_us=[20, 20, 20])
@@ -129,7 +129,7 @@ def test_a_few_streams_from_end_to_end(
 @pytest.mark.extra
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_the_hottest_functions_are_those_of_the_role(role: str) -> None:
-    table = hottest_functions(role, "sse", Traffic(streams=3, seconds=0.2), functions=1000)
+    table = hottest_functions(role, "sse", SteadyTraffic(streams=3, seconds=0.2), functions=1000)
     assert "tottime" in table
     assert (" /clients/load.py:" in table) == (role == "client")
     assert (" /servers/push.py:" in table) == (role == "server")

@@ -12,9 +12,9 @@ import pytest
 from bench.selfcost import proxy_cost
 from bench.selfcost.child_process import ChildError, running
 from bench.selfcost.proxy_cost import ProxyCost, check_phases, measure_proxy
-from bench.selfcost.transport_cost import Traffic
+from bench.selfcost.transport_cost import SteadyTraffic
 
-TINY = Traffic(streams=4, tokens_per_s=50, seconds=0.3)
+TINY = SteadyTraffic(streams=4, tokens_per_s=50, seconds=0.3)
 
 BROKEN_SOURCE = """
 import sys

@@ -9,10 +9,10 @@ import pytest
 
 from bench.selfcost.child_process import ChildError
 from bench.selfcost.loaded_server import Loaded, run_load
-from bench.selfcost.transport_cost import Parts, Traffic, apart, medians
+from bench.selfcost.transport_cost import Parts, SteadyTraffic, apart, medians
 from clients.job import Load
 
-TINY = Traffic(streams=3, tokens_per_s=50, seconds=0.2)
+TINY = SteadyTraffic(streams=3, tokens_per_s=50, seconds=0.2)
 
 
 def loaded(messages: int, tokens_each: int, server_cpu_s: float) -> Loaded:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bench.soak import bounds
-from bench.soak.bounds import MIB, Counts, MemoryBound, ProcessRow, Size
+from bench.soak.bounds import MIB, MemoryBound, ProcessRow, ServerCounts, Size
 
 BOUND = MemoryBound(held_kib_each=1024, held_mib=10, kept_mib=5, again_mib=2)
 BEFORE = Size(100 * MIB, 20)
@@ -39,8 +39,8 @@ def test_each_bound_breaks_beyond_it_and_not_at_it(given: ProcessRow, broken: st
 
 
 def test_what_is_still_under_way_or_kept_for_ever_is_named() -> None:
-    assert bounds.broken_by_counts(Counts(0, 2, 0), keys_kept=2) == []
-    assert bounds.broken_by_counts(Counts(3, 2, 1)) == [
+    assert bounds.broken_by_counts(ServerCounts(0, 2, 0), keys_kept=2) == []
+    assert bounds.broken_by_counts(ServerCounts(3, 2, 1)) == [
         "3 answers still under way",
         "2 keys in Redis, 0 allowed",
         "1 keys without a time to live",

@@ -17,20 +17,20 @@ from click.testing import CliRunner
 from bench.soak import findings_table, soak_command
 from bench.soak.aborts import StartAndAbort
 from bench.soak.bad_requests import BadRequests
-from bench.soak.bounds import MIB, Counts, ProcessRow, Size
+from bench.soak.bounds import MIB, ProcessRow, ServerCounts, Size
 from bench.soak.faults import Fault, FaultFinding, faults_of, strike
-from bench.soak.findings_table import Finding
-from bench.soak.idle import IdleConnections
+from bench.soak.findings_table import SoakFinding
+from bench.soak.idle_connections import IdleConnections
 from bench.soak.scenario import LoadFinding, soak_one
 from bench.soak.silent_readers import SilentReaders
-from bench.soak.soak_command import Soak, Step, Wanted, most_connections, steps_of
+from bench.soak.soak_command import Soak, SoakStep, Wanted, most_connections, steps_of
 from bench.soak.subject import Subject
 from servers.transport import TRANSPORTS
 
 FEW = 6
 
 
-def not_of_time(finding: Finding) -> list[str]:
+def not_of_time(finding: SoakFinding) -> list[str]:
     """The broken bounds that a busy machine cannot break."""
     return [reason for reason in finding.broken if " took " not in reason]
 
@@ -82,11 +82,11 @@ async def test_what_is_left_behind_is_found(tmp_path: Path, monkeypatch: pytest.
 BROKEN = LoadFinding(
     "idle", "sse", "direct", 10_000,
     [ProcessRow("server", Size(50 * MIB, 20), Size(90 * MIB, 10_020), Size(60 * MIB, 20), Size(61 * MIB, 20), 1.234)],
-    Counts(0, 3, 2), 0.5, ["a reason"],
+    ServerCounts(0, 3, 2), 0.5, ["a reason"],
 )  # fmt: skip
 ROW = "| idle | sse | direct | 10,000 | server | 50 → 90 → 60 → 61 | 20 → 10,020 → 20 → 20 | 0 | 3, 2 for ever | 0.5 |"
 STRUCK = FaultFinding(
-    Fault("polling", "server", "kill -9", shared_redis=True), 9, 9, after=Counts(), end_s={"proxy": 0}
+    Fault("polling", "server", "kill -9", shared_redis=True), 9, 9, after=ServerCounts(), end_s={"proxy": 0}
 )
 
 
@@ -100,12 +100,12 @@ def test_the_tables_have_a_row_for_each_process_and_a_line_for_each_reason() -> 
 
 @pytest.mark.parametrize(("found", "code"), [([STRUCK], 0), ([STRUCK, BROKEN], 1)])
 def test_the_exit_code_says_whether_a_bound_was_broken(
-    found: list[Finding], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    found: list[SoakFinding], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def case(number: int) -> Finding:
+    async def case(number: int) -> SoakFinding:
         return found[number]
 
-    soaking = Soak([Step("all", [[partial(case, number)] for number in range(len(found))], 1)])
+    soaking = Soak([SoakStep("all", [[partial(case, number)] for number in range(len(found))], 1)])
     assert soak_command.finish(soaking, tmp_path / "soak.md") == code
     assert ("BROKEN idle, sse, direct: a reason" in capsys.readouterr().out) == bool(code)
     assert (tmp_path / "soak.md").exists()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from bench.soak.scripts import Script
+from bench.soak.scripts import SoakScript
 from bench.soak.visitors import crowd, in_turn, visit
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -33,7 +33,7 @@ async def test_a_step_is_sent_when_the_answer_to_the_one_before_has_begun() -> N
             writer.write(word.upper())
 
     async with serving(serve) as address:
-        visitor = await visit(address, Script((b"one", b"two")))
+        visitor = await visit(address, SoakScript((b"one", b"two")))
         async with asyncio.timeout(10):
             await visitor.ended
     assert visitor.received == b"ONETWO"
@@ -55,7 +55,7 @@ async def test_who_does_not_read_takes_no_more_than_its_buffers() -> None:
             stuck.set()
 
     async with serving(serve) as address:
-        visitor = await visit(address, Script((b"one",), reads=False))
+        visitor = await visit(address, SoakScript((b"one",), reads=False))
         async with asyncio.timeout(10):
             await stuck.wait()
         assert not visitor.ended.done()
@@ -77,7 +77,7 @@ async def test_a_crowd_is_there_at_once_and_gone_behind_its_context() -> None:
             here.discard(id(writer))
 
     async with serving(serve) as address:
-        async with crowd(address, 50, lambda _: Script()) as (visitors, failures), asyncio.timeout(10):
+        async with crowd(address, 50, lambda _: SoakScript()) as (visitors, failures), asyncio.timeout(10):
             while len(here) < 50:
                 await asyncio.sleep(0.01)
             assert len(visitors) == 50
@@ -86,7 +86,7 @@ async def test_a_crowd_is_there_at_once_and_gone_behind_its_context() -> None:
             while here:
                 await asyncio.sleep(0.01)
     assert most == 50
-    async with crowd(address, 5, lambda _: Script()) as (visitors, failures):  # nobody listens there any more
+    async with crowd(address, 5, lambda _: SoakScript()) as (visitors, failures):  # nobody listens there any more
         assert not visitors
         assert failures == {"ConnectionRefusedError": 5}
 

@@ -17,7 +17,7 @@ from support.chromium import chromium
 from support.independent import request
 from support.sockets import free_ports
 
-from bench.watch.command import watch
+from bench.watch.watch_command import watch
 from servers.transport import TRANSPORTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "redis")]

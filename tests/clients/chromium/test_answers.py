@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from clients.chromium.answers import Answer, failure_of, painted_of, record_of
+from clients.chromium.answers import PageAnswer, failure_of, painted_of, record_of
 from clients.chromium.page_clock import PageClock
 from clients.core.exchange import Question
 from clients.core.record import Outcome
@@ -43,8 +43,8 @@ WHOLE: dict[str, Any] = {
 }
 
 
-def answer(**changes: Any) -> Answer:
-    return msgspec.convert(WHOLE | changes, Answer)
+def answer(**changes: Any) -> PageAnswer:
+    return msgspec.convert(WHOLE | changes, PageAnswer)
 
 
 def test_a_whole_answer() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.processes import running_server
 
 from bench.proxy.real import real_proxy
-from clients.chromium.load import run_cell, way_of
+from clients.chromium.chromium_load import run_cell, way_of
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.job import Job

@@ -6,19 +6,19 @@ import random
 
 import pytest
 
-from clients.chromium.page_clock import ClockJumped, PageClock, Reading
+from clients.chromium.page_clock import ClockJumped, PageClock, PageRoundTrip
 
 OFFSET_NS = 5_000_000_000
 GRAIN_MS = 0.1
 
 
-def readings(there_ms: list[float], back_ms: list[float]) -> list[Reading]:
+def readings(there_ms: list[float], back_ms: list[float]) -> list[PageRoundTrip]:
     """Round trips of so long each way; the page sees its clock rounded down."""
     found = []
     for k, (there, back) in enumerate(zip(there_ms, back_ms, strict=True)):
         asked = 100.0 * k + random.random()
         ours_ns = round((asked + there) * 1e6) + OFFSET_NS
-        found.append(Reading(rounded(asked), ours_ns, rounded(asked + there + back)))
+        found.append(PageRoundTrip(rounded(asked), ours_ns, rounded(asked + there + back)))
     return found
 
 

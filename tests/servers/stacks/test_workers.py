@@ -17,8 +17,8 @@ from support.processes import RunningServer, running_server, wait_until
 from servers.generation import Busy
 from servers.messages import JsonTexts
 from servers.recording import load
-from servers.stacks.processes import FOLDER_PREFIX
-from servers.stacks.worker import Counts, KeptAnswers, counted, forget_expired
+from servers.stacks.worker import KeptAnswers, WorkerCounts, counted, forget_expired
+from servers.stacks.worker_processes import FOLDER_PREFIX
 from servers.stream import StreamSpec, build
 
 SHORT = {"profile": "fast", "tokens": 3, "ttft_ms": 0, "gap_ms": 1}
@@ -87,7 +87,7 @@ def test_a_recording_is_known_to_the_workers(tmp_path: Path) -> None:
 @pytest.fixture
 def answers(tmp_path: Path) -> Callable[[float], KeptAnswers]:
     """`answers(keep_s)`: what one worker keeps; all of a test share a folder."""
-    counts = Counts(tmp_path)
+    counts = WorkerCounts(tmp_path)
     return lambda keep_s: KeptAnswers(tmp_path, counts, keep_s, JsonTexts())
 
 

@@ -13,7 +13,7 @@ from support.processes import running_server
 from support.sources import TOKENS
 from support.transports.chunked import ask
 
-from bench.transcripts.commands import import_, record
+from bench.transcripts.recording_commands import import_, record
 from servers.recording import load
 
 SOURCE = "support.sources:tokens"

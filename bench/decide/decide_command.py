@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import option_types
-from bench.export.targets import Exports, export_options
+from bench.export.exports import Exports, export_options
 from servers.arguments import Number, Seconds
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def decide(  # noqa: PLR0917 - click passes them by name
     from bench.run_to_report import begin, carry_out
     from bench.running.runner import RunOptions
 
-    traffic = matrix.Traffic(silence_s, think_s, str(Path(trace).resolve()) if trace else None)
+    traffic = matrix.ExpectedTraffic(silence_s, think_s, str(Path(trace).resolve()) if trace else None)
     found = load(profile)
     named = _with_round_trip(found, rtt_ms, out) if rtt_ms else profile
     scale = time_scale or matrix.time_scale(traffic)

@@ -9,9 +9,9 @@ import pytest
 from support.runs import Message, RunBuilder
 
 from bench.analysis.demands import message_limits_of
+from bench.analysis.gates import Gate, gates, not_met, passed
 from bench.analysis.groups import Measurements, measure
 from bench.analysis.report import write_report
-from bench.analysis.slo import Gate, gates, not_met, passed
 from bench.store import RunFolder, StoreError
 
 SSE = {"transport": "sse"}

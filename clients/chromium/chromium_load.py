@@ -1,6 +1,6 @@
 """The load process whose messages are asked by a page in Chromium, instead of by asyncio clients.
 
-    python -m clients.chromium.load < job.json
+    python -m clients.chromium.chromium_load < job.json
 
 The same job, the same messages and the same files as of `clients.load`, and `<out>.painted.parquet` beside them. One
 page asks all of a cell's messages, as one tab would, so that a browser's own limits show: six connections to a server
@@ -22,9 +22,9 @@ import psutil
 
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
-from clients.chromium.answers import Answer, Painted, painted_of, record_of
+from clients.chromium.answers import PageAnswer, Painted, painted_of, record_of
 from clients.chromium.browser import ANY_CERTIFICATE, HTTP_1, chromium, open_page
-from clients.chromium.page_clock import PageClock, Reading
+from clients.chromium.page_clock import PageClock, PageRoundTrip
 from clients.core.endpoint import Endpoint
 from clients.core.exchange import GREETING
 from clients.core.record import Outcome, StreamRecord
@@ -55,7 +55,7 @@ class _Asker:
         self._page = page
         self._clock_url = clock_url
         self._on_progress: OnProgress = lambda _, __: None
-        self._readings: list[Reading] = []
+        self._readings: list[PageRoundTrip] = []
         self._grain_ms = 0.0
 
     @classmethod
@@ -76,10 +76,10 @@ class _Asker:
 
     async def ask(
         self, way: dict[str, Any], messages: Sequence[PlannedMessage], on_progress: OnProgress
-    ) -> list[Answer]:
+    ) -> list[PageAnswer]:
         """Ask, and wait for all answers."""
         self._on_progress = on_progress
-        return msgspec.json.decode(await self._ask(way, messages), type=list[Answer])
+        return msgspec.json.decode(await self._ask(way, messages), type=list[PageAnswer])
 
     async def _ask(self, way: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
         turns = [
@@ -93,7 +93,7 @@ class _Asker:
         """Once before the messages, and once behind them."""
         told = {"url": self._clock_url, "rounds": _CLOCK_ROUNDS}
         found = await self._page.evaluate("told => tokenderby.readClock(told)", told)
-        self._readings += [Reading(*reading) for reading in found]
+        self._readings += [PageRoundTrip(*reading) for reading in found]
 
     @property
     def clock(self) -> PageClock:
@@ -216,7 +216,7 @@ def _browser_cpu_s() -> float:
 
 
 def _records(
-    job: Job, messages: Sequence[PlannedMessage], answers: Sequence[Answer], clock: PageClock, *, is_told: bool
+    job: Job, messages: Sequence[PlannedMessage], answers: Sequence[PageAnswer], clock: PageClock, *, is_told: bool
 ) -> tuple[list[StreamRecord], list[Painted]]:
     prefix = stream_id_prefix(job)
     planned = {message.k: prepared(message, prefix, job.load.timeout_s, is_told=is_told) for message in messages}

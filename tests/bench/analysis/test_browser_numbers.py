@@ -11,7 +11,7 @@ from rich.console import Console
 from support.runs import MS, Message, RunBuilder
 
 from bench.analysis import browser_charts
-from bench.analysis.browser import at_once_tables, first_tokens, painted_tables, ways_at_once
+from bench.analysis.browser_numbers import at_once_tables, first_tokens, painted_tables, ways_at_once
 from bench.analysis.groups import measure
 from bench.analysis.report import print_summary, write_report
 from bench.store import RunFolder

@@ -24,7 +24,7 @@ from bench.analysis.quantities import bounds, quantity, unit_of
 from bench.analysis.wording import number, percent, with_unit
 from bench.slo import LARGER_IS_BETTER, limits, scaled
 
-Outcome = Literal["met", "unmet", "not shown", "unknown"]
+GateOutcome = Literal["met", "unmet", "not shown", "unknown"]
 
 TIMES = 10  # from so many times the limit on, percentages are no help
 _NONE = Estimate(math.nan)
@@ -42,7 +42,7 @@ class Gate:
     column: str
     limit: float
     found: Estimate
-    outcome: Outcome
+    outcome: GateOutcome
     reason: str = ""
 
     @property
@@ -103,7 +103,7 @@ def passed(judged: Iterable[Gate]) -> bool:
 
 def ordered(judged: Iterable[Gate]) -> list[Gate]:
     """The unmet ones first, the met ones last."""
-    order: Sequence[Outcome] = ("unmet", "not shown", "unknown", "met")
+    order: Sequence[GateOutcome] = ("unmet", "not shown", "unknown", "met")
     return sorted(judged, key=lambda gate: order.index(gate.outcome))
 
 
@@ -130,7 +130,7 @@ def _counted(cell: MeasuredCell, column: str) -> Estimate:
     return Estimate(float(messages[_SHARES[column]].mean() if column in _SHARES else messages[column].sum()))
 
 
-def _outcome(gate: Gate) -> Outcome:
+def _outcome(gate: Gate) -> GateOutcome:
     lo, hi = (gate.found.value, gate.found.value) if gate.is_exact else (gate.found.lo, gate.found.hi)
     lo, hi = -math.inf if math.isnan(lo) else lo, math.inf if math.isnan(hi) else hi
     if gate.column in LARGER_IS_BETTER:

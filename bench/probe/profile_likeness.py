@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from bench.probe.rehearsal import Outcome, Scene, outcome, scenes
+from bench.probe.rehearsal import Scene, SceneOutcome, outcome, scenes
 from bench.probe.words import cut_words, seconds
 from bench.proxy import profile as profiles
 from bench.proxy.profile import Profile
@@ -39,14 +39,14 @@ def differences(one: Sequence[Rule], other: Sequence[Rule], up_to_s: float) -> l
     return [_difference(scene, *both) for scene, *both in pairs if not is_alike(scene, *both)]
 
 
-def _difference(scene: Scene, one: Outcome, other: Outcome) -> Difference:
+def _difference(scene: Scene, one: SceneOutcome, other: SceneOutcome) -> Difference:
     words = outcome_words(one), outcome_words(other)
     if words[0] == words[1]:  # the same end, and something else before it
         words = f"{words[0]}, {_before(one)}", f"{words[1]}, {_before(other)}"
     return Difference(scene.name, *words)
 
 
-def _before(out: Outcome) -> str:
+def _before(out: SceneOutcome) -> str:
     """What had come until the end."""
     if not out.arrivals:
         return "nothing before"
@@ -56,11 +56,11 @@ def _before(out: Outcome) -> str:
 
 
 @cache
-def _outcomes(rules: tuple[Rule, ...], up_to_s: float) -> tuple[Outcome, ...]:
+def _outcomes(rules: tuple[Rule, ...], up_to_s: float) -> tuple[SceneOutcome, ...]:
     return tuple(outcome(rules, scene) for scene in scenes(up_to_s))
 
 
-def is_alike(scene: Scene, one: Outcome, other: Outcome) -> bool:
+def is_alike(scene: Scene, one: SceneOutcome, other: SceneOutcome) -> bool:
     """Whether a client could take one for the other."""
     if (one.status, one.ending) != (other.status, other.ending):
         return False
@@ -79,18 +79,18 @@ def is_close(one_s: float, other_s: float) -> bool:
     return abs(one_s - other_s) <= max(RELATIVE * max(one_s, other_s), ABSOLUTE_S)
 
 
-def _bytes(out: Outcome) -> int:
+def _bytes(out: SceneOutcome) -> int:
     return out.arrivals[-1][1] if out.arrivals else 0
 
 
-def _reached_s(out: Outcome, level_bytes: int) -> float:
+def _reached_s(out: SceneOutcome, level_bytes: int) -> float:
     """When so many bytes were there."""
     return (
         out.arrivals[bisect_left(out.arrivals, level_bytes, key=lambda arrival: arrival[1])][0] if level_bytes else 0.0
     )
 
 
-def outcome_words(out: Outcome) -> str:
+def outcome_words(out: SceneOutcome) -> str:
     """What a client sees, in a few words."""
     if out.ending == "none":
         first_s = out.arrivals[0][0] if out.arrivals else None

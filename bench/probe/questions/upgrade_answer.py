@@ -8,7 +8,7 @@ from collections import Counter
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk
 from bench.probe.finding import Finding
-from bench.probe.question import Question
+from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S, TIMES
 from servers.messages import decode_error
 
@@ -59,4 +59,4 @@ def _verdict(heard: Heard) -> tuple[str, str]:
     return value, f"status {heard.status}"
 
 
-QUESTIONS = (Question("upgrade", "Does a WebSocket open?", "shape", ("websocket",), TIMES, lambda _: 1.0, _ask),)
+QUESTIONS = (ProbeQuestion("upgrade", "Does a WebSocket open?", "shape", ("websocket",), TIMES, lambda _: 1.0, _ask),)

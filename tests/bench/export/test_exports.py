@@ -14,7 +14,7 @@ from support.runs import Message, RunBuilder
 
 from bench import cli
 from bench.console import Console
-from bench.export.targets import Exports
+from bench.export.exports import Exports
 from bench.run_to_report import DONE, FAILED, INTERRUPTED, conclude
 from bench.store import RunFolder
 

@@ -18,12 +18,12 @@ import click
 
 if TYPE_CHECKING:
     from bench.analysis.comparison import Comparison
+    from bench.analysis.gates import Gate
     from bench.analysis.groups import Measurements
-    from bench.analysis.slo import Gate
     from bench.console import Console
 
 STANDARD_OUTPUT = "-"
-Command = Callable[..., Any]  # what click makes a command of
+Callback = Callable[..., Any]  # what click makes a command of
 _FORMATS = {
     "json": 'The outcome as one JSON document ("-": to standard output; so may the others).',
     "markdown": "The outcome for a comment on a pull request, or a job's summary.",
@@ -108,12 +108,12 @@ def _to_standard_output(data: bytes) -> None:
         raise OutputLost(error) from error
 
 
-def export_options(*formats: str) -> Callable[[Command], Command]:
+def export_options(*formats: str) -> Callable[[Callback], Callback]:
     """A decorator: options for these formats (none named: for all), which the command gets as one `exports`."""
     chosen = formats or tuple(_FORMATS)
 
-    def decorate(command: Command) -> Command:
-        made: Command = functools.wraps(command)(functools.partial(_call, command, chosen))
+    def decorate(command: Callback) -> Callback:
+        made: Callback = functools.wraps(command)(functools.partial(_call, command, chosen))
         for name in reversed(chosen):
             made = _option(name)(made)
         return made
@@ -121,14 +121,14 @@ def export_options(*formats: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def _call(command: Command, chosen: Sequence[str], **options: Any) -> Any:
+def _call(command: Callback, chosen: Sequence[str], **options: Any) -> Any:
     exports = Exports(**{name: options.pop(name) for name in chosen})
     if list(vars(exports).values()).count(STANDARD_OUTPUT) > 1:
         raise click.UsageError('only one of the formats can go to standard output, "-"')
     return command(exports=exports, **options)
 
 
-def _option(name: str) -> Callable[[Command], Command]:
+def _option(name: str) -> Callable[[Callback], Callback]:
     flag = f"--{name.replace('_', '-')}"
     kind = click.Path(allow_dash=True, dir_okay=False)
     return click.option(flag, name, type=kind, metavar="FILE", callback=_checked, show_envvar=True, help=_FORMATS[name])

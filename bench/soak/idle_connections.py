@@ -6,7 +6,7 @@ import asyncio
 
 from bench.soak.bounds import MemoryBound
 from bench.soak.scenario import Scenario
-from bench.soak.scripts import PROBE, UPGRADE, Script
+from bench.soak.scripts import PROBE, UPGRADE, SoakScript
 from bench.soak.subject import Subject
 from bench.soak.users import not_served
 from bench.soak.visitors import crowd
@@ -31,7 +31,7 @@ class IdleConnections(Scenario):
             broken = [f"{count} connections could not be opened: {word}" for word, count in failures.items()]
             return broken + await not_served(under, "beside idle connections")
 
-    def parting(self, transport: str, number: int) -> Script:
+    def parting(self, transport: str, number: int) -> SoakScript:
         """One half has said nothing, the other has asked for something small."""
         first = UPGRADE if transport == "websocket" else PROBE
-        return Script((first,)) if number % 2 else Script()
+        return SoakScript((first,)) if number % 2 else SoakScript()

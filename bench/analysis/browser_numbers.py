@@ -147,7 +147,7 @@ def _painted_row(measured: Measurements, found: BrowserCell) -> Row:
 
 
 @dataclass(frozen=True)
-class Way:
+class BrowserWay:
     """One way to ask, over one version of HTTP: `last_ms` is the first token of the last message of a burst, by how
     many the burst had; `all_ms` of every message. Medians over the bursts."""
 
@@ -160,7 +160,7 @@ class Way:
     all_ms: dict[int, list[float]]
 
 
-def ways_at_once(measured: Measurements, *, with_void: bool = False) -> list[Way]:
+def ways_at_once(measured: Measurements, *, with_void: bool = False) -> list[BrowserWay]:
     """TTFT by the number of messages at once, for each way to ask and each route; empty without loads of bursts."""
     routes: dict[Key, dict[int, BrowserCell]] = {}
     for found in browser_cells(measured, with_void=with_void):
@@ -178,10 +178,10 @@ def _version(by_number: Mapping[int, BrowserCell]) -> str:
     return _VERSIONS.get(str(found), str(found))
 
 
-def _way(route: Key, by_number: Mapping[int, BrowserCell]) -> Way:
+def _way(route: Key, by_number: Mapping[int, BrowserCell]) -> BrowserWay:
     told = (_version(by_number), "TLS" if _TLS in route.words else "", *([route.profile] * (route.profile != "direct")))
     plain = " ".join(word for word in route.words if word not in (_TLS, _HTTP_2))
-    return Way(
+    return BrowserWay(
         title=way_title(Key(route.transport, plain)),
         colour=colour(route),
         version=", ".join(filter(None, told)),
