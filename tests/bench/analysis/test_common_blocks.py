@@ -24,7 +24,7 @@ def without(*blocks: int) -> tuple[int, ...]:
         (
             {"a": without(1, 2), "b": without(1, 2), "c": (1, 2, 3, 4, 5, 6)},
             without(1, 2),
-            {"c": "valid in other blocks than its rivals (1, 2, 3, 4, 5, 6)"},
+            {"c": "valid in other blocks than its rivals (1, 2, 3, 4, 5 and 6)"},
         ),
         ({"a": (1, 2, 3), "b": (1, 2, 3), "c": (2, 3)}, (2, 3), {}),  # too few for a claim, but the rows are alike
         ({"a": (), "b": ()}, (), {"a": "0 valid blocks, 5 needed", "b": "0 valid blocks, 5 needed"}),
