@@ -28,15 +28,15 @@ dev: $(VENV)/.dev  ## the same with Locust, JupyterLab and what the tests need
 bench: setup  ## run the quick plan: prints the table and the path of the report (under 3 minutes)
 	$(BIN)/tokenderby run quick
 
-# Three at a time, by file, since most of a test's time is waiting; then those that set two programs' clocks side by side.
+# Four at a time, by file, since half of a test's time is waiting; then those that set two programs' clocks side by side.
 test: $(VENV)/.dev  ## every test (under 10 minutes)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not compose and not proof and not extra and not alone'
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not compose and not proof and not extra and not alone'
 	$(BIN)/python -m pytest -m 'alone and not proof and not extra'
 
 # Not part of `make test`: the tracing costs about as much processor time again, in the servers too.
-coverage: $(VENV)/.dev  ## the tests that run three at a time, and how much of the code they reach (with a floor)
+coverage: $(VENV)/.dev  ## the tests that run four at a time, and how much of the code they reach (with a floor)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not compose and not proof and not extra and not alone'
+	$(BIN)/coverage run -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not compose and not proof and not extra and not alone'
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

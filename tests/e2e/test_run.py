@@ -58,7 +58,7 @@ def test_every_transport_to_the_report(bench: Bench) -> None:
     [
         (SSE, ("-m servers sse",), "the sse server died (killed by SIGKILL)"),
         (POLLING, (Path(find_executable() or "redis").name,), "the Redis of the polling server died"),
-        (SSE, ("-m clients.load",), "the load process died (killed by SIGKILL)"),
+        pytest.param(SSE, ("-m clients.load",), "the load process died (killed by SIGKILL)", marks=pytest.mark.extra),
     ],
     ids=["server", "redis", "load"],
 )
@@ -117,6 +117,7 @@ def test_a_killed_runner_leaves_nothing_but_its_folder(bench: Bench) -> None:
     assert {cell.status for cell in run.cells} == {"pending"}
 
 
+@pytest.mark.extra
 def test_a_server_that_runs_already(bench: Bench) -> None:
     serving = bench.start("serve", "sse")
     assert serving.stdout is not None
@@ -160,6 +161,7 @@ def test_void_cells_say_why_and_are_no_error(bench: Bench) -> None:
     assert pq.read_metadata(folder.streams_path).num_rows == 20, "only the last attempt's messages"
 
 
+@pytest.mark.extra
 def test_a_void_cell_that_was_to_run_again_does_so_when_the_run_is_resumed(bench: Bench) -> None:
     plan = Path(bench.plan(cells='[[cells]]\ntransport = "sse"\n', stream=LONG))
     plan.write_text(plan.read_text().replace(*NEVER_IN_TIME))
@@ -181,6 +183,7 @@ def test_a_void_cell_that_was_to_run_again_does_so_when_the_run_is_resumed(bench
     assert pq.read_metadata(folder.streams_path).num_rows == 10
 
 
+@pytest.mark.extra
 def test_a_full_disk_costs_the_cell_in_flight(bench: Bench) -> None:
     """A limit on file sizes stands in for the disk: `run.json` fits, a cell's tokens do not."""
     limit = 40_000
@@ -201,6 +204,7 @@ def test_a_full_disk_costs_the_cell_in_flight(bench: Bench) -> None:
     assert "File too large" in done.stderr
 
 
+@pytest.mark.extra
 def test_recorded_answers_and_a_trace(bench: Bench) -> None:
     (bench.folder / "answers.jsonl").write_text(
         json.dumps({"deltas": ["Hel", "lo", "\n\n", "😀"]}) + "\n" + json.dumps({"deltas": [" a", "", " b"]}) + "\n"

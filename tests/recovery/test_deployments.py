@@ -130,6 +130,7 @@ def test_a_server_restarted_in_mid_stream(transport: str, number: signal.Signals
 
 
 @pytest.mark.slow
+@pytest.mark.extra
 @pytest.mark.needs("redis")
 async def test_polling_and_a_redis_that_outlives_its_server() -> None:
     """Told to stop, the server clears its streams away, so that they are unknown and asked for anew. Killed, it leaves
@@ -189,7 +190,7 @@ def nginx(folder: Path, shutdown: str, upstreams: dict[int, str]) -> Iterator[su
 
 @pytest.mark.slow
 @pytest.mark.needs("nginx")
-@pytest.mark.parametrize("shutdown", ["", "worker_shutdown_timeout 300ms;"])
+@pytest.mark.parametrize("shutdown", ["", pytest.param("worker_shutdown_timeout 300ms;", marks=pytest.mark.extra)])
 async def test_nginx_reloaded_in_mid_stream(
     shutdown: str, server: Callable[[str], RunningServer], tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ def test_after_thinking_the_question_is_asked_again_until_it_is_stopped(page: Pa
     assert len(asked) == before
 
 
+@pytest.mark.extra
 def test_another_heartbeat(page: Page, watched: str) -> None:
     """The servers are started again with it, and the page goes on at the same addresses."""
     put(page, "none")
