@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from servers.checks import shown
+from bench.given_file import read_given
 from servers.user_errors import InputError
 
 MAX_BYTES = 1 << 20
@@ -15,7 +15,7 @@ MAX_BYTES = 1 << 20
 def read_toml(path: Path, what: str, error: type[InputError]) -> dict[str, Any]:
     """The tables of a file, which is a `what`; a byte-order mark in front is no text. Raises `error`."""
     try:
-        return tomllib.loads(_read(path, what, error).decode("utf-8-sig"))
+        return tomllib.loads(read_given(path, MAX_BYTES, error, what).decode("utf-8-sig"))
     except RecursionError:
         raise error(f"{what} {path}: nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
@@ -24,16 +24,3 @@ def read_toml(path: Path, what: str, error: type[InputError]) -> dict[str, Any]:
         raise
     except ValueError:  # Python reads no longer ones
         raise error(f"{what} {path}: a number in it has over 4,000 digits") from None
-
-
-def _read(path: Path, what: str, error: type[InputError]) -> bytes:
-    try:
-        if "\0" in str(path) or (path.exists() and not path.is_file()):  # a pipe would never end
-            raise error(f"{what} {path}: takes a file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as wrong:
-        raise error(f"{what} {shown(str(path))}: {wrong.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise error(f"{what} {path}: larger than {MAX_BYTES >> 20} MiB")
-    return data

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from bench.given_file import read_given
 from servers.user_errors import InputError
 
 SCHEMA = 1
@@ -124,13 +125,7 @@ def _shows_an_answer(finding: Finding) -> bool:
 
 def read_findings(path: Path) -> Findings:
     """The findings in a file. Raises InputError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: takes {MAX_FILE_BYTES} bytes at most")
+    data = read_given(path, MAX_FILE_BYTES)
     try:
         return Findings.decode(data)
     except InputError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -110,6 +111,12 @@ def test_a_file_that_is_no_probe_is_refused(tmp_path: Path, data: bytes) -> None
     (tmp_path / "other.json").write_bytes(data)
     with pytest.raises(InputError, match=r"other\.json: takes a file that `tokenderby probe --json` wrote"):
         read_findings(tmp_path / "other.json")
+
+
+def test_a_pipe_is_no_probe_to_go_on_with(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match=r"pipe\.json: takes a file"):
+        read_findings(tmp_path / "pipe.json")
 
 
 FOUND = Findings(
