@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from bench.given_file import read_given
+from servers.given_file import read_given
 from servers.user_errors import InputError
 
 MAX_BYTES = 1 << 20

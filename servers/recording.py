@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from servers.given_file import read_given
 from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, json_text
 from servers.user_errors import StreamError
 
@@ -54,12 +55,7 @@ _known: dict[str, Recording] = {}
 def load(path: str | Path) -> Recording:
     """Read and check a recording. Raises StreamError, which names file, line and what is wrong."""
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_RECORDING_BYTES:
-            raise StreamError(f"{path}: larger than {MAX_RECORDING_BYTES // 2**20} MiB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise StreamError(f"stream.recording: {path}: {error.strerror}") from None
+    data = read_given(path, MAX_RECORDING_BYTES, StreamError, "stream.recording:")
     lines = (
         (number, line)
         for number, line in enumerate(data.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), 1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from bench.given_file import read_given
+from servers.given_file import read_given
 from servers.user_errors import InputError
 
 SCHEMA = 1

@@ -6,8 +6,10 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from clients.core.errors import ClientFailure, ConnectionBroken, NoSecureConnection, NotTheFormat
+from servers.given_file import check_is_file
 from servers.user_errors import InputError
 
 HTTP_1, HTTP_2 = "http/1.1", "h2"  # as ALPN calls them (RFC 7301 §6, RFC 9113 §3.1)
@@ -35,6 +37,8 @@ class Trust:
         return self._http2_context if alpn == HTTP_2 else self.context
 
     def _context(self, alpn: str) -> ssl.SSLContext:
+        if self.cafile is not None:
+            check_is_file(Path(self.cafile), f"--cafile: {self.cafile}")
         try:
             context = ssl.create_default_context(cafile=self.cafile)
         except (OSError, ssl.SSLError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -113,9 +114,10 @@ async def test_silence_in_the_handshake(client: MakeClient) -> None:
     assert (record.outcome, record.detail.split(":")[0]) == (Outcome.TIMEOUT, "silence")
 
 
-@pytest.mark.parametrize("file", ["missing.pem", "empty.pem"])
+@pytest.mark.parametrize("file", ["missing.pem", "empty.pem", "pipe.pem"])
 def test_a_cafile_that_is_none_is_said(file: str, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
+    os.mkfifo(tmp_path / "pipe.pem")
     trust = Trust(str(tmp_path / file))
     with pytest.raises(ValueError, match=f"--cafile: .*{file}: "):
         trust.context  # noqa: B018

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import itertools
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -273,3 +274,9 @@ def test_the_largest_delta_that_is_taken_is_decoded(tmp_path: Path) -> None:
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="absent"):
         recording.load(tmp_path / "absent.jsonl")
+
+
+def test_a_pipe_is_no_recording(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(StreamError, match=r"pipe\.jsonl: takes a file"):
+        recording.load(tmp_path / "pipe.jsonl")

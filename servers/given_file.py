@@ -15,8 +15,7 @@ def read_given(path: Path, most_bytes: int, error: type[InputError] = InputError
     name = str(path) if len(str(path)) <= _LONG_NAME else shown(str(path))
     name = f"{what} {name}" if what else name
     try:
-        if "\0" in str(path) or (path.exists() and not path.is_file()):  # a pipe would never end
-            raise error(f"{name}: takes a file")
+        check_is_file(path, name, error)
         with path.open("rb") as file:
             data = file.read(most_bytes + 1)
     except OSError as wrong:
@@ -24,3 +23,9 @@ def read_given(path: Path, most_bytes: int, error: type[InputError] = InputError
     if len(data) > most_bytes:
         raise error(f"{name}: larger than {most_bytes >> 20} MiB")
     return data
+
+
+def check_is_file(path: Path, name: str, error: type[InputError] = InputError) -> None:
+    """Raise `error` where something else than a file is: a pipe would never end. Nothing at all is no error here."""
+    if "\0" in str(path) or (path.exists() and not path.is_file()):
+        raise error(f"{name}: takes a file")
