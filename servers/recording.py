@@ -55,7 +55,10 @@ _known: dict[str, Recording] = {}
 def load(path: str | Path) -> Recording:
     """Read and check a recording. Raises StreamError, which names file, line and what is wrong."""
     path = Path(path)
-    data = read_given(path, MAX_RECORDING_BYTES, StreamError, "stream.recording:")
+    try:
+        data = read_given(path, MAX_RECORDING_BYTES, StreamError)
+    except OSError as error:
+        raise StreamError(f"stream.recording: {path}: {error.strerror}") from None
     lines = (
         (number, line)
         for number, line in enumerate(data.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), 1)

@@ -125,7 +125,10 @@ def _shows_an_answer(finding: Finding) -> bool:
 
 def read_findings(path: Path) -> Findings:
     """The findings in a file. Raises InputError."""
-    data = read_given(path, MAX_FILE_BYTES)
+    try:
+        data = read_given(path, MAX_FILE_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
     try:
         return Findings.decode(data)
     except InputError as error:

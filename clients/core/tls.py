@@ -37,9 +37,9 @@ class Trust:
         return self._http2_context if alpn == HTTP_2 else self.context
 
     def _context(self, alpn: str) -> ssl.SSLContext:
-        if self.cafile is not None:
-            check_is_file(Path(self.cafile), f"--cafile: {self.cafile}")
         try:
+            if self.cafile is not None:
+                check_is_file(Path(self.cafile), f"--cafile: {self.cafile}")
             context = ssl.create_default_context(cafile=self.cafile)
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"--cafile: {self.cafile}: {getattr(error, 'strerror', None) or error}") from None
