@@ -59,10 +59,14 @@ class Control:
         False where none does in time, so that nothing is known.
         """
         if self._is_running:
+            patience_s = 2 * (self._cycle_s + GRACE_S)
             try:
-                await asyncio.wait_for(self._next_end.wait(), 2 * (self._cycle_s + GRACE_S))
+                await asyncio.wait_for(self._next_end.wait(), patience_s)
             except TimeoutError:
                 return False
+            if not self.is_usable:  # by now: of a disturbance that came early, only what follows says that it was one
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._calm.wait(), patience_s)
         return True
 
     @property
@@ -90,8 +94,9 @@ class Control:
         return self._cycle_s / 5
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled, where the first look came whole: it is the first of the short streams that did."""
         self._is_running = True
+        self.whole += 1
         while True:
             began_ns = monotonic_ns()
             await self._cycle()
@@ -106,13 +111,14 @@ class Control:
             heard = await channel.talk(talk)
             whole = heard.ending == NO_CUT
             restarted = whole and await self._has_restarted(channel)
-        if whole and not restarted:
+        if restarted or not whole:
+            self._enter()
+        if whole:
             self.whole += 1
             self._fine_ns = monotonic_ns()
             self._calm.set()
         else:
             self._calm.clear()
-            self._enter()
 
     def _enter(self) -> None:
         """Something was wrong since all was well; what failed before it was well again is the same disturbance."""

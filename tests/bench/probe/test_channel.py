@@ -172,7 +172,7 @@ async def test_the_control_watches_while_questions_have_all_slots(server: Serve)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert control.whole
+    assert control.whole > 1  # the first look is one
 
 
 @pytest.mark.parametrize(("whole", "is_disturbed"), [(1, True), (0, False)])

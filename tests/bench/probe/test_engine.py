@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic_ns
 
 import msgspec
 import pytest
@@ -166,7 +167,25 @@ async def test_a_restart_is_no_limit() -> None:
     assert finding is not None
     assert finding.value is None, finding.words
     assert any(seen.void for seen in finding.observations)
+    assert finding.seen, "what follows is tried again, and lasts"
     assert found.disturbances
+
+
+async def test_a_disturbance_before_the_control_has_seen_much_is_one_as_soon_as_all_is_well() -> None:
+    """As where a slow machine's first short stream is the one that the restart cuts."""
+    port = free_port()
+    control = Control(Deployment({"sse": f"http://127.0.0.1:{port}"}), "sse", 1.0)
+    watching = asyncio.create_task(control.run())
+    try:
+        while not control.disturbances:
+            await asyncio.sleep(0.01)
+        cut_ns = monotonic_ns()
+        settling = asyncio.create_task(control.settle())
+        with running_server("sse", "--port", str(port)):
+            assert await settling
+        assert control.disturbed(cut_ns, cut_ns)
+    finally:
+        watching.cancel()
 
 
 def test_what_never_passes_is_no_disturbance() -> None:
