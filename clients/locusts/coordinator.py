@@ -50,6 +50,8 @@ class Coordinator:
         self._ticker: gevent.Greenlet | None = None
         self._writer: gevent.Greenlet | None = None
         self._listen()
+        # gevent's clock stands still until its loop runs: the time limit that Locust sets now would end a second early.
+        gevent.get_hub().loop.update_now()
 
     @property
     def records(self) -> bool:
@@ -142,11 +144,14 @@ class Coordinator:
             self._cut += msg.data["cut"]
 
     def _finish(self, **_: Any) -> None:
-        """The stop begins: wait for messages under way, here or at the workers."""
+        """The stop begins, perhaps amid the start: wait for messages under way, here or at the workers."""
+        if self.recorder is not None:
+            finish_s = self.recorder.options.finish_s
+            logger.info("Tokenderby: answers under way may end, for at most %g s (--finish)", finish_s)
         if self.load is not None:
             cut = self.load.finish()
             self._cut = cut if self.records else 0
-        elif self.recorder is not None:
+        elif self.recorder is not None and not self.loads:
             self._finish_workers(self.recorder.options.finish_s + _SPARE_S)
 
     def _finish_workers(self, limit_s: float) -> None:
