@@ -76,7 +76,7 @@ async def test_tokens_of_one_read_share_its_stamp_and_number(client: MakeClient,
     assert record.outcome is Outcome.OK
     bursts = [list(group) for _, group in itertools.groupby(zip(record.read, record.received_ns, strict=True))]
     assert [len(burst) for burst in bursts] == [2, 3, 1]
-    assert all(b[0][1] - a[0][1] > 20e6 for a, b in itertools.pairwise(bursts))
+    assert all(a[0][1] < b[0][1] for a, b in itertools.pairwise(bursts))
     numbers = [burst[0][0] for burst in bursts]
     assert numbers == sorted(set(numbers))
 

@@ -18,7 +18,7 @@ from support.programs import program
 from bench.run_record import Run
 from bench.store import RunFolder
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 MARK = "TOKENDERBY_TEST"
 
 # Short answers of a fast model; limits so wide that a busy test machine voids nothing.
