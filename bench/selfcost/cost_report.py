@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,16 +16,14 @@ from bench.running.machine import git_commit
 from bench.selfcost import goals
 from bench.selfcost.analysis_cost import AnalysisCost
 from bench.selfcost.proxy_cost import PROFILE, ProxyCost
-from bench.selfcost.transport_cost import Floor, SteadyTraffic, TransportCost, medians
+from bench.selfcost.transport_cost import SteadyTraffic, TransportCost, medians
 from servers.process import usable_cores
 from servers.transport import TRANSPORTS
 
 COLUMNS = ("commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio")
 
 
-def print_transports(
-    console: Console, costs: Mapping[str, TransportCost], floor: Floor, traffic: SteadyTraffic
-) -> None:
+def print_transports(console: Console, costs: Mapping[str, TransportCost], traffic: SteadyTraffic) -> None:
     """The table of medians: CPU per token of both sides, as multiples of the floors, beside the goals."""
     table = Table(title=f"{traffic.streams} streams × {traffic.tokens_per_s} tokens/s; CPU µs per token, medians")
     for column in (
@@ -40,15 +38,15 @@ def print_transports(
         "emit lag p99",
     ):
         table.add_column(column, justify="right" if column else "left")
-    client_floor, server_floor = median(floor.client_us), median(floor.server_us)
+    client_floor = median(us for cost in costs.values() for us in cost.floor.client_us)
+    server_floor = median(us for cost in costs.values() for us in cost.floor.server_us)
     table.add_row("floor", f"{client_floor:.1f}", "1.00", "", f"{server_floor:.1f}", "1.00", "", "", "")
     for name, cost in costs.items():
-        client, server = median(cost.client_us), median(cost.server_us)
         p50, p99 = np.percentile(cost.ttft_error_ms, [50, 99])
         table.add_row(
             TRANSPORTS[name].title,
-            *_beside(client, client_floor, goals.CLIENT_RATIOS.get(name)),
-            *_beside(server, server_floor, goals.SERVER_RATIOS.get(name)),
+            *_beside(cost.client_us, cost.floor.client_us, goals.CLIENT_RATIOS.get(name)),
+            *_beside(cost.server_us, cost.floor.server_us, goals.SERVER_RATIOS.get(name)),
             f"{p50:.2f} / {p99:.2f}",
             f"{median(cost.emit_lag_ms_p99):.2f}",
         )
@@ -61,14 +59,19 @@ def print_transports(
         )
 
 
-def _beside(us: float, floor_us: float, goal: float | None) -> tuple[str, str, str]:
-    ratio = us / floor_us
-    return f"{us:.1f}", f"{ratio:.2f}", goals.at_most(ratio, goal)
+def _beside(us: Sequence[float], floors_us: Sequence[float], goal: float | None) -> tuple[str, str, str]:
+    ratio = median_ratio(us, floors_us)
+    return f"{median(us):.1f}", f"{ratio:.2f}", goals.at_most(ratio, goal)
+
+
+def median_ratio(us: Sequence[float], floors_us: Sequence[float]) -> float:
+    """The median of each figure over the floor that was measured beside it."""
+    return median(figure / floor for figure, floor in zip(us, floors_us, strict=True))
 
 
 def print_proxy(console: Console, cost: ProxyCost) -> None:
     """The proxy's HTTP path beside the bare pump, and what it adds to the delay."""
-    us, ratio, verdict = _beside(median(cost.proxy_us), median(cost.pump_us), goals.PROXY_RATIO)
+    us, ratio, verdict = _beside(cost.proxy_us, cost.pump_us, goals.PROXY_RATIO)
     direct, proxied = np.median(cost.direct_ms, axis=0), np.median(cost.proxied_ms, axis=0)
     added = proxied - direct
     console.print(
@@ -86,12 +89,12 @@ def print_analysis(console: Console, cost: AnalysisCost) -> None:
     )
 
 
-def append_csv(path: Path, costs: Mapping[str, TransportCost], floor: Floor, proxy: ProxyCost | None) -> None:
+def append_csv(path: Path, costs: Mapping[str, TransportCost], proxy: ProxyCost | None) -> None:
     """Add this run's medians to `path`, under the header if there is none yet."""
     figures: list[tuple[str, str, list[float], list[float]]] = []
     for name, cost in costs.items():
-        figures.append((name, "client", cost.client_us, floor.client_us))
-        figures.append((name, "server", cost.server_us, floor.server_us))
+        figures.append((name, "client", cost.client_us, cost.floor.client_us))
+        figures.append((name, "server", cost.server_us, cost.floor.server_us))
     if proxy is not None:
         figures.append(("sse", "proxy", proxy.proxy_us, proxy.pump_us))
     commit = git_commit() or ""  # before the file changes
@@ -102,6 +105,5 @@ def append_csv(path: Path, costs: Mapping[str, TransportCost], floor: Floor, pro
         if not path.stat().st_size:
             writer.writerow(COLUMNS)
         for name, role, values, floors in figures:
-            us, floor_us = median(values), median(floors)
-            costs_of_role = f"{us:.2f}", f"{floor_us:.2f}", f"{us / floor_us:.2f}"
-            writer.writerow([commit, machine, name, role, *costs_of_role])
+            costs_of_role = median(values), median(floors), median_ratio(values, floors)
+            writer.writerow([commit, machine, name, role, *(f"{cost:.2f}" for cost in costs_of_role)])

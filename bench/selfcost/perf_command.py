@@ -23,7 +23,7 @@ from bench.selfcost.stream_capacity import (
     find_capacity,
     measure_delay_ms,
 )
-from bench.selfcost.transport_cost import Floor, SteadyTraffic, TransportCost, measure_floors, measure_transport
+from bench.selfcost.transport_cost import SteadyTraffic, TransportCost, measure_transport
 from servers.arguments import HELP, Command, Seconds
 from servers.transport import STREAMING
 
@@ -71,13 +71,13 @@ def perf(  # noqa: PLR0917 - click passes them by name
         click.echo(hottest_functions(*profile, traffic))
         return
     say_duration(console, traffic, rounds, len(transports), only_transports=only_transports, scale=scale)
-    costs, floor, proxy = measure(console, traffic, rounds, transports, with_proxy=not only_transports)
-    cost_report.print_transports(console, costs, floor, traffic)
+    costs, proxy = measure(console, traffic, rounds, transports, with_proxy=not only_transports)
+    cost_report.print_transports(console, costs, traffic)
     if proxy:
         cost_report.print_proxy(console, proxy)
         cost_report.print_analysis(console, measure_analysis())
     if record:
-        cost_report.append_csv(RESULTS, costs, floor, proxy)
+        cost_report.append_csv(RESULTS, costs, proxy)
         console.print(f"appended to {RESULTS}", style="dim")
     if scale:
         print_capacities(console, transports)
@@ -88,7 +88,7 @@ def say_duration(
 ) -> None:
     """How long it will take, and what it runs on."""
     one_s = traffic.seconds + _STARTS_S
-    expected_s = rounds * (2 * one_s + transports * 2 * one_s)
+    expected_s = rounds * transports * 3 * one_s
     expected_s += 0 if only_transports else rounds * 3 * one_s + _ANALYSIS_S
     expected_s += transports * SECONDS_PER_TRANSPORT if scale else 0
     expected = f"{expected_s:.0f} s" if expected_s < 90 else f"{expected_s / 60:.0f} minutes"
@@ -101,18 +101,17 @@ def say_duration(
 
 def measure(
     console: Console, traffic: SteadyTraffic, rounds: int, transports: tuple[str, ...], *, with_proxy: bool
-) -> tuple[dict[str, TransportCost], Floor, ProxyCost | None]:
+) -> tuple[dict[str, TransportCost], ProxyCost | None]:
     """All rounds; each measures everything once."""
     costs: dict[str, TransportCost] = defaultdict(TransportCost)
-    floor, proxy = Floor(), ProxyCost() if with_proxy else None
+    proxy = ProxyCost() if with_proxy else None
     for k in range(rounds):
         console.print(f"round {k + 1} of {rounds}", style="dim")
-        measure_floors(floor, traffic)
         for name in transports:
             measure_transport(name, costs[name], traffic, seed=k)
         if proxy:
             measure_proxy(proxy, traffic)
-    return costs, floor, proxy
+    return costs, proxy
 
 
 def print_capacities(console: Console, transports: tuple[str, ...]) -> None:

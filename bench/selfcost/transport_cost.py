@@ -61,7 +61,7 @@ class SteadyTraffic:
 
 @dataclass
 class Floor:
-    """Repeated CPU µs per token of the bare client and of the bare server."""
+    """Repeated CPU µs per token of the bare client and of the bare server, both with what a request takes them."""
 
     client_us: list[float] = field(default_factory=list)
     server_us: list[float] = field(default_factory=list)
@@ -69,13 +69,17 @@ class Floor:
 
 @dataclass
 class TransportCost:
-    """Repeated figures of one transport: CPU in µs, times in ms. `ttft_error_ms`: first tokens, received after due."""
+    """Repeated figures of one transport: CPU in µs, times in ms. `ttft_error_ms`: first tokens, received after due.
+
+    `floor`: of the same moments, so that a ratio compares neighbours: between minutes a core's speed changes twofold.
+    """
 
     client_us: list[float] = field(default_factory=list)
     server_us: list[float] = field(default_factory=list)
     ttft_error_ms: list[float] = field(default_factory=list)
     emit_lag_ms_p99: list[float] = field(default_factory=list)
     server_parts: list[Parts] = field(default_factory=list)
+    floor: Floor = field(default_factory=Floor)
 
 
 @dataclass(frozen=True)
@@ -87,29 +91,24 @@ class Parts:
 
 
 def measure_floors(floor: Floor, traffic: SteadyTraffic) -> None:
-    """Once: the bare client against the SSE server, then the bare server read by the bare client."""
-    cores = pinning()["servers"]
-    with running("servers", "sse", cores=cores) as server:
-        count = _bare_client(server.line()["url"], traffic)
-    floor.client_us.append(count["cpu_s"] / count["tokens"] * 1e6)
-    with running("bench.selfcost.bare_peers", "server", *traffic.arguments, cores=cores) as server:
-        _bare_client(server.line()["url"], traffic)
-        written = server.line()
-    floor.server_us.append(written["cpu_s"] / written["tokens"] * 1e6)
-
-
-def _bare_client(url: str, traffic: SteadyTraffic) -> dict[str, float]:
+    """Once: the bare server, read by the bare client. Raises ChildError unless every token comes."""
+    cores = pinning()
     body = json.dumps({"message": "floor", "stream": traffic.stream(traffic.tokens)})
-    arguments = "client", url, str(traffic.streams), body
-    with running("bench.selfcost.bare_peers", *arguments, cores=pinning()["load"]) as client:
-        count = client.line(traffic.limit_s)
+    asked = str(traffic.streams), body
+    with running("bench.selfcost.bare_peers", "server", *traffic.arguments, cores=cores["servers"]) as server:
+        url, before_s = server.line()["url"], server.cpu_s()
+        with running("bench.selfcost.bare_peers", "client", url, *asked, cores=cores["load"]) as client:
+            count = client.line(traffic.limit_s)
+        server_cpu_s = server.cpu_s() - before_s
     if count["tokens"] != traffic.streams * traffic.tokens:
         raise ChildError(f"the bare client counted {count['tokens']} tokens of {traffic.streams * traffic.tokens}")
-    return count
+    floor.client_us.append(count["cpu_s"] / count["tokens"] * 1e6)
+    floor.server_us.append(server_cpu_s / count["tokens"] * 1e6)
 
 
 def measure_transport(name: str, cost: TransportCost, traffic: SteadyTraffic, seed: int = 0) -> None:
-    """Once: long answers, which are nearly all tokens; then five times as many short ones, nearly all requests."""
+    """Once: the floors; long answers, nearly all tokens; then five times as many short ones, nearly all requests."""
+    measure_floors(cost.floor, traffic)
     long = run_load(name, traffic.load, traffic.stream(traffic.tokens), seed=seed)
     short_load = traffic.load
     short_load.streams *= 5
