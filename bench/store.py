@@ -30,6 +30,7 @@ import msgspec
 from bench import tables
 from bench.run_record import CellRecord, Run
 from bench.tables import PAINTED, TABLES
+from servers.given_file import read_given
 
 if sys.platform != "win32":
     import fcntl
@@ -88,11 +89,7 @@ class RunFolder:
         """Read `run.json`. Raises StoreError if it is missing, damaged or of an unknown version."""
         path = self.path / "run.json"
         try:
-            if path.is_fifo():  # it would never end
-                raise StoreError(f"{self.path}: run.json takes a file")
-            if path.stat().st_size > MAX_RUN_BYTES:
-                raise StoreError(f"{self.path}: run.json is larger than {MAX_RUN_BYTES >> 20} MiB")
-            data = path.read_bytes()
+            data = read_given(path, MAX_RUN_BYTES, StoreError)
             version = msgspec.json.decode(data, type=_Version).schema
             if version not in READABLE_VERSIONS:
                 known = " and ".join(map(str, READABLE_VERSIONS))

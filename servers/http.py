@@ -20,6 +20,7 @@ from servers.push import ReaderGone
 from servers.service import MAX_BODY_BYTES, Service
 
 BODY_TIMEOUT_S = 30.0
+_VERSIONS = ((1, 0), (1, 1))  # the parser reads 0.9 and 2.0 as well, which nobody speaks so
 CHAT_PATHS = ("/chat", "/v1/chat")  # whose requests are counted
 SERVICE = web.AppKey("service", Service)
 PREFIX = web.AppKey("prefix", str)
@@ -90,6 +91,8 @@ async def _shared_checks(request: web.Request, handler: Handler) -> web.StreamRe
     service = request.app[SERVICE]
     request[CORS] = _cors_headers(request, service.settings.allow_origins)
     try:
+        if request.version not in _VERSIONS:
+            raise RequestError(400, "bad_http", "the request is not HTTP/1.1")
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
         path = request.path.removeprefix(request.app[PREFIX])
@@ -148,6 +151,8 @@ async def read_body(request: web.Request) -> bytes:
     """The body, unpacked. Raises RequestError; too large a body raises aiohttp's 413."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+    if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":  # as `gzip, chunked`
+        raise RequestError(400, "bad_body", "Transfer-Encoding: takes chunked")
     # Nearly always it has come with the head: then nothing is waited for.
     body = await (request.read() if request.content.is_eof() else _awaited_body(request))
     return unpacked(body, request.headers.get("Content-Encoding", ""))

@@ -14,6 +14,7 @@ from bench.transcripts import transcript
 from servers.arguments import HELP, Command, Seconds
 from servers.emitter import Emitter
 from servers.generation import Failure, Generations, LiveGeneration
+from servers.given_file import read_given
 from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load
 from servers.service import source_function
 from servers.source import SILENCE_S, LiveSource
@@ -23,29 +24,13 @@ MAX_MESSAGES = 10_000
 FAILED = 1
 
 
-class _File(click.ParamType[Path]):
-    """A file to read, of a bounded size."""
-
-    name = "file"
-
-    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Check that it is one."""
-        path = Path(value)
-        try:
-            size = path.stat().st_size
-            if not path.is_file() or size > MAX_RECORDING_BYTES:
-                self.fail(f"{path}: takes a file of at most {MAX_RECORDING_BYTES >> 20} MiB", param, ctx)
-        except OSError as error:
-            self.fail(f"{path}: {error.strerror}", param, ctx)
-        return path
-
-
+_FILE = click.Path(path_type=Path)
 _out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The recording.")
 
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--source", required=True, metavar="MODULE:FUNCTION|openai", help="Who answers (docs/sources.md).")
-@click.option("--messages", required=True, type=_File(), help="A message a line, or JSON lines with `message`.")
+@click.option("--messages", required=True, type=_FILE, help="A message a line, or JSON lines with `message`.")
 @click.option("--source-timeout", type=Seconds(min=0.001, max=86_400), default=SILENCE_S, metavar="SECONDS")
 @_out
 def record(source: str, messages: Path, source_timeout: float, out: Path) -> int:
@@ -71,7 +56,8 @@ def record(source: str, messages: Path, source_timeout: float, out: Path) -> int
 
 def _messages(file: Path) -> list[str]:
     try:
-        lines = [line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        text = read_given(file, MAX_RECORDING_BYTES, name=f"--messages {file}").decode("utf-8-sig")
+        lines = [line for line in text.split("\n") if line.strip()]
         messages = [_message(line, number) for number, line in enumerate(lines, 1)]
     except (OSError, UnicodeError) as error:
         raise InputError(f"--messages {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
@@ -145,7 +131,7 @@ def _recorded(answer: LiveGeneration) -> RecordedAnswer:
 
 
 @click.command("import", cls=Command, context_settings=HELP)
-@click.argument("files", nargs=-1, required=True, type=_File(), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
 @_out
 def import_(files: tuple[Path, ...], out: Path) -> int:
     """Make a recording of transcripts: streams of OpenAI, Anthropic, Gemini, Ollama, llama.cpp, vLLM or the AI SDK.
@@ -177,11 +163,15 @@ def import_(files: tuple[Path, ...], out: Path) -> int:
 
 def _transcript(file: Path) -> transcript.Transcript:
     try:
-        found = transcript.read(file.read_bytes())
+        data = read_given(file, MAX_RECORDING_BYTES)
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
+    try:
+        found = transcript.read(data)
         for texts in found.answers:
             check_deltas(texts)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
     return found
 
 

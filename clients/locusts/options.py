@@ -21,7 +21,7 @@ from servers.stream import PROFILES, StreamSpec, build
 from servers.transport import STREAMING, TRANSPORTS
 from servers.user_errors import InputError, StreamError
 
-NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure"})
+NOT_IN_FORM = frozenset({"results_dir", "skip_report", "auth_token", "cafile", "insecure", "web_names"})
 """What the command line and the environment say and the start form may not, whoever fills it in."""
 _KNEE: dict[str, tuple[type[int | float], float, float]] = {
     "knee_delay_ms": (float, 0.001, 3.6e6),
@@ -149,6 +149,7 @@ def add_arguments(parser: Any) -> None:
     option("cafile", "", "Trust these authorities (PEM) of https servers, not the system's", include_in_web_ui=False)
     option("insecure", False, "Trust every certificate of an https server", include_in_web_ui=False)
     option("skip-report", False, "Leave the report to `tokenderby report`", include_in_web_ui=False)
+    option("web-names", "", "More names of this web UI, with commas between them", include_in_web_ui=False)
     option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
 
 

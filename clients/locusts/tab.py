@@ -16,6 +16,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 from clients.locusts.coordinator import Coordinator
 from clients.locusts.live import FIGURES, Live, Point
 from clients.locusts.options import NOT_IN_FORM, OptionError
+from clients.locusts.visitors import OwnNames, is_foreign
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 
@@ -45,6 +46,9 @@ def add_to(web_ui: Any, coordinator: Coordinator) -> None:
         return send_file(coordinator.report_path, max_age=0)
 
     web_ui.app.register_blueprint(pages)
+    given = coordinator.environment.parsed_options
+    own_names = OwnNames.of(given.web_host, given.web_names)
+    web_ui.app.before_request(lambda: _refuse_foreign_names(own_names))
     web_ui.app.before_request(_refuse_foreign_pages)
     web_ui.app.before_request(lambda: _check_form(web_ui, coordinator))
     web_ui.app.after_request(_with_script)
@@ -87,23 +91,20 @@ def _with_script(response: Response) -> Response:
     return response
 
 
+def _refuse_foreign_names(own_names: OwnNames) -> tuple[str, int, dict[str, str]] | None:
+    """Nothing is shown or done under a name that anybody may have led here."""
+    if own_names.has(request.host):
+        return None
+    told = f"{request.host!r} is no name of this web UI: open it by its address, or start Locust with --web-names.\n"
+    return told, 403, {"Content-Type": "text/plain; charset=utf-8"}
+
+
 def _refuse_foreign_pages() -> tuple[str, int] | None:
     """Nothing is started, stopped or changed by a page from elsewhere; its reader does not even see it happen."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if request.method in ("GET", "HEAD", "OPTIONS") or not is_foreign(site, origin, request.host):
         return None
     return "Only a page of this web UI may do that.", 403
-
-
-def is_foreign(site: str | None, origin: str | None, host: str) -> bool:
-    """Whether a request to `host` (with its port) comes from another site's page; scripts send neither header.
-
-    `site` (Sec-Fetch-Site) is the browser's own word, and holds behind a proxy that changes the host; where it is
-    missing (old browsers, plain HTTP to another machine) the `origin` is compared.
-    """
-    if site is not None:
-        return site not in ("same-origin", "none")
-    return origin is not None and origin.partition("://")[2].lower() != host.lower()
 
 
 def _check_form(web_ui: Any, coordinator: Coordinator) -> Response | None:

@@ -33,6 +33,8 @@ NO_HTTP: dict[str, tuple[bytes, ...]] = {
     "too many headers": (head("GET", "/chat", *["X: y"] * 5000),),
     "a folded header": (head("GET", "/chat", "X: a\r\n b"),),
     "no version": (b"GET /chat HTTP/9.9\r\nHost: x\r\n\r\n",),
+    "HTTP/2 without its preface": (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",),
+    "HTTP/0.9 with a head": (b"GET /healthz HTTP/0.9\r\nHost: x\r\n\r\n",),
     "an unknown method": (head("BLAH", "/chat"),),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",),
     "a target that is none": (head("GET", "http://[/chat"),),
@@ -49,6 +51,10 @@ REFUSED: dict[str, tuple[tuple[bytes, ...], int]] = {
     "gzip that ends too soon": ((post(gzip.compress(b"{}")[:-4], "Content-Encoding: gzip", CLOSE),), 400),
     "gzip with something behind it": ((post(gzip.compress(b"{}") + b"x", "Content-Encoding: gzip", CLOSE),), 400),
     "an unknown encoding": ((post(SHORT, "Content-Encoding: br", CLOSE),), 415),
+    "a coding beside the chunks": (
+        (head("POST", "/chat", "Transfer-Encoding: gzip, chunked", CLOSE) + b"2\r\n{}\r\n0\r\n\r\n",),
+        400,
+    ),
     "encoding in bytes": ((post(SHORT, "Content-Encoding: \xff\xfe", CLOSE),), 415),
     "a bad chunk in a later read": (
         (head("POST", "/chat", "Transfer-Encoding: chunked", CLOSE), b"5\r\nabcde\r\n", b"zz\r\n"),

@@ -15,6 +15,7 @@ import pytest
 from support.locusts import locust
 from support.processes import running_server
 
+from clients.locusts.visitors import OwnNames
 from servers.process import free_port
 
 TOKEN = "the-servers-secret"
@@ -56,7 +57,8 @@ class WebUi:
 @pytest.fixture(scope="module")
 def web_ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebUi]:
     folder, port = tmp_path_factory.mktemp("locust"), free_port()
-    words = ("--web-host", "127.0.0.1", "--web-port", str(port), "--results-dir", str(folder), "--skip-report")
+    words = ["--web-host", "127.0.0.1", "--web-port", str(port), "--results-dir", str(folder), "--skip-report"]
+    words += ["--web-names", "box.example, other.example"]
     with running_server("sse", "--auth-token", TOKEN) as server:
         process = locust(*words, "--auth-token", TOKEN, "--finish", "0", log=folder / "log", sse=server.url)
         try:
@@ -93,6 +95,33 @@ def test_another_site_s_page_changes_nothing(web_ui: WebUi, path: str, headers: 
     status, body = web_ui.post(path, {"user_count": "1", "spawn_rate": "1"}, **headers)
     assert (status, body) == (403, "Only a page of this web UI may do that.")
     assert web_ui.state in ("ready", "stopped")
+
+
+@pytest.mark.parametrize("path", ["/swarm", "/stop", "/tokenderby/live"])
+@pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::", "localhost.evil"])
+def test_nobody_else_s_name_leads_to_it(web_ui: WebUi, path: str, name: str) -> None:
+    """DNS rebinding: the page and its target are one site then, and have one name, which is not the web UI's."""
+    host = f"{name}:{web_ui.url.rpartition(':')[2]}"
+    for headers in ({"Origin": f"http://{host}"}, {"Origin": f"http://{host}", "Sec_Fetch_Site": "same-origin"}, {}):
+        status, body = web_ui.post(path, {"user_count": "1", "spawn_rate": "1"}, Host=host, **headers)
+        assert (status, "--web-names" in body) == (403, True), body
+    assert web_ui.state in ("ready", "stopped")
+
+
+def test_its_own_names_lead_to_it(web_ui: WebUi) -> None:
+    port = web_ui.url.rpartition(":")[2]
+    for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]", "box.example", "Other.Example"):
+        host = f"{name}:{port}"
+        assert web_ui.post("/stop", {}, Host=host, Origin=f"http://{host}")[0] == 200, name
+
+
+def test_who_listens_everywhere_is_known_by_every_address_but_by_no_name() -> None:
+    names = OwnNames.of("*", "")
+    assert names.has("192.0.2.7:8089")
+    assert names.has("[2001:db8::7]:8089")
+    assert not names.has("evil.example:8089")
+    assert not OwnNames.of("192.0.2.8", "").has("192.0.2.7:8089")
+    assert OwnNames.of("192.0.2.8", "").has("192.0.2.8")
 
 
 def test_its_own_page_and_a_script_may(web_ui: WebUi) -> None:

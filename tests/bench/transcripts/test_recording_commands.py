@@ -91,7 +91,7 @@ def test_transcripts_become_one_recording(tmp_path: Path, capsys: pytest.Capture
     ("command", "words", "why"),
     [
         (import_, ["absent", "--out", "x"], "absent: No such file"),
-        (import_, [".", "--out", "x"], "takes a file"),
+        (import_, [".", "--out", "x"], "Error: .: takes a file\n"),
         (import_, ["pyproject.toml", "--out", "x"], "is not JSON"),
         (import_, ["pyproject.toml"], "--out"),
         (record, ["--source", "nowhere", "--messages", "Makefile", "--out", "x"], "takes MODULE:FUNCTION"),
