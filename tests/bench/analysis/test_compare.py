@@ -131,7 +131,9 @@ def test_without_a_control_or_a_common_cell(tmp_path: Path) -> None:
     found = compare(a, b)
     assert found.regressed
     assert any("no A/A control" in warning for warning in found.warnings)
-    with pytest.raises(ComparisonError, match=r"no valid cell in common: run A has SSE and run B has Chunked; it takes"):
+    with pytest.raises(
+        ComparisonError, match=r"no valid cell in common: run A has SSE and run B has Chunked; it takes"
+    ):
         compare(a, run_in(tmp_path, 1, Caricature("chunked")))
 
 
