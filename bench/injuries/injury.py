@@ -10,11 +10,7 @@ from servers.redis_server import find_executable
 
 RunPart = Literal["load", "server", "redis", "proxy"]
 STALL_S, STOP_S = 0.05, 1.0
-_OFTEN: Mapping[str, Any] = {
-    "stop_s": 0.03,
-    "times": 40,
-    "at": 0.0,
-}  # stalls that are each too short for any limit on a single one
+_OFTEN: Mapping[str, Any] = {"stop_s": 0.03, "times": 40, "at": 0.0}  # each too short for the limit on a single stall
 _CLOSED: Mapping[str, object] = {"arrivals": "closed", "concurrency": 8, "streams": 24}
 
 
@@ -28,10 +24,10 @@ def words_of(part: RunPart) -> str:
 class Injury:
     """What is done to a run of one cell.
 
-    `stop` stands still (SIGSTOP) for `stop_s` once the share `at` of the messages is complete, `times` with as long a
-    rest in between; `hog` is the core, the
-    load's or the servers', on which another program computes all the while. `reasons` are the beginnings of those for
-    which the cell must be void; none where nothing is done. `cell` and `load` are tables of a plan.
+    `stop` stands still (SIGSTOP) for `stop_s` once the share `at` of the messages is complete, so many `times` with as
+    long a rest in between; `hog` is the core, the load's or the servers', on which another program computes all the
+    while. `reasons` are the beginnings of those for which the cell must be void; none where nothing is done. `cell` and
+    `load` are tables of a plan.
     """
 
     name: str
