@@ -75,8 +75,8 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
     generator_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # start - intended: the load came late
     request_lag_ms_p99: Annotated[float, Meta(gt=0)] = 25.0  # start until our server had it, with nothing in between
     emit_lag_ms_p99: Annotated[float, Meta(gt=0)] = 5.0  # sent - due: the simulated model came late
-    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 10.0  # an event loop, the load's or the server's, was late
-    loop_lag_ms_max: Annotated[float, Meta(gt=0)] = 30.0  # once: such a loop, the proxy's, or Redis with a reply
+    loop_lag_ms_p99: Annotated[float, Meta(gt=0)] = 10.0  # the event loop of load, server or proxy was late, or Redis
+    loop_lag_ms_max: Annotated[float, Meta(gt=0)] = 30.0  # the same, once
     foreign_cpu_ratio: Annotated[float, Meta(gt=0)] = 0.25  # of one core: what other programs took of the run's cores
     steal_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.05  # share of CPU time that the hypervisor took
     client_cpu_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.8  # share of one core that the load process used

@@ -99,8 +99,9 @@ class RunFolder:
             raise StoreError(f"{self.path}: not a run folder ({error.strerror}: run.json)") from error
         except (msgspec.MsgspecError, RecursionError) as error:
             raise StoreError(f"{self.path}: run.json is damaged: {error}") from error
-        if len({cell.id for cell in run.cells}) < len(run.cells):
-            raise StoreError(f"{self.path}: run.json is damaged: two cells have the same id")
+        for what, names in (("id", {cell.id for cell in run.cells}), ("name", {(c.block, c.cell) for c in run.cells})):
+            if len(names) < len(run.cells):
+                raise StoreError(f"{self.path}: run.json is damaged: two cells of a block have the same {what}")
         return run
 
     @contextmanager

@@ -29,7 +29,9 @@ class StoreError(InputError):
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind))
+    """Whether it is text, be it in a dictionary, or as pandas and Polars write it (large_string)."""
+    held = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(held) or pa.types.is_large_string(held))
 
 
 _COLUMNS: dict[str, Sequence[Column]] = {

@@ -101,27 +101,24 @@ class Phase:
         self._users, self._timer = users, timer
         self.records: list[StreamRecord] = []
         self.loop_lags_ns: list[int] = []
+        self.begin_ns = 0  # once it runs
+        self.size = len(messages)
         self._questions = {m.k: prepared(m, prefix, job.load.timeout_s, is_told=is_told) for m in messages}
         self._conversations = [list(turns) for _, turns in groupby(messages, key=lambda message: message.conversation)]
 
     async def run(self, on_record: Callable[[int], object]) -> None:
         """Send the messages; `on_record` is told how many are over."""
-        begin_ns = time.monotonic_ns() + _LEAD_NS
+        self.begin_ns = time.monotonic_ns() + _LEAD_NS
         probe = LoopProbe(lambda _, lags_ns: self.loop_lags_ns.extend(lags_ns), _BEAT_NS)
         try:
             async with asyncio.TaskGroup() as group:
                 for turns in self._conversations:
-                    group.create_task(self._converse(turns, begin_ns, on_record))
+                    group.create_task(self._converse(turns, on_record))
         finally:
             probe.close()
 
-    async def _converse(
-        self,
-        turns: list[PlannedMessage],
-        begin_ns: int,
-        on_record: Callable[[int], object],
-    ) -> None:
-        intended_ns = begin_ns + (turns[0].offset_ns or 0)
+    async def _converse(self, turns: list[PlannedMessage], on_record: Callable[[int], object]) -> None:
+        intended_ns = self.begin_ns + (turns[0].offset_ns or 0)
         user: AioClient | None = None
         for message in turns:
             await self._timer.until(intended_ns)
@@ -152,13 +149,34 @@ def prepared(message: PlannedMessage, prefix: str, timeout_s: float, *, is_told:
 
 async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord], JobResult]:
     """Send a cell's messages. Raises ValueError (with its subclasses) for a job that cannot be sent."""
+    settings = _settings(job)
+    users, timer = Users(job.transport, settings), Timer()
+    try:
+        account = await server_account(job.transport, settings)
+        warmup, phase = _phases(job, users, timer, is_told=bool(account.source))
+        await warmup.run(lambda done: None)
+        cpu_s = await _measure(phase, on_progress)
+        records = sorted(phase.records, key=lambda record: record.stream_id)
+        if job.transport not in ENDPOINTS and any(record.drops for record in records):
+            await _learn_of_stops(job.transport, settings, records, account.offset_ns, phase.begin_ns)
+    finally:
+        await users.close()
+        timer.close()
+    to_our_clock(records, account.offset_ns)
+    result = _result(phase, records, cpu_s, streams=CONTESTANTS[job.transport].streams)
+    result.clock_offset_ns, result.notes = account.offset_ns, account.notes
+    return records, result
+
+
+def _settings(job: Job) -> ClientSettings:
+    """How the cell's users ask, and what they need to know for it. Raises ValueError."""
     if job.transport not in CONTESTANTS:
         raise ValueError(f"transport: there is no {job.transport!r}, but {', '.join(CONTESTANTS)}")
     if job.recovery not in get_args(Mode):
         raise ValueError(f"recovery: takes one of {', '.join(get_args(Mode))}, not {job.recovery!r}")
     for path in job.recordings:
         recording.register(recording.load(path))
-    settings = ClientSettings.of_variant(
+    return ClientSettings.of_variant(
         job.variant | job.settings,
         url=job.url,
         auth_token=job.auth_token,
@@ -168,34 +186,29 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
         others=job.others,
         trust=Trust(job.cafile, job.insecure),
     )
-    messages = plan_messages(job.load, job.stream, job.seed, job.block)
-    timer = Timer()
-    users = Users(job.transport, settings)
+
+
+def _phases(job: Job, users: Users, timer: Timer, *, is_told: bool) -> tuple[Phase, Phase]:
+    """The warm-up and the measured phase. Raises ValueError."""
+    prefix, work = stream_id_prefix(job), (job.load, job.stream, job.seed, job.block)
+    return (
+        Phase(job, users, timer, f"{prefix}-w", plan_warmup(*work), is_told=is_told),
+        Phase(job, users, timer, prefix, plan_messages(*work), is_told=is_told),
+    )
+
+
+async def _measure(phase: Phase, on_progress: OnProgress) -> float:
+    """Send the phase's messages without a garbage collector in between; the CPU seconds that it took."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     try:
-        account = await server_account(job.transport, settings)
-        is_told = bool(account.source)
-        planned = plan_warmup(job.load, job.stream, job.seed, job.block)
-        await Phase(job, users, timer, f"{stream_id_prefix(job)}-w", planned, is_told=is_told).run(lambda done: None)
-        phase = Phase(job, users, timer, stream_id_prefix(job), messages, is_told=is_told)
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        on_progress(0, len(messages))  # whoever measures the server's cost begins here
-        cpu_s = time.process_time()
-        begin_ns = time.monotonic_ns()
-        await phase.run(lambda done: on_progress(done, len(messages)))
-        cpu_s = time.process_time() - cpu_s
-        records = sorted(phase.records, key=lambda record: record.stream_id)
-        if job.transport not in ENDPOINTS and any(record.drops for record in records):
-            await _learn_of_stops(job.transport, settings, records, account.offset_ns, begin_ns)
+        on_progress(0, phase.size)  # whoever measures the server's cost begins here
+        begin_s = time.process_time()
+        await phase.run(lambda done: on_progress(done, phase.size))
+        return time.process_time() - begin_s
     finally:
         gc.enable()
-        await users.close()
-        timer.close()
-    to_our_clock(records, account.offset_ns)
-    result = _result(phase, records, cpu_s, streams=CONTESTANTS[job.transport].streams)
-    result.clock_offset_ns, result.notes = account.offset_ns, account.notes
-    return records, result
 
 
 async def server_account(transport: str, settings: ClientSettings) -> Account:

@@ -140,13 +140,18 @@ def _reason(obstacle: Obstacle | None, contrast: Contrast, unit: Scale, tested: 
     error, measure = as_read(intervals.Estimate(unit.error), unit.unit)
     reasons = {
         Obstacle.FEW_BLOCKS: few_blocks(contrast.blocks),
-        Obstacle.NO_NUMBER: "one of the two is not above zero, or infinite, so there is no ratio to judge",
+        Obstacle.NO_NUMBER: f"{_where(contrast)}one of the two is not above zero, or infinite: no ratio to judge",
         Obstacle.CHANCE: f"the difference could be chance: {ratio}",
         Obstacle.CORRECTION: f"the difference could be chance among {counted(tested, 'comparison')}: {ratio}",
         Obstacle.HARNESS: f"within the harness's error ({error.value:g} {measure}): {ratio}",
         Obstacle.SMALL: f"a difference below 1 %: {ratio}",
     }
     return "" if obstacle is None else reasons.get(obstacle, "")
+
+
+def _where(contrast: Contrast) -> str:
+    """Two numbers that are well themselves may come from blocks that are not: one with lost messages, say."""
+    return "in some blocks " if all(0 < value < math.inf for value in (contrast.a, contrast.b)) else ""
 
 
 def few_blocks(blocks: int) -> str:

@@ -26,12 +26,15 @@ def blocks_needed(valid: Mapping[NameT, Collection[int]]) -> int:
 
 
 def common_blocks(valid: Mapping[NameT, Collection[int]]) -> tuple[tuple[int, ...], dict[NameT, str]]:
-    """The blocks that count, ascending, and the cells that take no part with the reason in words."""
+    """The blocks that count, ascending, and the cells that take no part with the reason in words.
+
+    Of cells that cost the others equally much the last goes: copies and the baseline stand behind the contestants.
+    """
     needed = blocks_needed(valid)
     apart = {name: too_few(len(blocks), needed) for name, blocks in valid.items() if not 0 < len(blocks) >= needed}
     kept = [name for name in valid if name not in apart]
     while len(common := _shared(valid, kept)) < needed and len(kept) > 1:
-        worst = max(kept, key=lambda name: len(_shared(valid, [other for other in kept if other != name])))
+        worst = max(reversed(kept), key=lambda name: len(_shared(valid, [other for other in kept if other != name])))
         kept.remove(worst)
         apart[worst] = f"valid in other blocks than its rivals ({listed(list(map(str, sorted(valid[worst]))))})"
     return tuple(sorted(common)), apart

@@ -18,6 +18,7 @@ import numpy as np
 from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, fewer_arrived, judged, scale
 from bench.analysis.contrasts import PRIOR_DF, Contrast, contrast, divided, log_values
 from bench.analysis.estimators import Estimator, Floats
+from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.intervals import Estimate
 from bench.analysis.likeness import differences
@@ -110,7 +111,7 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     before, after = measure(run_a), measure(run_b)
     common = _common(before, after)
     if not common:
-        raise ComparisonError("the runs have no valid cell in common")
+        raise ComparisonError(f"the runs have no valid cell in common: {_nothing_common(before, after)}")
     return Comparison(
         a, b, changes(common, before.unfit or after.unfit), [*forbidding, *_warnings(before, after, common)]
     )
@@ -190,6 +191,16 @@ def _squares(logs: Floats) -> Floats:
 def _common(before: Measurements, after: Measurements) -> dict[Key, CellPair]:
     new = {g.key: g for g in after.cells if g.blocks}
     return {g.key: (g, new[g.key]) for g in before.cells if g.blocks and g.key in new}
+
+
+def _nothing_common(before: Measurements, after: Measurements) -> str:
+    """Why, run by run, and what helps."""
+    both = {"A": before, "B": after}
+    empty = [f"in run {name} {why}" for name, measured in both.items() if (why := nothing_measured(measured))]
+    if empty:
+        return "; ".join(empty)
+    valid = [f"run {name} has {listed([g.key.title for g in each.cells if g.blocks])}" for name, each in both.items()]
+    return f"{listed(valid)}; it takes two runs of the same cells"
 
 
 def _judgement(column: str, finding: JudgedContrast) -> Judgement:

@@ -34,6 +34,8 @@ _OF_WORD = {
     "silence": "The clients' own limit for silence, `silence_s`, ended these messages.",
     "token silence": "The clients' own limit for a silence of tokens, `token_silence_s`, ended these messages.",
 }
+_AGAIN = "measure again while nothing else computes on the machine (`tokenderby doctor` says whether it is fit)"
+_GO_ON = "`tokenderby run --resume` goes on with it"
 SILENCES = ("silence", "token silence")  # words for a client that has lost patience
 
 
@@ -141,14 +143,18 @@ def faults(measured: Measurements) -> dict[Key, str]:
 
 
 def nothing_measured(measured: Measurements) -> str:
-    """Why a run has not one valid cell, in one line; empty where it has. Such a run must not look like success."""
+    """Why a run has not one valid cell, and what helps, in one line; empty where it has one.
+
+    Such a run must not look like success.
+    """
     if any(cell.blocks for cell in measured.cells):
         return ""
     cells = measured.run.cells
     fates = Counter("not run" if cell.status == "pending" else cell.status for cell in cells)
     became = listed([f"{count(many)} {fate}" for fate, many in fates.items()])
     why = next((f"; block {cell.block}, {cell.cell}: {cell.reasons[0]}" for cell in cells if cell.reasons), "")
-    return f"nothing was measured: no cell is valid ({became}){why}" if cells else "nothing was measured"
+    helps = _AGAIN if fates["void"] else _GO_ON
+    return f"nothing was measured: no cell is valid ({became}){why}; {helps}" if cells else "nothing was measured"
 
 
 def is_complete(cell: MeasuredCell) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import Key, Measurements
+from bench.analysis.races import COMPLETE_ENOUGH
 from bench.analysis.scoreboard import Answer, Square, answers, standing_of
 from bench.analysis.topics import COMPLETED, FELT, SPENT
 from bench.analysis.wording import as_read, counted, in_sentence, listed, number
@@ -189,11 +190,23 @@ def _leaders(rows: Sequence[Answer]) -> str:
             leading = [square.key.title for square in row.question.squares if square.standing in ("best", "level")]
             wins.setdefault(tuple(sorted(leading)), []).append(_lower(row))
     most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
+    if lost := _nobody_complete(rows):
+        return lost
     said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
     if said:
         return f"{'; '.join(said)}."
     why = {pair.finding.reason for row in rows for pair in row.pairs if not pair.finding.contrast.is_tie}
     return "This run tells no transport from another" + (f": {why.pop()}." if len(why) == 1 else ".")
+
+
+def _nobody_complete(rows: Sequence[Answer]) -> str:
+    """That too much was lost everywhere to judge anything else; empty where it was not."""
+    found = [square for row in rows if row.question.column == COMPLETED for square in row.question.squares]
+    shares = [square.estimate.value for square in found if math.isfinite(square.estimate.value)]
+    if not shares or max(shares) >= COMPLETE_ENOUGH:
+        return ""
+    most = f"of the best one's messages {_share(max(shares))}" if max(shares) else "not one message"
+    return f"Too much was lost to judge speed or cost: {most} arrived whole, and {_share(COMPLETE_ENOUGH)} are needed."
 
 
 def _ms(square: Square, row: Answer) -> float:

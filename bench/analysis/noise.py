@@ -58,14 +58,16 @@ def uneven_blocks(measured: Measurements) -> Iterator[tuple[MeasuredCell, str, i
     """Percentiles of the tail that rest on one bad block: cell, column, block, how many times the middle block's.
 
     An interval knows only the blocks that were seen; where these are uneven, others may be worse (docs/statistics.md).
+    Blocks with lost messages, and so infinite, are told of otherwise.
     """
     for cell in measured.cells:
         for column in _TAILS:
             of = estimator(cell, column)
             if len(of.blocks) >= 3:
                 by_block = of.at(np.eye(len(of.blocks), dtype=np.int64))
-                worst, middle = int(np.argmax(by_block)), float(np.median(by_block))
-                if middle > 0 and math.isfinite(middle) and by_block[worst] >= UNEVEN * middle:
+                middle = float(np.median(by_block))
+                worst = int(np.argmax(np.where(np.isfinite(by_block), by_block, 0.0)))
+                if 0 < UNEVEN * middle <= by_block[worst] < math.inf:
                     yield cell, column, of.blocks[worst], float(by_block[worst]) / middle
 
 

@@ -55,9 +55,10 @@ def run_warnings(measured: Measurements) -> list[RunWarning]:
 
 def _unfinished(measured: Measurements) -> Iterator[RunWarning]:
     run = measured.run
-    pending = sum(cell.status == "pending" for cell in run.cells)
+    without = sum(cell.status in ("pending", "failed") for cell in run.cells)
     if run.status != "complete":
-        yield RunWarning("unfinished", "warning", f"The run is {run.status}; {counted(pending, 'cell')} not measured.")
+        is_so = "has failed" if run.status == "failed" else f"is {run.status}"
+        yield RunWarning("unfinished", "warning", f"The run {is_so}; {counted(without, 'cell')} not measured.")
     for text in run.warnings:
         yield RunWarning("run", "warning", text)
 

@@ -124,19 +124,11 @@ def _square(square: Square, question: ScoredQuestion, void: MeasuredCell | None,
     return ScoreSquare(
         value=number(found.value),
         interval=sure,
-        standing=_standing(square, question),
+        standing=question.place(square),
         ratio=f"{number(behind.value)}×" if behind else "",
         ratio_interval=interval(behind) if behind else "",
         note=_noted(square.reason, notes),
     )
-
-
-def _standing(square: Square, question: ScoredQuestion) -> str:
-    """Who has the very same number as the best is best too; where all have it, nobody is better than others."""
-    tied = [each.standing == "best" or (each.standing == "level" and not each.reason) for each in question.squares]
-    if all(tied) and len(tied) > 1:
-        return "equal"
-    return "best" if square.standing == "level" and not square.reason else square.standing
 
 
 def _noted(reason: str, notes: list[str]) -> int:

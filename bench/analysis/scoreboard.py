@@ -23,6 +23,7 @@ from bench.analysis.topics import COMPLETED, Topic
 from bench.analysis.wording import as_read, count, counted, interval, listed, number, shown, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
+Place = Literal["equal", "best", "level", "behind", "not judged"]
 QuestionStatus = Literal["resolved", "not resolved", "no claim"]
 
 MOST_LEVEL = 2.0
@@ -44,6 +45,11 @@ class Square:
     standing: Standing
     ratio: Estimate | None = None
     reason: str = ""
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether it equals the best in every block."""
+        return self.standing == "level" and not self.reason
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,16 @@ class ScoredQuestion:
     sentence: str
     status: QuestionStatus
 
+    def place(self, square: Square) -> Place:
+        """Where a square stands for readers: who has the very same number as the best is best too.
+
+        Where all have it, nobody is better than others.
+        """
+        tied = [each.standing == "best" or each.is_tie for each in self.squares]
+        if all(tied) and len(tied) > 1:
+            return "equal"
+        return "best" if square.is_tie else square.standing
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -90,13 +106,16 @@ def scoreboard(measured: Measurements) -> list[ScoredQuestion]:
 
 
 def resolution(measured: Measurements) -> dict[str, float]:
-    """By column: the smallest ratio this run would find in 4 of 5 runs; infinite if none. See .resolution."""
+    """By column: the smallest ratio this run would find in 4 of 5 runs; infinite if none. See .resolution.
+
+    Numbers that are the same for all in every block are left out: there was nothing to find.
+    """
     found = answers(measured)
     tests = sum(pair.finding.is_open for answer in found for pair in answer.pairs)
     return {
         answer.question.column: _resolution.of_pairs([pair.finding.contrast for pair in answer.pairs], tests)
         for answer in reversed(found)  # of several groups the first one's counts
-        if answer.pairs
+        if not all(pair.finding.contrast.is_tie for pair in answer.pairs)
     }
 
 
@@ -197,6 +216,8 @@ def _sentence(topic: Topic, squares: Sequence[Square], metric: Metric) -> str:
         parts.append(f"Best or as good: {'; '.join(_told(s, unit, squares[0]) for s in leading)}")
     elif by["best"] and not by["behind"]:
         parts.append(f"Only {_told(by['best'][0], unit, squares[0])} can be judged")
+    elif by["best"] and by["not judged"]:
+        parts.append(f"Best of those judged: {_told(by['best'][0], unit, squares[0])}")
     elif by["best"]:
         parts.append(f"{by['best'][0].key.title} {topic.lead}: {_value(by['best'][0], unit, with_interval=True)}")
     for standing in ("behind", "not judged"):

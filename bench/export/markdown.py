@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import get_args
 
 from bench.analysis import scoreboard
 from bench.analysis.comparison import Comparison
@@ -113,11 +114,13 @@ def _scoreboard(measured: Measurements) -> list[str]:
 
 def _question(row: scoreboard.ScoredQuestion) -> tuple[str, ...]:
     title = f"{row.title} ({row.group})" if row.group else row.title
-    by = {s: [_square(square) for square in row.squares if square.standing == s] for s in _STANDINGS}
-    return (title, *("; ".join(by[standing]) for standing in _STANDINGS))
+    by = {place: [_square(square) for square in row.squares if row.place(square) == place] for place in _PLACES}
+    equal = f"all equal: {quantity(row.squares[0].estimate.value, row.column)}" if by["equal"] else ""
+    best, *others = ("; ".join(by[place]) for place in _PLACES[1:])
+    return (title, equal or best, *others)
 
 
-_STANDINGS: tuple[scoreboard.Standing, ...] = ("best", "level", "behind", "not judged")
+_PLACES = get_args(scoreboard.Place)
 
 
 def _square(square: scoreboard.Square) -> str:

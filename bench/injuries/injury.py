@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from servers.redis_server import find_executable
 
 RunPart = Literal["load", "server", "redis", "proxy"]
 STALL_S, STOP_S = 0.05, 1.0
+_OFTEN: Mapping[str, Any] = {"stop_s": 0.03, "times": 40, "at": 0.0}  # each too short for the limit on a single stall
 _CLOSED: Mapping[str, object] = {"arrivals": "closed", "concurrency": 8, "streams": 24}
 
 
@@ -23,15 +24,17 @@ def words_of(part: RunPart) -> str:
 class Injury:
     """What is done to a run of one cell.
 
-    `stop` stands still (SIGSTOP) for `stop_s` once the share `at` of the messages is complete; `hog` is the core, the
-    load's or the servers', on which another program computes all the while. `reasons` are the beginnings of those for
-    which the cell must be void; none where nothing is done. `cell` and `load` are tables of a plan.
+    `stop` stands still (SIGSTOP) for `stop_s` once the share `at` of the messages is complete, so many `times` with as
+    long a rest in between; `hog` is the core, the load's or the servers', on which another program computes all the
+    while. `reasons` are the beginnings of those for which the cell must be void; none where nothing is done. `cell` and
+    `load` are tables of a plan.
     """
 
     name: str
     reasons: tuple[str, ...] = ()
     stop: RunPart | None = None
     stop_s: float = STOP_S
+    times: int = 1
     at: float = 0.3
     hog: Literal["load", "servers"] | None = None
     slow_emitter: bool = False
@@ -43,6 +46,7 @@ _CLIENT = ("client's event loop stood still",)
 _SERVER = "server's event loop stood still"
 _FOREIGN = ("CPU time of other programs",)
 _BEHIND_PROXY = {"transport": "sse", "profile": "aws-alb"}
+_POLLED = {"transport": "polling", "interval": 0.05}
 
 UNHURT = Injury("nothing")
 INJURIES = (
@@ -55,4 +59,6 @@ INJURIES = (
     Injury("server stopped for 1 s, answers under way", ("server emitted late", _SERVER), stop="server"),
     Injury("Redis stopped for 1 s", ("Redis answered late",), stop="redis", cell={"transport": "polling"}),
     Injury("proxy stopped for 1 s", ("proxy's event loop stood still",), stop="proxy", cell=_BEHIND_PROXY),
+    Injury("Redis stopped for 30 ms, 40 times", ("Redis answered late: p99",), "redis", **_OFTEN, cell=_POLLED),
+    Injury("proxy stopped for 30 ms, 40 times", ("proxy's event loop late",), "proxy", **_OFTEN, cell=_BEHIND_PROXY),
 )

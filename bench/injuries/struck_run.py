@@ -89,12 +89,14 @@ class _Striking:
 
     async def _stand_still(self, part: RunPart) -> None:
         process = self._process(words_of(part))
-        process.suspend()
-        try:
-            await asyncio.sleep(self._injury.stop_s)
-        finally:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
+        with suppress(psutil.NoSuchProcess):  # the cell may be over before the last time
+            for _ in range(self._injury.times):
+                process.suspend()
+                try:
+                    await asyncio.sleep(self._injury.stop_s)
+                finally:
+                    process.resume()
+                await asyncio.sleep(self._injury.stop_s)
 
     def _process(self, words: str) -> psutil.Process:
         for process in psutil.Process().children(recursive=True):

@@ -14,6 +14,8 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+from servers.lags import BEAT_NS, beats_missed
+
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_field="event"):
     """The proxy has begun: its profile, and what its behaviours are called in `ConnectionRecord.struck`."""
@@ -118,10 +120,18 @@ def read_log(path: Path) -> list[ConnectionRecord]:
     return [event for event in read_events(path) if isinstance(event, ConnectionRecord)]
 
 
-def longest_stall_ms(path: Path, since_ns: int) -> float:
-    """The longest that a proxy stood still since then, in ms; 0 if never. Raises OSError, msgspec.DecodeError."""
-    late = (event for event in read_events(path) if isinstance(event, Late) and event.at_ns >= since_ns)
-    return max((event.late_ms for event in late), default=0.0)
+def loop_lags_ms(path: Path, since_ns: int, until_ns: int) -> tuple[float, float]:
+    """How late a proxy's loop was from `since_ns` on: the 99th percentile of its beats until `until_ns`, the largest.
+
+    Beats that the log does not tell of were on time. Raises OSError, msgspec.DecodeError.
+    """
+    stalls = [event for event in read_events(path) if isinstance(event, Late) and event.at_ns >= since_ns]
+    lags_ns = [lag_ns for stall in stalls for lag_ns in beats_missed(round(stall.late_ms * 1e6), BEAT_NS)]
+    beats = max((until_ns - since_ns) // BEAT_NS, len(lags_ns), 1)
+    above = beats - 1 - int(0.99 * (beats - 1))  # so many are later than the percentile
+    largest_first = sorted(lags_ns, reverse=True)
+    p99_ns = largest_first[above] if above < len(lags_ns) else 0
+    return p99_ns / 1e6, max(lags_ns, default=0) / 1e6
 
 
 def behaviours_struck(paths: Iterable[Path]) -> dict[str, dict[str, int]]:

@@ -44,6 +44,7 @@ class Counters(msgspec.Struct):
     emit_lag_us_p99: float | None = None
     loop_lag_us_p99: float | None = None
     loop_lag_us_max: float | None = None
+    redis_lag_us_p99: float | None = None
     redis_lag_us_max: float | None = None
     now_ns: int | None = None
     started_ns: int | None = None

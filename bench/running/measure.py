@@ -21,7 +21,7 @@ import psutil
 
 from bench import tables
 from bench.plan import Cell, Plan
-from bench.proxy.log import longest_stall_ms
+from bench.proxy.log import loop_lags_ms
 from bench.run_record import CellRecord
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, cpu_seconds, cpu_steal, own_seconds, tree_seconds
@@ -287,11 +287,13 @@ def _note_surroundings(record: CellRecord, route: Route, before: Reading, after:
     record.steal_ratio = before.steal_ratio(after)
     # What runs already is not told apart from other programs, and what is far away takes its time.
     record.foreign_cpu_ratio = before.foreign_ratio(after) if route.server.is_ours else None
+    record.redis_lag_ms_p99 = _ms(after.counters.redis_lag_us_p99) if route.server.is_ours else None
     if route.proxies or not route.server.is_ours:
         record.request_lag_ms_p99 = None
     if route.proxy_log is not None and route.proxy_log.exists():  # the real ones write none
         with suppress(OSError, msgspec.DecodeError):  # the end of the run says so
-            record.proxy_loop_lag_ms_max = longest_stall_ms(route.proxy_log, before.at_ns)
+            lags_ms = loop_lags_ms(route.proxy_log, before.at_ns, after.at_ns)
+            record.proxy_loop_lag_ms_p99, record.proxy_loop_lag_ms_max = lags_ms
 
 
 def _forget_shared_costs(record: CellRecord) -> None:

@@ -45,7 +45,9 @@ def _lags(record: CellRecord, limits: Validity) -> Iterator[tuple[str, float | N
         ("client's event loop stood still:", record.loop_lag_ms_max, max_ms),
         ("server's event loop late: p99", record.server_loop_lag_ms_p99, p99_ms),
         ("server's event loop stood still:", record.server_loop_lag_ms_max, max_ms),
+        ("proxy's event loop late: p99", record.proxy_loop_lag_ms_p99, p99_ms),
         ("proxy's event loop stood still:", record.proxy_loop_lag_ms_max, max_ms),
+        ("Redis answered late: p99", record.redis_lag_ms_p99, p99_ms),
         ("Redis answered late:", record.redis_lag_ms_max, max_ms),
     )
 

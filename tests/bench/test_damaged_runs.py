@@ -285,6 +285,7 @@ def test_an_id_is_never_a_path(tmp_path: Path, cell_id: str) -> None:
     ("change", "words"),
     [
         (lambda run: run["cells"].append(run["cells"][0]), "the same id"),
+        (lambda run: run["cells"].append(run["cells"][0] | {"id": "twice"}), "the same name"),
         (lambda run: run["cells"][3].update(cell="websocket"), "cells that its plan does not: websocket"),
         (lambda run: run.update(time_scale=0), "time_scale"),
         (lambda run: run.update(plan={}), "cells"),

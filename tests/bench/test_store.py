@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bench.analysis.groups import measure
+from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.run_record import CellAttempt, CellRecord, CellStatus, Run
 from bench.store import RunFolder, StoreError, create_run, link_latest, open_run
 
@@ -154,3 +156,14 @@ def test_a_cell_begins_again_and_keeps_what_was(tmp_path: Path) -> None:
     assert cell == msgspec.structs.replace(fresh, earlier=earlier)
     folder = create_run(tmp_path, a_run(cells=[cell]))
     assert folder.load().cells == [cell]
+
+
+def test_tables_that_other_programs_wrote_again_are_read(tmp_path: Path) -> None:
+    """pandas and Polars write text as large_string."""
+    folder = synthetic_run(tmp_path, blocks=1, messages=2, tokens=3, field=(Caricature("sse"),))
+    for path in (folder.streams_path, folder.tokens_path):
+        table = pq.read_table(path)
+        wide = [f.with_type(pa.large_string()) if pa.types.is_string(f.type) else f for f in table.schema]
+        pq.write_table(table.cast(pa.schema(wide)), path)
+    folder.check()
+    assert len(measure(folder).cell("sse").messages) == 2

@@ -17,6 +17,7 @@ UNSURE = contrast(1.2, 1.0, 0.2, 12, 5)
 TIE = Contrast(3.0, 3.0, Estimate(1.0, 1.0, 1.0), 1.0, 5, error=0.0)
 FEW = contrast(200.0, 1.0, 0.02, 12, 4)
 INFINITE = Contrast(math.inf, 1.0, Estimate(math.inf), 1.0, 5)
+LOSSY = Contrast(1.54, 1.46, Estimate(1.54 / 1.46), 1.0, 5)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,9 @@ INFINITE = Contrast(math.inf, 1.0, Estimate(math.inf), 1.0, 5)
         (UNSURE, Scale(), Obstacle.CHANCE, "the difference could be chance: 1.20× (0.776–1.86)"),
         (SURE, Scale("ms", 0.5), Obstacle.HARNESS, "within the harness's error (0.5 ms): 1.20× (1.15–1.25)"),
         (contrast(1.009, 1, 0.0001, 12, 5), Scale(), Obstacle.SMALL, "a difference below 1 %: 1.01× (1.01–1.01)"),
-        (INFINITE, Scale(), Obstacle.NO_NUMBER, "one of the two is not above zero"),
+        (INFINITE, Scale(), Obstacle.NO_NUMBER, "one of the two is not above zero, or infinite: no ratio to judge"),
+        # Both are well: it is the blocks behind them that are not.
+        (LOSSY, Scale(), Obstacle.NO_NUMBER, "in some blocks one of the two is not above zero"),
     ],
 )
 def test_what_stands_against_a_claim(compared: Contrast, unit: Scale, obstacle: Obstacle | None, reason: str) -> None:

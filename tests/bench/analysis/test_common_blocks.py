@@ -26,6 +26,15 @@ def without(*blocks: int) -> tuple[int, ...]:
             without(1, 2),
             {"c": "valid in other blocks than its rivals (1, 2, 3, 4, 5 and 6)"},
         ),
+        # One void cell in each block: only two can keep 5 blocks. They are contestants, not the copy and the baseline.
+        (
+            {name: tuple(b for b in range(1, 8) if b != n) for n, name in enumerate(("ws", "sse", "copy", "whole"), 1)},
+            (3, 4, 5, 6, 7),
+            {
+                "whole": "valid in other blocks than its rivals (1, 2, 3, 5, 6 and 7)",
+                "copy": "valid in other blocks than its rivals (1, 2, 4, 5, 6 and 7)",
+            },
+        ),
         ({"a": (1, 2, 3), "b": (1, 2, 3), "c": (2, 3)}, (2, 3), {}),  # too few for a claim, but the rows are alike
         ({"a": (), "b": ()}, (), {"a": "0 valid blocks, 5 needed", "b": "0 valid blocks, 5 needed"}),
         ({}, (), {}),

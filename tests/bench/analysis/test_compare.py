@@ -131,8 +131,28 @@ def test_without_a_control_or_a_common_cell(tmp_path: Path) -> None:
     found = compare(a, b)
     assert found.regressed
     assert any("no A/A control" in warning for warning in found.warnings)
-    with pytest.raises(ComparisonError, match="no valid cell in common"):
+    with pytest.raises(
+        ComparisonError, match=r"no valid cell in common: run A has SSE and run B has Chunked; it takes"
+    ):
         compare(a, run_in(tmp_path, 1, Caricature("chunked")))
+
+
+def test_runs_without_a_valid_cell_are_refused_with_the_reason_and_what_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two lines of a busy machine: which run, how many cells, why the first of them, and what to do."""
+    valid, void = (
+        synthetic_run(tmp_path, blocks=2, messages=6, tokens=6, field=(SSE,), void={(0, b) for b in range(1, last)})
+        for last in (1, 3)
+    )
+    for a, b, runs in ((valid, void, "B"), (void, valid, "A"), (void, void, "AB")):
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", str(a.path), str(b.path)])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        for name in runs:
+            assert f"in run {name} nothing was measured: no cell is valid (2 void); block 1, sse: made up" in said
+        assert said.count("measure again while nothing else computes") == len(runs)
 
 
 def test_runs_that_are_too_small_say_that_nothing_is_known(tmp_path: Path) -> None:

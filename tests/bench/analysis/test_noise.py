@@ -9,7 +9,7 @@ from rich.console import Console
 from support.runs import Message, RunBuilder
 
 from bench.analysis.groups import Measurements, measure
-from bench.analysis.noise import control_findings, lateness_ms, print_noise
+from bench.analysis.noise import control_findings, lateness_ms, print_noise, uneven_blocks
 from bench.analysis.run_warnings import run_warnings
 from bench.run_record import CellAttempt
 
@@ -69,3 +69,28 @@ def test_what_ran_again_and_what_others_took_is_told(tmp_path: Path) -> None:
     said = {warning.code: warning.text for warning in run_warnings(measure(run.write()))}
     assert said["run again"] == "2 cells ran again, the first attempt being void; 1 of them valid now."
     assert said["other programs"] == "Other programs took up to 12 % of a core while valid cells ran."
+
+
+def test_lost_messages_are_no_uneven_blocks(tmp_path: Path) -> None:
+    """A block that lost a message has an infinite tail, which is told of as a failure; an interval up to infinity is
+    not "too narrow". A block that is slow is found all the same."""
+    run = RunBuilder(tmp_path)
+    for block in range(1, 6):
+        received_ms = 19.0 if block == 4 else 11.0
+        messages = [Message([(10.0, received_ms)])] * 73
+        last = Message([(10.0, received_ms)], expected=2, outcome="truncated") if block == 2 else messages[0]
+        run.cell("sse", block, [*messages, last])
+    found = list(uneven_blocks(measure(run.write())))
+    assert {(column, block, round(factor)) for _, column, block, factor in found} == {
+        ("ttft_overhead_ms_p99", 4, 9),
+        ("delay_ms_p99", 4, 9),
+    }
+
+
+def test_what_failed_was_not_measured(tmp_path: Path) -> None:
+    """It was said of 0 cells, beside those that had failed."""
+    run = RunBuilder(tmp_path, {"status": "failed"})
+    for block, status in ((1, "ok"), (2, "failed"), (3, "pending")):
+        run.cell("sse", block, [Message([(10.0, 11.0)])] if status == "ok" else [], status=status)
+    (said,) = [warning.text for warning in run_warnings(measure(run.write())) if warning.code == "unfinished"]
+    assert said == "The run has failed; 2 cells not measured."

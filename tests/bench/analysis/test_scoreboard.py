@@ -132,3 +132,23 @@ def test_the_resolution_is_a_ratio_above_one_for_each_column(measured: Measureme
     found = resolution(measured)
     assert 1 < found["cpu_us_per_token"] < 1.3
     assert "completed_ratio" not in found
+
+
+def test_numbers_that_nobody_differs_in_are_no_failure_to_find_anything(measured: Measurements, tmp_path: Path) -> None:
+    """To say that none could be found in requests, beside "equal, 1 request per message", would be nonsense."""
+    assert "requests_per_message" in resolution(measured), "polling has more"
+    alike = synthetic_run(tmp_path, blocks=5, messages=6, tokens=6, field=FIELD[1:])
+    found = resolution(measure(alike))
+    assert "requests_per_message" not in found
+    assert "cpu_us_per_token" in found
+
+
+def test_nobody_is_the_best_of_all_while_others_are_not_judged(tmp_path: Path) -> None:
+    """One cell void throughout: it might be better, so its rival is the best of those judged, and no more."""
+    void = {(1, block) for block in range(1, 7)}
+    cells = (FIELD[0], FIELD[2], FIELD[3], FIELD[1])
+    measured = measure(synthetic_run(tmp_path, blocks=6, messages=20, tokens=20, field=cells, void=void))
+    said = row(measured, "first_token").sentence
+    assert "Best of those judged: WebSocket" in said
+    assert "brings it soonest" not in said
+    assert "Not judged: SSE (0 valid blocks, 5 needed)" in said

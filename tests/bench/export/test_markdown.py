@@ -119,6 +119,19 @@ def test_every_limit_met(tmp_path: Path) -> None:
     assert "synthetic, every limit met" in markdown_of(raced(tmp_path, {"drops": 0}, blocks=2))
 
 
+def test_ties_stand_where_the_board_has_them(tmp_path: Path) -> None:
+    """Who has the best number has it on the board and here; where all have the same one, nobody is named."""
+    field = tuple(Caricature(name) for name in ("websocket", "chunked", "sse"))
+    polling = Caricature("polling", "", "pull", 1000)
+    for cells in (field, (*field, polling)):
+        folder = synthetic_run(tmp_path, blocks=5, messages=8, tokens=8, field=cells)
+        lines = [line.split(" | ") for line in markdown_of(folder).splitlines() if " | " in line]
+        said = {words[0].strip("| "): words[1:] for words in lines}
+        assert said["Survival"][0] == "all equal: 100 %"
+        assert said["Requests"][0] == ("all equal: 1" if cells is field else "WebSocket 1; Chunked 1; SSE 1")
+        assert said["Requests"][1].strip() == ""
+
+
 def test_nothing_through_is_said_first(tmp_path: Path) -> None:
     text = markdown_of(lost(tmp_path))
     assert "1 cell got nothing through" in text.splitlines()[0]

@@ -19,9 +19,11 @@ from bench.proxy.behaviours import Unreachable
 from bench.proxy.log import (
     ConnectionLog,
     ConnectionRecord,
+    Late,
     NotFollowed,
     Started,
     behaviours_struck,
+    loop_lags_ms,
     read_events,
     read_log,
 )
@@ -161,6 +163,24 @@ def test_a_log_without_any_room_ends_with_one_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == (
         "the log /dev/full ends here: No space left on device; the proxy goes on without it\n"
     )
+
+
+def test_the_log_says_how_late_the_loop_was(tmp_path: Path) -> None:
+    """A beat of 20 ms over two seconds: 100 of them, of which one may be later than the 99th percentile."""
+
+    def lags_ms(late: dict[int, float]) -> tuple[float, float]:
+        log = ConnectionLog(path := tmp_path / f"{len(late)}-{sum(late.values()):g}.jsonl")
+        for at_ms, late_ms in late.items():
+            log.write(Late(at_ns=at_ms * 1_000_000, late_ms=late_ms))
+        log.close()
+        return loop_lags_ms(path, 1_000_000_000, 3_000_000_000)
+
+    assert lags_ms({}) == (0.0, 0.0)
+    assert lags_ms({990: 700.0}) == (0.0, 0.0), "before the cell"
+    assert lags_ms({1500: 12.0}) == (0.0, 12.0)
+    assert lags_ms({1500: 12.0, 1600: 11.0}) == (11.0, 12.0)
+    assert lags_ms({1500: 110.0}) == (90.0, 110.0), "a stall of five beats: each is as late as it was"
+    assert lags_ms(dict.fromkeys(range(1040, 3000, 40), 22.0)) == (22.0, 22.0)
 
 
 async def test_the_log_says_what_struck_and_what_could_not_be_followed(net: Net, tmp_path: Path) -> None:
