@@ -106,7 +106,7 @@ def _notes(findings: Findings) -> Iterator[str]:
 def _is_rule(finding: Finding, findings: Findings, rules: list[Rule]) -> bool:
     """Whether a rule says it, and says all of it."""
     if finding.value in (None, "none", "passed", "first_bytes", False) or finding.question not in RULES_OF:
-        return False
+        return finding.facts.get("is_kept") is False
     match finding.question:
         case "idle" | "duration" | "first_byte":
             return is_said(findings, finding)

@@ -91,14 +91,15 @@ async def _what_keeps(asking: Asking, limit: Limit) -> dict[str, bool]:
 async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
     is_hole = limit.ending == BLACK_HOLE
-    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if is_hole else BEYOND))
+    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.is_between else BEYOND))
     spare_s = asking.left_s() - lasts_s - asking.slack_s
     if spare_s < 0:
         return None
     apart_s = min(10.0, limit.value_s / 4, spare_s / TIMES)  # what is late once shall not be late three times
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
     tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
-    counted = [trial.survived for trial in await asyncio.gather(*tries) if not trial.void and trial.is_hole <= is_hole]
+    told = [trial for trial in await asyncio.gather(*tries) if not trial.void]
+    counted = [trial.survived for trial in told if is_hole or trial.ending != BLACK_HOLE]
     return sum(counted) * 2 > len(counted) if counted else None
 
 

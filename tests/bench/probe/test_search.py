@@ -27,6 +27,15 @@ def swallowed_at(limit_s: float) -> Callable[[float], Trial]:
     return judge
 
 
+def cut_at_the_next_byte(limit_s: float) -> Callable[[float], Trial]:
+    """As by Go's write deadline, which nobody looks at before something is written."""
+
+    def judge(wait_s: float) -> Trial:
+        return Trial(wait_s, True) if wait_s < limit_s else Trial(wait_s, False, ending="fin")
+
+    return judge
+
+
 def found(judge: Callable[[float], Trial], left_s: float = inf) -> tuple[Limit, list[Trial]]:
     """What a search finds where each wait ends as `judge` says."""
 
@@ -56,6 +65,27 @@ def test_a_black_hole_is_found_within_two_percent(limit_s: float) -> None:
     assert limit.low_s <= limit_s <= limit.high_s
     assert limit.value_s == pytest.approx(limit_s, rel=0.02)
     assert limit.seen >= SEEN
+
+
+@pytest.mark.parametrize("limit_s", [0.003, 0.1, 0.25])
+def test_an_end_that_shows_at_the_next_byte_is_found_as_a_black_hole_is(limit_s: float) -> None:
+    limit, _ = found(cut_at_the_next_byte(limit_s))
+    assert limit.ending == "fin"
+    assert limit.low_s <= limit_s <= limit.high_s
+    assert limit.value_s == pytest.approx(limit_s, rel=0.02)
+
+
+def test_an_end_that_shows_at_the_next_byte_has_no_moment_of_its_own() -> None:
+    """Of three waits of the same length all end alike, and yet the limit may be anywhere below."""
+    limit, _ = found(cut_at_the_next_byte(0.2), left_s=0.0)
+    assert limit.low_s < 0.2 <= limit.high_s
+    assert limit.sure_s is not None
+    assert limit.sure_s < UP_TO_S
+
+
+def test_what_ends_the_longest_waits_alone_is_known_well() -> None:
+    limit, _ = found(cut_at_the_next_byte(UP_TO_S), left_s=0.0)
+    assert limit.sure_s == pytest.approx(UP_TO_S, rel=0.02)
 
 
 def test_without_a_limit_the_longest_wait_is_what_is_known() -> None:
@@ -146,6 +176,8 @@ def test_a_cut_may_look_a_little_early() -> None:
     limit = limit_of([Trial(90, False, took_s, "fin") for took_s in (59.95, 60.0, 60.1)])
     assert limit.low_s < 59.9
     assert limit.low_s < limit.value_s <= limit.high_s == 60.1
+    alike = limit_of([Trial(9, False, took_s, "fin") for took_s in (2.9983, 2.9990, 2.9992)])
+    assert alike.low_s < 3 < alike.high_s
     assert limit_of([Trial(1, False, 0.002, "fin")] * SEEN).low_s == 0
 
 
