@@ -20,8 +20,8 @@ _SAME = "looks the same from outside"
 SHOWN_DIFFERENCES = 3
 SHOWN_SPANS = 3
 NOTHING_PASSES = (
-    "No answer was seen to pass, so nothing follows from this: what stands in front of the servers, or a server itself, "
-    "refuses every chat request, or takes longer than this probe waits (a longer --up-to waits longer)."
+    "No answer was seen to pass, so nothing follows from this: what stands in front of the servers, or a server "
+    "itself, refuses every chat request, or takes longer than this probe waits (a longer --up-to waits longer)."
 )
 
 

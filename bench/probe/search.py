@@ -16,6 +16,7 @@ from math import inf
 
 from bench.probe.finding import NO_CUT
 from bench.probe.trial import Trial
+from bench.proxy.rule import seconds
 
 RUNGS = 8
 RATIO = 1.6  # from one rung to the next
@@ -75,9 +76,12 @@ class Search:
         return limit_of(self.trials)
 
     def _is_clear(self, pending_s: Iterable[float]) -> bool:
-        """Whether the ladder has said what it can: three cuts, or one unseen, and no shorter wait is under way."""
+        """Whether the ladder has said what it can, and no shorter wait is under way: three cuts, or one that nobody
+        saw where there is time to look closer.
+        """
         limit = limit_of(self.trials)
-        is_known = limit.is_found and (limit.is_sure or limit.is_between)
+        has_time = limit.is_between and limit.high_s + self.slack_s <= self.left_s()
+        is_known = limit.is_found and (limit.is_sure or has_time)
         return is_known and limit.high_s < min(pending_s, default=inf)
 
     def _more(self) -> list[float]:
@@ -157,8 +161,8 @@ class Limit:
 
 def limit_of(trials: list[Trial]) -> Limit:
     """What trials say together (pure)."""
-    low_s, high_s = interval(trials)
     cut = limit_of_cuts(trials)
+    low_s, high_s = interval([trial for trial in trials if cut is None or not _is_the_same(trial, cut)])
     # What ends a forgotten connection at last, after its black hole, is not the limit.
     if cut is not None and cut.value_s < high_s:
         return cut
@@ -168,6 +172,11 @@ def limit_of(trials: list[Trial]) -> Limit:
     endings = Counter(trial.ending for trial in trials if trial.is_hole and trial.tried_s >= high_s)
     ending, seen = endings.most_common(1)[0]
     return Limit((low_s + high_s) / 2, low_s, high_s, ending, seen, is_between=True)
+
+
+def _is_the_same(unseen: Trial, cut: Limit) -> bool:
+    """Whether an end of which nobody saw the moment may be this one: its wait was as long as the limit is."""
+    return unseen.is_hole and unseen.ending == cut.ending and cut.value_s <= _nearly(unseen.tried_s)
 
 
 def limit_of_cuts(trials: list[Trial]) -> Limit | None:
@@ -192,7 +201,7 @@ def _credible_cuts(trials: list[Trial]) -> list[Trial]:
     while cuts:
         times_s = agreed(map(_took_s, cuts))
         group = [cut for cut in cuts if times_s[0] <= _took_s(cut) <= times_s[-1]]
-        if sum(t.is_survivor and t.tried_s > times_s[-1] * (1 + WIDTH) + NEAR_S for t in trials) <= len(group):
+        if sum(t.is_survivor and t.tried_s > _nearly(times_s[-1]) for t in trials) <= len(group):
             return group
         cuts = [cut for cut in cuts if cut not in group]
     return []
@@ -214,8 +223,8 @@ def agreed(cuts_s: Iterable[float]) -> list[float]:
     [60.0, 60.1, 60.2]
     """
     cuts_s = sorted(cuts_s)
-    groups = [[other for other in cuts_s if cut <= other <= cut * (1 + WIDTH) + NEAR_S] for cut in cuts_s]
-    return max(groups, key=len)
+    groups = [[other for other in cuts_s if cut <= other <= _nearly(cut)] for cut in cuts_s]
+    return max(groups, key=len, default=[])
 
 
 def interval(trials: list[Trial]) -> tuple[float, float]:
@@ -231,6 +240,23 @@ def interval(trials: list[Trial]) -> tuple[float, float]:
     split = wrong.index(min(wrong))
     low_s = max((trial.tried_s for trial in told[:split] if trial.is_survivor), default=0.0)
     return low_s, min((trial.tried_s for trial in told[split:] if trial.is_hole), default=inf)
+
+
+def dissent(trials: list[Trial], limit: Limit) -> str:
+    """What contradicts the finding, and was seen as often as a finding is: "" if nothing was (pure).
+
+    Several servers behind one name, or several ways to them, need not do the same.
+    """
+    if limit.is_found:
+        longer = sum(trial.is_survivor and trial.tried_s > _nearly(limit.high_s) for trial in trials)
+        return f"; {longer} others lasted longer" if longer >= SEEN else ""
+    cuts_s = agreed(_took_s(trial) for trial in trials if trial.is_cut)
+    return f"; but {len(cuts_s)} others ended after {seconds(cuts_s[0])}" if len(cuts_s) >= SEEN else ""
+
+
+def _nearly(time_s: float) -> float:
+    """The latest time that may be the same."""
+    return time_s * (1 + WIDTH) + NEAR_S
 
 
 def _took_s(cut: Trial) -> float:

@@ -7,7 +7,7 @@ from bench.probe.channel import Heard
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
 from bench.probe.probe_clock import LOOK
 from bench.probe.question import ProbeQuestion
-from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search
+from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search, dissent
 from bench.probe.trial import Trial
 from bench.probe.words import cut_words, seconds
 from servers.transport import TRANSPORTS
@@ -25,12 +25,14 @@ async def ask(asking: Asking) -> Finding:
     if not first.is_fit:
         words = f"connections are not kept: Connection: {first.headers.get('connection', 'close')}"
         return asking.finding(words, seen=1, facts={"is_kept": False})
-    limit = await Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.slack_s).run()
+    search = Search(lambda wait_s: _wait(asking, wait_s), asking.up_to_s, asking.left_s, asking.slack_s)
+    limit = await search.run()
+    others = dissent(search.trials, limit)
     if not limit.is_found:
-        return asking.outlived("between requests", limit.low_s, limit.seen)
+        return asking.outlived(f"between requests{others}", limit.low_s, limit.seen)
     may_be_server = abs(limit.value_s - SERVER_S) < 0.02 * SERVER_S
     note = " (as long as our own servers wait: serve with a longer --keep-alive to see beyond)" if may_be_server else ""
-    return asking.limited(limit, f"without another request{note}", {"may_be_server": may_be_server})
+    return asking.limited(limit, f"without another request{note}{others}", {"may_be_server": may_be_server})
 
 
 async def _first_answer(asking: Asking) -> Heard:

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from bench.probe.finding import BLACK_HOLE
-from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, interval, limit_of, limit_of_cuts
+from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, dissent, interval, limit_of, limit_of_cuts
 from bench.probe.trial import Trial
 
 UP_TO_S = 0.3
@@ -122,6 +122,22 @@ def test_what_ends_a_forgotten_connection_at_last_is_not_the_limit() -> None:
     trials = [Trial(2, True), Trial(3.5, False, ending=BLACK_HOLE), *[Trial(9, False, 6.0, "rst")] * 3]
     limit = limit_of(trials)
     assert (limit.low_s, limit.high_s, limit.ending) == (2, 3.5, BLACK_HOLE)
+
+
+def test_a_wait_as_long_as_the_limit_contradicts_no_cut() -> None:
+    """At its end the next byte is due: the connection ends, by one or the other."""
+    trials = [Trial(3, True), Trial(5, False, ending="fin"), *[Trial(8, False, 5.02, "fin")] * 3]
+    limit = limit_of(trials)
+    assert (limit.value_s, limit.seen, limit.is_between) == (5.02, 3, False)
+
+
+def test_two_servers_that_do_not_do_the_same_are_told_of() -> None:
+    short, long = [Trial(8, False, 2.0, "fin")] * 3, [Trial(8, True)] * 4
+    assert dissent([*short, *long], limit_of([*short, *long])) == "; but 3 others ended after 2 s"
+    assert dissent([*short, *long[:3]], limit_of([*short, *long[:3]])) == "; 3 others lasted longer"
+    assert not dissent(short, limit_of(short))
+    assert not dissent(long, limit_of(long))
+    assert not dissent([*short[:1], *long], limit_of([*short[:1], *long]))
 
 
 def test_a_connection_that_was_forgotten_long_before_it_was_cut_shows_when() -> None:
