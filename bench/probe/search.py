@@ -32,6 +32,7 @@ SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
 BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
 HOLES = 2  # the same of an end at no moment that was seen: every wait below survived, which confirms it
+TWICE = 2  # what agrees so often is no chance, though no finding
 LADDER_CONNECTIONS = RUNGS + TOPS
 MAX_VOID = 3 * LADDER_CONNECTIONS  # trials that say nothing; then the search ends with what it has
 
@@ -243,15 +244,15 @@ def interval(trials: list[Trial]) -> tuple[float, float]:
 
 
 def dissent(trials: list[Trial], limit: Limit) -> str:
-    """What contradicts the finding, and was seen as often as a finding is: "" if nothing was (pure).
+    """What contradicts the finding, seen more than once: "" if nothing was (pure).
 
     Several servers behind one name, or several ways to them, need not do the same.
     """
     if limit.is_found:
         longer = sum(trial.is_survivor and trial.tried_s > _nearly(limit.high_s) for trial in trials)
-        return f"; {longer} others lasted longer" if longer >= SEEN else ""
+        return f"; {longer} others lasted longer" if longer >= TWICE else ""
     cuts_s = agreed(_took_s(trial) for trial in trials if trial.is_cut)
-    return f"; but {len(cuts_s)} others ended after {seconds(cuts_s[0])}" if len(cuts_s) >= SEEN else ""
+    return f"; but {len(cuts_s)} others ended after {seconds(cuts_s[0])}" if len(cuts_s) >= TWICE else ""
 
 
 def _nearly(time_s: float) -> float:
