@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.probe.finding import Finding, Findings
 from bench.probe.held import UNLESS_HINTED
-from bench.probe.words import cut_words, seconds
+from bench.probe.words import NEARLY, cut_words, seconds
 
 MARGIN = 2
 """A heartbeat twice within the limit: one of them may be late."""
@@ -73,11 +73,11 @@ def _limits(findings: Findings) -> Iterator[Advice]:
         idle, duration = findings.get("idle", transport), findings.get("duration", transport)
         title = TITLES[transport]
         if idle is not None and (limit_s := _number(idle)) is not None:
-            yield _of(idle, _heartbeat(title, idle, idle.low or limit_s))
+            yield _of(idle, _heartbeat(title, idle, limit_s))
         if duration is not None and (limit_s := _number(duration)) is not None:
             yield _of(
                 duration,
-                f"An answer over {title} that takes longer than {seconds(duration.low or limit_s)} is cut however busy "
+                f"An answer over {title} that takes longer than {seconds(limit_s)} is cut however busy "
                 "it is: clients must resume, and the server must keep the answer that long.",
             )
 
@@ -85,7 +85,7 @@ def _limits(findings: Findings) -> Iterator[Advice]:
 def _heartbeat(title: str, idle: Finding, limit_s: float) -> str:
     kept = idle.facts.get("kept_open_by", {})
     reset_by = idle.facts.get("reset_by")
-    every = seconds(_round_down(limit_s / MARGIN))
+    every = seconds(_round_down(_surely_s(idle, limit_s) / MARGIN))
     if reset_by == "up" or (kept and not kept.get("down", True) and reset_by != "each"):
         return f"Have the client send something over {title} every {every}: only its bytes keep it open."
     if reset_by == "each":
@@ -99,6 +99,12 @@ def _heartbeat(title: str, idle: Finding, limit_s: float) -> str:
     return f"Send a heartbeat over {title} every {every}: {why}{silent}"
 
 
+def _surely_s(limit: Finding, value_s: float) -> float:
+    """How long is allowed for certain: where nobody saw the moment of a cut, much less than its likeliest time."""
+    low_s = limit.low or 0.0
+    return value_s if low_s > NEARLY * value_s else low_s or value_s
+
+
 def _round_down(value_s: float) -> float:
     """To a number that people set: 27.5 → 25, 7.4 → 7."""
     step = 5 if value_s > 20 else 1 if value_s > 2 else 0.1 if value_s > 0.2 else 0.01
@@ -108,8 +114,8 @@ def _round_down(value_s: float) -> float:
 def _first_byte(findings: Findings) -> Iterator[Advice]:
     found = (each for each in findings.findings if each.question == "first_byte" and _number(each) is not None)
     if first := next(found, None):
-        limit_s = first.low or _number(first) or 0
-        within = seconds(_round_down(limit_s / EARLY))
+        limit_s = _number(first) or 0
+        within = seconds(_round_down(_surely_s(first, limit_s) / EARLY))
         yield _of(
             first,
             f"Send the response's head, or a comment, within {within}, before the model's first "

@@ -10,7 +10,7 @@ from typing import Any
 from bench.probe.channel import Channel, Heard, Talk
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
-from bench.probe.finding import NO_CUT, Finding, Seen, Value
+from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding, Seen, Value
 from bench.probe.probe_clock import Clock
 from bench.probe.search import Limit
 from bench.probe.trial import Trial
@@ -84,7 +84,8 @@ class Asking:
         After one that is void it returns when all is well again.
         """
         if not trial.survived and not trial.void:
-            since_ns = heard.last_read_ns if trial.is_hole else heard.ended_ns  # a hole may be as old as the silence
+            # What fell silent may have done so when its last byte had come.
+            since_ns = heard.last_read_ns if trial.ending == BLACK_HOLE else heard.ended_ns
             if await self.was_disturbed(since_ns, heard.ended_ns):
                 trial = Trial(
                     trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"

@@ -21,6 +21,7 @@ from servers.user_errors import InputError, UserError
 
 MAX_CONNECTIONS = 96  # open at once, however many questions are asked; the control's come on top
 ANSWER_S = 10.0  # for a small answer
+_NO_NAME = "[Errno -"  # getaddrinfo's numbers are below 0
 _WANTED = "takes the URL of one of Tokenderby's own servers (tokenderby serve sse)"
 
 
@@ -158,12 +159,18 @@ def _of_status(status: int) -> str:
     """What a status that is not 200 means as a rule."""
     if 300 <= status < 400:
         return ", a redirect (to a login page?)"
+    if status in (401, 403):
+        return ", which our servers never say there: somebody before them wants to know who asks"
+    if status == 429:
+        return ", too many requests: somebody before the server limits their rate"
     return ", so that no server is reached, or not yet" if status in (502, 503, 504) else ""
 
 
 def _in_words(failure: ClientFailure) -> str:
     """Why nothing came, for people."""
     detail = " ".join(str(failure.args[0]).split())
+    if detail.startswith(_NO_NAME):
+        return printable(f"nobody knows this name ({detail})")
     words = {
         "timeout": f"no whole answer within {ANSWER_S:g} s",
         "format": f"the answer is no HTTP, or too large ({detail})",

@@ -24,6 +24,7 @@ from bench.probe.streams import talking
 
 OVERALL = 1.5  # times the longest silence: how long a probe may take
 LEAST_S = 4.0  # beyond the longest silence, however short that is
+LATE_S = 4.0  # after which nothing is waited for that was begun in time
 _SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Engine:
     @property
     def most_s(self) -> float:
         """How long it takes at most."""
-        return limit_s(self.up_to_s)
+        return most_s(self.up_to_s)
 
     @property
     def done(self) -> tuple[int, int]:
@@ -143,7 +144,8 @@ class Engine:
         found: dict[str, Known] = {}
         async with asyncio.TaskGroup() as group:
             watching, transports = [], self.deployment.transports
-            looks = await asyncio.gather(*(_first_look(self.deployment, name) for name in transports))
+            patience_s = min(2 * ANSWER_S, limit_s(self.up_to_s) - self.up_to_s)
+            looks = await asyncio.gather(*(_first_look(self.deployment, name, patience_s) for name in transports))
             for transport, (clock, passes) in zip(transports, looks, strict=True):
                 self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)
                 found[transport] = Known(transport, clock, passes, control)
@@ -173,7 +175,7 @@ class Engine:
     async def _answer(self, question: ProbeQuestion, asking: Asking) -> Finding:
         """A question's finding, in time; what goes wrong with it is one, too."""
         try:
-            async with asyncio.timeout(self._until_s + asking.slack_s + LEAST_S - monotonic()):
+            async with asyncio.timeout(self._until_s + LATE_S - monotonic()):
                 return await question.ask(asking)
         except TimeoutError:
             words = "no time was left for it; a longer --up-to gives more"
@@ -198,8 +200,13 @@ def plan(deployment: Deployment, chosen: Iterable[ProbeQuestion]) -> dict[Findin
 
 
 def limit_s(up_to_s: float) -> float:
-    """How long a whole probe takes at most."""
+    """How long something new is begun."""
     return max(OVERALL * up_to_s, up_to_s + LEAST_S)
+
+
+def most_s(up_to_s: float) -> float:
+    """How long a whole probe takes at most, whatever the servers do."""
+    return limit_s(up_to_s) + LATE_S
 
 
 @dataclass(frozen=True)
@@ -215,15 +222,19 @@ class ProbeLoad:
 def load(asked: Mapping[FindingKey, ProbeQuestion], transports: int, up_to_s: float) -> ProbeLoad:
     """What asking all this means."""
     connections = min(sum(question.connections for question in asked.values()), MAX_CONNECTIONS) + transports
-    most_s = limit_s(up_to_s)
+    longest_s = most_s(up_to_s)
     requests = sum(question.requests or 2 * question.connections for question in asked.values())
-    requests += transports * round(CYCLES * 2 * most_s / up_to_s)
+    requests += transports * round(CYCLES * 2 * longest_s / up_to_s)
     least_s = max((question.expected_s(up_to_s) for question in asked.values()), default=0.0)
-    return ProbeLoad(connections, requests, min(least_s, most_s), most_s)
+    return ProbeLoad(connections, requests, min(least_s, longest_s), longest_s)
 
 
-async def _first_look(deployment: Deployment, transport: str) -> tuple[Clock, Heard]:
-    """The clock, and what comes of a first short stream."""
-    clock = await look(deployment, transport)
-    async with Channel(deployment, transport) as channel:
-        return clock, await channel.talk(_SHORT)
+async def _first_look(deployment: Deployment, transport: str, patience_s: float) -> tuple[Clock, Heard]:
+    """The clock, and what comes of a first short stream, as far as both are there in time."""
+    clock, passes = Clock(), Heard(ending="timeout", detail=f"no short stream came whole within {patience_s:g} s")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            clock = await look(deployment, transport, patience_s / 2)
+            async with Channel(deployment, transport) as channel:
+                passes = await channel.talk(_SHORT)
+    return clock, passes

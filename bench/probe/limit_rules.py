@@ -24,7 +24,9 @@ WHOLE = ("blocking", "polling")
 LATE_SHARE, LATE_S = 0.002, 0.01
 """Timers strike late, never early, and so are they seen: the number that was set may be smaller by this."""
 MOVED = 0.015
-"""A rounder number is no further than this from the middle of what is known."""
+"""A rounder number is no further than this from what was found."""
+AT_ONCE_S = 1e-6
+"""Whoever keeps no connection has had enough of each so soon."""
 SLACK = 0.05, 0.1
 """Two limits are the same number if what is known of them is within 5 %, or 100 ms."""
 
@@ -34,7 +36,8 @@ ResetBy = Literal["either", "up", "down", "each"]
 
 def limit_rules(findings: Findings) -> Iterator[Written]:
     """The rules that cut what lasts too long."""
-    return _limits(_Limits.of(findings))
+    yield from not_kept(findings)
+    yield from _limits(_Limits.of(findings))
 
 
 def is_said(findings: Findings, finding: Finding) -> bool:
@@ -130,6 +133,13 @@ def _told_apart(idle: Finding | None, duration: Finding | None) -> tuple[Finding
     return (idle, None) if idle and idle.facts.get("reset_by") == "each" else (None, duration)
 
 
+def not_kept(findings: Findings) -> Iterator[Written]:
+    """A connection that each response ends, and says so, is too old as soon as it is open."""
+    found = (each for each in findings.findings if each.question == "keep_alive")
+    if any(each.facts.get("is_kept") is False for each in found):
+        yield Written(MaxAge(max_age_s=AT_ONCE_S), {"type": "connections are not kept: each response says so"})
+
+
 def _limits(found: _Limits) -> Iterator[Written]:
     if found.age:
         yield Written(MaxAge(max_age_s=_number(found.age)), _comment(found.age, "max_age_s"))
@@ -223,8 +233,10 @@ def _number(*findings: Finding | None) -> float:
     first = found[0]
     if low > high:
         low, high = _low(first), _high(first)
-    low, middle = low - max(LATE_SHARE * low, LATE_S), (low + high) / 2
-    return roundest(max(low, middle * (1 - MOVED)), min(high, middle * (1 + MOVED)))
+    assert isinstance(first.value, int | float)
+    likeliest = min(max(low, first.value), high)
+    low -= max(LATE_SHARE * low, LATE_S)
+    return roundest(max(low, likeliest * (1 - MOVED)), min(high, likeliest * (1 + MOVED)))
 
 
 def _action(finding: Finding) -> CutAction:

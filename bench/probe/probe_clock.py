@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from time import monotonic
 
 import msgspec
 
 from bench.probe.channel import Channel, Heard
-from bench.probe.deployment import ANSWER_S, Deployment
+from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT
 from clients.core.http1 import Request
 from servers.messages import Count
@@ -51,14 +52,15 @@ class Clock:
         return there_ns - (self.ahead_ns or 0) + round(self.rtt_s / 2 * 1e9)
 
 
-async def look(deployment: Deployment, transport: str) -> Clock:
-    """Ask the server's clock a few times; a server that does not tell it has none."""
+async def look(deployment: Deployment, transport: str, limit_s: float) -> Clock:
+    """Ask the server's clock a few times, for so long at most; a server that does not tell it has none."""
+    until_s = monotonic() + limit_s
     looks: list[tuple[float, int]] = []
     async with Channel(deployment, transport) as channel:
         for _ in range(_LOOKS):
-            heard = await channel.ask(LOOK, ANSWER_S)
+            heard = await channel.ask(LOOK, until_s - monotonic())
             if heard.ending != NO_CUT:
-                break  # each look may take as long as the limit
+                break
             if (ahead_ns := _ahead_ns(heard)) is not None:
                 looks.append(((heard.ended_ns - heard.asked_ns) / 1e9, ahead_ns))
             await asyncio.sleep(0)

@@ -14,18 +14,20 @@ from bench.probe.foreign_text import SENTENCE_SIGNS, printable
 from bench.probe.profile_likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
+from bench.probe.words import seconds
 
 _SAME = "looks the same from outside"
 SHOWN_DIFFERENCES = 3
+SHOWN_SPANS = 3
 NOTHING_PASSES = (
-    "No answer was seen to pass, so nothing follows from this: what stands in front of the servers refuses every chat "
-    "request, or the servers do."
+    "No answer was seen to pass, so nothing follows from this: what stands in front of the servers, or a server "
+    "itself, refuses every chat request, or takes longer than this probe waits (a longer --up-to waits longer)."
 )
 
 
 def report(findings: Findings) -> Group:
     """Everything, for a console: the table, the nearest shipped profiles, the advice; no more where nothing passes."""
-    parts: list[RenderableType] = [findings_table(findings)]
+    parts: list[RenderableType] = [findings_table(findings), *map(_text, _disturbed(findings))]
     told = [*_nearest(findings), "", *_advice(findings)] if findings.passing else [NOTHING_PASSES]
     return Group(*parts, *map(_text, ["", *told]))
 
@@ -51,6 +53,23 @@ def _text(words: str) -> Text:
 def _title(finding: Finding) -> str:
     question = questions().get(finding.question)
     return question.title if question else finding.question
+
+
+def _disturbed(findings: Findings) -> Iterator[str]:
+    """What did not count, and what that may have been."""
+    spans: list[tuple[float, float]] = []
+    for began_s, ended_s in sorted(findings.disturbances):
+        if spans and began_s <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], ended_s)
+        else:
+            spans.append((began_s, ended_s))
+    if spans:
+        shown = ", ".join(f"from {seconds(began_s)} to {seconds(ended_s)}" for began_s, ended_s in spans[:SHOWN_SPANS])
+        more = f" and {len(spans) - SHOWN_SPANS} times more" if len(spans) > SHOWN_SPANS else ""
+        yield (
+            f"Something was wrong {shown}{more} of the probe: what ended then does not count. A server was restarted, "
+            "the network was bad, or there were more connections than the way there serves."
+        )
 
 
 def _nearest(findings: Findings) -> Iterator[str]:

@@ -80,8 +80,14 @@ def _place(rule: Rule, findings: Findings) -> int:
         return order.index(type(rule)) * 2
     if isinstance(rule, IdleTimeout) and rule.scope == "connection" and rule.status is None:
         return -1  # what knows no HTTP counts what the client gets
-    is_outside = not held or (silent and getattr(rule, "status", None) is not None)
+    is_outside = not held or (silent and getattr(rule, "status", None) is not None and not _outlives(findings, held))
     return 5 if is_outside else 20  # before what holds, or behind it
+
+
+def _outlives(findings: Findings, held: list[Finding]) -> bool:
+    """Whether a stream of which the client sees nothing lasts: then whoever wants bytes gets those that are held."""
+    lasting = (findings.get("duration", finding.transport) for finding in held)
+    return any(each is not None and each.value is None and each.seen > 0 for each in lasting)
 
 
 def _notes(findings: Findings) -> Iterator[str]:
@@ -106,7 +112,7 @@ def _notes(findings: Findings) -> Iterator[str]:
 def _is_rule(finding: Finding, findings: Findings, rules: list[Rule]) -> bool:
     """Whether a rule says it, and says all of it."""
     if finding.value in (None, "none", "passed", "first_bytes", False) or finding.question not in RULES_OF:
-        return False
+        return finding.facts.get("is_kept") is False
     match finding.question:
         case "idle" | "duration" | "first_byte":
             return is_said(findings, finding)

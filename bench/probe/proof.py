@@ -67,9 +67,12 @@ def prove(
     servers: Mapping[str, ServerAddress],
     time_scale: float = TIME_SCALE,
     at_once: int = SIDE_BY_SIDE,
+    *,
+    real_up_to_s: float = REAL_UP_TO_S,
 ) -> list[Proof]:
     """Probe the shipped profiles of these names, on every core `at_once` side by side, and real ones beside them.
 
+    real_up_to_s: the longest silence that is tried of the real ones
     What does not hold is probed a second time, fewer at once: a machine that stood still explains it once.
     Raises bench.proxy.real.RealProxyError.
     """
@@ -78,27 +81,26 @@ def prove(
         for fewer in (1, 3):
             open_names = [name for name in names if name not in proofs or not proofs[name].holds]
             open_cases = [case for case in cases if case.name not in proofs or not proofs[case.name].holds]
-            for made in _made(
-                pool, open_names, open_cases, servers, time_scale=time_scale, at_once=max(1, at_once // fewer)
-            ):
-                proofs |= {proof.name: proof for proof in made.result()}
+            few = max(1, at_once // fewer)
+            made = _made(pool, open_names, servers, time_scale, few)
+            if open_cases:  # mostly they wait
+                made.append(pool.submit(_real, [case.name for case in open_cases], servers, few, real_up_to_s))
+            for each in made:
+                proofs |= {proof.name: proof for proof in each.result()}
     return [proofs[name] for name in (*names, *(case.name for case in cases))]
 
 
 def _made(
     pool: Executor,
     names: Sequence[str],
-    cases: Sequence[RealCase],
     servers: Mapping[str, ServerAddress],
-    *,
     time_scale: float,
     at_once: int,
 ) -> list[Future[list[Proof]]]:
-    """The proofs under way: the profiles' on every core, the real ones' beside them, which mostly wait."""
+    """The profiles' proofs under way, on every core."""
     cores = len(usable_cores())
     shares = [share for k in range(cores) if (share := names[k::cores])]
-    made = [pool.submit(_emulated, share, servers, time_scale, at_once) for share in shares]
-    return [*made, pool.submit(_real, [case.name for case in cases], servers, at_once)] if cases else made
+    return [pool.submit(_emulated, share, servers, time_scale, at_once) for share in shares]
 
 
 def _emulated(
@@ -125,8 +127,8 @@ def _emulated_proof(name: str, findings: Findings, rules: tuple[Rule, ...], time
     )
 
 
-def _real(names: Sequence[str], servers: Mapping[str, ServerAddress], at_once: int) -> list[Proof]:
-    found = real_sweep(names, servers, REAL_UP_TO_S, at_once)
+def _real(names: Sequence[str], servers: Mapping[str, ServerAddress], at_once: int, up_to_s: float) -> list[Proof]:
+    found = real_sweep(names, servers, up_to_s, at_once)
     return [_real_proof(case, found[case.name]) for case in REAL_CASES if case.name in names]
 
 
@@ -136,11 +138,11 @@ def _real_proof(case: RealCase, findings: Findings) -> Proof:
         name=case.name,
         findings=findings,
         written=profile_of(findings, case.name),
-        verdicts=judge(findings, foretold(case.shows, REAL_UP_TO_S), early_s),
+        verdicts=judge(findings, foretold(case.shows, findings.up_to_s), early_s),
         differences=[],  # its numbers are its own: what was found is judged, question by question
         survives_alike=True,
         rules=case.shows,
-        up_to_s=REAL_UP_TO_S,
+        up_to_s=findings.up_to_s,
     )
 
 

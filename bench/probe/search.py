@@ -1,8 +1,9 @@
 """Finding a limit by waiting: many connections side by side, each waiting for another time.
 
 First a ladder. A connection that is cut before its time is over shows the limit itself; three such cuts are enough. A
-black hole shows only that the limit lies between the longest wait that was survived and the shortest that was not; then
-that interval is divided by as many connections again, until it is narrow enough or the time is over.
+black hole, and an end that shows only at the next byte, say no more than that the limit lies between the longest wait
+that was survived and the shortest that was not; then that interval is divided by as many connections again, until it is
+narrow enough or the time is over.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 
-from bench.probe.finding import BLACK_HOLE, NO_CUT
+from bench.probe.finding import NO_CUT
 from bench.probe.trial import Trial
+from bench.proxy.rule import seconds
 
 RUNGS = 8
 RATIO = 1.6  # from one rung to the next
 TOPS = 3  # as many wait for the longest time
-DIVISIONS = 12  # of an interval around a black hole
+NEARLY = 0.97  # of it waits another one: if it survives, what ends the longest waits lies between
+DIVISIONS = 12  # of an interval between waits
 WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
 NEAR_S = 0.05  # times that differ by no more agree, however short they are
 EARLY, EARLY_S = 0.002, 0.01  # a cut may look so much earlier than it is, relatively or in seconds: clocks and sleeps
@@ -28,8 +31,9 @@ ROUNDS = 3  # after the ladder
 SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
 BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
-HOLES = 2  # the same of a black hole that the waits around it confirm: every wait below survived
-LADDER_CONNECTIONS = RUNGS - 1 + TOPS
+HOLES = 2  # the same of an end at no moment that was seen: every wait below survived, which confirms it
+TWICE = 2  # what agrees so often is no chance, though no finding
+LADDER_CONNECTIONS = RUNGS + TOPS
 MAX_VOID = 3 * LADDER_CONNECTIONS  # trials that say nothing; then the search ends with what it has
 
 TryWait = Callable[[float], Awaitable[Trial]]
@@ -58,7 +62,8 @@ class Search:
 
     async def climb(self) -> Limit:
         """The ladder: what it shows of the limit."""
-        ladder = [self.up_to_s] * (TOPS - 1) + [self.up_to_s / RATIO**k for k in range(RUNGS)]
+        top_s = self.up_to_s
+        ladder = [top_s] * (TOPS - 1) + [top_s / RATIO**k for k in range(RUNGS)] + [NEARLY * top_s]
         await self._wait_for_all(ladder, self._is_clear)
         return limit_of(self.trials)
 
@@ -72,9 +77,12 @@ class Search:
         return limit_of(self.trials)
 
     def _is_clear(self, pending_s: Iterable[float]) -> bool:
-        """Whether the ladder has said what it can: a black hole or three cuts, and no shorter wait is under way."""
+        """Whether the ladder has said what it can, and no shorter wait is under way: three cuts, or one that nobody
+        saw where there is time to look closer.
+        """
         limit = limit_of(self.trials)
-        is_known = limit.is_found and (limit.is_sure or limit.ending == BLACK_HOLE)
+        has_time = limit.is_between and limit.high_s + self.slack_s <= self.left_s()
+        is_known = limit.is_found and (limit.is_sure or has_time)
         return is_known and limit.high_s < min(pending_s, default=inf)
 
     def _more(self) -> list[float]:
@@ -82,7 +90,7 @@ class Search:
         limit = limit_of(self.trials)
         if not limit.is_found or self._voids > MAX_VOID:
             return []
-        if limit.ending == BLACK_HOLE:
+        if limit.is_between:
             width_s = limit.high_s - limit.low_s
             is_sharp = limit.seen >= SEEN and width_s <= WIDTH * limit.high_s
             waits_s = [] if is_sharp else [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS + 1)]
@@ -126,6 +134,7 @@ class Limit:
     """What a search has found; `value_s` is infinite where there is no limit up to `low_s`, the longest wait survived.
 
     seen: how many observations say so
+    is_between: nobody saw the moment itself; it lies between the waits around it
     """
 
     value_s: float
@@ -133,6 +142,7 @@ class Limit:
     high_s: float
     ending: str
     seen: int
+    is_between: bool = False
 
     @property
     def is_found(self) -> bool:
@@ -142,7 +152,7 @@ class Limit:
     @property
     def is_sure(self) -> bool:
         """Whether it was seen often enough to be no chance."""
-        return self.seen >= (HOLES if self.ending == BLACK_HOLE else SEEN)
+        return self.seen >= (HOLES if self.is_between else SEEN)
 
     @property
     def sure_s(self) -> float | None:
@@ -152,16 +162,22 @@ class Limit:
 
 def limit_of(trials: list[Trial]) -> Limit:
     """What trials say together (pure)."""
-    low_s, high_s = interval(trials)
     cut = limit_of_cuts(trials)
+    low_s, high_s = interval([trial for trial in trials if cut is None or not _is_the_same(trial, cut)])
     # What ends a forgotten connection at last, after its black hole, is not the limit.
     if cut is not None and cut.value_s < high_s:
         return cut
     if high_s == inf:
         longest = sum(trial.is_survivor and trial.tried_s == low_s for trial in trials)
         return Limit(inf, low_s, inf, NO_CUT, longest)
-    seen = sum(trial.is_hole and trial.tried_s >= high_s for trial in trials)
-    return Limit((low_s + high_s) / 2, low_s, high_s, BLACK_HOLE, seen)
+    endings = Counter(trial.ending for trial in trials if trial.is_hole and trial.tried_s >= high_s)
+    ending, seen = endings.most_common(1)[0]
+    return Limit((low_s + high_s) / 2, low_s, high_s, ending, seen, is_between=True)
+
+
+def _is_the_same(unseen: Trial, cut: Limit) -> bool:
+    """Whether an end of which nobody saw the moment may be this one: its wait was as long as the limit is."""
+    return unseen.is_hole and unseen.ending == cut.ending and cut.value_s <= _nearly(unseen.tried_s)
 
 
 def limit_of_cuts(trials: list[Trial]) -> Limit | None:
@@ -176,7 +192,8 @@ def limit_of_cuts(trials: list[Trial]) -> Limit | None:
     if all(cut.within_s for cut in cuts):
         low_s, high_s = _common(cuts)
         value_s = (low_s + high_s) / 2
-    return Limit(value_s, max(0.0, low_s - max(EARLY * low_s, EARLY_S)), high_s, ending, len(cuts))
+    early_s = max(EARLY * low_s, EARLY_S)
+    return Limit(value_s, max(0.0, low_s - early_s), max(high_s, low_s + early_s), ending, len(cuts))
 
 
 def _credible_cuts(trials: list[Trial]) -> list[Trial]:
@@ -185,7 +202,7 @@ def _credible_cuts(trials: list[Trial]) -> list[Trial]:
     while cuts:
         times_s = agreed(map(_took_s, cuts))
         group = [cut for cut in cuts if times_s[0] <= _took_s(cut) <= times_s[-1]]
-        if sum(t.is_survivor and t.tried_s > times_s[-1] * (1 + WIDTH) + NEAR_S for t in trials) <= len(group):
+        if sum(t.is_survivor and t.tried_s > _nearly(times_s[-1]) for t in trials) <= len(group):
             return group
         cuts = [cut for cut in cuts if cut not in group]
     return []
@@ -207,8 +224,8 @@ def agreed(cuts_s: Iterable[float]) -> list[float]:
     [60.0, 60.1, 60.2]
     """
     cuts_s = sorted(cuts_s)
-    groups = [[other for other in cuts_s if cut <= other <= cut * (1 + WIDTH) + NEAR_S] for cut in cuts_s]
-    return max(groups, key=len)
+    groups = [[other for other in cuts_s if cut <= other <= _nearly(cut)] for cut in cuts_s]
+    return max(groups, key=len, default=[])
 
 
 def interval(trials: list[Trial]) -> tuple[float, float]:
@@ -224,6 +241,23 @@ def interval(trials: list[Trial]) -> tuple[float, float]:
     split = wrong.index(min(wrong))
     low_s = max((trial.tried_s for trial in told[:split] if trial.is_survivor), default=0.0)
     return low_s, min((trial.tried_s for trial in told[split:] if trial.is_hole), default=inf)
+
+
+def dissent(trials: list[Trial], limit: Limit) -> str:
+    """What contradicts the finding, seen more than once: "" if nothing was (pure).
+
+    Several servers behind one name, or several ways to them, need not do the same.
+    """
+    if limit.is_found:
+        longer = sum(trial.is_survivor and trial.tried_s > _nearly(limit.high_s) for trial in trials)
+        return f"; {longer} others lasted longer" if longer >= TWICE else ""
+    cuts_s = agreed(_took_s(trial) for trial in trials if trial.is_cut)
+    return f"; but {len(cuts_s)} others ended after {seconds(cuts_s[0])}" if len(cuts_s) >= TWICE else ""
+
+
+def _nearly(time_s: float) -> float:
+    """The latest time that may be the same."""
+    return time_s * (1 + WIDTH) + NEAR_S
 
 
 def _took_s(cut: Trial) -> float:

@@ -20,7 +20,8 @@ class Trial:
     """A connection that waited `tried_s`.
 
     survived: it was as good afterwards as before
-    took_s: where a cut was seen, from what the question counts from to the cut; None for a black hole
+    took_s: where a cut was seen as it came, from what the question counts from to the cut; None for a black hole, and
+        for a connection whose end shows only at its next byte
     void: why it says nothing
     within_s: the cut came at most so long before or after `took_s`
     """
@@ -65,7 +66,13 @@ def trial_of(heard: Heard, tried_s: float, took_s: float, rtt_s: float, **facts:
     if not is_cut(heard.ending) or decode_error(bytes(heard.body)) is not None:  # a refusal of the server's own
         return Trial(tried_s, survived=False, void=heard.detail or heard.ending, ending=heard.ending, facts=facts)
     ending = "fin" if heard.ending == "end" else heard.ending
-    return Trial(tried_s, survived=False, took_s=max(LEAST_S, took_s), ending=ending, facts=facts)
+    # The next byte was due then, or before: it may be what met a limit that nobody kept watch on.
+    is_seen = _lasted_s(heard) < tried_s
+    return Trial(tried_s, False, max(LEAST_S, took_s) if is_seen else None, ending, facts=facts)
+
+
+def _lasted_s(heard: Heard) -> float:
+    return (heard.ended_ns - heard.asked_ns) / 1e9
 
 
 def _no_wait(heard: Heard, tried_s: float, rtt_s: float) -> str:
@@ -74,7 +81,7 @@ def _no_wait(heard: Heard, tried_s: float, rtt_s: float) -> str:
     Whoever is tired of waiting says 408 or 5xx, and nobody is tired at once: a connection that is closed then, with
     whatever code, was refused.
     """
-    lasted_s = (heard.ended_ns - heard.asked_ns) / 1e9
+    lasted_s = _lasted_s(heard)
     if heard.status not in _ANSWERED and heard.status != 408 and heard.status < 500:
         return f"status {heard.status} is no answer to a wait"
     if heard.ending != NO_CUT and lasted_s <= rtt_s + PROMPT_S:

@@ -48,4 +48,5 @@ def limit_words(limit: Limit) -> str:
     times = f"seen {limit.seen} times" if limit.seen > 1 else "seen once"
     seen = times if limit.is_sure else f"{times} only, too seldom to be sure"
     between = f"between {low} and {high}, " if low != high else ""
-    return f"{cut_words(limit.ending)} after {after} ({between}{seen})"
+    late = ", which shows at the next byte only," if limit.is_between and limit.ending != BLACK_HOLE else ""
+    return f"{cut_words(limit.ending)}{late} after {after} ({between}{seen})"

@@ -73,16 +73,19 @@ def _closed(asking: Asking, old: list[Old], ages: list[float]) -> Finding:
         is_kept = any(each.fine_s for each in old)
         words = "not seen: a connection is closed before its second request" if is_kept else "connections are not kept"
         return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
-    if len(ages) == len(old) and len({each.requests for each in old}) == 1:
+    if len(ages) >= _LEAST and _is_by_number(old):
         words = f"a connection is closed after {first.requests} requests, whatever its age"
         facts["requests"] = first.requests
-        return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
+        return asking.finding(words, ending=first.ending, seen=len(ages), facts=facts)
     if len(ages) < _LEAST:
-        words = f"no limit: 1 of {len(old)} connections was closed, at the age of {seconds(ages[0])}"
+        words = f"no limit on age: 1 of {len(old)} connections was closed, at the age of {seconds(ages[0])}"
+        words += f" and request {first.requests}, which no other reached" * _is_by_number(old)
         return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
     fine_s = max(each.fine_s for each in old)
     if fine_s > min(ages) * _SLACK[0] + _SLACK[1]:
-        words = f"no limit: one connection was closed at {seconds(min(ages))}, another was fine at {seconds(fine_s)}"
+        words = (
+            f"no limit on age: one connection was closed at {seconds(min(ages))}, another was fine at {seconds(fine_s)}"
+        )
         return asking.finding(words, ending=first.ending, seen=len(old), facts=facts)
     low_s, high_s = sorted((fine_s, min(ages)))
     value_s = (low_s + high_s) / 2
@@ -93,6 +96,12 @@ def _closed(asking: Asking, old: list[Old], ages: list[float]) -> Finding:
     return asking.finding(
         words, value_s, unit="s", low=low_s, high=high_s, seen=len(ages), ending=first.ending, facts=facts
     )
+
+
+def _is_by_number(old: list[Old]) -> bool:
+    """Whether those that were closed had made so many requests as no other: their paces and so their ages differ."""
+    closed = {each.requests for each in old if each.closed_s is not None}
+    return len(closed) == 1 and all(each.requests < max(closed) for each in old if each.closed_s is None)
 
 
 async def _watched(asking: Asking, every_s: float) -> Old:

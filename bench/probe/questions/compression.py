@@ -20,8 +20,9 @@ async def _ask(asking: Asking) -> Finding:
         return Finding(question="compression", transport=asking.transport, words="no stream came whole")
     codings = set(map(_coding, heard))
     coding = codings.pop() if len(codings) == 1 else ""
-    holds = bool(coding) and is_held([Trace.of(each) for each in heard])
-    words = f"compressed ({coding}), and {'held back' if holds else 'flushed with each token'}" if coding else "none"
+    traces = [Trace.of(each) for each in heard]
+    holds = bool(coding) and all(each.deliveries[0].tokens == each.tokens for each in traces)
+    words = f"compressed ({coding}), and {_of_tokens(traces, holds)}" if coding else "none"
     return Finding(
         question="compression",
         transport=asking.transport,
@@ -30,6 +31,13 @@ async def _ask(asking: Asking) -> Finding:
         words=words,
         facts={"holds": holds, "content_type": media_type(heard[0].headers.get("content-type", ""))},
     )
+
+
+def _of_tokens(traces: list[Trace], holds: bool) -> str:
+    """What becomes of tokens: who waits for a full compressor sends nothing of so short an answer before its end."""
+    if holds:
+        return "held back until the answer is complete"
+    return "held back for a while, as by a buffer or a clock" if is_held(traces) else "flushed with each token"
 
 
 async def _heard(asking: Asking) -> list[Heard]:

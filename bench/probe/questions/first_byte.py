@@ -8,7 +8,7 @@ from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk
 from bench.probe.finding import NO_CUT, Finding
 from bench.probe.question import ProbeQuestion
-from bench.probe.search import LADDER_CONNECTIONS, Search
+from bench.probe.search import LADDER_CONNECTIONS, Search, dissent
 from bench.probe.streams import LONGEST_SILENCE_S, late
 from bench.probe.trial import Trial, trial_of
 from bench.probe.words import seconds
@@ -30,10 +30,12 @@ async def ask(asking: Asking) -> Finding:
             facts={"head_at_once": True},
         )
     up_to_s = min(asking.up_to_s, LONGEST_POLL_S if asking.transport == "polling" else LONGEST_SILENCE_S)
-    limit = await Search(lambda wait_s: _late(asking, wait_s), up_to_s, asking.left_s, asking.slack_s).run()
+    search = Search(lambda wait_s: _late(asking, wait_s), up_to_s, asking.left_s, asking.slack_s)
+    limit = await search.run()
+    others = dissent(search.trials, limit)
     if not limit.is_found:
-        return asking.outlived("before the first byte", limit.low_s, limit.seen)
-    return asking.limited(limit, "without a byte of the answer", {})
+        return asking.outlived(f"before the first byte{others}", limit.low_s, limit.seen)
+    return asking.limited(limit, f"without a byte of the answer{others}", {})
 
 
 async def _head_comes_at_once(asking: Asking) -> bool:

@@ -9,7 +9,7 @@ from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk, Up
 from bench.probe.finding import BLACK_HOLE, Finding
 from bench.probe.question import ProbeQuestion
-from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search
+from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search, dissent
 from bench.probe.streams import LONGEST_SILENCE_S, silent, talking
 from bench.probe.trial import Trial, trial_of
 from bench.probe.words import cut_words, seconds
@@ -54,14 +54,14 @@ async def ask(asking: Asking) -> Finding:
     search = Search(lambda wait_s: _silence(asking, wait_s), up_to_s, asking.left_s, asking.slack_s)
     roughly = await search.climb()
     if not roughly.is_found:
-        return asking.outlived("of silence", roughly.low_s, roughly.seen)
+        return asking.outlived(f"of silence{dissent(search.trials, roughly)}", roughly.low_s, roughly.seen)
     limit, kept = await asyncio.gather(search.sharpen(), _what_keeps(asking, roughly))
     reset_by = _reset_by(kept)
     facts = {"reset_by": reset_by, "kept_open_by": kept}
     if reset_by == "nothing":
         words = f"not seen: whatever passes, {cut_words(limit.ending)} after {seconds(limit.value_s)}"
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
-    return asking.limited(limit, f"of silence; {_kept_words(kept)}", facts)
+    return asking.limited(limit, f"of silence; {_kept_words(kept)}{dissent(search.trials, limit)}", facts)
 
 
 async def _silence(asking: Asking, wait_s: float) -> Trial:
@@ -91,14 +91,15 @@ async def _what_keeps(asking: Asking, limit: Limit) -> dict[str, bool]:
 async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
     is_hole = limit.ending == BLACK_HOLE
-    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if is_hole else BEYOND))
+    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.is_between else BEYOND))
     spare_s = asking.left_s() - lasts_s - asking.slack_s
     if spare_s < 0:
         return None
     apart_s = min(10.0, limit.value_s / 4, spare_s / TIMES)  # what is late once shall not be late three times
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
     tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
-    counted = [trial.survived for trial in await asyncio.gather(*tries) if not trial.void and trial.is_hole <= is_hole]
+    told = [trial for trial in await asyncio.gather(*tries) if not trial.void]
+    counted = [trial.survived for trial in told if is_hole or trial.ending != BLACK_HOLE]
     return sum(counted) * 2 > len(counted) if counted else None
 
 

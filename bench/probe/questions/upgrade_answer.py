@@ -7,9 +7,10 @@ from collections import Counter
 
 from bench.probe.asking import Asking
 from bench.probe.channel import Heard, Talk
-from bench.probe.finding import Finding
+from bench.probe.finding import BLACK_HOLE, Finding
 from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S, TIMES
+from bench.probe.trial import is_cut
 from servers.messages import decode_error
 
 _SMALL = {"ttft_ms": 0, "ttft_sigma": 0, "gap_ms": 0, "gap_sigma": 0, "tokens": 2}
@@ -23,7 +24,8 @@ _PASSING = frozenset(f"status {status}" for status in (429, 500, 502, 503, 504))
 async def _ask(asking: Asking) -> Finding:
     heard = await asyncio.gather(*(asking.talk(Talk(_SMALL, LIMIT_S)) for _ in range(TIMES)))
     (value, ending), seen = Counter(map(_verdict, heard)).most_common(1)[0]
-    if ending in _PASSING and value == "refused" and (seen < TIMES or await _was_disturbed(asking, heard)):
+    is_passing = value == "cut" or (value == "refused" and ending in _PASSING)
+    if is_passing and (seen < TIMES or not _is_answer(ending) or await _was_disturbed(asking, heard)):
         words = f"not clear: {ending} in {seen} of {TIMES} tries, which may be over soon"
         return Finding(question="upgrade", transport=asking.transport, ending=ending, seen=seen, words=words)
     if value == "server":
@@ -42,6 +44,11 @@ async def _ask(asking: Asking) -> Finding:
             "cut": f"the upgrade ends in {ending}",
         }[value],
     )
+
+
+def _is_answer(ending: str) -> bool:
+    """Whether somebody did this to the upgrade: where no connection comes about, nobody has seen it."""
+    return is_cut(ending) or ending == BLACK_HOLE
 
 
 async def _was_disturbed(asking: Asking, heard: list[Heard]) -> bool:

@@ -15,8 +15,9 @@ from bench.probe.finding import Finding, Findings
 from bench.probe.foretold import foretold
 from bench.probe.probe_report import NOTHING_PASSES, report
 from bench.probe.profile_writer import profile_of, profile_text
+from bench.probe.rehearsal import outcome, scenes
 from bench.probe.roundest import roundest
-from bench.proxy.behaviours import Upgrade
+from bench.proxy.behaviours import IdleTimeout, Upgrade
 from bench.proxy.profile import load, names, parse
 
 
@@ -42,6 +43,34 @@ def test_a_heartbeat_stays_well_below_the_limit() -> None:
     (one,) = advice(findings(limit("idle", "websocket", 350.0, ending="black_hole", facts={"reset_by": "either"})))
     assert "every 175 s" in one.words
     assert "a limit of their own on silence" in one.words
+
+
+def test_the_number_beside_a_heartbeat_is_the_one_that_was_found() -> None:
+    seen = msgspec.structs.replace(limit("idle", "sse", 60.0, ending="fin"), low=59.9, high=60.1)
+    (one,) = advice(findings(seen))
+    assert "every 30 s: the connection is closed (FIN) after 60 s" in one.words
+    between = msgspec.structs.replace(limit("idle", "sse", 48.75, ending="fin"), low=37.5, high=60.0)
+    (one,) = advice(findings(between))
+    assert "every 18 s" in one.words  # well below what is allowed for certain
+
+
+def test_a_limit_is_written_as_the_round_number_next_to_what_was_found() -> None:
+    """Cuts come late: the first is the best estimate, not the middle."""
+    late = msgspec.structs.replace(limit("idle", "sse", 3.02, ending="fin"), low=3.0067, high=3.10752)
+    (rule,) = profile_of(findings(late)).rules
+    assert isinstance(rule, IdleTimeout)
+    assert rule.idle_timeout_s == 3
+
+
+def test_connections_that_are_not_kept_are_not_kept_by_the_profile() -> None:
+    closed = Finding(question="keep_alive", words="connections are not kept", seen=1, facts={"is_kept": False})
+    written = parse("p", tomllib.loads(profile_text(findings(closed))))
+    (scene,) = (each for each in scenes(10) if each.name == "request after request")
+    played = outcome(written.rules, scene)
+    assert played.ending == "fin"
+    assert played.at_s is not None
+    assert played.at_s <= 10 / 200  # at its second request: time does not pass with the first, where clocks are played
+    assert "keep_alive" not in written.notes
 
 
 def test_who_has_to_talk() -> None:
@@ -191,6 +220,16 @@ def test_a_limit_of_one_kind_of_stream_alone_is_said_to_be_that() -> None:
     assert told in profile_of(findings(outlived, limit("idle", "chunked", 60.0, ending="fin"))).notes
     shorter = msgspec.structs.replace(outlived, low=50.0)
     assert told not in profile_of(findings(shorter, limit("idle", "chunked", 60.0, ending="fin"))).notes
+
+
+def test_what_did_not_count_is_said_with_what_it_may_have_been() -> None:
+    out = io.StringIO()
+    told = msgspec.structs.replace(findings(limit("idle", "sse", 60.0)), disturbances=((1.0, 3.5), (2.0, 4.0)))
+    Console(file=out, width=300).print(report(told))
+    assert "Something was wrong from 1 s to 4 s of the probe: what ended then does not count." in out.getvalue()
+    out = io.StringIO()
+    Console(file=out, width=300).print(report(findings(limit("idle", "sse", 60.0))))
+    assert "Something was wrong" not in out.getvalue()
 
 
 def test_where_no_answer_passes_nothing_is_said_to_follow() -> None:

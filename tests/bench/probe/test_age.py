@@ -39,8 +39,19 @@ async def test_connections_that_are_refused_say_nothing() -> None:
     [
         ([old(59, 60, 50), old(58, 60, 40), old(59.5, 60, 30)], 59.75, "a connection is closed at the age of"),
         ([old(600, None, 200), old(600, None, 140), old(600, None, 110)], None, "no connection was closed within"),
-        ([old(600, None, 200), old(58, 60, 40), old(59.5, 60, 30)], None, "no limit: one connection was closed at"),
-        ([old(60, None, 200), old(60, None, 140), old(59, 60, 30)], None, "no limit: 1 of 3 connections was closed"),
+        (
+            [old(600, None, 200), old(58, 60, 40), old(59.5, 60, 30)],
+            None,
+            "no limit on age: one connection was closed at",
+        ),
+        ([old(60, None, 200), old(60, None, 140), old(59, 60, 30)], None, "no limit on age: 1 of 3 connections was"),
+        ([old(5, 6, 101), old(7, 8, 101), old(9, None, 96)], None, "a connection is closed after 101 requests"),
+        (
+            [old(5, 6, 150), old(9, None, 142), old(9, None, 111)],
+            None,
+            "no limit on age: 1 of 3 connections was closed, at the age of 6 s and request 150, which no other reached",
+        ),
+        ([old(5, 6, 101), old(7, 8, 101), old(9, None, 111)], None, "no limit on age: one connection was closed at"),
         ([old(3, 6, 1), old(5, 9, 1), old(4, 7, 1)], None, "not seen: a connection is closed before its second"),
         ([old(0, 0.1, 1), old(0, 0.1, 1), old(0, 0.1, 1)], None, "connections are not kept"),
         ([old(50, 51, 17), old(70, 71, 17), old(90, 91, 17)], None, "a connection is closed after 17 requests"),

@@ -123,7 +123,7 @@ async def test_a_server_that_tells_no_time_is_not_asked_again_and_again() -> Non
         asked += 1
 
     async with scripted(close) as served:
-        assert (await look(Deployment({"sse": served.url}), "sse")).ahead_ns is None
+        assert (await look(Deployment({"sse": served.url}), "sse", 10.0)).ahead_ns is None
     assert asked == 1
 
 

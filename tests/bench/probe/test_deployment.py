@@ -42,6 +42,11 @@ async def test_nobody_there_is_no_fault_of_the_words() -> None:
     assert error.value.exit_code == 1
 
 
+async def test_a_name_that_nobody_knows_is_no_closed_port() -> None:
+    with pytest.raises(UserError, match=r"http://nobody\.invalid: nobody knows this name \(\[Errno -"):
+        await find(["http://nobody.invalid"], None, Trust())
+
+
 async def test_a_server_that_is_never_silent_cannot_be_asked_about_silence() -> None:
     with running_server("sse", "--heartbeat", "5", "--auth-token", "secret") as beating:
         with pytest.raises(UserError, match="without --heartbeat"):
@@ -80,6 +85,8 @@ async def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(is_name
         (b"", "the connection was closed before the response"),
         (response(b"<html>Sign in", more="Content-Type: text/html\r\n"), "answers 200, but not as one of our servers"),
         (response(b"", status="302 Found", more="Location: /login\r\n"), "302, a redirect"),
+        (response(b"", status="403 Forbidden"), "answers 403, which our servers never say there"),
+        (response(b"", status="429 Slow"), "answers 429, too many requests"),
         (response(b"", status="502 Bad"), "answers 502, so that no server is reached, or not yet"),
     ],
 )

@@ -11,10 +11,11 @@ from time import monotonic_ns
 import msgspec
 import pytest
 from support.processes import RunningServer, running_server
+from support.scripted import Connection, response, scripted
 
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
-from bench.probe.engine import Engine
+from bench.probe.engine import Engine, _first_look
 from bench.probe.finding import Finding, Findings
 from bench.probe.question import ProbeQuestion, questions
 from bench.proxy.behaviours import MaxAge, MaxDuration
@@ -186,6 +187,47 @@ async def test_a_disturbance_before_the_control_has_seen_much_is_one_as_soon_as_
         assert control.disturbed(cut_ns, cut_ns)
     finally:
         watching.cancel()
+
+
+@pytest.mark.parametrize("answers", [0, 2, 1000])
+async def test_the_first_look_is_over_in_time_whatever_the_server_does(answers: int) -> None:
+    """It answers so many requests, each late, then none; what is known of its clock by then is kept."""
+
+    async def dawdle(connection: Connection) -> None:
+        for _ in range(answers):
+            if not await connection.request():
+                return
+            await asyncio.sleep(0.1)
+            await connection.send(response(b'{"monotonic_ns": %d}' % monotonic_ns()))
+        await connection.hold()
+
+    async with scripted(dawdle) as served:
+        began_ns = monotonic_ns()
+        clock, passes = await _first_look(Deployment({"sse": served.url}), "sse", 0.6)
+    assert (monotonic_ns() - began_ns) / 1e9 < 3
+    assert (clock.ahead_ns is not None) == (answers > 0)
+    assert passes.ending != "none"
+
+
+@pytest.mark.slow
+async def test_a_connection_that_turns_out_to_be_closed_when_it_is_used_again_shows_no_moment() -> None:
+    async def close_late(connection: Connection) -> None:
+        while await connection.request():
+            await connection.send(response(b'{"monotonic_ns": %d}' % monotonic_ns()))
+            asked_ns = monotonic_ns()
+            request = await connection.request()
+            if not request or monotonic_ns() - asked_ns > 300_000_000:
+                return
+            await connection.send(response(b'{"monotonic_ns": %d}' % monotonic_ns()))
+
+    async with scripted(close_late) as served:
+        deployment = Deployment({"sse": served.url})
+        found = (await Engine(deployment, 1.0, chosen=[questions()["keep_alive"]]).run()).findings[0]
+    assert found.ending == "fin"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 0.3 <= found.high
+    assert "at the next byte" in found.words
 
 
 def test_what_never_passes_is_no_disturbance() -> None:

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from bench.probe.finding import BLACK_HOLE
-from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, interval, limit_of, limit_of_cuts
+from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, dissent, interval, limit_of, limit_of_cuts
 from bench.probe.trial import Trial
 
 UP_TO_S = 0.3
@@ -23,6 +23,15 @@ def cut_at(limit_s: float, ending: str = "fin") -> Callable[[float], Trial]:
 def swallowed_at(limit_s: float) -> Callable[[float], Trial]:
     def judge(wait_s: float) -> Trial:
         return Trial(wait_s, True) if wait_s < limit_s else Trial(wait_s, False, ending=BLACK_HOLE)
+
+    return judge
+
+
+def cut_at_the_next_byte(limit_s: float) -> Callable[[float], Trial]:
+    """As by Go's write deadline, which nobody looks at before something is written."""
+
+    def judge(wait_s: float) -> Trial:
+        return Trial(wait_s, True) if wait_s < limit_s else Trial(wait_s, False, ending="fin")
 
     return judge
 
@@ -56,6 +65,27 @@ def test_a_black_hole_is_found_within_two_percent(limit_s: float) -> None:
     assert limit.low_s <= limit_s <= limit.high_s
     assert limit.value_s == pytest.approx(limit_s, rel=0.02)
     assert limit.seen >= SEEN
+
+
+@pytest.mark.parametrize("limit_s", [0.003, 0.1, 0.25])
+def test_an_end_that_shows_at_the_next_byte_is_found_as_a_black_hole_is(limit_s: float) -> None:
+    limit, _ = found(cut_at_the_next_byte(limit_s))
+    assert limit.ending == "fin"
+    assert limit.low_s <= limit_s <= limit.high_s
+    assert limit.value_s == pytest.approx(limit_s, rel=0.02)
+
+
+def test_an_end_that_shows_at_the_next_byte_has_no_moment_of_its_own() -> None:
+    """Of three waits of the same length all end alike, and yet the limit may be anywhere below."""
+    limit, _ = found(cut_at_the_next_byte(0.2), left_s=0.0)
+    assert limit.low_s < 0.2 <= limit.high_s
+    assert limit.sure_s is not None
+    assert limit.sure_s < UP_TO_S
+
+
+def test_what_ends_the_longest_waits_alone_is_known_well() -> None:
+    limit, _ = found(cut_at_the_next_byte(UP_TO_S), left_s=0.0)
+    assert limit.sure_s == pytest.approx(UP_TO_S, rel=0.02)
 
 
 def test_without_a_limit_the_longest_wait_is_what_is_known() -> None:
@@ -92,6 +122,22 @@ def test_what_ends_a_forgotten_connection_at_last_is_not_the_limit() -> None:
     trials = [Trial(2, True), Trial(3.5, False, ending=BLACK_HOLE), *[Trial(9, False, 6.0, "rst")] * 3]
     limit = limit_of(trials)
     assert (limit.low_s, limit.high_s, limit.ending) == (2, 3.5, BLACK_HOLE)
+
+
+def test_a_wait_as_long_as_the_limit_contradicts_no_cut() -> None:
+    """At its end the next byte is due: the connection ends, by one or the other."""
+    trials = [Trial(3, True), Trial(5, False, ending="fin"), *[Trial(8, False, 5.02, "fin")] * 3]
+    limit = limit_of(trials)
+    assert (limit.value_s, limit.seen, limit.is_between) == (5.02, 3, False)
+
+
+def test_two_servers_that_do_not_do_the_same_are_told_of() -> None:
+    short, long = [Trial(8, False, 2.0, "fin")] * 3, [Trial(8, True)] * 4
+    assert dissent([*short, *long], limit_of([*short, *long])) == "; but 3 others ended after 2 s"
+    assert dissent([*short, *long[:2]], limit_of([*short, *long[:2]])) == "; 2 others lasted longer"
+    assert not dissent(short, limit_of(short))
+    assert not dissent(long, limit_of(long))
+    assert not dissent([*short[:1], *long], limit_of([*short[:1], *long]))
 
 
 def test_a_connection_that_was_forgotten_long_before_it_was_cut_shows_when() -> None:
@@ -146,6 +192,8 @@ def test_a_cut_may_look_a_little_early() -> None:
     limit = limit_of([Trial(90, False, took_s, "fin") for took_s in (59.95, 60.0, 60.1)])
     assert limit.low_s < 59.9
     assert limit.low_s < limit.value_s <= limit.high_s == 60.1
+    alike = limit_of([Trial(9, False, took_s, "fin") for took_s in (2.9983, 2.9990, 2.9992)])
+    assert alike.low_s < 3 < alike.high_s
     assert limit_of([Trial(1, False, 0.002, "fin")] * SEEN).low_s == 0
 
 

@@ -14,14 +14,16 @@ from support.tls import certificate, nginx_with_tls
 
 from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine
-from bench.probe.finding import Finding
+from bench.probe.finding import Finding, Findings
+from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
 from bench.probe.sweep import behind
-from bench.proxy.behaviours import GzipHoldback, Latency, Upgrade
+from bench.proxy.behaviours import Coalescing, GzipHoldback, Latency, Upgrade
 from bench.proxy.rule import Rule
 from clients.core.endpoint import Endpoint
 from clients.core.tls import Trust
 from servers.messages import encode_error
+from servers.process import free_port
 
 Server = Callable[[str], RunningServer]
 TIME = {"idle", "first_byte", "duration", "keep_alive", "age"}
@@ -43,6 +45,16 @@ async def ask_behind(
 ) -> dict[tuple[str, str], Finding]:
     async with behind(rules, {name: address(server(name)) for name in transports}) as place:
         return await asked(place, *ids)
+
+
+async def test_tokens_that_a_clock_holds_are_not_held_by_the_compressor(server: Server) -> None:
+    rules: list[Rule] = [
+        Coalescing(coalesce_ms=200, coalesce_bytes=1 << 16, scope="response"),
+        GzipHoldback(content_types=("text/event-stream",), sync_flush=True),
+    ]
+    finding = (await ask_behind(server, rules, "compression", transports=("sse",)))["compression", "sse"]
+    assert finding.facts["holds"] is False
+    assert finding.words == "compressed (gzip), and held back for a while, as by a buffer or a clock"
 
 
 async def test_compression_is_seen_and_whether_it_holds_tokens_back(server: Server) -> None:
@@ -90,6 +102,16 @@ async def test_who_refuses_an_upgrade(
         found = (await asked(Deployment({"websocket": url}), "upgrade"))["upgrade", "websocket"]
     assert found.value == value
     assert found.words.startswith(words)
+
+
+async def test_where_no_connection_comes_about_nobody_has_refused_anything() -> None:
+    """As where more connections come than a balancer serves."""
+    nobody = Deployment({"websocket": f"http://127.0.0.1:{free_port()}"})
+    found = await asked(nobody, "upgrade", "keep_alive")
+    assert found["upgrade", "websocket"].value is None
+    assert found["upgrade", "websocket"].words.startswith("not clear: refused in 3 of 3 tries")
+    assert found["keep_alive", ""].words == "not known: refused in place of the first answer"
+    assert not profile_of(Findings(urls={}, up_to_s=3.0, started="", findings=tuple(found.values()))).rules
 
 
 async def test_connections_without_an_answer_are_not_counted_among_those_of_a_server(server: Server) -> None:

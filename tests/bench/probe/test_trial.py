@@ -35,6 +35,7 @@ def test_a_server_error_is_a_cut_only_after_a_wait(status: int) -> None:
 )
 def test_a_connection_that_ends_is_cut_only_after_a_wait(status: int, ending: str) -> None:
     assert judged(status, ending, 5.0).is_cut
+    assert not judged(status, ending, 5.0).is_hole
     refused = judged(status, ending, RTT_S + 0.04)
     assert refused.void == f"{ending} came at once"
 
@@ -52,6 +53,12 @@ def test_another_answer_than_the_servers_says_nothing(status: int, ending: str) 
 
 def test_silence_to_the_end_is_a_black_hole() -> None:
     assert judged(200, BLACK_HOLE, WAIT_S + 2).is_hole
+
+
+@pytest.mark.parametrize(("status", "ending"), [(200, "fin"), (101, "close 1001"), (502, "status 502")])
+def test_a_cut_when_the_next_byte_was_due_has_no_moment_of_its_own(status: int, ending: str) -> None:
+    seen = judged(status, ending, WAIT_S + 0.01, took_s=WAIT_S - 0.1)
+    assert (seen.is_hole, seen.ending) == (True, ending)
 
 
 def test_no_cut_comes_before_its_question() -> None:

@@ -29,5 +29,6 @@ def test_what_was_not_tried_is_said(low_s: float, words: str) -> None:
     ],
 )
 def test_what_may_be_chance_is_said_to_be(seen: int, words: str) -> None:
+    assert "at the next byte" in limit_words(Limit(60.0, 50.0, 70.0, "fin", seen, is_between=True))
     limit = Limit(60.0, 60.0, 60.0, "rst", seen)
     assert limit_words(limit) == f"the connection is reset (RST) after 60 s ({words})"
