@@ -56,7 +56,7 @@ proof: $(VENV)/.dev  ## every shipped profile, and real nginx and HAProxy, found
 compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an engine)
 	$(call tried_twice,-m compose -n 3 --dist loadfile tests/compose,-m compose tests/compose)
 
-# What checks the browser's module: two tools, whose versions package.json pins. No npm, no check (it says so).
+# What checks the browser's module: three tools, whose versions package.json pins. No npm, no check (it says so).
 NODE_TOOLS := clients/browser/node_modules/.installed
 $(NODE_TOOLS): clients/browser/package.json
 	@if command -v npm >/dev/null; then cd $(@D)/.. && npm install --silent --no-audit --no-fund --ignore-scripts && touch ../../$@; fi

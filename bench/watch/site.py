@@ -41,6 +41,7 @@ class Site:
         self._own = profile  # may be a file of the user's
         self._profile = profile
         self._time_scale = time_scale
+        self._heartbeat_s = 0.0  # as chosen, not divided
         self._changing = asyncio.Lock()
 
     def application(self) -> web.Application:
@@ -82,7 +83,11 @@ class Site:
         known = [self._own.name, *(name for name in names_of_all() if name != self._own.name)]
         at_chat = tuple(msgspec.structs.replace(column, url=f"{column.url}/chat") for column in columns)
         return page.PageRace(
-            at_chat, intermediaries=tuple(known), intermediary=self._profile.name, time_scale=self._time_scale
+            at_chat,
+            intermediaries=tuple(known),
+            intermediary=self._profile.name,
+            heartbeat_s=self._heartbeat_s,
+            time_scale=self._time_scale,
         )
 
     async def _cut(self, _: web.Request) -> web.Response:
@@ -102,6 +107,7 @@ class Site:
         async with self._changing:
             await self._track.start_servers(seconds / self._time_scale)
             await self._put(self._profile)
+        self._heartbeat_s = seconds
         return json_response({"seconds": seconds})
 
 

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Reads a chat answer token by token, over polling, WebSocket, chunked HTTP, SSE by fetch or the browser's EventSource,
  * and comes back by itself after a drop: no token is lost, repeated or out of order. README.md says how to use it;
@@ -85,6 +84,7 @@ const JUMP_MS = 3000; // between two ticks: the device slept, or the page was fr
 const MAX_WAIT_MS = 60_000; // a server that asks for more is an error for the user
 const OFFLINE_WAIT_MS = 5000; // offline, the next attempt waits so long or until the network is back ...
 const OFFLINE_MS = 300_000; // ... and failures do not count for so long
+const CLOSED = 2; // an EventSource that does not come back by itself
 const LINGER_MS = 2000; // for the rest of a response behind the end message, so that its connection can be used again
 // Statuses, and codes of errors in the place of a message, that another try may change.
 const PASSING = /^(status (408|425|429|50[0234]|52[0-4])|error (busy|stopping|redis_unavailable|internal|source_.*))$/;
@@ -146,17 +146,17 @@ async function* answer(link) {
             link.waits = true;
             yield message;
             link.waits = false;
-            link.options.signal?.throwIfAborted();
+            link.goOn();
           }
         }
         throw new StreamChatError("end", "the answer is not whole");
       } catch (error) {
-        link.options.signal?.throwIfAborted();
+        link.goOn();
         link.decide(error, attempt);
       } finally {
         link.end(attempt);
       }
-      await link.pause(attempt.waitMs ?? 0, link.options.signal);
+      await link.pause(attempt.waitMs ?? 0);
     }
   } finally {
     link.over.abort();
@@ -189,11 +189,12 @@ class Link {
   heardMs = 0;
   tokenMs = 0; // when a token was asked for, or came
   /** @type {ReturnType<typeof setInterval> | undefined} */
-  timer = undefined;
+  timer;
   progressMs = this.beganMs;
   suspectMs = Infinity;
   suspicion = "";
   wake = () => {};
+  leave = (/** @type {void} */ _) => {};
 
   /**
    * @param {Options} options
@@ -213,8 +214,7 @@ class Link {
 
   /** Watch for what tells that a connection may be dead although nobody closed it. */
   listen() {
-    const { signal } = this.options;
-    signal?.throwIfAborted();
+    this.goOn();
     const until = { signal: this.over.signal };
     let hiddenAt = Infinity;
     for (const change of ["online", "offline"]) {
@@ -229,7 +229,12 @@ class Link {
       },
       until,
     );
-    signal?.addEventListener("abort", () => this.attempt.abort(signal.reason), until);
+    const stop = () => {
+      this.over.abort(); // now: a caller who holds a token may never ask for the next one
+      this.stop();
+      this.leave();
+    };
+    this.options.signal?.addEventListener("abort", stop, until);
   }
 
   /** @returns {Attempt} */
@@ -361,35 +366,46 @@ class Link {
     this.lastEventId = this.poll = "";
   }
 
+  /** Close the connection of the attempt. */
+  stop = () => {
+    clearInterval(this.timer);
+    this.attempt.abort(new StreamChatError("stopped"));
+  };
+
   /** @param {Attempt} attempt */
   end(attempt) {
     attempt.endMs = now() - this.beganMs;
     clearInterval(this.timer);
-    const { attempt: controller } = this;
-    const stop = () => controller.abort(new StreamChatError("stopped"));
-    if (this.isComplete) unref(setTimeout(stop, LINGER_MS));
-    else stop();
+    // Node's timers would keep the process alive; those of browsers are numbers.
+    if (this.isComplete) /** @type {any} */ (setTimeout(this.stop, LINGER_MS)).unref?.();
+    else this.stop();
     this.options.onattempt?.(attempt);
   }
 
   /**
-   * Wait, but not longer than until the network or the page is back, and the server's wish is over.
+   * Wait, but not longer than until the network or the page is back, and the server's wish is over. Throws if stopped.
    * @param {number} ms
-   * @param {AbortSignal} [signal]
    */
-  async pause(ms, signal) {
-    const over = new AbortController();
-    await new Promise((resolve, reject) => {
-      let timer = setTimeout(resolve, ms);
-      const until = { signal: over.signal };
-      over.signal.addEventListener("abort", () => clearTimeout(timer));
-      signal?.addEventListener("abort", () => reject(signal.reason), until);
-      this.wake = () => {
+  async pause(ms) {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    this.goOn();
+    await new Promise((resolve) => {
+      const wait = (/** @type {number} */ ms) => {
         clearTimeout(timer);
-        timer = setTimeout(resolve, this.notBeforeMs - now());
+        timer = setTimeout(resolve, ms);
       };
-      if (signal?.aborted) reject(signal.reason);
-    }).finally(() => over.abort());
+      this.wake = () => wait(this.notBeforeMs - now());
+      this.leave = resolve;
+      wait(ms);
+    });
+    clearTimeout(timer);
+    this.goOn();
+  }
+
+  /** Throws the caller's reason if he has stopped it. */
+  goOn() {
+    this.options.signal?.throwIfAborted();
   }
 
   get url() {
@@ -431,8 +447,8 @@ class Link {
   /** @param {Response} response */
   async refusal(response) {
     const { status } = response;
-    const text = await readAll(this, response, MAX_ERROR_CHARS, LINGER_MS).catch(() => "");
-    const error = refused(`status ${status}`, parse(text)?.error?.message);
+    const told = await readJson(this, response, MAX_ERROR_CHARS, LINGER_MS).catch(() => {});
+    const error = refused(`status ${status}`, told?.error ?? told?.detail);
     const [after, date] = ["Retry-After", "Date"].map((name) => response.headers.get(name) ?? "");
     const nowMs = Date.parse(date) || Date.now(); // by the server's clock, if it is told
     error.status = status;
@@ -481,13 +497,13 @@ const TRANSPORTS = {
     }
     link.report.requests++;
     const source = new (known(EventSource, "EventSource"))(url, { withCredentials: credentials === "include" });
-    const inbox = new Inbox(link);
+    const inbox = new Inbox(link, source);
     for (const type of ["message", "end"]) {
       source.addEventListener(type, ({ data }) => inbox.put({ type, data }));
     }
     source.onerror = (/** @type {any} */ { data }) => {
       if (data) inbox.put({ type: "error", data }); // the server's own event, of the same name
-      else inbox.fail(new StreamChatError(source.readyState === source.CLOSED ? "refused" : "network"));
+      else inbox.fail(new StreamChatError(source.readyState === CLOSED ? "refused" : "network"));
     };
     try {
       for await (const events of inbox.read()) yield events.flatMap(decodeEvent);
@@ -497,8 +513,6 @@ const TRANSPORTS = {
         ofType(await link.ask(url, { headers: { Accept: EVENT_STREAM } }), EVENT_STREAM);
       }
       throw error;
-    } finally {
-      source.close(); // it would come back by itself, at a constant pace and for ever
     }
   },
 
@@ -508,7 +522,7 @@ const TRANSPORTS = {
     url.protocol = url.protocol.replace("http", "ws");
     link.report.requests++;
     const socket = new (known(WebSocket, "WebSocket"))(url);
-    const inbox = new Inbox(link);
+    const inbox = new Inbox(link, socket);
     let isOpen = false;
     socket.onopen = () => {
       isOpen = true;
@@ -518,16 +532,13 @@ const TRANSPORTS = {
     socket.onmessage = ({ data }) => inbox.put(data);
     socket.onclose = ({ code }) =>
       inbox.fail(isOpen ? new StreamChatError(`close ${code}`) : new StreamChatError("refused", "no upgrade", SWITCH));
-    try {
-      for await (const frames of inbox.read()) yield frames.map(decode);
-    } finally {
-      socket.close();
-    }
+    socket.onerror = () => {}; // a close follows; Node's sockets throw what nobody listens to
+    for await (const frames of inbox.read()) yield frames.map(decode);
   },
 
   async *polling(link) {
     if (!link.poll) {
-      link.poll = pollUrl(parse(await readAll(link, await link.post()))?.poll, link.url);
+      link.poll = pollUrl((await readJson(link, await link.post()))?.poll, link.url);
     }
     const { pollMs, pollWaitS } = link.options;
     for (;;) {
@@ -536,14 +547,14 @@ const TRANSPORTS = {
       const url = new URL(link.poll);
       url.searchParams.set("from", `${first}`);
       if (pollWaitS) url.searchParams.set("wait", `${pollWaitS}`);
-      const { tokens, done, n, sha256 } = parse(await readAll(link, await link.ask(url))) ?? {};
+      const { tokens, done, n, sha256 } = (await readJson(link, await link.ask(url))) ?? {};
       if (!Array.isArray(tokens)) throw new StreamChatError("format", "not a page", SWITCH);
       yield [...tokens, ...(done ? [{ done, n, sha256 }] : [])].map(asMessage);
       const tookMs = now() - askedMs;
       // A poll that the server held, or answered with something new, is followed at once; others would be a busy loop.
       const isDue = pollWaitS > 0 && (link.first > first || tookMs >= 900 * pollWaitS);
       link.waits = true;
-      if (!isDue) await link.pause(pollMs - tookMs, link.attempt.signal);
+      if (!isDue) await link.pause(pollMs - tookMs);
       link.waits = false;
       link.heardMs = now();
     }
@@ -556,15 +567,21 @@ class Inbox {
   items = [];
   chars = 0;
   /** @type {unknown} */
-  failure = undefined;
-  wake = () => {};
+  failure;
+  wake = (/** @type {void} */ _) => {};
 
-  /** @param {Link} link */
-  constructor(link) {
+  /**
+   * @param {Link} link
+   * @param {{ close(): void }} socket
+   */
+  constructor(link, socket) {
     const { signal } = link.attempt;
     this.link = link;
-    signal.addEventListener("abort", () => this.fail(signal.reason));
-    if (signal.aborted) this.fail(signal.reason);
+    this.socket = socket;
+    signal.addEventListener("abort", () => {
+      socket.close(); // now, also while the caller holds a token
+      this.fail(signal.reason);
+    });
   }
 
   /** @param {any} item  a frame, or an event with data */
@@ -584,10 +601,14 @@ class Inbox {
 
   /** All that has come since, each time there is something. */
   async *read() {
-    for (;;) {
-      if (this.items.length) yield this.items.splice(0);
-      else if (this.failure) throw this.failure;
-      else await new Promise((resolve) => (this.wake = () => resolve(undefined)));
+    try {
+      for (;;) {
+        if (this.items.length) yield this.items.splice(0);
+        else if (this.failure) throw this.failure;
+        else await /** @type {Promise<void>} */ (new Promise((resolve) => (this.wake = resolve)));
+      }
+    } finally {
+      this.socket.close(); // an EventSource would come back by itself, at a constant pace and for ever
     }
   }
 }
@@ -621,10 +642,11 @@ async function readOn(reader) {
 }
 
 /**
+ * The whole body as JSON; undefined if it is none.
  * @param {Link} link
  * @param {Response} response
  */
-async function readAll(link, response, limitChars = MAX_ANSWER_CHARS, limitMs = Infinity) {
+async function readJson(link, response, limitChars = MAX_ANSWER_CHARS, limitMs = Infinity) {
   const utf8 = new TextDecoder();
   const beganMs = now();
   let text = "";
@@ -633,7 +655,7 @@ async function readAll(link, response, limitChars = MAX_ANSWER_CHARS, limitMs = 
     const isTooLong = text.length > limitChars || now() - beganMs > limitMs;
     if (isTooLong) throw new StreamChatError("format", "too long", SWITCH);
   }
-  return text + utf8.decode();
+  return parse(text + utf8.decode());
 }
 
 /**
@@ -693,7 +715,7 @@ export class EventDecoder {
   /** What to resume behind: the id at the last dispatch. */
   lastEventId = "";
   /** @type {number | undefined} how long the server wants a client to wait before it comes back */
-  retryMs = undefined;
+  retryMs;
   nextId = "";
   type = "";
   /** @type {string[]} */
@@ -764,17 +786,20 @@ function asMessage(value) {
   const isIndex = (/** @type {any} */ number) => Number.isSafeInteger(number) && number >= 0;
   if (isIndex(value?.i) && typeof value.t === "string") return value;
   if (value?.done === true && isIndex(value.n)) return value;
-  if (!value?.error) throw new StreamChatError("format", "neither a token nor an end", SWITCH);
-  throw refused(`error ${value.error.code}`, value.error.message);
+  const error = value?.error;
+  if (!error) throw new StreamChatError("format", "neither a token nor an end", SWITCH);
+  throw refused(`error ${error.code ?? error.type ?? "unknown"}`, error);
 }
 
 /**
  * The server's own refusal.
  * @param {string} reason
- * @param {unknown} [message]
+ * @param {any} error  with a message, as ours and OpenAI's, or the message itself
  */
-function refused(reason, message) {
-  return new StreamChatError(reason, String(message || reason), PASSING.test(reason) ? RETRY : FINAL);
+function refused(reason, error) {
+  const told = error?.message ?? error;
+  const message = (typeof told === "string" && told) || reason;
+  return new StreamChatError(reason, message, PASSING.test(reason) ? RETRY : FINAL);
 }
 
 /**
@@ -828,9 +853,4 @@ function newId() {
 /** @param {Uint8Array} bytes */
 function hex(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** @param {any} timer  of Node, where it would keep the process alive; a number in browsers */
-function unref(timer) {
-  timer.unref?.();
 }

@@ -49,6 +49,7 @@ class PageRace(msgspec.Struct, frozen=True):
     streams: tuple[str, ...] = tuple(PROFILES)
     intermediaries: tuple[str, ...] = ()
     intermediary: str = ""
+    heartbeat_s: float = 0.0
     time_scale: float = 1.0
 
 

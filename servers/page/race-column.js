@@ -57,6 +57,7 @@ export class RaceColumn extends HTMLElement {
     this.style.setProperty("--colour", contestant.colour);
     part(this, "h2", HTMLElement).textContent = contestant.title;
     this.alone = part(this, ".alone", HTMLButtonElement);
+    this.alone.ariaLabel = `${this.alone.textContent}: ${contestant.title}`;
     this.bubble = part(this, ".bubble", HTMLElement);
     this.bubble.setAttribute("aria-label", `The answer over ${contestant.title}`);
     this.strip = part(this, ".strip", HTMLCanvasElement);
@@ -159,9 +160,10 @@ export class RaceColumn extends HTMLElement {
   showPace(nowMs) {
     const { times } = this;
     const [first = nowMs, last = nowMs] = [times[0], times.at(-1)];
-    const openMs = Number.isNaN(this.endMs) ? nowMs - last : 0; // the pause under way
+    const isOver = !Number.isNaN(this.endMs);
+    const openMs = isOver ? 0 : nowMs - last; // the pause under way
     const spanS = (last - first) / 1000;
-    this.tell("ttft", times.length ? seconds(first) : `${seconds(nowMs)} …`);
+    this.tell("ttft", times.length ? seconds(first) : isOver ? "–" : `${seconds(nowMs)} …`);
     this.tell("rate", spanS > 0.05 ? ((times.length - 1) / spanS).toFixed(0) : "–");
     this.tell("pause", times.length > 1 ? seconds(Math.max(this.longestMs, openMs)) : "–");
   }

@@ -11,6 +11,7 @@ import { part, RaceColumn, seconds } from "/race-column.js";
  * @property {string[]} streams
  * @property {string[]} intermediaries
  * @property {string} intermediary
+ * @property {number} heartbeat_s  as chosen; 0: none
  * @property {number} time_scale  what the times of profiles, heartbeats and thinking are divided by
  */
 
@@ -35,19 +36,42 @@ form.addEventListener("submit", (event) => {
 });
 replay.addEventListener("click", converse);
 stop.addEventListener("click", () => asking.abort());
-cut.addEventListener("click", async () => {
+lever(cut, "click", async () => {
   const { cut: connections } = await tell("/race/cut", {});
-  status.textContent = connections === 1 ? "1 connection was cut." : `${connections} connections were cut.`;
+  return connections === 1 ? "1 connection was cut." : `${connections} connections were cut.`;
 });
-intermediary.addEventListener("change", async () => {
-  const now = await tell("/race/intermediary", { profile: intermediary.value });
-  status.textContent = `In between: ${now.intermediary}.`;
+lever(intermediary, "change", async () => {
+  race.intermediary = (await tell("/race/intermediary", { profile: intermediary.value })).intermediary;
+  return `In between: ${race.intermediary}.`;
 });
-heartbeat.addEventListener("change", async () => {
+lever(heartbeat, "change", async () => {
   status.textContent = "The servers are started again …";
-  const { seconds: every } = await tell("/race/heartbeat", { seconds: Number(heartbeat.value) });
-  status.textContent = every ? `A heartbeat every ${every} s.` : "No heartbeats.";
+  race.heartbeat_s = (await tell("/race/heartbeat", { seconds: Number(heartbeat.value) })).seconds;
+  return race.heartbeat_s ? `A heartbeat every ${race.heartbeat_s} s.` : "No heartbeats.";
 });
+
+/**
+ * A control of what the server has. It is said what became of it; where nothing did, the choices are as they were.
+ * @param {HTMLElement} control
+ * @param {"click" | "change"} event
+ * @param {() => Promise<string>} pull
+ */
+function lever(control, event, pull) {
+  control.addEventListener(event, async () => {
+    try {
+      status.textContent = await pull();
+    } catch (error) {
+      status.textContent = `Nothing was changed: ${error instanceof Error ? error.message : error}.`;
+      showLevers();
+    }
+  });
+}
+
+/** The intermediary and the heartbeat that the server has. */
+function showLevers() {
+  intermediary.value = race.intermediary;
+  heartbeat.value = `${race.heartbeat_s}`;
+}
 
 /**
  * Show the contestants, and the choices that there are.
@@ -59,6 +83,7 @@ function showRace(told) {
   for (const column of columns) column.alone.addEventListener("click", () => choose(column));
   fill(stream, told.streams, "hosted");
   fill(intermediary, told.intermediaries, told.intermediary);
+  showLevers();
   for (const lever of [part(form, "#between", HTMLElement), part(form, "#beating", HTMLElement), cut]) {
     lever.hidden = told.intermediaries.length === 0;
   }
@@ -99,7 +124,9 @@ async function converse() {
     if (isOver || !(await pause((thinkS * 1000) / race.time_scale, signal))) break;
     seed = newSeed();
   }
-  if (signal === asking.signal) stop.disabled = true;
+  if (signal !== asking.signal) return;
+  if (document.activeElement === stop) replay.focus(); // a button that is disabled loses the keyboard
+  stop.disabled = true;
 }
 
 /** @param {AbortSignal} signal */
@@ -141,11 +168,15 @@ function newSeed() {
  */
 function pause(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms, true);
-    signal.addEventListener("abort", () => {
+    const over = new AbortController();
+    /** @param {boolean} isTime */
+    const end = (isTime) => {
+      over.abort(); // a long talk has many pauses and one signal
       clearTimeout(timer);
-      resolve(false);
-    });
+      resolve(isTime);
+    };
+    const timer = setTimeout(end, ms, true);
+    signal.addEventListener("abort", () => end(false), { signal: over.signal });
   });
 }
 
@@ -155,7 +186,10 @@ function pause(ms, signal) {
  */
 async function tell(path, value) {
   const headers = { "Content-Type": "application/json" };
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(value) });
+  const asked = { method: "POST", headers, body: JSON.stringify(value) };
+  const response = await fetch(path, asked).catch(() => {
+    throw new Error("the server of this page does not answer");
+  });
   if (!response.ok) throw new Error(`${path}: status ${response.status}`);
   return response.json();
 }

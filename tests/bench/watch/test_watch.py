@@ -104,6 +104,7 @@ def test_every_column_that_can_comes_back(page: Page) -> None:
     )
     assert len(set(texts)) == 1
     assert len(texts[0]) > 400
+    assert figure(page, "blocking", "ttft") == "–"  # there was none, and nobody waits any more
     for transport in ("websocket", "chunked", "sse"):
         assert int(figure(page, transport, "drops")) >= 1
         assert figure(page, transport, "recoveries") == figure(page, transport, "drops")
@@ -179,6 +180,8 @@ def test_another_heartbeat(page: Page, watched: str) -> None:
     assert json.loads(request(watched, "GET", "/race.json")[2])["columns"] == columns
     sse = next(column["url"] for column in columns if column["transport"] == "sse").removesuffix("/chat")
     assert json.loads(request(sse, "GET", "/stats")[2])["heartbeat_s"] == 0.5  # times are divided by ten
+    page.reload()
+    expect(page.get_by_label("Heartbeat")).to_have_value("5")  # what the servers have, not what a new page would choose
     page.get_by_role("button", name="Ask").click()
     expect(page.get_by_role("status")).to_contain_text("All 5 answers are complete, and the same.", timeout=COMPLETE_MS)
 
@@ -218,6 +221,25 @@ def test_by_keyboard_and_for_a_screen_reader(page: Page) -> None:
     assert {"Ask", "Replay", "Only this one", "Cut the connections"} <= {text[:19].strip() for text in focused}
     nameless = "[...document.querySelectorAll('input, select')].filter((field) => !field.labels.length).length"
     assert page.evaluate(nameless) == 0
+    expect(page.get_by_role("form", name="The race")).to_have_count(1)
+    expect(page.get_by_role("button", name="Only this one: SSE", exact=True)).to_have_count(1)
+    page.get_by_label("Question").press("Enter")
+    page.get_by_role("button", name="Stop").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Replay")).to_be_focused()  # not lost with the button that is out of use
+
+
+def test_a_lever_that_does_nothing_says_so(page: Page) -> None:
+    """The page's server is gone: the choices stay what they were, and nothing throws where nobody catches."""
+    put(page, "none")
+    page.route("**/race/*", lambda route: route.abort())
+    status = page.get_by_role("status")
+    page.get_by_role("button", name="Cut the connections now").click()
+    expect(status).to_have_text("Nothing was changed: the server of this page does not answer.")
+    page.get_by_label("Heartbeat").select_option("5 s")
+    expect(page.get_by_label("Heartbeat")).to_have_value("0")
+    page.get_by_label("In between").select_option("cuts")
+    expect(page.get_by_label("In between")).to_have_value("none")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -225,7 +247,12 @@ def test_a_phone_fits_and_little_moves_for_who_wants_that(page: Page, scheme: st
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="Ask").click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for width in (180, 390):  # 180: half of a phone, as at 200 %
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_role("button", name="Only this one").first.click()
+    assert page.evaluate("getComputedStyle(document.querySelector('.aside')).opacity") == "1"  # still to be read
+    page.get_by_role("button", name="Only this one").first.click()
     blinking = "getComputedStyle(document.querySelector('.bubble'), '::after').animationName"
     assert page.evaluate(blinking) == "none"
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -1,5 +1,8 @@
 // Servers that misbehave, and callers who come and go: every answer ends, exact or with a StreamChatError that says why.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createRequire } from "node:module";
 import { describe, test } from "node:test";
 import { StreamChatError, streamChat } from "../../../clients/browser/stream-chat.js";
 import { wholeAnswer } from "../../../clients/browser/whole-answer.js";
@@ -67,6 +70,32 @@ describe("servers", { concurrency: true }, () => {
       const answer = streamChat({ ...QUICK, url, transport });
       await assert.rejects(reading(answer), { reason: "error no_model", message: "the source failed: Boom" });
       assert.deepEqual(causesOf(answer), ["error source_busy", "error no_model"]);
+    });
+  }
+
+  for (const [error, reason, message] of [
+    ["boom", "error unknown", "boom"],
+    [{ message: "m", type: "server_error", code: null }, "error server_error", "m"], // as OpenAI's
+    [{ message: "m" }, "error unknown", "m"],
+    [{ code: "no_model" }, "error no_model", "error no_model"],
+  ]) {
+    test(`an error of somebody else's server is told: ${JSON.stringify(error)}`, async (t) => {
+      const { url } = await serving(t, sending(SSE, [`event: error\ndata: ${JSON.stringify({ error })}\n\n`]));
+      await assert.rejects(reading(streamChat({ ...QUICK, url })), { reason, message });
+    });
+  }
+
+  for (const [body, message] of [
+    ['{"error": "no key"}', "no key"],
+    ['{"error": {"message": "no key"}}', "no key"],
+    ['{"detail": "Not authenticated"}', "Not authenticated"], // FastAPI's
+    ['{"detail": [{"msg": "Field required"}]}', "status 401"],
+    ["<h1>Log in</h1>", "status 401"],
+    ["null", "status 401"],
+  ]) {
+    test(`a refusal is told as the server words it: ${body}`, async (t) => {
+      const { url } = await serving(t, refusing(401, JSON_TYPE, body));
+      await assert.rejects(reading(streamChat({ ...QUICK, url })), { reason: "status 401", status: 401, message });
     });
   }
 
@@ -222,6 +251,84 @@ describe("callers", { concurrency: true }, () => {
     controller.abort();
     assert.deepEqual([texts, causesOf(answer), answer.report.checked], [TEXTS, [""], "sha256"]);
     assert.equal((await answer.next()).done, true);
+  });
+});
+
+const MODULES = new URL("../../../clients/browser/", import.meta.url);
+
+describe("a caller who stops and never asks again", { concurrency: true }, () => {
+  test("leaves nothing behind that keeps Node alive", async (t) => {
+    const { url } = await serving(t, sending(SSE, events(TEXTS).slice(0, 2), "hold"));
+    const script = `
+      import { streamChat } from "${MODULES}stream-chat.js";
+      const stop = new AbortController();
+      globalThis.answer = streamChat({ url: "${url}", message: "x", signal: stop.signal });
+      await answer.next();
+      stop.abort();`;
+    const node = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: "inherit" });
+    const patience = setTimeout(() => node.kill(), 20_000);
+    t.after(() => clearTimeout(patience));
+    assert.deepEqual(await once(node, "exit"), [0, null]);
+  });
+});
+
+/** Sockets as Node's programs have them: npm's `ws` (a development tool of the module), which `make check` installs. */
+function npmSockets() {
+  try {
+    return createRequire(MODULES)("ws");
+  } catch {
+    return undefined;
+  }
+}
+
+const WebSocket = npmSockets();
+const SOON = { timeout: 10_000 };
+
+describe("WebSockets of Node", { concurrency: true, skip: !WebSocket && "npm's ws is not installed: make check" }, () => {
+  /** A chat that sends `messages` to each question and then nothing; `left` is called when a client is gone. */
+  async function chatting(t, messages, left = () => {}) {
+    const { url, server } = await serving(t, refusing(404));
+    const sockets = new WebSocket.Server({ server });
+    t.after(() => sockets.clients.forEach((client) => client.terminate()));
+    sockets.on("connection", (client) => {
+      client.on("close", left);
+      client.on("message", () => messages.forEach((message) => client.send(JSON.stringify(message))));
+    });
+    return { ...QUICK, url, transport: "websocket", WebSocket };
+  }
+
+  test("an answer", async (t) => {
+    assert.deepEqual(await reading(streamChat(await chatting(t, messagesOf(TEXTS)))), TEXTS);
+  });
+
+  test("a refusal is one of ours, not an error that nobody catches", async (t) => {
+    const { url } = await serving(t, refusing(404));
+    const asked = { ...QUICK, url, transport: "websocket", WebSocket, attempts: 2 };
+    await assert.rejects(reading(streamChat(asked)), { reason: "refused" });
+    const early = new AbortController();
+    const answer = reading(streamChat({ ...asked, signal: early.signal }));
+    early.abort(); // the socket is not open yet
+    await assert.rejects(answer, { name: "AbortError" });
+  });
+
+  for (const reason of [null, 0, "", undefined]) {
+    test(`an abort with the reason ${JSON.stringify(reason)} is obeyed`, SOON, async (t) => {
+      const stop = new AbortController();
+      const answer = reading(streamChat({ ...(await chatting(t, [])), signal: stop.signal }));
+      setTimeout(() => stop.abort(reason), 50);
+      assert.deepEqual(await answer.catch((error) => ({ error })), { error: stop.signal.reason });
+    });
+  }
+
+  test("an abort closes the connection although the caller still holds a token", SOON, async (t) => {
+    const stop = new AbortController();
+    const left = new AbortController();
+    const asked = await chatting(t, messagesOf(TEXTS).slice(0, 3), () => left.abort());
+    const answer = streamChat({ ...asked, signal: stop.signal });
+    await answer.next();
+    stop.abort();
+    if (!left.signal.aborted) await once(left.signal, "abort");
+    await assert.rejects(answer.next(), { name: "AbortError" });
   });
 });
 
