@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Literal
 
 import msgspec
 
@@ -57,6 +58,7 @@ class _Delta(msgspec.Struct, gc=False):
 
 class _Choice(msgspec.Struct, gc=False):
     delta: _Delta
+    index: Literal[0] = 0
     finish_reason: str | None = None
 
 
@@ -85,7 +87,7 @@ class OpenAIDecoder:
         """Text alone, by the fields that it has."""
         (choice,) = _decode_chunk(data).choices
         delta = choice.delta
-        if choice.finish_reason is not None or delta.refusal is not None or self._is_over:
+        if choice.finish_reason or delta.refusal is not None or self._is_over:
             raise NotPlain
         if delta.content:
             self._add(delta.content, found)

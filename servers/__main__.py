@@ -8,9 +8,10 @@ import importlib
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 from aiohttp import web
@@ -153,14 +154,16 @@ def main(  # noqa: PLR0917 - click passes them by name
     _check_late_head(settings)
     _check_stack(settings)
     _register(settings.recordings)
+    told = sys.stdout
     if source is not None:
-        source_function(source)  # while a wrong one can still be named
+        sys.stdout = sys.stderr  # what somebody else's code prints must not stand before the line that we say, or fill
+        source_function(source)  # its pipe; imported here, while a wrong one can still be named
     if settings.auth_token is None and not is_loopback(host):
         click.echo(
             f"{transport}: warning: {host} is open to other machines, and without --auth-token to anybody", err=True
         )
     try:
-        run(_serve(settings))
+        run(_serve(settings, told))
     except OSError as error:
         raise UserError(f"{transport}: {error}") from error
 
@@ -197,7 +200,7 @@ def _register(paths: tuple[str, ...]) -> None:
         raise click.BadParameter(str(error), param_hint="'--recording'") from None
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, told: TextIO) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -208,7 +211,7 @@ async def _serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(json.dumps(_ready(settings, f"http://{host}:{port}")), flush=True)
+        print(json.dumps(_ready(settings, f"http://{host}:{port}")), file=told, flush=True)
         await stop.wait()
         await service.stop()
     service.close()

@@ -17,6 +17,8 @@ from servers.sse.events import Event, EventDecoder
 Api = Literal["chat", "responses"]
 DONE = "[DONE]"
 _MOST_TOKENS = 2**31
+# Reasons that others give where an answer is not whole: OpenRouter and Mistral, vLLM and SGLang, DeepSeek.
+_GIVEN_UP = ("error", "abort", "insufficient_system_resource")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -80,12 +82,44 @@ def _message(event: Event) -> Mapping[str, Any]:
 
 def _chat(message: Mapping[str, Any]) -> Piece:
     """Of a `chat.completion.chunk`."""
-    choices = message.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    if is_bare_error(message):
+        raise BrokenOff(message)
+    choice = first_choice(message)
     delta = choice.get("delta")
-    texts = [delta.get(key) for key in ("content", "refusal")] if isinstance(delta, dict) else []
-    text = "".join(text for text in texts if isinstance(text, str))
-    return Piece(text, isinstance(choice.get("finish_reason"), str), _tokens_by(message.get("usage")))
+    texts = [text_of(delta.get("content")), text_of(delta.get("refusal"))] if isinstance(delta, dict) else []
+    return Piece("".join(texts), is_end(choice), _tokens_by(message.get("usage")))
+
+
+def is_bare_error(message: Mapping[str, Any]) -> bool:
+    """Whether the whole of an event is an error, with no `error` in it: FastChat's, and vLLM's of before."""
+    return message.get("object") == "error" or bool(message.get("error_code"))
+
+
+def first_choice(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The choice 0 of a chunk, wherever it stands there; empty if the chunk is another's."""
+    return next((choice for choice in choices_of(message) if not choice.get("index")), {})
+
+
+def choices_of(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All choices of a chunk."""
+    choices = message.get("choices")
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def text_of(content: object) -> str:
+    """The text of a delta's content: a string, or Mistral's list of parts, some of which are thoughts."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    texts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def is_end(choice: Mapping[str, Any]) -> bool:
+    """Whether it has a reason to end; some endpoints send an empty one until then. Raises BrokenOff for a bad one."""
+    reason = choice.get("finish_reason")
+    if reason in _GIVEN_UP:
+        raise BrokenOff({"code": reason})
+    return isinstance(reason, str) and reason != ""
 
 
 def _tokens_by(usage: object) -> int | None:
@@ -101,6 +135,8 @@ def _tokens_by(usage: object) -> int | None:
 def _responses(message: Mapping[str, Any]) -> Piece:
     """The same of an event of the Responses API."""
     kind = message.get("type")
+    if kind == "error":
+        raise BrokenOff(message)
     if kind in ("response.failed", "response.cancelled"):
         response = message.get("response")
         raise BrokenOff(response if isinstance(response, dict) else {})
@@ -115,11 +151,11 @@ _PIECE_OF = {"chat": _chat, "responses": _responses}
 
 
 def word_of_error(message: Mapping[str, Any]) -> str:
-    """` (rate_limit_exceeded)`: the code or type of an error, if it is one word; nothing else of it is repeated."""
+    """` (rate_limit_exceeded)`: an error's code or type, if it is a number or one word; nothing else is repeated."""
     error = message.get("error")
     details = error if isinstance(error, dict) else message
-    for key in ("code", "type"):
+    for key in ("code", "error_code", "type"):
         word = details.get(key)
-        if isinstance(word, str) and _WORD.fullmatch(word):
+        if isinstance(word, str | int) and _WORD.fullmatch(str(word)):
             return f" ({word})"
     return ""

@@ -18,6 +18,7 @@ from servers.generation import Failure
 from servers.messages import ProtocolError
 from servers.openai_events import AnswerReader, Api, EndpointError, word_of_error
 from servers.source import SourceError
+from servers.upstream import Upstream
 from servers.user_errors import InputError
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -36,7 +37,11 @@ class ModelEndpoint:
     model: str
     key: str | None = field(default=None, repr=False)
     api: Api = "chat"
-    _http: aiohttp.ClientSession | None = field(default=None, repr=False)
+    _upstream: Upstream = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        headers = {"Accept": "text/event-stream"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        self._upstream = Upstream(headers, CONNECT_S)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> ModelEndpoint:
@@ -59,9 +64,7 @@ class ModelEndpoint:
         """The texts of an answer, as they come; an empty one shows that something came. Raises SourceError."""
         reader = AnswerReader(self.api)
         try:
-            async with self._session().post(
-                self.url + _PATHS[self.api], json=self._body(message), allow_redirects=False
-            ) as response:
+            async with self._upstream.asked(self.url + _PATHS[self.api], self._body(message)) as response:
                 await _check(response)
                 async for data in response.content.iter_any():
                     yield ""
@@ -78,18 +81,7 @@ class ModelEndpoint:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._http is not None:
-            await self._http.close()
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            headers = {"Accept": "text/event-stream"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-            self._http = aiohttp.ClientSession(
-                headers=headers,
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-            )
-        return self._http
+        await self._upstream.close()
 
     def _body(self, message: str) -> dict[str, object]:
         if self.api == "responses":

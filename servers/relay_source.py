@@ -17,6 +17,7 @@ from servers.chunked.wire import CONTENT_TYPE, Decoder
 from servers.generation import Failure
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.source import SourceError, failed
+from servers.upstream import Upstream
 from servers.user_errors import InputError
 
 CONNECT_S = 10.0
@@ -30,7 +31,10 @@ class RelayedServer:
 
     url: str
     token: str | None = field(default=None, repr=False)
-    _http: aiohttp.ClientSession | None = field(default=None, repr=False)
+    _upstream: Upstream = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._upstream = Upstream({"Authorization": f"Bearer {self.token}"} if self.token else {}, CONNECT_S)
 
     @classmethod
     def of(cls, url: str, token: str | None) -> RelayedServer:
@@ -45,7 +49,7 @@ class RelayedServer:
         decoder, held, end = Decoder(), 0, None
         question = {"message": message, "stream_id": stream_id}
         try:
-            async with self._session().post(f"{self.url}/chat", json=question, allow_redirects=False) as response:
+            async with self._upstream.asked(f"{self.url}/chat", question) as response:
                 await _check(response)
                 async for data in response.content.iter_any():
                     yield ""
@@ -66,17 +70,7 @@ class RelayedServer:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._http is not None:
-            await self._http.close()
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                headers={"Authorization": f"Bearer {self.token}"} if self.token else {},
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-            )
-        return self._http
+        await self._upstream.close()
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

@@ -30,6 +30,7 @@ _OF_WORD = {
     "status 401": "The server wants another token; see --target-token.",
     "status 403": "The server refuses this client; see --target-token.",
     "status 404": "The server has no such path, or no longer knows the stream.",
+    "status 405": "The server has this path, but for another HTTP method.",
     "status 429": "The server limits how often it is asked.",
     "silence": "The clients' own limit for silence, `silence_s`, ended these messages.",
     "token silence": "The clients' own limit for a silence of tokens, `token_silence_s`, ended these messages.",

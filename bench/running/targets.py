@@ -122,6 +122,9 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it took the connection and stays silent"
+    if isinstance(error, aiohttp.ClientSSLError):  # its number is none of the system's, but 1
+        reason = getattr(error.os_error, "reason", None)
+        return str(reason or error.os_error).replace("_", " ").lower()
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:  # asyncio's own words are "Connect call failed ('127.0.0.1', 8000)"
         return os.strerror(number)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from servers.openai_events import BrokenOff, choices_of, first_choice, is_bare_error, is_end, text_of
+
 Chunk = Mapping[str, Any]
 
 
@@ -51,32 +53,27 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
 
 def error_of(chunk: Chunk) -> str:
     """What an event says that went wrong, in place of an answer or in its midst; alike in all formats, else empty."""
-    error = chunk.get("error")
+    error = chunk if is_bare_error(chunk) else chunk.get("error")
     if isinstance(error, str) or error is None:
         return error or ("error" if chunk.get("type") == "error" else "")
     named = (_text(_table(error).get(key)) for key in ("type", "code", "status", "message"))
     return next(filter(None, named), "error") if error else ""
 
 
-def _openai_content(content: object) -> tuple[str, tuple[str, ...]]:
-    """The text of a delta, and words for what else is in its place: Mistral's are lists of parts at times."""
+def _beside_text(content: object) -> tuple[str, ...]:
+    """Words for what a delta's content has beside its text."""
     if not isinstance(content, list):
-        return _text(content), _words({"content that is no text": not isinstance(content, str | None)})
-    parts = [_table(part) for part in content]
-    texts = [_text(part.get("text")) for part in parts if part.get("type") == "text"]
-    thought = any(part.get("type") == "thinking" for part in parts)
-    others = any(part.get("type") not in ("text", "thinking") for part in parts)
-    return "".join(texts), _words({"reasoning": thought, "content that is no text": others})
+        return _words({"content that is no text": not isinstance(content, str | None)})
+    kinds = [_table(part).get("type") for part in content]
+    others = any(kind not in ("text", "thinking") for kind in kinds)
+    return _words({"reasoning": "thinking" in kinds, "content that is no text": others})
 
 
 def _openai_chat(chunk: Chunk) -> EventContent:
     """Also vLLM, Groq, DeepSeek, llama.cpp's and Ollama's /v1, and the older text completions."""
-    given = chunk.get("choices")
-    choices = [_table(choice) for choice in given] if isinstance(given, list) else []
-    choice = next((choice for choice in choices if choice.get("index", 0) == 0), {})
+    choice = first_choice(chunk)
     delta = _table(choice.get("delta"))
-    text, beside = _openai_content(delta.get("content"))
-    reason = choice.get("finish_reason")
+    content = delta.get("content")
     dropped = _words(
         {
             "roles": delta.get("role"),
@@ -84,12 +81,14 @@ def _openai_chat(chunk: Chunk) -> EventContent:
             "tools": delta.get("tool_calls") or delta.get("function_call"),
             "refusals": delta.get("refusal"),
             "usage": chunk.get("usage"),
-            "other choices": any(other is not choice for other in choices),
+            "other choices": any(other is not choice for other in choices_of(chunk)),
         }
     )
-    if reason == "error":  # as OpenRouter says that a provider failed
-        return EventContent(error="finish_reason error")
-    return EventContent(text or _text(choice.get("text")), dropped + beside, isinstance(reason, str))
+    try:
+        ends = is_end(choice)
+    except BrokenOff as error:
+        return EventContent(error=f"finish_reason {error.word}")
+    return EventContent(text_of(content) or _text(choice.get("text")), dropped + _beside_text(content), ends)
 
 
 def _openai_responses(chunk: Chunk) -> EventContent:

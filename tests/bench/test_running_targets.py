@@ -27,6 +27,7 @@ from bench.running.targets import (
     NoAnswer,
     Patience,
     RedisReading,
+    check_endpoint,
     check_redis,
     check_server,
     check_token,
@@ -72,6 +73,15 @@ async def test_a_server_is_what_it_is_said_to_be(http: aiohttp.ClientSession, se
         await check_server(http, "chunked", url)
     with pytest.raises(NoAnswer, match=rf"no server answers at {nobody} \(Connection refused\)"):
         await check_server(http, "sse", nobody)
+
+
+async def test_a_server_without_tls_is_told_from_a_lack_of_rights(
+    http: aiohttp.ClientSession, server: GetServer
+) -> None:
+    url = server("sse").url.replace("http", "https")
+    for check in (check_server(http, "sse", url), check_endpoint(http, url, None)):
+        with pytest.raises(PartDied, match=r"\(wrong version number\)|\(record layer failure\)"):
+            await check
 
 
 async def test_an_answer_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:

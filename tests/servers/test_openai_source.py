@@ -63,6 +63,16 @@ WHOLE: dict[str, tuple[Api, bytes]] = {
     "a chunk without choices first": ("chat", events(USAGE, b'{"choices": [], "prompt_filter": 1}', *HI, FINISH)),
     "a null delta": ("chat", events(b'{"choices": [{"delta": null}]}', *HI, FINISH)),
     "cut off by its own limit": ("chat", events(*HI, chunk({}, "length"), b"[DONE]")),
+    "a second choice": (
+        "chat",
+        events(
+            *(each.replace(b'"index": 0', b'"index": 1') for each in (*HI, FINISH)),
+            *(each.replace(b'"choices": [', b'"choices": [{"index": 1, "delta": {"content": "no"}}, ') for each in HI),
+            FINISH,
+        ),
+    ),
+    "an empty reason until the end": ("chat", events(*(each.replace(b"null", b'""') for each in HI), FINISH)),
+    "text in parts": ("chat", events(*HI[:2], chunk({"content": [{"type": "text", "text": " you"}]}), FINISH)),
     "a finish with text": ("chat", events(*HI[:2], chunk({"content": " you"}, "stop"), b"[DONE]")),
     "responses": ("responses", b"".join(b"event: x\n" + events(json.dumps(each).encode()) for each in RESPONSES)),
     "responses, incomplete": (
@@ -81,6 +91,13 @@ BROKEN: dict[str, tuple[Api, bytes, str]] = {
     "what is no JSON": ("chat", events(*HI, b"<html>"), "not JSON"),
     "what is no object": ("chat", events(*HI, b"[1]"), "no JSON object"),
     "deep nesting": ("chat", events(*HI, b"[" * 100_000), "not JSON"),
+    "an end that is none": ("chat", events(*HI, chunk({}, "abort"), b"[DONE]"), "abort"),
+    "an object that is an error": ("chat", events(*HI, b'{"object": "error", "code": 400}', b"[DONE]"), "400"),
+    "a responses error without a type of its event": (
+        "responses",
+        events(b'{"type": "error", "code": "rate"}'),
+        "rate",
+    ),
     "responses that failed": (
         "responses",
         events(b'{"type": "response.failed", "response": {"error": {"code": "server_error"}}}'),

@@ -213,6 +213,24 @@ def test_a_server_whose_sources_hang_stops_all_the_same() -> None:
             assert b'"done"' not in each.result()[2]
 
 
+def test_what_a_source_prints_is_not_taken_for_what_the_server_says(tmp_path: Path) -> None:
+    """Before the line that says where it listens, or into a pipe that nobody reads behind it."""
+    (tmp_path / "loud.py").write_text("print('loading')\nfrom tests.support.sources import tokens\n")
+    command = [sys.executable, "-m", "servers", "chunked", "--source", "loud:tokens"]
+    path = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=path)
+        assert process.stdout is not None
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            assert [token["t"] for token in ASK["chunked"](url, {"message": "talkative"}).check().tokens] == [*TOKENS]
+        finally:
+            process.kill()
+            process.wait(10)
+            process.stdout.close()
+        assert Path(log.name).read_text().startswith("loading\nxxx")
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [

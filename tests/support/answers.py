@@ -7,6 +7,7 @@ for the key's answer). Behind the last one the connection ends as `ending` says,
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -180,8 +181,9 @@ def _of_sse_alone() -> list[Case]:
 def _of_openai() -> list[Case]:
     """Chunks of chat completions, as OpenAI sends them and as others do."""
 
-    def chunk_of(delta: str, finish: str = "null") -> bytes:
-        return b'{"choices":[{"index":0,"delta":%b,"finish_reason":%b}]}' % (delta.encode(), finish.encode())
+    def chunk_of(delta: str, finish: str = "null", index: int = 0) -> bytes:
+        fields = (index, delta.encode(), finish.encode())
+        return b'{"choices":[{"index":%d,"delta":%b,"finish_reason":%b}]}' % fields
 
     def events(*data: bytes, field: bytes = b"data: ", end: bytes = b"\n\n") -> bytes:
         return b"".join(field + each + end for each in data)
@@ -195,6 +197,12 @@ def _of_openai() -> list[Case]:
     usage = b'{"choices":[],"usage":{"completion_tokens":2}}'
     thought = chunk_of('{"reasoning_content":"hm","content":null}')
     error = b'{"error":{"message":"no","code":"overloaded"}}'
+    error_object = (
+        b'{"object":"error","message":"no","type":"BadRequestError","code":400}'  # vLLM's and FastChat's older ones
+    )
+    error_code = b'{"text":"**NETWORK ERROR**","error_code":50002}'  # FastChat's
+    other = [chunk_of('{"content":"no"}', index=1)] * 2 + [chunk_of("{}", '"stop"', index=1)]
+    parts = chunk_of('{"content":[{"type":"thinking","thinking":[]},{"type":"text","text":" é"}]}')  # Mistral's
     head, last = _head(sse.CONTENT_TYPE), chunk(b"")
 
     def case(name: str, body: bytes, outcome: Outcome = OK, how: str = "", tokens: int = 2) -> Case:
@@ -205,6 +213,9 @@ def _of_openai() -> list[Case]:
 
     def refusal(name: str, answer: bytes, outcome: Outcome, how: str) -> Case:
         return Case("openai", name, (answer,), "hold", outcome, how, 0)
+
+    def hollow(data: bytes) -> bytes:
+        return data.replace(b'"finish_reason":null', b'"finish_reason":""')
 
     limited = response(error, status="429 Too Many", more="Retry-After: 1\r\n")
     return [
@@ -220,6 +231,11 @@ def _of_openai() -> list[Case]:
         case("reasoning before the text", events(role, thought, one, two, finish, done)),
         case("the end with text", events(role, one, chunk_of('{"content":" é"}', '"length"'), done)),
         case("a refusal of the model", events(role, one, chunk_of('{"refusal":" é"}'), finish, done)),
+        case("a second choice in chunks of its own", events(role, one, *other, two, finish, done)),
+        case("a second choice in the same chunks", events(*map(_doubled, text), finish, done)),
+        case("an empty reason in every chunk", events(*(hollow(each) for each in text), finish, done)),
+        case("an empty reason, and no end", events(*(hollow(each) for each in text)), TRUNCATED, "end"),
+        case("text in parts", events(role, one, parts, finish, done)),
         case("text behind the end", events(*text, finish, one, done)),
         case("an error behind the end", events(*text, finish, error)),
         case("the end, and no more", events(*text, finish)),
@@ -231,6 +247,12 @@ def _of_openai() -> list[Case]:
         cut("reset", events(role, one), "rst", DROPPED, "rst", 1),
         case("an error in mid-stream", events(role, one, error), REFUSED, "error overloaded", 1),
         case("an error event", events(role, one) + b"event: error\ndata: {}\n\n", REFUSED, "error endpoint", 1),
+        *(
+            case(f"an end for {why}", events(role, one, chunk_of("{}", f'"{why}"'), done), REFUSED, f"error {why}", 1)
+            for why in ("error", "abort", "insufficient_system_resource")
+        ),
+        case("an object that is an error", events(role, one, error_object, done), REFUSED, "error 400", 1),
+        case("an error by its code alone", events(role, one, error_code, done), REFUSED, "error 50002", 1),
         case("no JSON", events(role, one, b"<html>"), BROKEN, "format", 1),
         case("no object", events(role, one, b"[1]"), BROKEN, "format", 1),
         case("another choice's form", events(role, one, b'{"choices":5}', two, finish, done)),
@@ -239,6 +261,12 @@ def _of_openai() -> list[Case]:
         refusal("JSON where a stream belongs", response(b"{}"), BROKEN, "format"),
         refusal("a redirect", response(b"", status="302 F", more="Location: /b\r\n"), REFUSED, "status 302"),
     ]
+
+
+def _doubled(data: bytes) -> bytes:
+    """The chunk with a second choice in front of its own."""
+    second = {"index": 1, "delta": {"content": "no"}, "finish_reason": None}
+    return json.dumps({"choices": [second, *json.loads(data)["choices"]]}).encode()
 
 
 def _of_blocking() -> list[Case]:

@@ -21,6 +21,12 @@ async def good(_: str) -> AsyncIterator[str]:
         await asyncio.sleep(0.01)
 
 
+async def talkative(_: str) -> AsyncIterator[str]:
+    print("x" * 200_000, flush=True)  # more than a pipe holds
+    async for text in good(_):
+        yield text
+
+
 def blocking(_: str) -> Iterator[str]:
     for text in TEXTS:
         yield text

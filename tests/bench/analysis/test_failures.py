@@ -102,6 +102,7 @@ def test_cells_that_were_refused_alike_are_told_together(tmp_path: Path) -> None
     [
         ("refused: [Errno 111]", "refused", "Nothing listens at this address."),
         ("tls: certificate verify failed", "refused", "The certificate is not trusted; see --cafile and --insecure."),
+        ("status 405: no", "http_error", "The server has this path, but for another HTTP method."),
         ("status 401: unauthorized", "http_error", "The server wants another token; see --target-token."),
         ("status 504: Gateway Timeout", "http_error", "The server gave the request up or was too busy."),
         ("timeout: not complete", "timeout", "The message took longer than the plan's `timeout_s`."),

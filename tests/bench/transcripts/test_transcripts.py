@@ -219,6 +219,8 @@ def test_half_an_answer_is_left_out_and_said(data: bytes, why: str) -> None:
             sse(*chat()[:3], {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}),
             "(finish_reason error)",
         ),
+        (sse(*chat()[:3], {"object": "error", "type": "BadRequestError", "code": 400}, *chat()[3:]), "(BadRequest"),
+        (sse(*chat()[:3], {"text": "**NETWORK ERROR**", "error_code": 50002}), "(error)"),
         (sse(*responses()[:-1], {"type": "error", "message": "x"}), "(error)"),
         (sse(*LLAMA_CPP[:-1], {"error": {"message": "out of slots"}}), "(out of slots)"),
         (sse(*gemini()[:-1], {"promptFeedback": {"blockReason": "SAFETY"}, "responseId": "g1"}), "(blocked: SAFETY)"),
@@ -250,6 +252,13 @@ def test_the_first_of_several_choices_is_taken_and_the_others_are_counted() -> N
     events = [{**event, "candidates": [second, *event["candidates"]]} for event in gemini()]
     found = read(sse(*events))
     assert (found.answers, found.dropped["other candidates"]) == ([TEXTS], len(TEXTS))
+
+
+def test_an_empty_reason_to_end_is_none() -> None:
+    events = [{"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": ""}]} for text in TEXTS]
+    assert read(sse(*events)).answers == []
+    end = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    assert read(sse(*events, end)).answers == [TEXTS]
 
 
 def test_text_in_parts_is_text_and_what_is_none_is_counted() -> None:
