@@ -83,14 +83,14 @@ def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
     found = {}
     for value in values:
-        transport, _equals, url = value.partition("=")
+        transport, equals, url = value.partition("=")
+        if transport not in CONTESTANTS or not equals:
+            form = f"takes TRANSPORT=URL, as sse=http://127.0.0.1:8001; transports are {', '.join(CONTESTANTS)}"
+            raise click.BadParameter(f"{value[:200]!r} {form}", param=parameter)
         try:
-            if transport not in CONTESTANTS:
-                raise AddressError(f"transports are {', '.join(CONTESTANTS)}")
             found[transport] = server_url(url)
         except AddressError as error:
-            form = "takes TRANSPORT=URL, as sse=http://127.0.0.1:8001"
-            raise click.BadParameter(f"{value[:200]!r} {form}: {error}", param=parameter) from None
+            raise click.BadParameter(f"{transport}: {error}", param=parameter) from None
     return found
 
 

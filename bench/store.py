@@ -308,6 +308,9 @@ def open_run(path: str | Path, results_dir: Path = Path("results")) -> RunFolder
                 folder = RunFolder(found.resolve())
                 folder.load()
                 return folder
+    with suppress(OSError):
+        if Path(path).is_file():
+            raise StoreError(f"{str(path)[:200]}: a file; takes the folder of a run")
     raise StoreError(f"no run at {str(path)[:200]}, nor in {results_dir}")
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
-from servers.checks import shown, suggestion
+from servers.checks import limit_text, shown, suggestion
 from servers.user_errors import InputError
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -77,4 +77,4 @@ def takes(kind: inspect.Type) -> str:
 
 def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
     words = (("from", kind.ge), ("above", kind.gt), ("to", kind.le), ("below", kind.lt))
-    return "".join(f" {word} {limit:g}" for word, limit in words if limit is not None)
+    return "".join(f" {word} {limit_text(limit)}" for word, limit in words if limit is not None)

@@ -17,7 +17,7 @@ import click
 from aiohttp import web
 
 from servers import logs, recording
-from servers.arguments import HELP, Command, Host, Origin, RedisUrl, Seconds, Secret, is_loopback
+from servers.arguments import HELP, Command, Host, Origin, Port, RedisUrl, Seconds, Secret, is_loopback
 from servers.connection import listening
 from servers.http import together
 from servers.process import run
@@ -25,7 +25,7 @@ from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
 from servers.source import SILENCE_S
 from servers.stacks import STACKS, StackError, installed
 from servers.transport import HEAD_FIRST, TRANSPORTS
-from servers.user_errors import InputError, StreamError, UserError
+from servers.user_errors import InputError, StreamError, UserError, reason
 
 _PREFIX = "TOKENDERBY_SERVE_"
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -40,7 +40,7 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 @click.command(cls=Command, context_settings=HELP | {"show_default": True})
 @click.argument("transport", type=click.Choice(list(TRANSPORTS)))
 @_option("--host", default="127.0.0.1", type=Host(), metavar="HOST", help="Address to listen on.")
-@_option("--port", default=0, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@_option("--port", default=0, type=Port(), metavar="PORT", help="0 takes a free one.")
 @_option(
     "--redis-url",
     envvar="TOKENDERBY_REDIS_URL",
@@ -165,7 +165,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     try:
         run(_serve(settings, told))
     except OSError as error:
-        raise UserError(f"{transport}: {error}") from error
+        raise UserError(f"{transport}: cannot serve on {host}:{port}: {reason(error)}") from error
 
 
 def _check_late_head(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from servers.checks import limit_text, shown
 from servers.user_errors import UserError
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -33,24 +34,43 @@ class _Said(click.ClickException):
 
 
 class Number(click.FloatRange):
-    """A finite number."""
+    """A finite number, without a unit behind it."""
 
     name = "number"
+    what = "a number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; "nan" is within every range, as no comparison with it is true."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
+        """Read it. Raises click.BadParameter, which says what it takes: of click's own words "range" means nothing."""
+        try:
+            found = float(value)
+        except ValueError:
+            found = math.nan
+        least, most = (-math.inf if self.min is None else self.min), (math.inf if self.max is None else self.max)
+        if not (math.isfinite(found) and least <= found <= most):
             limits = (("from", self.min), ("to", self.max))
-            text = "".join(f" {word} {limit:g}" for word, limit in limits if limit is not None)
-            self.fail(f"{value!r}: takes a number{text}.", param, ctx)
-        return number
+            text = "".join(f" {word} {limit_text(limit)}" for word, limit in limits if limit is not None)
+            self.fail(f"takes {self.what}{text}, not {shown(value)}", param, ctx)
+        return found
 
 
 class Seconds(Number):
     """A finite number of seconds."""
 
     name = "seconds"
+    what = "a number of seconds"
+
+
+class Port(click.ParamType[int]):
+    """A port to listen on, or 0."""
+
+    name = "port"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it. Raises click.BadParameter."""
+        text = str(value)
+        if not (text.isascii() and text.isdecimal() and len(text) <= len("65535") and int(text) < 65_536):
+            self.fail(f"takes a port from 1 to 65535, or 0 for one that is free, not {shown(value)}", param, ctx)
+        return int(text)
 
 
 class Host(click.ParamType[str]):

@@ -36,9 +36,10 @@ def shown(value: object) -> str:
 
 
 def suggestion(word: object, choices: Collection[str]) -> str:
-    """What may stand in the place of a `word` that is none of `choices`, the nearest first."""
+    """What may stand in the place of a `word` that is none of `choices`, the nearest first: the end of a sentence."""
     near = get_close_matches(str(word)[:_MOST_SHOWN], choices, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"It takes: {', '.join(choices)}"
+    takes = f"takes: {', '.join(choices)}"
+    return f"did you mean {near[0]!r}? It {takes}" if near else takes
 
 
 def number(
@@ -57,7 +58,7 @@ def number(
     if isinstance(found, int if whole else (int, float)) and not isinstance(found, bool) and least <= found <= most:
         return found
     what = "a whole number" if whole else what
-    raise error(f"{key}: takes {what} from {_limit(least)} to {_limit(most)}, not {shown(value)}")
+    raise error(f"{key}: takes {what} from {limit_text(least)} to {limit_text(most)}, not {shown(value)}")
 
 
 def _number_in(text: str, *, whole: bool) -> float | None:
@@ -67,7 +68,8 @@ def _number_in(text: str, *, whole: bool) -> float | None:
         return None
 
 
-def _limit(number: float) -> str:
+def limit_text(number: float) -> str:
+    """A limit as errors write it: 1000000000, not 1e+09."""
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 

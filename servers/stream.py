@@ -23,7 +23,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from servers.checks import choice, number, suggestion
+from servers.checks import choice, number, shown, suggestion
 from servers.messages import MAX_TOKENS
 from servers.recording import Recording, registered
 from servers.text import prose
@@ -110,7 +110,7 @@ _WORDS = {"flush": get_args(Flush), "text": get_args(Text)}
 def _profile(name: object) -> StreamSpec:
     spec = PROFILES.get(name) if isinstance(name, str) else None
     if spec is None:
-        raise StreamError(f"stream profile: unknown {str(name)[:64]!r}; there are {', '.join(PROFILES)}")
+        raise StreamError(f"stream profile: unknown {shown(name)}; {suggestion(name, PROFILES)}")
     return spec
 
 

@@ -29,6 +29,8 @@ Errors of bytes on the wire (ProtocolError, MalformedError), of requests (Reques
 
 from __future__ import annotations
 
+import os
+
 
 class UserError(Exception):
     """What was asked for cannot be done; the message is one line for the person who asked."""
@@ -48,3 +50,17 @@ class InputError(UserError, ValueError):
 
 class StreamError(InputError):
     """A stream's parameters or its recording are wrong; the message names the key and says what it takes."""
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in the system's words: asyncio's begin with numbers and repeat the address."""
+    import ssl  # late, as most commands do without
+
+    cause = getattr(error, "os_error", error)  # aiohttp's errors have the system's inside
+    if isinstance(cause, ssl.SSLError):  # whose number is OpenSSL's
+        reason_given = getattr(cause, "reason", None)  # as WRONG_VERSION_NUMBER
+        return reason_given.replace("_", " ").lower() if reason_given else str(cause)
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

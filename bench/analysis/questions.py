@@ -33,7 +33,7 @@ from bench.analysis.report import Summary, summarize
 from bench.analysis.score_view import STANDINGS, ScoreSquare, boards
 from bench.analysis.shown_cells import charted
 from bench.analysis.theme import STYLE, TEXT, WIDTH_INCHES, colour, label, log_ms
-from bench.analysis.wording import count, listed, number, shown, times, with_unit
+from bench.analysis.wording import count, counted, listed, number, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError, open_run
 
 DPI = 96
@@ -190,7 +190,7 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     common = sorted(set(pair[0].blocks) & set(pair[1].blocks))  # only these compare
     of_a, of_b = (estimator(each, column).on(common) for each in pair)
     values = [f"{title} {shown(intervals.estimate(of))} ms" for title, of in ((a, of_a), (b, of_b))]
-    sentence = f"**{METRICS[column].title}** over {len(common)} common blocks: {listed(values)}."
+    sentence = f"**{METRICS[column].title}** over {counted(len(common), 'common block')}: {listed(values)}."
     if measured.cells_at_once > 1:
         return f"{sentence} No claim: cells ran side by side, so this run says nothing of speed."
     contrast = paired(of_a, of_b)

@@ -22,7 +22,7 @@ from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command
 from servers.checks import is_host
 from servers.process import run
-from servers.user_errors import InputError, UserError
+from servers.user_errors import InputError, UserError, reason
 
 
 class _Address(click.ParamType[tuple[str, int]]):
@@ -107,7 +107,7 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
 
 
 def _cannot_serve(listen: tuple[str, int], error: OSError) -> UserError:
-    return UserError(f"cannot serve on {listen[0]}:{listen[1]}: {error.strerror}")
+    return UserError(f"cannot serve on {written(listen)}: {reason(error)}")
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from redis.exceptions import RedisError
 
 from bench.running.addresses import base_path
 from bench.running.processes import PartDied
+from servers.user_errors import reason
 
 RETURN_S = 10.0  # whoever died and is started again by somebody answers by then
 _ASK_AGAIN_S = 0.5
@@ -122,13 +122,7 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it took the connection and stays silent"
-    if isinstance(error, aiohttp.ClientSSLError):  # its number is none of the system's, but 1
-        reason = getattr(error.os_error, "reason", None)
-        return str(reason or error.os_error).replace("_", " ").lower()
-    number = getattr(error, "errno", None)
-    if isinstance(number, int) and number > 0:  # asyncio's own words are "Connect call failed ('127.0.0.1', 8000)"
-        return os.strerror(number)
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return reason(error)
 
 
 def _transport_in(body: bytes) -> str | None:

@@ -24,7 +24,7 @@ from servers.arguments import HELP, Command
 from servers.checks import shown
 from servers.process import free_port, run
 from servers.transport import TRANSPORTS
-from servers.user_errors import UserError
+from servers.user_errors import UserError, reason
 
 
 class Places(NamedTuple):
@@ -71,7 +71,7 @@ def watch(profile: str, time_scale: float, port: Sequence[int], host: str, no_br
     except PartDied as error:
         raise UserError(str(error)) from error
     except OSError as error:
-        raise UserError(f"cannot serve the page: {error.strerror or error}") from error
+        raise UserError(f"cannot serve the page: {reason(error)}") from error
 
 
 async def _race(profile: Profile, time_scale: float, places: Places, *, opens: bool) -> None:
@@ -84,10 +84,10 @@ async def _race(profile: Profile, time_scale: float, places: Places, *, opens: b
         track = await stack.enter_async_context(RaceTrack(url, logs, places.host, places.lanes))
         site = Site(url, track, profile, time_scale)
         await site.put(profile)
-        runner = web.AppRunner(site.application(), access_log=None)
+        runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=1)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        await web.TCPSite(runner, places.host, places.port, shutdown_timeout=1).start()
+        await web.TCPSite(runner, places.host, places.port).start()
         print(json.dumps({"url": url}), flush=True)
         if opens:
             await asyncio.to_thread(webbrowser.open, url)

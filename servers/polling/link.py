@@ -18,6 +18,7 @@ from typing import Any
 import hiredis
 
 from servers.redis_server import Address
+from servers.user_errors import reason
 
 COMMAND_TIMEOUT_S = 5.0
 
@@ -109,7 +110,7 @@ class RedisConnection:
                     _checked(await wire.send(self._address.greeting))
                 return wire
         except (OSError, TimeoutError) as error:
-            raise RedisAway(str(error) or "no connection in time") from error
+            raise RedisAway("no connection in time" if isinstance(error, TimeoutError) else reason(error)) from error
 
 
 def _checked(replies: list[Any]) -> list[Any]:

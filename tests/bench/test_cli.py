@@ -86,7 +86,20 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["run", "x" * 300 + ".toml"], ["plan", "File name too long"]),
         (["report", "x" * 300], ["no run at xxx"]),
         (["report", "results/[bold"], ["no run at results/[bold"]),
+        (["report", __file__], ["takes the folder of a run"]),
+        (["compare", __file__, "latest"], ["takes the folder of a run"]),
+        (["run", "run.zip"], ["unknown 'run.zip'; takes: article"]),
+        (["run", "--target", "sse=10.0.0.7"], ["--target", "sse: takes an address as http://"]),
+        (["decide", "aws-alb", "--trace", "nowhere.csv"], ["--trace", "nowhere.csv"]),
+        (
+            ["decide", "aws-alb", "--silence", "700"],
+            ["--silence", "takes a number of seconds from 0 to 600, not '700'"],
+        ),
         (["serve", "sse", "--heartbeat"], ["--heartbeat"]),
+        (["serve", "sse", "--heartbeat", "15s"], ["--heartbeat", "takes a number of seconds from 0, not '15s'"]),
+        (["serve", "sse", "--port", "80a"], ["--port", "takes a port from 1 to 65535"]),
+        (["serve", "sse", "--port", "65536"], ["--port", "takes a port from 1 to 65535"]),
+        (["serve", "sse", "--port", "9" * 5000], ["--port", "takes a port from 1 to 65535"]),
     ],
 )
 def test_mistakes(tokenderby: Tokenderby, arguments: list[str], words: list[str]) -> None:

@@ -22,6 +22,7 @@ from bench.plan import parse
 from bench.running.fingerprint import schedule_sha256
 from bench.running.runner import reopen_run
 from bench.store import LATEST, RunFolder, StoreError, open_run, open_unfinished
+from bench.tables import PAINTED, TABLES
 from servers.user_errors import UserError
 
 PLAN = parse({"name": "hand", "blocks": 2, "cells": [{"transport": "sse"}, {"transport": "chunked"}]})
@@ -218,7 +219,8 @@ def test_killed_behind_the_last_cell(tmp_path: Path, capsys: pytest.CaptureFixtu
         folder = build(tmp_path / str(n), "running")
         for path in (folder.streams_path, folder.tokens_path):
             path.unlink()
-        (folder.path / f".streams.parquet.{os.getpid()}").write_text("half")
+        for name in ("run.json", "summary.csv", "report.html", *(f"{table}.parquet" for table in (*TABLES, PAINTED))):
+            (folder.path / f".{name}.{os.getpid()}").write_text("half")
         with pytest.raises(SystemExit) as ended:
             main([*command, str(folder.path)])
         assert ended.value.code == 0, capsys.readouterr().err
@@ -228,7 +230,7 @@ def test_killed_behind_the_last_cell(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert folder.report_path.exists()
         assert pq.read_metadata(folder.streams_path).num_rows == 4 * len(MESSAGES)
         assert (folder.path.parent / LATEST).resolve() == folder.path
-        assert not list(folder.path.glob(".streams*"))
+        assert not list(folder.path.glob(".*"))
 
 
 def test_latest_is_linked_even_if_the_report_fails(tmp_path: Path) -> None:

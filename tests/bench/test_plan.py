@@ -116,7 +116,7 @@ def test_named_load_inherits_and_named_stream_does_not() -> None:
         ({"slo": 3}, ["[slo]: takes a table"]),
         ({"slo": {"ttft_ms_p9": 3}}, ["[slo]: no key 'ttft_ms_p9'", "did you mean 'ttft_ms_p99'"]),
         ({"slo": {"streams": 3}}, ["[slo]: no key 'streams'"]),
-        ({"slo": {"ttft_ms_p95": -1}}, ["[slo] ttft_ms_p95: takes a number from 0 to 1e+09, not -1"]),
+        ({"slo": {"ttft_ms_p95": -1}}, ["[slo] ttft_ms_p95: takes a number from 0 to 1000000000, not -1"]),
         ({"slo": {"drops": True}}, ["[slo] drops: takes a number", "not True"]),
         ({"slo": {"completed_ratio": 99}}, ["[slo] completed_ratio: takes a number from 0 to 1, not 99"]),
         ({"slo": {"message": {"ttft": 3}}}, ["[slo.message]: no key 'ttft'", "'ttft_ms'"]),

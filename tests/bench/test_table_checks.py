@@ -30,7 +30,7 @@ def test_good_table() -> None:
     ("table", "message"),
     [
         ({"cuont": 1}, "[t]: no key 'cuont' here; did you mean 'count'? It takes: count, share, kind, on, name, most"),
-        ({"zzz": 1}, "[t]: no key 'zzz' here; It takes: count, share, kind, on, name, most"),
+        ({"zzz": 1}, "[t]: no key 'zzz' here; takes: count, share, kind, on, name, most"),
         ({"count": 0}, "[t] count: takes a whole number from 1, not 0"),
         ({"count": 1.5}, "[t] count: takes a whole number from 1, not 1.5"),
         ({"count": True}, "[t] count: takes a whole number from 1, not True"),

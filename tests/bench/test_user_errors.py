@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,11 @@ def test_what_cannot_be_done_here_is_exit_code_1_and_a_line(command: str, capfd:
     said = capfd.readouterr().err
     assert said.startswith("tokenderby: ")
     assert said.count("\n") == 1
+    assert "Address already in use" in said  # the system's words alone: asyncio's have numbers and a Python tuple
+    assert "(" not in said
+
+
+def test_an_error_of_tls_is_not_called_by_the_system_s_words_for_its_number() -> None:
+    assert user_errors.reason(ssl.SSLError(1, "[SSL] wrong version number")) == "[SSL] wrong version number"
+    assert user_errors.reason(ConnectionRefusedError(111, "Connect call failed ('::1', 1)")) == "Connection refused"
+    assert user_errors.reason(TimeoutError()) == "TimeoutError"

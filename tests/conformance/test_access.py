@@ -10,6 +10,8 @@ from support.processes import RunningServer, running_server
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from servers import access
+from servers.chat import RequestError
 from servers.transport import TRANSPORTS
 
 SECRET = "s3cret"
@@ -100,3 +102,10 @@ def test_the_secret_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
         chat_status(running, BEARER)
     out, err = capfd.readouterr()
     assert SECRET not in out + err
+
+
+def test_the_name_of_a_host_is_the_same_in_capitals() -> None:
+    """A browser's Origin is in small letters, whatever somebody typed, or a proxy set, as Host (RFC 9110, 4.2.3)."""
+    access.check_origin({"Origin": "http://page.example:8001", "Host": "Page.Example:8001"}, ())
+    with pytest.raises(RequestError):
+        access.check_origin({"Origin": "http://page.example:8001", "Host": "page.example:8002"}, ())

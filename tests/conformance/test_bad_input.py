@@ -89,6 +89,15 @@ def test_it_is_refused_in_words(server: Servers, transport: str, case: str) -> N
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_token_that_an_answer_does_not_have_cannot_be_asked_for(server: Servers, transport: str) -> None:
+    asked = {"message": "x", "stream_id": f"short-{transport}", "stream": {"profile": "fast", "tokens": 3}}
+    ASK[transport](server(transport).url, asked).check()
+    told, error = refusal(server(transport), json.dumps(asked | {"from": 9}).encode())
+    assert told == (1008 if transport == "websocket" else 400)
+    assert "answer has" in error["message"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_it_goes_on_serving(server: Servers, transport: str) -> None:
     for body, _, _ in BAD.values():
         refusal(server(transport), body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -36,3 +37,14 @@ def test_what_is_not_is_refused(body: bytes, encoding: str, status: int) -> None
     with pytest.raises(RequestError) as refused:
         unpacked(body, encoding)
     assert refused.value.status == status
+
+
+def test_a_small_body_that_unpacks_to_much_never_does() -> None:
+    bomb = gzip.compress(b"a" * (64 * MAX_BODY_BYTES), mtime=0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="413"):
+            unpacked(bomb, "gzip")
+        assert tracemalloc.get_traced_memory()[1] < 8 * MAX_BODY_BYTES
+    finally:
+        tracemalloc.stop()

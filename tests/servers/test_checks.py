@@ -46,4 +46,4 @@ def test_a_wrong_value_is_cut_whatever_it_is() -> None:
         deep = [deep]
     for value in ("x" * 1_000_000, [["x" * 1_000] * 1_000] * 1_000, {"k" * 1_000: 1}, b"x" * 1_000_000, deep):
         assert len(shown(value)) < 200
-    assert suggestion("ses" + "x" * 1_000_000, ["sse"]) == "It takes: sse"
+    assert suggestion("ses" + "x" * 1_000_000, ["sse"]) == "takes: sse"

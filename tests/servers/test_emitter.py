@@ -90,6 +90,19 @@ async def test_the_alarm_rings_after_its_time_and_never_before(kind: Callable[[C
     clock.close()
 
 
+async def test_an_alarm_of_a_loop_that_rounds_down_rings_no_earlier() -> None:
+    class EarlyLoop:
+        """Calls back after half of the time."""
+
+        def call_later(self, delay_s: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+            return asyncio.get_running_loop().call_later(delay_s / 2, callback)
+
+    rung = asyncio.get_running_loop().create_future()
+    clock = _LoopTimer(EarlyLoop(), lambda: rung.set_result(time.monotonic_ns()))  # type: ignore[arg-type] # all of one
+    clock.set(deadline := time.monotonic_ns() + 20 * MS)
+    assert deadline <= await asyncio.wait_for(rung, 5)
+
+
 async def test_an_alarm_set_to_the_past_rings_at_once() -> None:
     rung = asyncio.Event()
     clock = alarm(rung.set)

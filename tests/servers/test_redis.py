@@ -121,6 +121,18 @@ def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_was_made_just_now_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is about to lock it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    young = tmp_path / "ours-young"
+    young.mkdir()
+    with own_folder.own_folder("ours-"):
+        assert young.exists()
+    monkeypatch.setattr(own_folder, "YOUNG_S", 0.0)
+    with own_folder.own_folder("ours-"):
+        assert not young.exists()
+
+
 def test_a_redis_that_has_outlived_its_parent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_folder, "YOUNG_S", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -54,6 +55,27 @@ def test_intervals_cover_the_truth(blocks: int) -> None:
         found = intervals.estimate(quantile_of_values(0.5, values))
         misses += not found.lo <= 1.0 <= found.hi
     assert misses <= 24, f"{misses} of 300 intervals missed"
+
+
+def test_the_tails_are_set_wider_for_few_blocks() -> None:
+    """Hesterberg 2015, 4.3: cut at the normal's share beyond t (2.776) times the root of n/(n-1)."""
+    values = np.array([-2.0, -1.0, 0.5, 1.0, 3.0])  # no logarithm
+    draws = intervals.block_weights(5) @ values / 5
+    found = intervals.estimate(Ratio((1, 2, 3, 4, 5), values, np.ones(5)))
+    beyond = NormalDist().cdf(-2.7764 * math.sqrt(5 / 4))
+    assert found.lo == np.quantile(draws, beyond, method="inverted_cdf")
+    assert found.hi == np.quantile(draws, 1 - beyond, method="inverted_cdf")
+    assert found.lo < np.quantile(draws, NormalDist().cdf(-2.7764), method="inverted_cdf")
+
+
+def test_of_two_blocks_the_interval_is_that_of_t_on_the_logarithm() -> None:
+    """Of e and e^3: mean 2 is not what is estimated, but their ratio's spread is, with the n/(n-1) of a variance."""
+    values = np.array([math.e, math.e**3])
+    draws = np.log(intervals.block_weights(2) @ values / 2)
+    factor = math.exp(12.7062 * float(np.std(draws)) * math.sqrt(2))
+    found = intervals.estimate(Ratio((1, 2), values, np.ones(2)))
+    assert found.hi == pytest.approx(found.value * factor, rel=1e-3)
+    assert found.lo == pytest.approx(found.value / factor, rel=1e-3)
 
 
 def test_a_resample_without_a_number_widens_the_interval() -> None:

@@ -89,6 +89,7 @@ AGAIN = (10.0, "up", REQUEST)
 CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+CLOSING = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
 SOCKET: Steps = [(0, "up", UPGRADE), (1, "down", SWITCHING)]
 
 CASES: list[tuple[str, Rule, Steps, Seen]] = [
@@ -195,6 +196,12 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         ],
     ),
     ("keep-alive does not touch a slow response", KeepaliveTimeout(keepalive_timeout_s=75), STREAM[:3], STREAM[:3]),
+    (
+        "keep-alive does not touch what is no HTTP any more",
+        KeepaliveTimeout(keepalive_timeout_s=75),
+        [*STREAM, (10, "up", b"\x16\x03\x01 no request\r\n\r\n"), (300, "down", b"x")],
+        [*STREAM, (10, "up", b"\x16\x03\x01 no request\r\n\r\n"), (300, "down", b"x")],
+    ),
     # max_age
     (
         "an old connection's next response is its last",
@@ -234,6 +241,7 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         [*ASK, (29, "up", REQUEST)],
         [*ASK, *answered(30, 504, "max_duration")],
     ),
+    ("a request that became a WebSocket has ended", MaxDuration(max_duration_s=30), SOCKET, SOCKET),
     ("duration not reached", MaxDuration(max_duration_s=30), STREAM, STREAM),
     (
         "duration of the connection",
@@ -417,6 +425,18 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         Cache(max_age_s=60),
         [*STREAM, (10, "up", REQUEST), (65, "up", REQUEST)],
         [*STREAM, (10, "down", aged(6)), (10, "down", HELLO + THERE + END), (65, "up", REQUEST)],
+    ),
+    (
+        "an upgrade is not answered from the cache",
+        Cache(max_age_s=60),
+        [(0, "up", UPGRADE), (1, "down", OK), (10, "up", UPGRADE)],
+        [(0, "up", UPGRADE), (1, "down", OK[:-2]), (1, "down", b"ok"), (10, "up", UPGRADE)],
+    ),
+    (
+        "a response that ends its connection is not kept, as those who get it from the cache keep theirs",
+        Cache(max_age_s=60),
+        [(0, "up", REQUEST), (1, "down", CLOSING[:-2]), (1, "down", b"ok"), AGAIN],
+        [(0, "up", REQUEST), (1, "down", CLOSING[:-2]), (1, "down", b"ok"), AGAIN],
     ),
     ("what the cache is not for", Cache(max_age_s=60, methods=("POST",)), [*STREAM, AGAIN], [*STREAM, AGAIN]),
     ("what is too large to keep", Cache(max_age_s=60, max_bytes=99), [*STREAM, AGAIN], [*STREAM, AGAIN]),

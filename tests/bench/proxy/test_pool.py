@@ -84,6 +84,24 @@ async def test_no_more_connections_are_kept_than_that(net: Net) -> None:
         assert len(seen) == expected
 
 
+async def test_a_kept_connection_on_which_the_server_speaks_unasked_is_no_more_used(net: Net) -> None:
+    seen: list[bytes] = []
+
+    async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(b"")
+        while True:
+            await read_request(reader)
+            writer.write(OK)
+            await asyncio.sleep(0.05)
+            writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")  # as servers say it that tire
+
+    client = await net.connect(await net.proxy(await net.serve(chatty), Upstreams(each="request", keep_s=60)))
+    for _ in range(2):
+        assert await asked(client) == b"ok"
+        await asyncio.sleep(0.15)
+    assert len(seen) == 2
+
+
 LATE = Upstreams(each="request", keep_s=60, close_lag_ms=60_000)
 AGAIN = Upstreams(each="request", keep_s=60, close_lag_ms=60_000, retry="idempotent")
 
