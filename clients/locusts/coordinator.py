@@ -46,6 +46,7 @@ class Coordinator:
         self.extra: dict[str, object] = {}  # goes into the run's plan
         self.farewell = ""  # the last line that is printed: the finding of a search
         self._cut = 0
+        self._has_records = False
         self._done: set[str] = set()
         self._ticker: gevent.Greenlet | None = None
         self._writer: gevent.Greenlet | None = None
@@ -69,6 +70,7 @@ class Coordinator:
         events.test_stopping.add_listener(self._finish)
         events.test_stop.add_listener(self._conclude)
         events.quitting.add_listener(self._wait_for_writer)
+        events.quitting.add_listener(self._fail_without_records)
         events.quit.add_listener(self._say_farewell)
         if isinstance(self.runner, WorkerRunner):
             self.runner.register_message(_FINISH, self._on_finish, concurrent=True)
@@ -127,6 +129,7 @@ class Coordinator:
         now_s = time.monotonic()
         for transport, record in self.recorder.receive(batch):
             self.live.add(transport, record, now_s)
+            self._has_records = True
         self.live.count(batch.worker, batch.counters)
 
     def _tick(self) -> None:
@@ -211,6 +214,12 @@ class Coordinator:
     def _wait_for_writer(self, **_: Any) -> None:
         if self._writer is not None:
             self._writer.join()
+
+    def _fail_without_records(self, **_: Any) -> None:
+        """A test without a web UI that no message came of, however short it was, is no success."""
+        if self.records and self.environment.web_ui is None and not self._has_records:
+            logger.error("Tokenderby: not one message was over when the test ended; a longer -t lets them end")
+            self.environment.process_exit_code = 1
 
     def _say_farewell(self, **_: Any) -> None:
         """Behind Locust's own tables, which may have a thousand lines."""

@@ -42,10 +42,17 @@ coordinator.recorder = Recorder(coordinator.options())  # and Ctrl-C came before
 environment.events.test_stopping.fire(environment=environment)
 """
 
+_NO_MESSAGE = """
+Coordinator(environment)
+environment.events.quitting.fire(environment=environment)
+assert environment.process_exit_code == 1
+"""
+_CASES = {"time-limit": _TIME_LIMIT, "stop-amid-the-start": _STOP_AMID_THE_START, "no-message": _NO_MESSAGE}
 
-@pytest.mark.parametrize("then", [_TIME_LIMIT, _STOP_AMID_THE_START], ids=["time-limit", "stop-amid-the-start"])
+
+@pytest.mark.parametrize("then", _CASES.values(), ids=_CASES)
 def test_a_process_alone(then: str, tmp_path: Path) -> None:
-    """A time limit counts from when it is set; a stop in the midst of the start is one."""
+    """A time limit counts from when it is set; a stop amid the start is one; a test without a message has failed."""
     ran = subprocess.run(
         [sys.executable, "-c", _LONE + then, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
     )
