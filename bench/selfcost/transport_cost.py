@@ -71,7 +71,7 @@ class Floor:
 class TransportCost:
     """Repeated figures of one transport: CPU in µs, times in ms. `ttft_error_ms`: first tokens, received after due.
 
-    `floor`: of the same moments, so that a ratio compares neighbours: between minutes a core's speed changes twofold.
+    `floor`: of the same moments, so that a ratio compares neighbours: what a token costs can double within minutes.
     """
 
     client_us: list[float] = field(default_factory=list)
