@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 from clients.locusts.coordinator import Coordinator
 from clients.locusts.live import FIGURES, Live, Point
 from clients.locusts.options import NOT_IN_FORM, OptionError
-from clients.locusts.visitors import OwnNames, is_foreign
+from clients.locusts.own_names import OwnNames, is_foreign
 from clients.minima import MESSAGES_NEEDED
 from servers.transport import TRANSPORTS
 

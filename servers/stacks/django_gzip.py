@@ -1,7 +1,7 @@
 """A known trap, for measurements: Django under ASGI with its `GZipMiddleware`.
 
-It packs each piece of a stream by itself, as a gzip file of its own. That is more than it was, and curl and others read
-the first file alone (docs/stacks.md).
+Django 5.2's packs each piece of a stream by itself, as a gzip file of its own. That is more than it was, and curl and
+others read the first file alone (docs/stacks.md).
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from servers.connection import CLOSE_S, QUEUED_CONNECTIONS
-from servers.process import free_port
 from servers.service import Service
 from servers.stacks import fastapi_uvicorn
+from servers.stacks.listener import own_port
 from servers.stacks.ready import until_ready
 
 
@@ -23,7 +23,7 @@ from servers.stacks.ready import until_ready
 async def serving(service: Service) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; yields the port. Raises OSError."""
     settings = service.settings
-    port = settings.port or free_port(settings.host)
+    port = own_port(settings)
     server = Server(
         fastapi_uvicorn.create(service),
         address=settings.host,

@@ -9,9 +9,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from servers.process import free_port
 from servers.service import Service
 from servers.stacks.flask_gunicorn import APP
+from servers.stacks.listener import own_port
 from servers.stacks.worker_processes import commanded
 
 
@@ -19,7 +19,7 @@ from servers.stacks.worker_processes import commanded
 async def serving(service: Service) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; yields the port. Raises OSError."""
     settings = service.settings
-    port = settings.port or free_port(settings.host)
+    port = own_port(settings)
     argv = [sys.executable, "-m", "flask", "--app", APP, "run", "--host", settings.host, "--port", str(port)]
     async with commanded(service, argv, port, {}):
         yield port

@@ -23,6 +23,16 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+def own_port(settings: Settings) -> int:
+    """The port for a server that opens it by itself: the one given, if nobody has it, or a free one. Raises OSError.
+
+    Such a server says nothing when it is ready; whoever had its port before would answer, and be taken for it.
+    """
+    with listening(settings) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 class Listening(Protocol):
     """What listens: asyncio's own server, or the one of websockets."""
 

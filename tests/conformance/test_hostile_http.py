@@ -52,7 +52,7 @@ REFUSED: dict[str, tuple[tuple[bytes, ...], int]] = {
     "gzip with something behind it": ((post(gzip.compress(b"{}") + b"x", "Content-Encoding: gzip", CLOSE),), 400),
     "an unknown encoding": ((post(SHORT, "Content-Encoding: br", CLOSE),), 415),
     "a coding beside the chunks": (
-        (head("POST", "/chat", "Transfer-Encoding: gzip, chunked", CLOSE) + b"2\r\n{}\r\n0\r\n\r\n",),
+        (head("POST", "/chat", "Transfer-Encoding: gzip, chunked", CLOSE) + b'e\r\n{"message":""}\r\n0\r\n\r\n',),
         400,
     ),
     "encoding in bytes": ((post(SHORT, "Content-Encoding: \xff\xfe", CLOSE),), 415),

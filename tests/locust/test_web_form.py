@@ -15,7 +15,7 @@ import pytest
 from support.locusts import locust
 from support.processes import running_server
 
-from clients.locusts.visitors import OwnNames
+from clients.locusts.own_names import OwnNames
 from servers.process import free_port
 
 TOKEN = "the-servers-secret"

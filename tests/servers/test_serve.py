@@ -92,6 +92,15 @@ def test_a_port_that_is_taken_is_said_in_a_line() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("stack", ["fastapi-granian", "flask-dev"])
+def test_a_server_that_opens_its_port_by_itself_is_not_taken_for_another(stack: str) -> None:
+    with running_server("sse") as other:  # which answers where the stack would
+        result = serve("sse", "--stack", stack, "--port", other.url.rpartition(":")[2])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "address already in use" in result.stderr.lower()
+    assert len(result.stderr.splitlines()) == 1
+
+
 # ---- --also
 
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from support.independent import connection, request
 from support.processes import RunningServer, running_server, wait_until
@@ -96,6 +97,7 @@ def test_gzip_that_does_not_flush_holds_a_stream() -> None:
             one.close()
 
 
+@pytest.mark.skipif(django.VERSION >= (6, 1), reason="mended there: one gzip file, flushed behind each piece")
 def test_djangos_gzip_packs_each_piece_by_itself() -> None:
     """More bytes than without, and a reader of one gzip file has no token."""
     body = {"message": "x", "stream": {"profile": "fast", "tokens": 50, "ttft_ms": 0, "gap_ms": 0}}
