@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.export.exports import COMPARISON_FORMATS, Exports, export_options
+from bench.option_types import comma_list
 
 
 @click.command()
@@ -12,8 +13,14 @@ from bench.export.exports import COMPARISON_FORMATS, Exports, export_options
 @click.argument("run_b", type=click.Path())
 @click.option("--force", is_flag=True, help="Compare even runs of other work or other machines.")
 @click.option("--all", "every", is_flag=True, help="Show every number, not only those that changed.")
+@click.option(
+    "--numbers",
+    callback=comma_list,
+    metavar="A,B",
+    help="Compare by these columns of summary.csv alone, chosen beforehand: smaller changes are found.",
+)
 @export_options(*COMPARISON_FORMATS)
-def compare(run_a: str, run_b: str, force: bool, every: bool, exports: Exports) -> int:
+def compare(run_a: str, run_b: str, *, force: bool, every: bool, numbers: list[str] | None, exports: Exports) -> int:
     """Say what became better or worse from RUN_A to RUN_B, with intervals. Exit code 1 on a regression.
 
     Runs compare if they did the same work on the same machine; how many blocks they have, and which cells, may differ.
@@ -22,13 +29,15 @@ def compare(run_a: str, run_b: str, force: bool, every: bool, exports: Exports) 
     Examples:
       tokenderby compare results/reference results/latest
       tokenderby compare main-run latest --markdown comment.md --junit comparison.xml
+      tokenderby compare main-run latest --numbers server_cpu_us_per_token
     """
+    from bench.analysis.comparison import COLUMNS
     from bench.analysis.comparison import compare as compared
     from bench.export.changes import print_comparison
     from bench.store import open_run
 
     before, after = open_run(run_a), open_run(run_b)
-    comparison = compared(before, after, force=force)
+    comparison = compared(before, after, numbers=COLUMNS if numbers is None else numbers, force=force)
     print_comparison(comparison, exports.console(), every=every)
     faults = exports.write_comparison(comparison, (before.path.name, after.path.name))
     for fault in faults:

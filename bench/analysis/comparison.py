@@ -9,7 +9,7 @@ family for bench.analysis.claims.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,7 @@ from bench.run_record import Run
 from bench.slo import LARGER_IS_BETTER
 from bench.store import RunFolder
 from clients import columns
+from servers.checks import shown, suggestion
 from servers.user_errors import InputError
 
 # Mostly the model's own time (delay, overhead and waiting have the transport's share alone), or no ratio: around 0.
@@ -99,11 +100,16 @@ class Comparison:
         return by_column
 
 
-def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Comparison:
-    """Compare run B with run A on the cells that both have.
+def compare(
+    run_a: RunFolder, run_b: RunFolder, *, numbers: Collection[str] = COLUMNS, force: bool = False
+) -> Comparison:
+    """Compare run B with run A on the cells that both have, by the `numbers` that were asked for (of COLUMNS).
 
-    Raises ComparisonError if machine or work differ, unless `force`: then these are warnings. Raises StoreError.
+    Raises ComparisonError if one of these is unknown, or if machine or work differ, unless `force`: then these are
+    warnings. Raises StoreError.
     """
+    if unknown := [name for name in numbers if name not in COLUMNS]:
+        raise ComparisonError(f"--numbers: unknown {shown(unknown[0])}; {suggestion(unknown[0], COLUMNS)}")
     a, b = run_a.load(), run_b.load()
     forbidding = differences(a, b)
     if forbidding and not force:
@@ -112,14 +118,19 @@ def compare(run_a: RunFolder, run_b: RunFolder, *, force: bool = False) -> Compa
     common = _common(before, after)
     if not common:
         raise ComparisonError(f"the runs have no valid cell in common: {_nothing_common(before, after)}")
-    return Comparison(
-        a, b, changes(common, before.unfit or after.unfit), [*forbidding, *_warnings(before, after, common)]
-    )
+    found = changes(common, before.unfit or after.unfit, numbers)
+    if not found:
+        raise ComparisonError(f"no cell has {listed([METRICS[name].title for name in numbers])} in both runs")
+    return Comparison(a, b, found, [*forbidding, *_warnings(before, after, common)])
 
 
-def changes(common: Mapping[Key, CellPair], unfit: str = "") -> list[Change]:
-    """Every number of every cell that both runs have, judged as one family; `unfit` stands against all claims."""
-    found = [(key, column, each) for column in COLUMNS for key, each in _contrasts(common, column).items()]
+def changes(common: Mapping[Key, CellPair], unfit: str = "", numbers: Collection[str] = COLUMNS) -> list[Change]:
+    """The numbers of every cell that both runs have, judged as one family; `unfit` stands against all claims.
+
+    The fewer are asked for, the less it takes to show a change of one (docs/statistics.md).
+    """
+    chosen = [column for column in COLUMNS if column in numbers]
+    found = [(key, column, each) for column in chosen for key, each in _contrasts(common, column).items()]
     findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found], unfit)
     return [
         _change(key, column, common[key], finding) for (key, column, _), finding in zip(found, findings, strict=True)

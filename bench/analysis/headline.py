@@ -84,9 +84,9 @@ def _take(good: Sequence[Key], felt: Sequence[Answer], rows: Sequence[Answer]) -
 
 
 def _leads_alone(good: Sequence[Key], felt: Sequence[Answer]) -> bool:
-    """Whether a single one is best at all of it, before others that are behind."""
+    """Whether a single one is best at all of it, before others that are all behind."""
     rows = [(row.question.squares, {square.standing for square in row.question.squares}) for row in felt]
-    return all([squares[0].key] == good and "behind" in all_ and "level" not in all_ for squares, all_ in rows)
+    return all([squares[0].key] == good and all_ == {"best", "behind"} for squares, all_ in rows)
 
 
 def _near(good: Sequence[Key], felt: Sequence[Answer]) -> str:

@@ -124,7 +124,7 @@ def _square(square: Square, question: ScoredQuestion, void: MeasuredCell | None,
     return ScoreSquare(
         value=number(found.value),
         interval=sure,
-        standing=question.place(square),
+        standing=question.shown_standing(square),
         ratio=f"{number(behind.value)}×" if behind else "",
         ratio_interval=interval(behind) if behind else "",
         note=_noted(square.reason, notes),

@@ -23,7 +23,7 @@ from bench.analysis.topics import COMPLETED, Topic
 from bench.analysis.wording import as_read, count, counted, interval, listed, number, shown, with_unit
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
-Place = Literal["equal", "best", "level", "behind", "not judged"]
+ShownStanding = Literal["equal", "best", "level", "behind", "not judged"]
 QuestionStatus = Literal["resolved", "not resolved", "no claim"]
 
 MOST_LEVEL = 2.0
@@ -80,7 +80,7 @@ class ScoredQuestion:
     sentence: str
     status: QuestionStatus
 
-    def place(self, square: Square) -> Place:
+    def shown_standing(self, square: Square) -> ShownStanding:
         """Where a square stands for readers: who has the very same number as the best is best too.
 
         Where all have it, nobody is better than others.

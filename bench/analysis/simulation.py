@@ -198,13 +198,20 @@ CHANGES = (
 
 
 def compared(
-    rng: np.random.Generator, runs: int, blocks: int, spread: tuple[float, float], change: SimulatedChange
+    rng: np.random.Generator,
+    runs: int,
+    blocks: int,
+    spread: tuple[float, float],
+    change: SimulatedChange,
+    *,
+    numbers: int = COMPARED,
 ) -> tuple[float, float]:
     """Two runs: the share of trials in which the change is claimed in one cell at least, and anything else.
 
-    `spread` is the standard deviation of a cell's own error and of the mood that its block's cells share.
+    `spread` is the standard deviation of a cell's own error and of the mood that its block's cells share. Each cell is
+    compared by so many `numbers`, of which the first has changed.
     """
-    shape = (runs, COMPARED, blocks, len(CELLS))
+    shape = (runs, numbers, blocks, len(CELLS))
     before, after = (
         spread[0] * rng.standard_normal(shape) + spread[1] * rng.standard_normal((*shape[:3], 1)) for _ in range(2)
     )
@@ -243,11 +250,12 @@ def _compared_lines(rng: np.random.Generator, runs: int, spreads: Spreads) -> It
     yield "|---|---|---|---|"
     for name, spread in (("quiet", QUIET), ("middling", MIDDLING), ("as measured", measured)):
         shares = f"{name} ({100 * spread[0]:.1f} %, {100 * spread[1]:.1f} %)"
-        for blocks in (9, blocks_for(math.hypot(*spread))):
+        for blocks, numbers in ((9, COMPARED), (9, 1), (blocks_for(math.hypot(*spread)), COMPARED)):
             for change in CHANGES:
-                hit, false = compared(rng, runs, blocks, spread, change)
+                hit, false = compared(rng, runs, blocks, spread, change, numbers=numbers)
                 found_it = f"{100 * hit:.0f} %" if change.cells else ""
-                yield f"| {shares}, {change.name} | {blocks} | {found_it} | {100 * false:.1f} % |"
+                alone = f"{change.name}; asked for alone" if numbers == 1 else change.name
+                yield f"| {shares}, {alone} | {blocks} | {found_it} | {100 * false:.1f} % |"
 
 
 def blocks_for(spread: float) -> int:

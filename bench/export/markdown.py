@@ -114,13 +114,16 @@ def _scoreboard(measured: Measurements) -> list[str]:
 
 def _question(row: scoreboard.ScoredQuestion) -> tuple[str, ...]:
     title = f"{row.title} ({row.group})" if row.group else row.title
-    by = {place: [_square(square) for square in row.squares if row.place(square) == place] for place in _PLACES}
+    by = {
+        standing: [_square(square) for square in row.squares if row.shown_standing(square) == standing]
+        for standing in _SHOWN
+    }
     equal = f"all equal: {quantity(row.squares[0].estimate.value, row.column)}" if by["equal"] else ""
-    best, *others = ("; ".join(by[place]) for place in _PLACES[1:])
+    best, *others = ("; ".join(by[standing]) for standing in _SHOWN[1:])
     return (title, equal or best, *others)
 
 
-_PLACES = get_args(scoreboard.Place)
+_SHOWN = get_args(scoreboard.ShownStanding)
 
 
 def _square(square: scoreboard.Square) -> str:

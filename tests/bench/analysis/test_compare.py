@@ -184,3 +184,29 @@ def test_a_cell_that_a_run_hardly_has_is_named_and_one_that_it_lacks_is_not_its_
     assert not hardly.is_blind
     assert "only run A has valid cells of SSE" in lacking.warnings
     assert not any(warning.startswith("only run B") for warning in lacking.warnings)
+
+
+def test_a_number_that_is_asked_for_alone_is_not_paid_for_by_others(tmp_path: Path) -> None:
+    """The family is what was asked for: fewer comparisons, a smaller change found, fewer blocks needed."""
+    a, b = run_in(tmp_path, 1), run_in(tmp_path, 2)
+    column = "server_cpu_us_per_token"
+    every, alone = compare(a, b), compare(a, b, numbers=[column])
+    assert {change.column for change in alone.changes} == {column}
+    assert len(alone.changes) == 2 < len(every.changes)
+    assert alone.resolution[column] < every.resolution[column]
+    wanted = 1.02
+    assert (alone.blocks_needed(column, wanted) or 0) < (every.blocks_needed(column, wanted) or 10_000)
+
+
+def test_the_command_takes_the_numbers_that_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(synthetic_run(tmp_path, blocks=2, messages=6, tokens=6, field=(SSE,)).path)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", run, run, "--all", "--numbers", "server_cpu_us_per_token,drops"])
+    assert ended.value.code == 2
+    assert "--numbers: unknown 'drops'; " in capsys.readouterr().err
+    with pytest.raises(ComparisonError, match="no cell has server memory per open stream in both runs"):
+        compare(RunFolder(Path(run)), RunFolder(Path(run)), numbers=["server_memory_kb_per_open_stream"])
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", run, run, "--all", "--numbers", "server_cpu_us_per_token,bytes_per_token"])
+    assert (ended.value.code or 0) == 0
+    assert "none of 2 numbers compared is shown to have changed" in " ".join(capsys.readouterr().out.split())

@@ -11,6 +11,7 @@ from bench.analysis.claims import Scale, judged, scale
 from bench.analysis.comparison import compare
 from bench.analysis.contrasts import contrast
 from bench.analysis.groups import Measurements, measure
+from bench.analysis.headline import headline
 from bench.analysis.number_tables import tables
 from bench.analysis.quantities import quantity
 from bench.analysis.questions import against
@@ -152,3 +153,5 @@ def test_nobody_is_the_best_of_all_while_others_are_not_judged(tmp_path: Path) -
     assert "Best of those judged: WebSocket" in said
     assert "brings it soonest" not in said
     assert "Not judged: SSE (0 valid blocks, 5 needed)" in said
+    assert "it leads" not in headline(measured)
+    assert "Take WebSocket: " in headline(measured)
