@@ -36,7 +36,7 @@ ResetBy = Literal["either", "up", "down", "each"]
 
 def limit_rules(findings: Findings) -> Iterator[Written]:
     """The rules that cut what lasts too long."""
-    yield from not_kept(findings)
+    yield from _not_kept(findings)
     yield from _limits(_Limits.of(findings))
 
 
@@ -133,7 +133,7 @@ def _told_apart(idle: Finding | None, duration: Finding | None) -> tuple[Finding
     return (idle, None) if idle and idle.facts.get("reset_by") == "each" else (None, duration)
 
 
-def not_kept(findings: Findings) -> Iterator[Written]:
+def _not_kept(findings: Findings) -> Iterator[Written]:
     """A connection that each response ends, and says so, is too old as soon as it is open."""
     found = (each for each in findings.findings if each.question == "keep_alive")
     if any(each.facts.get("is_kept") is False for each in found):

@@ -186,17 +186,21 @@ def _conclude(
     from bench.probe.probe_report import report
     from bench.probe.profile_writer import profile_text
 
-    if findings.interrupted and json_file in (None, "-"):
-        json_file = KEPT
+    is_interrupted, kept_in = findings.interrupted, KEPT if json_file in (None, "-") else json_file
+    if is_interrupted:
+        json_file = kept_in
     failed = [] if json_file is None else _written(json_file, findings.encode())
-    if out is not None and not findings.interrupted:
+    if out is not None and not is_interrupted:
         failed += _written(str(out), profile_text(findings).encode())
-    console.print(report(findings))
+    try:
+        console.print(report(findings))
+    except KeyboardInterrupt:  # it takes a moment, and so long a probe must not be lost in it
+        is_interrupted = True
+        failed += _written(kept_in, findings.encode())
     if failed:
         raise failed[0]
-    if findings.interrupted:
-        assert json_file is not None
-        words = ("--resume", json_file, *again, *(("--out", str(out)) if out else ()))
+    if is_interrupted:
+        words = ("--resume", kept_in, *again, *(("--out", str(out)) if out else ()))
         console.print(f"interrupted; go on with: tokenderby probe {shlex.join(words)}", soft_wrap=True)
         return INTERRUPTED
     if out is not None:

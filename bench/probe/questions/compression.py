@@ -21,7 +21,7 @@ async def _ask(asking: Asking) -> Finding:
     codings = set(map(_coding, heard))
     coding = codings.pop() if len(codings) == 1 else ""
     traces = [Trace.of(each) for each in heard]
-    holds = bool(coding) and all(each.deliveries[0].tokens == each.tokens for each in traces)
+    holds = bool(coding) and all(len(each.deliveries) == 1 for each in traces)
     words = f"compressed ({coding}), and {_of_tokens(traces, holds)}" if coding else "none"
     return Finding(
         question="compression",

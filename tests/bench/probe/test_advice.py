@@ -73,6 +73,19 @@ def test_connections_that_are_not_kept_are_not_kept_by_the_profile() -> None:
     assert "keep_alive" not in written.notes
 
 
+@pytest.mark.parametrize("lasts", [True, False])
+def test_who_holds_a_stream_to_its_end_stands_before_a_limit_that_this_does_not_meet(lasts: bool) -> None:
+    """As Varnish, which compresses a whole answer: its limit on the first byte is the server's, not the client's."""
+    held = Finding(question="buffering", transport="sse", value="until_complete", seen=3, words="held")
+    outlived = Finding(question="duration", transport="sse", words="no cut", low=9.0, seen=3)
+    cut = limit("duration", "sse", 6.0, ending="status 503")
+    first = limit("first_byte", "blocking", 4.0, ending="status 503")
+    rules = profile_of(findings(held, first, outlived if lasts else cut)).rules
+    assert [rule.name for rule in rules if rule.name != "max_duration"] == (
+        ["response_buffering", "first_byte_timeout"] if lasts else ["first_byte_timeout", "response_buffering"]
+    )
+
+
 def test_who_has_to_talk() -> None:
     (up,) = advice(findings(limit("idle", "websocket", 60.0, ending="fin", facts={"reset_by": "up"})))
     assert up.words.startswith("Have the client send")

@@ -170,6 +170,30 @@ def test_a_finding_on_the_way_is_shown_without_what_a_terminal_obeys() -> None:
     assert shown.getvalue() == "idle: ?[2Jgone?\n"
 
 
+class Interrupted(io.StringIO):
+    """Whoever writes to it the first time is interrupted."""
+
+    was_interrupted = False
+
+    def write(self, text: str, /) -> int:
+        if not self.was_interrupted:
+            self.was_interrupted = True
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+@pytest.mark.parametrize("json_file", [None, "given.json"])
+def test_ctrl_c_while_the_report_is_made_loses_nothing(
+    json_file: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = Interrupted()
+    assert _conclude(FOUND, json_file, None, (), Console(file=shown, width=200)) == 130
+    kept = json_file or "tokenderby-probe.json"
+    assert f"go on with: tokenderby probe --resume {kept}" in shown.getvalue()
+    assert read_findings(tmp_path / kept) == FOUND
+
+
 def test_the_line_to_go_on_with_has_all_that_a_resumed_probe_needs(tmp_path: Path) -> None:
     shown, kept = io.StringIO(), tmp_path / "a b.json"
     again = ("--cafile", "ca.pem", "--insecure")
