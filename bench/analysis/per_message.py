@@ -23,12 +23,15 @@ def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits
 
     What is measured against the model's own times is NaN where nobody tells them (`has_due`).
 
+    `taken_ns`: when the server took the question and began with its answer, or when it was sent, where nobody knows;
     `answer_ms` from the question to the model's last token; `reads` and `emissions` in which its tokens came and were
     made, over how long (`client_span_ms`, `model_span_ms`); `e2e_ms`, `tpot_ms`, `tokens_per_s` and `wait_s`; the bytes
     of our own stamps (`stamp_bytes`); and whether it is `within_slo`, NaN where `limits` has none of its cell. All of
     it is NaN where tokens came and were not counted, as those of void cells: from nothing no number is made.
     """
     has_due = messages["has_due"]
+    taken_ns = (counts.first_due_ns - messages["ttft_scheduled_ns"]).where(has_due & (counts.received > 0), 0)
+    messages["taken_ns"] = np.maximum(taken_ns, messages["start_ns"])
     messages["answer_ms"] = ((counts.last_due_ns - messages["intended_start_ns"]) / 1e6).where(has_due)
     messages["model_span_ms"] = np.where(has_due, (counts.last_due_ns - counts.first_due_ns) / 1e6, np.nan)
     messages["client_span_ms"] = (counts.last_received_ns - counts.first_received_ns) / 1e6
@@ -53,8 +56,8 @@ def span_s(messages: pd.DataFrame) -> float:
 
 
 def open_most(messages: pd.DataFrame) -> int:
-    """The most of them that were open at one moment, as the client saw them: from its question to the answer's end."""
-    starts_ns = messages["start_ns"].to_numpy(np.int64)
+    """The most of them that a server had open at one moment; a question that waits in its queue is not yet one."""
+    starts_ns = messages["taken_ns"].to_numpy(np.int64)
     moments = np.concatenate([starts_ns, np.maximum(messages["end_ns"].to_numpy(np.int64), starts_ns)])
     changes = np.repeat([1, -1], len(messages))
     in_order = np.lexsort((changes, moments))  # one that ends makes room for one that begins at the same moment

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from array import array
 from io import StringIO
 from pathlib import Path
 
@@ -111,9 +112,11 @@ async def test_a_cell_of_a_stack_tells_its_memory(tmp_path: Path) -> None:
     assert second > first / 2, "what the first has left is no saving of the second's"
 
 
-def open_for(start_ms: float, end_ms: float) -> Message:
-    base_ns = 1_000_000 * 10**6
-    return Message([(1, 2)], facts={"start_ns": base_ns + int(start_ms * 1e6), "end_ns": base_ns + int(end_ms * 1e6)})
+def open_for(start_ms: float, end_ms: float, waits_ms: float = 0) -> Message:
+    """A message that its server took after `waits_ms`."""
+    start_ns, end_ns, taken_ns = (10**12 + int(at_ms * 1e6) for at_ms in (start_ms, end_ms, start_ms + waits_ms))
+    due = {"ttft_scheduled_ns": 10**6, "due_ns": array("q", [taken_ns + 10**6])}
+    return Message([(1, 2)], facts={"start_ns": start_ns, "end_ns": end_ns, **due})
 
 
 def test_memory_is_divided_by_the_most_streams_open_at_once(tmp_path: Path) -> None:
@@ -137,3 +140,12 @@ def test_memory_is_divided_by_the_most_streams_open_at_once(tmp_path: Path) -> N
     assert "kB/open" in shown
     assert next(line for line in shown.splitlines() if "7/7" in line).split()[-1] == "70"
     assert "server memory per open stream" in folder.report_path.read_text()
+
+
+def test_a_question_that_waits_for_a_worker_is_no_open_stream(tmp_path: Path) -> None:
+    """Four are asked at once of a server that serves one at a time: a stream costs it what one does, not a quarter."""
+    run = RunBuilder(tmp_path)
+    waiting = [open_for(0, wait_ms + 100, wait_ms) for wait_ms in (0, 100, 200, 300)]
+    run.cell("sse", 1, waiting, server_memory_bytes=100_000)
+    found = estimate(measure(run.write()).cell("sse"), "server_memory_kb_per_open_stream")
+    assert found.value == pytest.approx(100)
