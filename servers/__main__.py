@@ -139,7 +139,9 @@ def main(transport: str, also: tuple[str, ...], **options: Any) -> None:
     try:
         run(_serve(settings))
     except OSError as error:
-        raise UserError(f"{transport}: cannot serve on {settings.host}:{settings.port}: {reason(error)}") from error
+        raise UserError(
+            f"{transport}: cannot serve on port {settings.port} of {settings.host}: {reason(error)}"
+        ) from error
 
 
 def _check_late_head(settings: Settings) -> None:
