@@ -32,7 +32,7 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def _option(name: str, *others: str, envvar: str | None = None, **settings: Any) -> Callable[[_Command], _Command]:
-    """An option that the environment can set too."""
+    """An option that the environment can set too. Its value is called as in Settings, which takes all of them."""
     variable = envvar or _PREFIX + name.lstrip("-").replace("-", "_").upper()
     return click.option(name, *others, envvar=variable, show_envvar=True, **settings)
 
@@ -63,9 +63,18 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
     metavar="ORIGIN",
     help="Pages that may read the answers.",
 )
-@_option("--heartbeat", type=Seconds(min=0), default=0.0, metavar="SECONDS", help="Send one when silent; 0 is off.")
+@_option(
+    "--heartbeat",
+    "heartbeat_s",
+    type=Seconds(min=0),
+    default=0.0,
+    callback=lambda _, __, value: value or None,
+    metavar="SECONDS",
+    help="Send one after a silence of this length; 0 is off.",
+)
 @_option(
     "--keep",
+    "keep_s",
     type=Seconds(min=0, max=86_400),
     default=120.0,
     metavar="SECONDS",
@@ -73,10 +82,11 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 )
 @_option(
     "--keep-alive",
+    "keep_alive_s",
     type=Seconds(min=0.001, max=86_400),
     default=KEEP_ALIVE_S,
     metavar="SECONDS",
-    help="Close an HTTP connection on which nobody has asked for so long.",
+    help="Close an HTTP connection that has waited this long for a request.",
 )
 @_option(
     "--recording", "recordings", multiple=True, metavar="FILE", help="Recorded answers that requests may name by id."
@@ -88,10 +98,11 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
 )
 @_option(
     "--source-timeout",
+    "source_timeout_s",
     type=Seconds(min=0.001, max=86_400),
     default=SILENCE_S,
     metavar="SECONDS",
-    help="Give a source up that has given nothing for so long.",
+    help="Give up a source that has given nothing for this long.",
 )
 @_option("--stack", metavar="NAME", help=f"Serve by a framework as its users do: {', '.join(STACKS)}.")
 @_option("--late-head", is_flag=True, help="Send the head of a streamed response with its first token only.")
@@ -103,24 +114,7 @@ def _option(name: str, *others: str, envvar: str | None = None, **settings: Any)
     help="Give the same answers by this transport too, each transport below its name: /sse/chat.",
 )
 @_option("--raw-text", is_flag=True, help="Send text as UTF-8 instead of JSON escapes (\\u2028).")
-def main(  # noqa: PLR0917 - click passes them by name
-    transport: str,
-    host: str,
-    port: int,
-    redis_url: str | None,
-    auth_token: str | None,
-    allow_origins: tuple[str, ...],
-    heartbeat: float,
-    keep: float,
-    keep_alive: float,
-    recordings: tuple[str, ...],
-    source: str | None,
-    source_timeout: float,
-    stack: str | None,
-    late_head: bool,
-    also: tuple[str, ...],
-    raw_text: bool,
-) -> None:
+def main(transport: str, also: tuple[str, ...], **options: Any) -> None:
     """Serve the simulated stream over TRANSPORT until SIGTERM.
 
     When ready, prints one line: {"transport": "sse", "url": "http://127.0.0.1:43121"}.
@@ -133,39 +127,24 @@ def main(  # noqa: PLR0917 - click passes them by name
     A WebSocket takes the same JSON as a text frame on ws://…/chat.
     """
     logs.set_up(transport)
-    settings = Settings(
-        transport=transport,
-        host=host,
-        port=port,
-        redis_url=redis_url,
-        auth_token=auth_token,
-        allow_origins=allow_origins,
-        heartbeat_s=heartbeat or None,
-        keep_s=keep,
-        keep_alive_s=keep_alive,
-        raw_text=raw_text,
-        source=source,
-        source_timeout_s=source_timeout,
-        stack=stack,
-        late_head=late_head,
-        also=tuple(name for name in dict.fromkeys(also) if name != transport),
-        recordings=recordings,
-    )
+    others = tuple(name for name in dict.fromkeys(also) if name != transport)
+    settings = Settings(transport, also=others, **options)
     _check_late_head(settings)
     _check_stack(settings)
     _register(settings.recordings)
     told = sys.stdout
-    if source is not None:
+    if settings.source is not None:
         sys.stdout = sys.stderr  # what somebody else's code prints must not stand before the line that we say, or fill
-        source_function(source)  # its pipe; imported here, while a wrong one can still be named
-    if settings.auth_token is None and not is_loopback(host):
-        click.echo(
-            f"{transport}: warning: {host} is open to other machines, and without --auth-token to anybody", err=True
-        )
+        source_function(settings.source)  # its pipe; imported here, while a wrong one can still be named
+    if settings.auth_token is None and not is_loopback(settings.host):
+        warning = f"{settings.host} is open to other machines, and without --auth-token to anybody"
+        click.echo(f"{transport}: warning: {warning}", err=True)
     try:
         run(_serve(settings, told))
     except OSError as error:
-        raise UserError(f"{transport}: cannot serve on {host}:{port}: {reason(error)}") from error
+        raise UserError(
+            f"{transport}: cannot serve on port {settings.port} of {settings.host}: {reason(error)}"
+        ) from error
 
 
 def _check_late_head(settings: Settings) -> None:

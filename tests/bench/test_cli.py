@@ -90,7 +90,6 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["compare", __file__, "latest"], ["takes the folder of a run"]),
         (["run", "run.zip"], ["unknown 'run.zip'; takes: article"]),
         (["run", "--target", "sse=10.0.0.7"], ["--target", "sse: takes an address as http://"]),
-        (["decide", "aws-alb", "--trace", "nowhere.csv"], ["--trace", "nowhere.csv"]),
         (
             ["decide", "aws-alb", "--silence", "700"],
             ["--silence", "takes a number of seconds from 0 to 600, not '700'"],
