@@ -81,7 +81,7 @@ class Search:
         saw where there is time to look closer.
         """
         limit = limit_of(self.trials)
-        has_time = limit.is_between and limit.high_s + self.slack_s <= self.left_s()
+        has_time = limit.is_between and limit.value_s + self.slack_s <= self.left_s()  # for half the waits between
         is_known = limit.is_found and (limit.is_sure or has_time)
         return is_known and limit.high_s < min(pending_s, default=inf)
 

@@ -100,6 +100,12 @@ def test_where_no_time_is_left_the_interval_stays_wide() -> None:
     assert limit.high_s > 1.2 * limit.low_s
 
 
+def test_what_time_there_is_goes_to_a_closer_look_and_not_to_longer_waits() -> None:
+    limit, trials = found(swallowed_at(0.175), left_s=0.18)
+    assert max(trial.tried_s for trial in trials) < 0.2
+    assert limit.value_s == pytest.approx(0.175, rel=0.05)
+
+
 def test_what_says_nothing_is_tried_again_but_not_for_ever() -> None:
     limit, trials = found(lambda wait_s: Trial(wait_s, False, void="a bad network"))
     assert not limit.is_found
