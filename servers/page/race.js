@@ -84,8 +84,8 @@ function showRace(told) {
   fill(stream, told.streams, "hosted");
   fill(intermediary, told.intermediaries, told.intermediary);
   showLevers();
-  for (const lever of [part(form, "#between", HTMLElement), part(form, "#beating", HTMLElement), cut]) {
-    lever.hidden = told.intermediaries.length === 0;
+  for (const control of [part(form, "#between", HTMLElement), part(form, "#beating", HTMLElement), cut]) {
+    control.hidden = told.intermediaries.length === 0;
   }
 }
 
