@@ -42,7 +42,7 @@ class PageColumn(msgspec.Struct, frozen=True):
 class PageRace(msgspec.Struct, frozen=True):
     """What the page shows: columns, the stream profiles to choose from, and intermediaries where it may choose.
 
-    `heartbeat_s` is what was chosen (0: none); `time_scale` divides times of intermediaries, heartbeats and thinking.
+    `heartbeat_s`: as chosen, 0 for none. `time_scale` divides the times of intermediaries, heartbeats and thinking.
     """
 
     columns: tuple[PageColumn, ...]
