@@ -19,25 +19,23 @@ _FINISH = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
 _LINES = [line + b"\n" for line in (*encoded(schedule_of("Hi")), encoded_end(schedule_of("Hi")))]
 
 
-async def _of_endpoint(url: str, pause_s: float) -> int:
+async def _of_endpoint(url: str, pause_s: float) -> None:
     endpoint = ModelEndpoint(url, "m")
     for _ in range(ANSWERS):
         assert [text async for text in endpoint.tokens("x") if text] == ["Hi"]
         await asyncio.sleep(pause_s)
     await endpoint.close()
-    return ANSWERS
 
 
-async def _of_server(url: str, pause_s: float) -> int:
+async def _of_server(url: str, pause_s: float) -> None:
     relay = RelayedServer(url, None)
     for _ in range(ANSWERS):
         assert len([token async for token in relay.tokens("x", "s-1") if token]) == 1
         await asyncio.sleep(pause_s)
     await relay.close()
-    return ANSWERS
 
 
-SOURCES: dict[str, tuple[Callable[[str, float], Awaitable[int]], bytes, list[bytes], bytes]] = {
+SOURCES: dict[str, tuple[Callable[[str, float], Awaitable[None]], bytes, list[bytes], bytes]] = {
     "an endpoint": (_of_endpoint, b"text/event-stream", [_DELTA, _FINISH], b"data: [DONE]\n\n"),
     "another server": (_of_server, b"application/x-ndjson", _LINES, b"\n"),
 }
