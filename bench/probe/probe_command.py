@@ -28,7 +28,9 @@ _LINE_S = 60.0  # between two lines on the way, where no terminal shows it
 
 @click.command()
 @click.argument("urls", nargs=-1, metavar="URL…")
-@click.option("--token", metavar="SECRET", help="The servers' token; better by the environment, which nobody reads.")
+@click.option(
+    "--token", metavar="SECRET", help="The servers' token; better by the environment, which `ps` does not show."
+)
 @click.option(
     "--up-to",
     type=Duration(LEAST_S, MOST_S),

@@ -25,6 +25,7 @@ from servers.sse.openai_wire import Completion, CompletionRequest
 from servers.stream import PROFILES
 
 _PREFIX = "/v1/"
+_ROUTES = "there is no such route here: POST /v1/chat/completions, GET /v1/models"
 _CODES = {401: "invalid_api_key"}  # where OpenAI has a word of its own for what a status means here
 
 
@@ -45,7 +46,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         error = decode_error(response.body if isinstance(response.body, bytes) else b"")
         if error is not None:
             code = _CODES.get(response.status, error.code)
-            response.body = openai_wire.encode_error(response.status, code, error.message)
+            is_route = request.match_info.http_exception is None
+            message = error.message if is_route or response.status != 404 else _ROUTES
+            response.body = openai_wire.encode_error(response.status, code, message)
     return response
 
 

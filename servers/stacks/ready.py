@@ -24,4 +24,5 @@ async def until_ready(host: str, port: int, lives: Callable[[], bool]) -> None:
                 async with http.get(url):
                     return
             await asyncio.sleep(_LOOK_S)
-    raise OSError("the stack's own server did not begin to serve; its log says more")
+    became = f"did not answer within {READY_S:g} s" if lives() else "ended before it began to serve"
+    raise OSError(f"the stack's own server {became}; its log says more")

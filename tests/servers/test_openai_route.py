@@ -252,6 +252,7 @@ def test_what_is_not_json_or_no_route_is_said_so_too(server: Servers) -> None:
         told, _, answer = request(url, method, path, body)
         assert told == status
         assert json.loads(answer)["error"]["type"] == "invalid_request_error"
+    assert "/v1/chat/completions" in json.loads(answer)["error"]["message"]  # the routes that there are
 
 
 def test_the_library_knows_each_error(server: Servers, sdk: openai.OpenAI) -> None:
