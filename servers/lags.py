@@ -22,6 +22,11 @@ def beats_missed(late_ns: int, every_ns: int) -> range:
     return range(late_ns, -1, -every_ns)
 
 
+def p99(ascending: Sequence[int]) -> int:
+    """The 99th percentile of sorted lags; 0 of none."""
+    return ascending[int(0.99 * (len(ascending) - 1))] if ascending else 0
+
+
 class Lags:
     """Lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted: the latest, and the largest."""
 
@@ -51,7 +56,7 @@ class Lags:
         if not found:
             return 0.0, 0.0
         largest_ns = next(lag_ns for at_ns, lag_ns in self._largest if at_ns >= since_ns)
-        return found[int(0.99 * (len(found) - 1))] / 1000, largest_ns / 1000
+        return p99(found) / 1000, largest_ns / 1000
 
 
 class LoopProbe:

@@ -20,7 +20,7 @@ from servers.arguments import HELP, Command
 from servers.redis_server import find_executable
 
 CAUGHT, MISSED = 0, 1
-SECONDS_EACH = 4.5  # on two quiet cores
+SECONDS_EACH = 4.5  # about, for one run on two quiet cores: servers and load begin and end
 
 
 @dataclass

@@ -21,7 +21,7 @@ from bench.proxy.rule import seconds
 RUNGS = 8
 RATIO = 1.6  # from one rung to the next
 TOPS = 3  # as many wait for the longest time
-NEARLY = 0.97  # of it waits another one: if it survives, what ends the longest waits lies between
+JUST_SHORT_OF = 0.97  # of it waits another one: if it survives, what ends the longest waits lies between
 DIVISIONS = 12  # of an interval between waits
 WIDTH = 0.02  # of an interval that is narrow enough, relative to its upper end
 NEAR_S = 0.05  # times that differ by no more agree, however short they are
@@ -63,7 +63,7 @@ class Search:
     async def climb(self) -> Limit:
         """The ladder: what it shows of the limit."""
         top_s = self.up_to_s
-        ladder = [top_s] * (TOPS - 1) + [top_s / RATIO**k for k in range(RUNGS)] + [NEARLY * top_s]
+        ladder = [top_s] * (TOPS - 1) + [top_s / RATIO**k for k in range(RUNGS)] + [JUST_SHORT_OF * top_s]
         await self._wait_for_all(ladder, self._is_clear)
         return limit_of(self.trials)
 
@@ -177,7 +177,7 @@ def limit_of(trials: list[Trial]) -> Limit:
 
 def _is_the_same(unseen: Trial, cut: Limit) -> bool:
     """Whether an end of which nobody saw the moment may be this one: its wait was as long as the limit is."""
-    return unseen.is_hole and unseen.ending == cut.ending and cut.value_s <= _nearly(unseen.tried_s)
+    return unseen.is_hole and unseen.ending == cut.ending and cut.value_s <= _latest_alike(unseen.tried_s)
 
 
 def limit_of_cuts(trials: list[Trial]) -> Limit | None:
@@ -202,7 +202,7 @@ def _credible_cuts(trials: list[Trial]) -> list[Trial]:
     while cuts:
         times_s = agreed(map(_took_s, cuts))
         group = [cut for cut in cuts if times_s[0] <= _took_s(cut) <= times_s[-1]]
-        if sum(t.is_survivor and t.tried_s > _nearly(times_s[-1]) for t in trials) <= len(group):
+        if sum(t.is_survivor and t.tried_s > _latest_alike(times_s[-1]) for t in trials) <= len(group):
             return group
         cuts = [cut for cut in cuts if cut not in group]
     return []
@@ -224,7 +224,7 @@ def agreed(cuts_s: Iterable[float]) -> list[float]:
     [60.0, 60.1, 60.2]
     """
     cuts_s = sorted(cuts_s)
-    groups = [[other for other in cuts_s if cut <= other <= _nearly(cut)] for cut in cuts_s]
+    groups = [[other for other in cuts_s if cut <= other <= _latest_alike(cut)] for cut in cuts_s]
     return max(groups, key=len, default=[])
 
 
@@ -249,13 +249,13 @@ def dissent(trials: list[Trial], limit: Limit) -> str:
     Several servers behind one name, or several ways to them, need not do the same.
     """
     if limit.is_found:
-        longer = sum(trial.is_survivor and trial.tried_s > _nearly(limit.high_s) for trial in trials)
+        longer = sum(trial.is_survivor and trial.tried_s > _latest_alike(limit.high_s) for trial in trials)
         return f"; {longer} others lasted longer" if longer >= TWICE else ""
     cuts_s = agreed(_took_s(trial) for trial in trials if trial.is_cut)
     return f"; but {len(cuts_s)} others ended after {seconds(cuts_s[0])}" if len(cuts_s) >= TWICE else ""
 
 
-def _nearly(time_s: float) -> float:
+def _latest_alike(time_s: float) -> float:
     """The latest time that may be the same."""
     return time_s * (1 + WIDTH) + NEAR_S
 

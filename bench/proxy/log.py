@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-from servers.lags import BEAT_NS, beats_missed
+from servers.lags import BEAT_NS, beats_missed, p99
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_field="event"):
@@ -126,12 +126,10 @@ def loop_lags_ms(path: Path, since_ns: int, until_ns: int) -> tuple[float, float
     Beats that the log does not tell of were on time. Raises OSError, msgspec.DecodeError.
     """
     stalls = [event for event in read_events(path) if isinstance(event, Late) and event.at_ns >= since_ns]
-    lags_ns = [lag_ns for stall in stalls for lag_ns in beats_missed(round(stall.late_ms * 1e6), BEAT_NS)]
-    beats = max((until_ns - since_ns) // BEAT_NS, len(lags_ns), 1)
-    above = beats - 1 - int(0.99 * (beats - 1))  # so many are later than the percentile
-    largest_first = sorted(lags_ns, reverse=True)
-    p99_ns = largest_first[above] if above < len(lags_ns) else 0
-    return p99_ns / 1e6, max(lags_ns, default=0) / 1e6
+    late_ns = sorted(lag_ns for stall in stalls for lag_ns in beats_missed(round(stall.late_ms * 1e6), BEAT_NS))
+    on_time = (until_ns - since_ns) // BEAT_NS - len(late_ns)
+    lags_ns = [0] * on_time + late_ns
+    return p99(lags_ns) / 1e6, max(late_ns, default=0) / 1e6
 
 
 def behaviours_struck(paths: Iterable[Path]) -> dict[str, dict[str, int]]:
