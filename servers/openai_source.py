@@ -15,7 +15,7 @@ import msgspec
 
 from servers.checks import http_address
 from servers.generation import Failure
-from servers.messages import ProtocolError
+from servers.messages import NOT_JSON, ProtocolError
 from servers.openai_events import AnswerReader, Api, EndpointError, word_of_error
 from servers.source import SourceError
 from servers.upstream import Upstream
@@ -109,7 +109,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
 def _object(body: bytes) -> dict[str, object]:
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from servers.given_file import read_given
-from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, json_text
+from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, NOT_JSON, json_text
 from servers.user_errors import StreamError
 
 MAX_RECORDING_BYTES = 64 * 2**20
@@ -76,7 +76,7 @@ def _answer(path: Path, number: int, line: bytes) -> tuple[tuple[str, ...], tupl
     try:
         answer = msgspec.json.decode(line, type=RecordedAnswer)
         "".join(answer.deltas).encode("utf-8")  # half a surrogate pair cannot be sent
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise StreamError(
             f"{path}, line {number}: {error}; a line is an object with `deltas` and perhaps `at_ms`"
         ) from None

@@ -16,6 +16,7 @@ from clients.core.message_script import fetch
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
+from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
 
@@ -91,7 +92,7 @@ async def _check_silence(deployment: Deployment, transport: str) -> None:
         stats = msgspec.json.decode(body, type=_Stats) if status == 200 else _Stats()
     except ClientFailure as failure:
         raise UserError(f"{url}/stats: {_in_words(failure)}") from None
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         return  # somebody's stack; its answers are what counts
     if status in (401, 403):
         raise UserError(f"{url}/stats: status {status}; the server wants its token (--token)")
@@ -151,7 +152,7 @@ async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
         return f"/healthz answers {status}{_of_status(status)}; {_WANTED}"
     try:
         return msgspec.json.decode(body, type=_Health)
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         return f"/healthz answers 200, but not as one of our servers does (a page for people?); {_WANTED}"
 
 

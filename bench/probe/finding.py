@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from servers.given_file import read_given
+from servers.messages import NOT_JSON
 from servers.user_errors import InputError
 
 SCHEMA = 1
@@ -113,7 +114,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         """Raises InputError."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise InputError(f"takes a file that `tokenderby probe --json` wrote: {error}") from None
 
 

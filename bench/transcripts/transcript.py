@@ -15,7 +15,7 @@ from itertools import chain
 import msgspec
 
 from bench.transcripts.formats import FORMATS, NAMES, Chunk, EventContent, Format, error_of
-from servers.messages import MAX_MESSAGE_BYTES, ProtocolError
+from servers.messages import MAX_MESSAGE_BYTES, NOT_JSON, ProtocolError
 from servers.sse.events import EventDecoder
 from servers.user_errors import InputError
 
@@ -126,7 +126,7 @@ def _texts(data: bytes) -> list[str]:
 def _decoded(data: bytes | str, what: str) -> object:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise TranscriptError(f"{what} is not JSON ({error}); transcripts are of {NAMES}") from None
 
 

@@ -18,6 +18,7 @@ from clients.core.response import Response
 from clients.core.session import Session
 
 MAX_HEAD_BYTES = 65_536
+MAX_INTERIM = 100  # answers before the one that counts
 _SWITCHING = 101
 CHUNK_LINES = 2  # that a chunk has beside those in it
 CHUNK_HEADS = heads_by_length(lambda size: b"%x\r\n" % size, tail_bytes=2)  # as nearly all servers write them
@@ -57,6 +58,7 @@ class Http1Response(Response):
         self._parser = HttpResponseParser(self)
         self._is_chunk_over = self._is_line_over = False  # within the last bytes; at their end
         self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
+        self._interim = 0
 
     # What httptools calls.
 
@@ -78,6 +80,10 @@ class Http1Response(Response):
         if 100 <= status < 200 and status != _SWITCHING:
             self.headers.clear()
             self._bare_bytes = 0
+            self._interim += 1
+            if self._interim > MAX_INTERIM:  # ends the parsing, so that it does not matter how the bytes were split
+                self.failure = NotTheFormat("interim answers without end")
+                raise self.failure
             return
         self.complete_head(status)
 
@@ -110,13 +116,13 @@ class Http1Response(Response):
         except HttpParserError as error:
             self.is_fit = False
             if not self.is_complete:  # else the response is good, and what follows it is not
-                self.failure = NotTheFormat(str(error))
+                self.failure = self.failure or NotTheFormat(str(error))
         if self._body:
             self._bare_bytes = 0
         elif not self.is_complete:
             self._bare_bytes += len(data)
             if self._bare_bytes > MAX_HEAD_BYTES:
-                self.failure = NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
+                self.failure = self.failure or NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
 
     def let_go(self) -> None:
         """Nothing is fed any more: the parser, which knows the response, must not keep it where nobody collects."""

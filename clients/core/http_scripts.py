@@ -12,7 +12,7 @@ from clients.core.exchange import Exchange
 from clients.core.http1 import CHUNK_HEADS, CHUNK_LINES, HttpConnection, Request, in_chunk
 from clients.core.kept_reads import KeptReads
 from clients.core.ledger import Ledger
-from clients.core.response import MAX_BODY_BYTES, Response
+from clients.core.response import Response
 from clients.core.session import Script, Session
 from clients.core.unread import stop_reading
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
@@ -87,7 +87,7 @@ def _until(session: Session, response: Response, is_there: Callable[[], bool]) -
         yield from session.wait_for_news()
 
 
-def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES) -> Script[bytes]:
+def whole_body(session: Session, asked: Asked, limit_bytes: int) -> Script[bytes]:
     """The rest of the response; its connection may be used again. Raises ClientFailure."""
     response = asked.response
     parts, size = [response.take()], 0
@@ -110,7 +110,7 @@ def ask_for(
 ) -> Script[A]:
     """Send a request whose answer has this status; its whole body, decoded. Raises ClientFailure."""
     asked = yield from respond(session, exchange, request, (status,))
-    body = yield from whole_body(session, asked)
+    body = yield from whole_body(session, asked, exchange.question.most_bytes)
     try:
         return decode(body)
     except ProtocolError as error:
