@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench.export.exports import Exports
+from bench.printable import printable
 
 if TYPE_CHECKING:
     from bench.console import Console
@@ -155,4 +156,4 @@ def fail(code: int, message: str) -> NoReturn:
 def say(message: str) -> None:
     """One line to standard error."""
     with suppress(OSError):  # a standard error that is full or closed
-        click.echo(f"tokenderby: {' '.join(message.split())}", err=True)
+        click.echo(f"tokenderby: {printable(' '.join(message.split()))}", err=True)

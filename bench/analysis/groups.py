@@ -69,6 +69,11 @@ class Key(NamedTuple):
         return (self.profile, self.recovery, *(w for w in self.words if w.startswith(_SHARED_WORDS)))
 
     @property
+    def own_title(self) -> str:
+        """The name for people without what its whole group has."""
+        return Key(self.transport, " ".join(word for word in self.words if word not in self.group)).title
+
+    @property
     def title(self) -> str:
         """The name for people, e.g. "Polling interval=0.1 · aws-alb · resume"."""
         transport = transport_title(self.transport)

@@ -136,7 +136,7 @@ def _print_boards(found: Sequence[Board], console: Console) -> None:
     """The first group's scoreboard and its notes; the page has the others too."""
     for board in found[:1]:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        table.add_column(board.group or "transport", max_width=_NAME_WIDTH)
+        table.add_column(board.group or "transport", overflow="fold", max_width=_NAME_WIDTH)
         for title, unit in board.headings:
             table.add_column(f"{title}\n{unit}", justify="right")
         for row in board.rows:
