@@ -17,7 +17,25 @@ from bench.table_checks import PlanError
 PLANS = 2000
 SCHEMA = plan_schema()
 VALIDATOR = Draft7Validator(SCHEMA)
-WRONG: tuple[Any, ...] = (0, -1, 1, 0.5, 1e9 + 0.5, True, "", "x", "é", [], ["x"], [[]], {}, {"x": 1}, 2**63, "a" * 300, 86_401)
+WRONG: tuple[Any, ...] = (
+    0,
+    -1,
+    1,
+    0.5,
+    1e9 + 0.5,
+    True,
+    "",
+    "x",
+    "é",
+    [],
+    ["x"],
+    [[]],
+    {},
+    {"x": 1},
+    2**63,
+    "a" * 300,
+    86_401,
+)
 TEXTS = ("x", "b.c", "A.b-c_9", "a" * 64, "a" * 65, "a b", "", "sse", "direct", "gpt-4:x/y@z")
 NOT_THE_SCHEMA_S = re.compile(  # what docs/machine-readable.md leaves to the command
     r"means nothing|has no \w+, only|no file|last longer|stands twice|has a target already|goes over TLS|a browser"
