@@ -34,7 +34,15 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient, AioPool
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, known_p99_ms, p99_ms, request_lags_ns, start_lags_ns
+from clients.lateness import (
+    delay_ms_p50,
+    early_ms_max,
+    emit_lags_ns,
+    known_p99_ms,
+    p99_ms,
+    request_lags_ns,
+    start_lags_ns,
+)
 from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
 from servers import recording
