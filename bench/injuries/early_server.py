@@ -1,4 +1,4 @@
-"""`python -m bench.injuries.early_server sse`: a server whose model is up to `EARLY_NS` before its time, else as any."""
+"""`python -m bench.injuries.early_server sse`: a server up to `EARLY_NS` before its model's time, else as any."""
 
 from __future__ import annotations
 
