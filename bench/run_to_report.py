@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench.export.exports import Exports
+from bench.printable import printable
 
 if TYPE_CHECKING:
     from bench.console import Console
@@ -132,18 +133,21 @@ def no_report(folder: RunFolder, error: Exception) -> str:
 def write_and_print(
     folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
 ) -> list[str]:
-    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
+    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success.
+
+    `more_limits` stand as if the plan's `[slo]` had them.
+    """
     from bench.analysis.failures import faults
     from bench.analysis.report import print_summary, write_report
     from bench.analysis.story import claims_told, print_claims
     from bench.export.outcome import judge
 
-    summary = write_report(folder)
+    summary = write_report(folder, more_limits)
     print_summary(summary, console)
     if claims := claims_told(summary.measured):
         print_claims(claims, console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
+    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports)]
 
 
 def fail(code: int, message: str) -> NoReturn:
@@ -155,4 +159,4 @@ def fail(code: int, message: str) -> NoReturn:
 def say(message: str) -> None:
     """One line to standard error."""
     with suppress(OSError):  # a standard error that is full or closed
-        click.echo(f"tokenderby: {' '.join(message.split())}", err=True)
+        click.echo(f"tokenderby: {printable(' '.join(message.split()))}", err=True)

@@ -31,7 +31,7 @@ from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms
+from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, p99_ms
 from clients.load import OnProgress, cell_columns, main, prepared, server_account, stream_id_prefix, to_our_clock
 from servers import recording
 from servers.transport import TRANSPORTS
@@ -230,13 +230,15 @@ def _records(
 
 def _result(job: Job, records: Sequence[StreamRecord], cpu_s: float, measured_s: float) -> JobResult:
     """How late a page's own loop was is what is measured of it, and how late a request was sent too."""
+    emit_lags = emit_lags_ns(records, streams=TRANSPORTS[job.transport].streams)
     return JobResult(
         messages=len(records),
         failed=sum(record.outcome is not Outcome.OK for record in records),
         cpu_s=cpu_s,
         measured_s=measured_s,
         generator_lag_ms_p99=p99_ms(_first_starts_ns(records)),
-        emit_lag_ms_p99=p99_ms(emit_lags_ns(records, streams=TRANSPORTS[job.transport].streams)),
+        emit_lag_ms_p99=p99_ms(emit_lags),
+        emit_early_ms_max=early_ms_max(emit_lags),
         loop_lag_ms_p99=None,
         loop_lag_ms_max=None,
         request_lag_ms_p99=None,
