@@ -20,6 +20,7 @@ from bench.proxy.behaviours import (
     IdleTimeout,
     KeepaliveTimeout,
     MaxAge,
+    MaxRequests,
     ResponseBuffering,
     Upgrade,
 )
@@ -28,7 +29,18 @@ from bench.proxy.profile_toml import profile_toml
 from bench.proxy.rule import Rule, check_order, seconds
 
 RULES_OF = frozenset(
-    {"first_byte", "idle", "duration", "keep_alive", "age", "buffering", "upgrade", "compression", "held_at_cut"}
+    {
+        "first_byte",
+        "idle",
+        "duration",
+        "keep_alive",
+        "age",
+        "requests",
+        "buffering",
+        "upgrade",
+        "compression",
+        "held_at_cut",
+    }
 )
 """The questions whose findings become rules; of the others the notes tell."""
 
@@ -75,7 +87,15 @@ def _place(rule: Rule, findings: Findings) -> int:
     """A limit that still answers with a status while an answer is held stands on the client's side of who holds it."""
     held = held_findings(findings)
     silent = any(finding.value == "until_complete" for finding in held)
-    order: list[type[Rule]] = [Upgrade, KeepaliveTimeout, MaxAge, Coalescing, ResponseBuffering, GzipHoldback]
+    order: list[type[Rule]] = [
+        Upgrade,
+        KeepaliveTimeout,
+        MaxAge,
+        MaxRequests,
+        Coalescing,
+        ResponseBuffering,
+        GzipHoldback,
+    ]
     if type(rule) in order:
         return order.index(type(rule)) * 2
     if isinstance(rule, IdleTimeout) and rule.scope == "connection" and rule.status is None:

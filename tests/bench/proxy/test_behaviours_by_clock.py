@@ -28,6 +28,7 @@ from bench.proxy.behaviours import (
     Latency,
     MaxAge,
     MaxDuration,
+    MaxRequests,
     Nagle,
     Noop,
     Refuse,
@@ -216,6 +217,20 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         ],
     ),
     ("age alone closes nothing", MaxAge(max_age_s=10), STREAM, STREAM),
+    # max_requests
+    (
+        "the response to the last request that is granted is the last",
+        MaxRequests(max_requests=2),
+        [*STREAM, (20, "up", REQUEST), (21, "down", OK)],
+        [
+            *STREAM,
+            (20, "up", REQUEST),
+            (21, "down", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"),
+            (21, "down", b"ok"),
+            *cut(21, "fin", "max_requests"),
+        ],
+    ),
+    ("fewer requests close nothing", MaxRequests(max_requests=2), STREAM, STREAM),
     # max_duration
     (
         "duration of a request, however active",
