@@ -9,6 +9,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from bench.probe.finding import NO_CUT, Finding, Findings, Value
 from bench.probe.held import held_finding
 from bench.probe.holding import Holding, holding
@@ -35,7 +37,8 @@ def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = 
     found: list[Finding] = []
     for transport in transports:
         if transport == "blocking":
-            found.append(_finding(transport, "first_byte", seen["no answer"]))
+            first = _finding(transport, "first_byte", seen["no answer"])
+            found.append(first if first.value is not None else msgspec.structs.replace(first, low=up_to_s))
             continue
         found += _of_websocket(seen) if transport == "websocket" else _of_stream(rules, seen, transport)
     return Findings(urls=dict.fromkeys(transports, ""), up_to_s=up_to_s, started="", findings=tuple(found))

@@ -74,9 +74,13 @@ def _high(finding: Finding) -> float:
 
 @dataclass(frozen=True)
 class _Limits:
-    """The findings about time, of HTTP and of WebSockets."""
+    """The findings about time, of HTTP and of WebSockets.
+
+    late_answer_s: so late an answer in one piece may begin at least, which a rule on silence within answers allows
+    """
 
     first_byte: Finding | None
+    late_answer_s: float
     idle: Finding | None
     duration: Finding | None
     keepalive: Finding | None
@@ -99,10 +103,12 @@ class _Limits:
             finding = findings.get(question, "websocket")
             return finding if _is_limit(finding) else None
 
+        whole = [each for name in WHOLE if (each := findings.get("first_byte", name))]
         idle, duration = _told_apart(http("idle"), http("duration"))
         socket_idle, socket_duration = _told_apart(socket("idle"), socket("duration"))
         return cls(
             first_byte=http("first_byte", (*WHOLE, *STREAMED)),  # of these no byte comes at all
+            late_answer_s=max((each.low or 0.0 for each in whole), default=0.0),
             idle=idle,
             duration=duration,
             keepalive=anywhere("keep_alive"),
@@ -191,8 +197,9 @@ def _http_limits(found: _Limits) -> Iterator[Written]:
         reset_by, unsure = _reset_by(idle, "down")
         status = status_of(first) if same(first, idle) else status_of(idle)
         rule_s = _number(idle, first) if same(first, idle) else _number(idle)
+        scope = "response" if status is None and found.late_answer_s > _high(idle) + SLACK[1] else "request"
         idle_rule = IdleTimeout(
-            idle_timeout_s=rule_s, reset_by=reset_by, scope="request", status=status, **_cut(idle, unsure)
+            idle_timeout_s=rule_s, reset_by=reset_by, scope=scope, status=status, **_cut(idle, unsure)
         )
         yield Written(idle_rule, _comment(idle, "idle_timeout_s"))
     if first and not same(first, idle) and not same(first, duration):

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from bench.probe.finding import NO_CUT, Finding, Findings
 from bench.probe.limit_rules import is_said, limit_rules
 from bench.probe.shape_rules import held_findings, shape_rules
-from bench.probe.written import STREAMED, Written
+from bench.probe.written import STREAMED, Written, status_of
 from bench.proxy.behaviours import (
     Coalescing,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     KeepaliveTimeout,
     MaxAge,
@@ -92,6 +93,7 @@ def _place(rule: Rule, findings: Findings) -> int:
         KeepaliveTimeout,
         MaxAge,
         MaxRequests,
+        HeadHoldback,
         Coalescing,
         ResponseBuffering,
         GzipHoldback,
@@ -100,8 +102,18 @@ def _place(rule: Rule, findings: Findings) -> int:
         return order.index(type(rule)) * 2
     if isinstance(rule, IdleTimeout) and rule.scope == "connection" and rule.status is None:
         return -1  # what knows no HTTP counts what the client gets
+    if _has_begun_behind_the_head(findings):
+        return 20
     is_outside = not held or (silent and getattr(rule, "status", None) is not None and not _outlives(findings, held))
     return 5 if is_outside else 20  # before what holds, or behind it
+
+
+def _has_begun_behind_the_head(findings: Findings) -> bool:
+    """Whether a stream whose head is withheld is cut without a status: to its limit the answer has begun."""
+    if not any(each.question == "late_head" and each.value is True for each in findings.findings):
+        return False
+    found = (findings.get("first_byte", transport) for transport in STREAMED)
+    return any(each is not None and each.value is not None and status_of(each) is None for each in found)
 
 
 def _outlives(findings: Findings, held: list[Finding]) -> bool:

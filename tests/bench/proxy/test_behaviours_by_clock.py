@@ -154,6 +154,18 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
     ),
     ("a WebSocket is no request", IdleTimeout(idle_timeout_s=60, scope="request"), SOCKET, SOCKET),
     (
+        "idle within a response, which may be late itself",
+        IdleTimeout(idle_timeout_s=60, scope="response", reset_by="down"),
+        [*ASK, (100, "down", STREAM[1][2])],
+        [*ASK, (100, "down", STREAM[1][2]), *cut(160, "fin", "idle_timeout")],
+    ),
+    (
+        "a response that is over is not idle",
+        IdleTimeout(idle_timeout_s=60, scope="response"),
+        [*ASK, (100, "down", OK)],
+        [*ASK, (100, "down", OK[:-2]), (100, "down", b"ok")],
+    ),
+    (
         "plain TCP counts as a WebSocket",
         IdleTimeout(idle_timeout_s=60, scope="websocket"),
         [(5, "up", b"hello")],

@@ -135,6 +135,7 @@ SPLIT: tuple[tuple[Rule, ...], ...] = (
     (Cut(action="rst", after_bytes=90, since="response"),),
     (Upgrade(action="strip"), MaxAge(max_age_s=1e-9)),
     (MaxRequests(max_requests=2),),
+    (IdleTimeout(idle_timeout_s=60, scope="response"),),
     (Cache(max_age_s=30, methods=("GET", "POST", "PURGE")),),
     (Upstreams(each="request", sticky="cookie"),),
     (Upgrade(), ResponseBuffering(until_complete=True)),
