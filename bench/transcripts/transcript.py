@@ -173,17 +173,16 @@ def _plain(text: str) -> str:
 
 def _answers(found: Format, events: Iterable[NumberedChunk]) -> Transcript:
     transcript = Transcript(found.name)
-    answer, halves = _Answer(), set[str]()
+    answer, halves = _Answer(found.ends_once), set[str]()
     for number, chunk in events:
         reading, answer_id = _reading(found, number, chunk), found.answer_id(chunk)
-        if answer.is_over_before(found, answer_id, reading):
+        if answer.is_over_before(answer_id, reading):
             answer.close(transcript)
             halves |= set() if answer.has_ended else {answer.id}
-            answer = _Answer()
+            answer = _Answer(found.ends_once)
         if answer_id and answer_id in halves:
             raise TranscriptError(f"event {number} goes on with an answer that another one interrupts; {_APART}")
-        answer.add(answer_id, reading)
-        transcript.dropped.update(reading.dropped)
+        transcript.dropped.update(answer.add(answer_id, reading))
     answer.close(transcript)
     return transcript
 
@@ -201,25 +200,33 @@ def _reading(found: Format, number: int, chunk: Chunk) -> EventContent:
 
 @dataclass
 class _Answer:
-    """One answer, as far as its events have come."""
+    """One answer, as far as its events have come. `ends_once`: as its format has it."""
 
+    ends_once: bool
     texts: list[str] = field(default_factory=list)
     id: str = ""
     error: str = ""
     has_ended: bool = False
 
-    def is_over_before(self, found: Format, answer_id: str, reading: EventContent) -> bool:
+    def is_over_before(self, answer_id: str, reading: EventContent) -> bool:
         """Whether an event belongs to another answer."""
         if answer_id and self.id:
             return answer_id != self.id
-        return bool(self.error) or (self.has_ended and found.ends_once and bool(reading.text))
+        return bool(self.error) or (self._is_closed and bool(reading.text))
 
-    def add(self, answer_id: str, reading: EventContent) -> None:
-        """Enter an event."""
+    @property
+    def _is_closed(self) -> bool:
+        return self.has_ended and self.ends_once
+
+    def add(self, answer_id: str, reading: EventContent) -> tuple[str, ...]:
+        """Enter an event; words for what is dropped of it."""
         self.id = answer_id or self.id
+        self.error = self.error or reading.error
+        if self._is_closed and reading.text:
+            return (*reading.dropped, "text behind the end")
         self.texts += [reading.text] if reading.text else []
         self.has_ended = self.has_ended or reading.ends
-        self.error = self.error or reading.error
+        return reading.dropped
 
     def close(self, transcript: Transcript) -> None:
         """Enter the answer itself, or why it is left out."""

@@ -283,6 +283,15 @@ def test_a_refusal_is_text_as_for_a_source() -> None:
         assert list(AnswerReader(api).feed(data)) == TEXTS  # type: ignore[arg-type]
 
 
+def test_what_stands_behind_the_end_is_none_of_the_answer() -> None:
+    """As for a source and the client of an endpoint, whose answer is over by then."""
+    late = [{"id": "c1", "choices": [{"index": 0, "delta": {"content": "late"}}]}]
+    data = sse(*chat(), *late, done=True)
+    found = read(data)
+    assert (found.answers, found.dropped["text behind the end"]) == ([TEXTS], 1)
+    assert list(AnswerReader("chat").feed(data)) == TEXTS
+
+
 def test_what_a_block_begins_with_is_read() -> None:
     """Anthropic's: an accumulated text begins with it; redacted thoughts and a tool's results are there alone."""
     start, _, *rest = anthropic()
