@@ -28,8 +28,8 @@ from typing import ClassVar
 from clients.core.record import Outcome
 
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
-# a server that it does not reach, or that is silent for too long).
-_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+# a server that it does not reach, or that is silent for too long; 529 is a provider's that is overloaded).
+_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 # An error message over a WebSocket or in mid-stream has a word for what HTTP has a status for.
 _STATUS_OF_CODE = {
     "busy": 503,
@@ -215,9 +215,3 @@ def broken(error: BaseException) -> ConnectionBroken:
 def takes_nothing() -> ConnectionAbortedError:
     """What a driver says of a server that has left too many bytes unread (clients.core.session.MAX_UNSENT_BYTES)."""
     return ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
-
-
-def seconds(header: str | None) -> float | None:
-    """`Retry-After` in seconds; None if it is absent or a date."""
-    given = header or ""
-    return float(given) if given.isascii() and given.isdigit() and len(given) < 6 else None

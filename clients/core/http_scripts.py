@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from clients.core.carrier import Place
-from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused, seconds
+from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused
 from clients.core.exchange import Exchange
 from clients.core.http1 import CHUNK_HEADS, CHUNK_LINES, HttpConnection, Request, in_chunk
 from clients.core.kept_reads import KeptReads
@@ -16,6 +16,7 @@ from clients.core.response import Response
 from clients.core.session import Script, Session
 from clients.core.unread import stop_reading
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
+from servers.retry_after import retry_after_s
 
 LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up
 _SWITCHING = 101  # where nobody asked for it, what follows is no body
@@ -125,7 +126,8 @@ def done_with(session: Session, asked: Asked) -> None:
 
 
 def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
-    status, wish_s = asked.response.status, seconds(asked.response.headers.get("retry-after"))
+    status, headers = asked.response.status, asked.response.headers
+    wish_s = retry_after_s(headers.get("retry-after"), headers.get("date"))
     try:
         body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
     except BodyTooLong:
