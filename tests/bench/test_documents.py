@@ -268,6 +268,19 @@ def test_every_variable_that_is_named_exists(parse: Parse) -> None:
             assert name in known, f"{document}: {name}"
 
 
+def anchors(document: Path) -> set[str]:
+    """What a code host calls the headings of a document."""
+    headings = re.findall(r"(?m)^#+ (.*)$", document.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_heading_that_is_linked_exists(document: str) -> None:
+    path = ROOT / document
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", path.read_text()):
+        assert anchor in anchors(path.parent / link if link else path), f"{link}#{anchor}"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_is_named_exists(document: str) -> None:
     text = (ROOT / document).read_text()
