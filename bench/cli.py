@@ -26,7 +26,7 @@ from bench.run_to_report import (
     say,
     write_and_print,
 )
-from servers.arguments import HELP
+from servers.arguments import HELP, Number
 
 if TYPE_CHECKING:
     from clients.core.tls import Trust
@@ -106,7 +106,7 @@ _limit = option(
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
 @option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
-@option("--time-scale", type=float, metavar="X", help="Divide every time of the plan and the proxies.")
+@option("--time-scale", type=Number(), metavar="X", help="Divide every time of the plan and the proxies.")
 @option(
     "--target",
     "targets",

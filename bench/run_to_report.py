@@ -53,7 +53,8 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
 
 def planned(name: str, changes: Mapping[str, object] | None = None) -> Plan:
     """The plan of that name, or in that file, as options change it, with its A/A control. Raises PlanError."""
-    from bench.plan import changed, read_plan, with_control
+    from bench.plan import read_plan, with_control
+    from bench.plan_options import changed
 
     return with_control(changed(read_plan(name), **(changes or {})))  # type: ignore[arg-type] # click has checked them
 

@@ -16,6 +16,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 # msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
 _KEY = re.compile(r" - at `\$\.(\w+)")
+_PLACE = re.compile(r"(?:plan|\[[^:]*\](?: \d+)?) (?P<key>\w+): (?P<rest>.*)", re.DOTALL)  # "[[cells]] 1 profile: …"
 
 
 class PlanError(InputError):
@@ -25,6 +26,17 @@ class PlanError(InputError):
 def unknown(what: str, word: object, choices: Collection[str]) -> PlanError:
     """The error for a `word` that is none of `choices`, with the nearest one suggested."""
     return PlanError(f"{what}: unknown {shown(word)}; {suggestion(word, choices)}")
+
+
+def as_option(error: PlanError, options: Mapping[str, str], otherwise: str = "") -> PlanError:
+    """`error` as somebody reads it who typed `options` (by the plan's keys that they change) and no plan.
+
+    otherwise: what stands before an error of another key, which the options have brought about together
+    """
+    match = _PLACE.match(str(error))
+    if match and match["key"] in options:
+        return PlanError(f"{options[match['key']]}: {match['rest']}")
+    return PlanError(f"{otherwise}: {error}" if otherwise else str(error))
 
 
 def check_keys(
@@ -59,8 +71,9 @@ def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> 
 
 def takes(kind: inspect.Type) -> str:
     """What a field of this type takes, in words."""
+    described = ""
     if isinstance(kind, inspect.Metadata):  # around a type that has a description
-        kind = kind.type
+        described, kind = str((kind.extra_json_schema or {}).get("description", "")), kind.type
     match kind:
         case inspect.LiteralType():
             return "one of " + ", ".join(str(value) for value in kind.values)
@@ -69,7 +82,7 @@ def takes(kind: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.StrType():
-            return "a text" if kind.pattern is None else "1 to 64 letters, digits, dots, dashes or underscores"
+            return described if kind.pattern and described else "a text"
         case inspect.UnionType():
             return " or ".join(takes(each) for each in kind.types if not isinstance(each, inspect.NoneType))
     return "a list" if isinstance(kind, inspect.ListType | inspect.VarTupleType) else "a table"

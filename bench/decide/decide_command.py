@@ -27,7 +27,12 @@ PROFILES = "decide"
     metavar="KEY=VALUE",
     help="A limit that the choice has to keep, as ttft_ms_p95=900.",
 )
-@click.option("--trace", type=click.Path(), help="Requests and answers as yours really come.")
+@click.option(
+    "--trace",
+    type=click.Path(),
+    metavar="FILE",
+    help="Requests and answers as yours really come.",
+)
 @click.option(
     "--silence",
     "silence_s",
@@ -90,12 +95,16 @@ def decide(  # noqa: PLR0917 - click passes them by name
     from bench.proxy.profile import load
     from bench.run_to_report import begin, carry_out
     from bench.running.runner import RunOptions
+    from bench.table_checks import PlanError, as_option
 
-    traffic = matrix.ExpectedTraffic(silence_s, think_s, str(Path(trace).resolve()) if trace else None)
+    traffic = matrix.ExpectedTraffic(silence_s, think_s, trace)
     found = load(profile)
     named = _with_round_trip(found, rtt_ms, out) if rtt_ms else profile
     scale = time_scale or matrix.time_scale(traffic)
-    plan = matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale)
+    try:
+        plan = matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale)
+    except PlanError as error:
+        raise as_option(error, {"trace": "--trace", "goodput_ratio": "--slo goodput_ratio"}) from None
     folder = begin(plan, out)
     with folder.lock():
         return carry_out(plan, folder, RunOptions(), exports)

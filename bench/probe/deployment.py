@@ -16,6 +16,7 @@ from clients.core.message_script import fetch
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
+from servers.checks import suggestion
 from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
@@ -67,6 +68,8 @@ async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deploym
     urls: dict[str, str] = {}
     for word in words:
         name, equals, url = word.partition("=")
+        if equals and name.isalpha() and name not in TRANSPORTS:
+            raise InputError(f"URL {_shown(word)}: no transport {name[:20]!r}; {suggestion(name, TRANSPORTS)}")
         if equals and name in TRANSPORTS:
             found = {name: _address(word, url)}
             await _check(name, found[name], token, trust)
@@ -104,7 +107,7 @@ def _address(word: str, url: str) -> str:
     try:
         return server_url(url, option="--token")
     except AddressError as error:
-        raise InputError(f"URL {_shown(word)}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
+        raise InputError(f"URL {_shown(word)}: {error}; or TRANSPORT=URL, as sse=https://example.org") from None
 
 
 def _shown(word: str) -> str:

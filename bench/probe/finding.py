@@ -129,8 +129,8 @@ def read_findings(path: Path) -> Findings:
     try:
         data = read_given(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"--resume {path}: {error.strerror}") from None
     try:
         return Findings.decode(data)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"--resume {path}: {error}") from None

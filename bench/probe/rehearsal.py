@@ -200,7 +200,7 @@ class _Stage:
         """A stage has a deadline."""
         self._deadline_s = min(self._deadline_s, deadline_s)
 
-    def hold(self, way: Direction, *, on: bool) -> None:
+    def hold(self, direction: Direction, *, on: bool) -> None:
         """Nobody here sends faster than may be read."""
 
     server_number = 0

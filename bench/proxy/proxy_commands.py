@@ -66,7 +66,13 @@ class _Upstream(_Address):
     help="The server behind the proxy; repeat it for several.",
 )
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
-@click.option("--profile", default="none", show_default=True, help="A profile's name, or your own TOML file.")
+@click.option(
+    "--profile",
+    default="none",
+    show_default=True,
+    metavar="NAME_OR_FILE",
+    help="A profile's name, or your own TOML file.",
+)
 @option_types.time_scale
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in the profile.")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line per connection that ended.")
@@ -97,7 +103,7 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
             raise InputError(f"--profile {profile}: takes one --upstream")
         _serve_real(profile, upstream, listen, time_scale)
         return
-    loaded = load(profile)
+    loaded = option_types.named_profile(profile)
     rules = loaded.scaled(time_scale).rules
     server = Proxy(upstream, rules, others=others, listen=listen, seed=seed, log=log, profile=loaded.name)
     try:

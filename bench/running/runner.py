@@ -150,6 +150,9 @@ def with_targets(options: RunOptions, plan: Plan) -> RunOptions:
         if cell.transport in ENDPOINTS and cell.transport not in targets:
             form = f"--target {cell.transport}=https://HOST/v1"
             raise PlanError(f"[[cells]] {cell.key}: is measured where it runs already; takes {form}, or [[targets]]")
+    if options.targets and not {cell.transport for cell in plan.cells} & set(options.targets):
+        names = ",".join(options.targets)
+        raise PlanError(f"--target: no cell of this plan asks {names}; takes --transports {names} beside it")
     return replace(options, targets=targets)
 
 

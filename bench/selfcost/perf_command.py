@@ -34,7 +34,7 @@ _ANALYSIS_S = 30
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
-@click.option("--transports", type=Names(STREAMING), default=",".join(STREAMING), show_default=True)
+@click.option("--transports", type=Names(STREAMING), default=",".join(STREAMING), show_default=True, help="Only these.")
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
 @click.option("--scale", is_flag=True, help="Also search how many streams each transport bears (about 4 minutes).")
 @click.option("--record", is_flag=True, help=f"Append the medians to {RESULTS}; nothing is written without it.")
@@ -44,7 +44,7 @@ _ANALYSIS_S = 30
     metavar="ROLE TRANSPORT",
     help="Instead, print the hottest functions of client, server or proxy under this load (half a minute).",
 )
-@click.option("--streams", default=200, show_default=True, type=click.IntRange(1, 5000))
+@click.option("--streams", default=200, show_default=True, type=click.IntRange(1, 5000), help="Answers at once.")
 @click.option("--seconds", default=5.0, show_default=True, type=Seconds(0.2, 60), help="Length of an answer.")
 def perf(  # noqa: PLR0917 - click passes them by name
     rounds: int,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bench.option_types import writable
 from bench.transcripts import transcript
 from servers.arguments import HELP, Command, Seconds
 from servers.emitter import Emitter
@@ -25,13 +26,29 @@ FAILED = 1
 
 
 _FILE = click.Path(path_type=Path)
-_out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The recording.")
+_out = click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,  # asking may take long, and cost
+    metavar="FILE",
+    help="The recording.",
+)
 
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--source", required=True, metavar="MODULE:FUNCTION|openai", help="Who answers (docs/sources.md).")
-@click.option("--messages", required=True, type=_FILE, help="A message a line, or JSON lines with `message`.")
-@click.option("--source-timeout", type=Seconds(min=0.001, max=86_400), default=SILENCE_S, metavar="SECONDS")
+@click.option(
+    "--messages", required=True, type=_FILE, metavar="FILE", help="A message a line, or JSON lines with `message`."
+)
+@click.option(
+    "--source-timeout",
+    type=Seconds(min=0.001, max=86_400),
+    default=SILENCE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up an answer whose source has given nothing for this long.",
+)
 @_out
 def record(source: str, messages: Path, source_timeout: float, out: Path) -> int:
     """Ask a source and record its answers with their times.
