@@ -212,18 +212,17 @@ class _Answer:
         """Whether an event belongs to another answer."""
         if answer_id and self.id:
             return answer_id != self.id
-        return bool(self.error) or (self._is_closed and bool(reading.text))
+        return bool(self.error) or self._is_behind_the_end(reading)
 
-    @property
-    def _is_closed(self) -> bool:
-        return self.has_ended and self.ends_once
+    def _is_behind_the_end(self, reading: EventContent) -> bool:
+        return self.has_ended and self.ends_once and bool(reading.text or reading.error)
 
     def add(self, answer_id: str, reading: EventContent) -> tuple[str, ...]:
         """Enter an event; words for what is dropped of it."""
         self.id = answer_id or self.id
+        if self._is_behind_the_end(reading):
+            return (*reading.dropped, "events behind the end")
         self.error = self.error or reading.error
-        if self._is_closed and reading.text:
-            return (*reading.dropped, "text behind the end")
         self.texts += [reading.text] if reading.text else []
         self.has_ended = self.has_ended or reading.ends
         return reading.dropped

@@ -288,7 +288,7 @@ def test_what_stands_behind_the_end_is_none_of_the_answer() -> None:
     late = [{"id": "c1", "choices": [{"index": 0, "delta": {"content": "late"}}]}]
     data = sse(*chat(), *late, done=True)
     found = read(data)
-    assert (found.answers, found.dropped["text behind the end"]) == ([TEXTS], 1)
+    assert (found.answers, found.dropped["events behind the end"]) == ([TEXTS], 1)
     assert list(AnswerReader("chat").feed(data)) == TEXTS
 
 
@@ -320,6 +320,15 @@ def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
 def test_an_answer_behind_an_error_is_another() -> None:
     found = read(lines(*ollama()[:2], {"error": "out of memory"}, *ollama()))
     assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
+
+
+@pytest.mark.parametrize("whole", [lines(*ollama()), sse(*chat()), sse(*anthropic())], ids=lambda data: str(data[:20]))
+def test_an_error_behind_an_answer_is_the_next_one_s(whole: bytes) -> None:
+    """A request that failed at once, behind one that did not."""
+    error = b'{"error": {"message": "out of memory"}}'
+    found = read(whole + (b"data: %b\n\n" % error if b"data: " in whole[:40] else error))
+    assert found.answers == [TEXTS]
+    assert found.left_out == ["answer 2: it ended with an error (out of memory)"]
 
 
 def test_a_half_answer_takes_no_other_with_it() -> None:
