@@ -10,5 +10,5 @@ from servers.__main__ import main
 EARLY_NS = 3_000_000
 
 if __name__ == "__main__":
-    emitter.monotonic_ns = lambda: monotonic_ns() + EARLY_NS
+    vars(emitter)["monotonic_ns"] = lambda: monotonic_ns() + EARLY_NS
     main(prog_name="early_server")

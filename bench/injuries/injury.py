@@ -26,8 +26,8 @@ class Injury:
 
     `stop` stands still (SIGSTOP) for `stop_s` once the share `at` of the messages is complete, so many `times` with as
     long a rest in between; `hog` is the core, the load's or the servers', on which another program computes all the
-    while; `server` is one that keeps another time (bench.injuries.SERVER_server). `reasons` are the beginnings of those for which the cell must be void; none where nothing is done. `cell` and
-    `load` are tables of a plan.
+    while; `server` is one that keeps another time (bench.injuries.SERVER_server). `reasons` are the beginnings of those
+    for which the cell must be void; none where nothing is done. `cell` and `load` are tables of a plan.
     """
 
     name: str
