@@ -101,8 +101,8 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     if profile.startswith(PREFIX):
         if others:
             raise InputError(f"--profile {profile}: takes one --upstream")
-        if profile.removeprefix(PREFIX) not in KINDS:
-            raise InputError(f"--profile: unknown {shown(profile)}; {suggestion(profile, [PREFIX + k for k in KINDS])}")
+        if (kind := profile.removeprefix(PREFIX)) not in KINDS:
+            raise InputError(f"--profile: unknown real proxy {shown(kind)}; {suggestion(kind, KINDS)}")
         _serve_real(profile, upstream, listen, time_scale)
         return
     loaded = option_types.named_profile(profile)

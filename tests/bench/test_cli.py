@@ -86,7 +86,7 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["proxy", "--upstream", "h:1", "--profile", "no.toml"], ["--profile: profile 'no.toml': No such file"]),
         (
             ["proxy", "--upstream", "h:1", "--profile", "real:ngin"],
-            ["--profile: unknown 'real:ngin'; did you mean 'real:nginx'"],
+            ["--profile: unknown real proxy 'ngin'; did you mean 'nginx'"],
         ),
         (["proxy", "--upstream", "h:99999"], ["--upstream", "HOST:PORT, with a port up to 65535"]),
         (["watch", "--profile", "aws"], ["tokenderby: --profile: unknown profile 'aws'"]),
