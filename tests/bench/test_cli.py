@@ -92,7 +92,7 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["watch", "--profile", "aws"], ["tokenderby: --profile: unknown profile 'aws'"]),
         (["watch", "--host", "-"], ["'--host'", "is no address and no name of a host"]),
         (["probe", "see=http://127.0.0.1:1"], ["no transport 'see'; did you mean 'sse'?"]),
-        (["probe", "127.0.0.1:1"], ["takes an address as http://", "or TRANSPORT=URL"]),
+        (["probe", "127.0.0.1:1"], ["takes https://HOST, or TRANSPORT=https://HOST"]),
         (["probe", "--resume", "nowhere.json"], ["tokenderby: --resume nowhere.json: No such file"]),
         (["serve", "sse", "--source", "https://h"], ["--source: takes MODULE:FUNCTION, openai or http://HOST:PORT"]),
         (["record", "--source", "openai", "--messages", __file__, "--out", "/nowhere/x"], ["'--out'", "folder"]),
