@@ -272,7 +272,7 @@ def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
     \b
     Examples:
       tokenderby report
-      tokenderby report results/20261125T120000Z-quick
+      tokenderby report results/reference
       tokenderby report --slo ttft_ms_p95=800 --slo completed_ratio=0.99 --json -
     """
     from bench.store import link_latest, open_run

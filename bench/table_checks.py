@@ -16,6 +16,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 # msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
 _KEY = re.compile(r" - at `\$\.(\w+)")
+_MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"(?:plan|\[[^:]*\](?: \d+)?) (?P<key>\w+): (?P<rest>.*)", re.DOTALL)  # "[[cells]] 1 profile: …"
 
 
@@ -61,8 +62,9 @@ def to_struct(table: object, kind: type[S], where: str, error: type[InputError] 
 
 def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> str:
     match = _KEY.search(str(error))
-    if match is None:  # a key is missing
-        return f": {error}"
+    if match is None:
+        missing = _MISSING.search(str(error))
+        return f" {missing[1]}: is missing" if missing else f": {error}"
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     field = next(field for field in info.fields if field.name == match[1])
@@ -76,7 +78,7 @@ def takes(kind: inspect.Type) -> str:
         described, kind = str((kind.extra_json_schema or {}).get("description", "")), kind.type
     match kind:
         case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in kind.values)
+            return "one of " + ", ".join(str(value) or '""' for value in kind.values)
         case inspect.IntType() | inspect.FloatType():
             return ("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _limits(kind)
         case inspect.BoolType():

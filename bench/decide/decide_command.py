@@ -9,7 +9,7 @@ import click
 
 from bench import option_types
 from bench.export.exports import Exports, export_options
-from servers.arguments import Number, Seconds
+from servers.arguments import HELP, Number, Seconds
 
 if TYPE_CHECKING:
     from bench.proxy.profile import Profile
@@ -18,7 +18,7 @@ PROFILES = "decide"
 """The folder, inside that of the runs, for profiles that were changed for a decision."""
 
 
-@click.command()
+@click.command(context_settings=HELP)
 @click.argument("profile")
 @click.option(
     "--slo",

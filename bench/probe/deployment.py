@@ -107,7 +107,7 @@ def _address(word: str, url: str) -> str:
     try:
         return server_url(url, option="--token")
     except AddressError as error:
-        raise InputError(f"URL {_shown(word)}: {error}; or TRANSPORT=URL, as sse=https://example.org") from None
+        raise InputError(f"URL {_shown(word)}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
 
 
 def _shown(word: str) -> str:

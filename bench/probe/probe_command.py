@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.option_types import Duration
+from servers.arguments import HELP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ LEAST_S, MOST_S = 1.0, 3600.0
 _LINE_S = 60.0  # between two lines on the way, where no terminal shows it
 
 
-@click.command()
+@click.command(context_settings=HELP)
 @click.argument("urls", nargs=-1, metavar="URL…")
 @click.option(
     "--token", metavar="SECRET", help="The servers' token; better by the environment, which `ps` does not show."

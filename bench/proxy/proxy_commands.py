@@ -16,11 +16,11 @@ from rich.table import Table
 from bench import option_types
 from bench.proxy.profile import Profile, load
 from bench.proxy.profile import names as names_of_all
-from bench.proxy.real import PREFIX, real_proxy, written
+from bench.proxy.real import KINDS, PREFIX, real_proxy, written
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command
-from servers.checks import is_host
+from servers.checks import is_host, shown, suggestion
 from servers.process import run
 from servers.user_errors import InputError, UserError, reason
 
@@ -37,7 +37,7 @@ class _Address(click.ParamType[tuple[str, int]]):
             return value
         host, colon, port = value.removeprefix("http://").rstrip("/").rpartition(":")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            self.fail(f"{value!r} takes HOST:PORT", param, ctx)
+            self.fail(f"{value!r} takes HOST:PORT, with a port up to 65535", param, ctx)
         host = host.strip("[]")
         if not is_host(host):
             self.fail(f"{value!r}: {host!r} is no host's name", param, ctx)
@@ -101,6 +101,8 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     if profile.startswith(PREFIX):
         if others:
             raise InputError(f"--profile {profile}: takes one --upstream")
+        if (kind := profile.removeprefix(PREFIX)) not in KINDS:
+            raise InputError(f"--profile: unknown real proxy {shown(kind)}; {suggestion(kind, KINDS)}")
         _serve_real(profile, upstream, listen, time_scale)
         return
     loaded = option_types.named_profile(profile)

@@ -87,7 +87,8 @@ def watch(profile: str, time_scale: float, port: Sequence[int], host: str, no_br
     except PartDied as error:
         raise UserError(str(error)) from error
     except OSError as error:
-        raise UserError(f"cannot serve the page: {reason(error)}") from error
+        where = f"port {places.port} of {host}"
+        raise UserError(f"cannot serve on {where}, or on those behind it (--port): {reason(error)}") from error
 
 
 async def _race(profile: Profile, time_scale: float, places: Places, *, opens: bool) -> None:

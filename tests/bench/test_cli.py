@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli, main
+from bench.probe.proof import main as proof
 from bench.proxy.proxy_commands import profiles, proxy
 from bench.selfcost.perf_command import perf
 
@@ -83,10 +84,15 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["decide", "aws-alb", "--trace", __file__], ["tokenderby: --trace: ", "line 1: no column TIMESTAMP"]),
         (["proxy", "--upstream", "h:1", "--profile", "aws"], ["tokenderby: --profile: unknown profile 'aws'"]),
         (["proxy", "--upstream", "h:1", "--profile", "no.toml"], ["--profile: profile 'no.toml': No such file"]),
+        (
+            ["proxy", "--upstream", "h:1", "--profile", "real:ngin"],
+            ["--profile: unknown real proxy 'ngin'; did you mean 'nginx'"],
+        ),
+        (["proxy", "--upstream", "h:99999"], ["--upstream", "HOST:PORT, with a port up to 65535"]),
         (["watch", "--profile", "aws"], ["tokenderby: --profile: unknown profile 'aws'"]),
         (["watch", "--host", "-"], ["'--host'", "is no address and no name of a host"]),
         (["probe", "see=http://127.0.0.1:1"], ["no transport 'see'; did you mean 'sse'?"]),
-        (["probe", "127.0.0.1:1"], ["takes an address as http://", "or TRANSPORT=URL"]),
+        (["probe", "127.0.0.1:1"], ["takes https://HOST, or TRANSPORT=https://HOST"]),
         (["probe", "--resume", "nowhere.json"], ["tokenderby: --resume nowhere.json: No such file"]),
         (["serve", "sse", "--source", "https://h"], ["--source: takes MODULE:FUNCTION, openai or http://HOST:PORT"]),
         (["record", "--source", "openai", "--messages", __file__, "--out", "/nowhere/x"], ["'--out'", "folder"]),
@@ -251,6 +257,12 @@ def test_an_encoding_without_the_letters(tmp_path: Path) -> None:
         f"PYTHONIOENCODING=ascii {TOKENDERBY} profiles", shell=True, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_proof_of_an_unknown_profile_probes_nothing() -> None:
+    done = CliRunner().invoke(proof, ["nowhere"])
+    assert done.exit_code == 2
+    assert "'nowhere' is not one of 'aws-alb'" in done.output
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -89,7 +89,7 @@ def test_what_is_no_duration_is_said_with_what_it_takes(text: str) -> None:
         ([], "takes a URL, as https://chat.example.com, or --resume FILE"),
         (["--resume", "no-such-file"], "no-such-file: No such file"),
         (["--up-to", "soon", "http://a"], "takes a time from 1s"),
-        (["ftp://a"], "or TRANSPORT=URL, as sse=https://"),
+        (["ftp://a"], "takes https://HOST, or TRANSPORT=https://HOST"),
     ],
 )
 def test_wrong_words_are_named(words: list[str], told: str) -> None:
