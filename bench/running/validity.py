@@ -9,7 +9,7 @@ from bench.run_record import CellRecord
 from servers.stacks import STACKS
 
 SHARE_OF_DELAY = 0.02  # a lag that is less of the cell's median delay changes nothing that anybody would read off it
-MOST_EARLY_MS = 0.1  # before the model's time no token can be sent: beyond a timer's grain it flatters the transport
+MOST_EARLY_MS = 1.0  # before its time no token can be sent: beyond a timer's grain (Node's is 1 ms) it flatters
 SPARE_RATIO, SPARE_LEAST_S = 0.5, 30.0  # void cells are run again for so much of the run's expected time, or so long
 
 
