@@ -5,12 +5,11 @@ from __future__ import annotations
 from clients.core.errors import ClientFailure, NotTheFormat, refused
 from clients.core.exchange import Exchange
 from clients.core.http_scripts import respond
-from clients.core.kept_reads import KeptReads
 from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
 from clients.core.unread import stop_reading
-from clients.core.websocket_connection import TEXT_HEADS, WebSocketConnection, in_text_frame
-from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error, decode_tokens
+from clients.core.websocket_connection import WebSocketConnection
+from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
 from servers.websocket.wire import decode
 
 
@@ -36,13 +35,6 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
         inflow(b"", session.now_ns)
         yield from stop_reading(session, exchange, inflow)
     session.on_read = inflow
-    session.kept = KeptReads(
-        exchange.ledger,
-        TEXT_HEADS,
-        0,
-        lambda reads: decode_tokens([in_text_frame(read) for read in reads]),
-        lambda: connection.is_between_messages,
-    )
     try:
         while exchange.ledger.end is None:
             failure = inflow.failure or connection.failure
@@ -50,7 +42,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
                 raise failure
             yield from session.wait_for_news()
     finally:
-        session.on_read = session.kept = None
+        session.on_read = None
         connection.finish()
 
 

@@ -73,7 +73,6 @@ class _ErrorBody(msgspec.Struct, frozen=True):
 
 decode_token = msgspec.json.Decoder(TokenMessage).decode
 """Read a token message. Raises ValueError (or RecursionError) for anything else, an end message too."""
-_decode_lines = msgspec.json.Decoder(TokenMessage).decode_lines
 _decode_end = msgspec.json.Decoder(EndMessage).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
@@ -132,18 +131,6 @@ def decode(data: bytes | str) -> TokenMessage | EndMessage:
     if not end.done:
         raise ProtocolError("an end message that is not done")
     return end
-
-
-def decode_tokens(messages: Sequence[bytes]) -> list[TokenMessage] | None:
-    """Read token messages, each a line of JSON; None if they are not all that."""
-    lines, n = b"\n".join((b"", *messages)), len(messages)
-    if lines.count(b"\n") != n or lines.count(b"\n{") != n:  # a line may hold two, and another none
-        return None
-    try:
-        tokens = _decode_lines(lines)
-    except (ValueError, RecursionError):
-        return None
-    return tokens if len(tokens) == n else None
 
 
 def decode_error(data: bytes | str) -> ErrorMessage | None:

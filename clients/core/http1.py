@@ -13,15 +13,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from clients.core.endpoint import Endpoint
 from clients.core.errors import AnswerTruncated, ClientFailure, NotTheFormat
-from clients.core.kept_reads import heads_by_length
 from clients.core.response import Response
 from clients.core.session import Session
 
 MAX_HEAD_BYTES = 65_536
 MAX_INTERIM = 100  # answers before the one that counts
 _SWITCHING = 101
-CHUNK_LINES = 2  # that a chunk has beside those in it
-CHUNK_HEADS = heads_by_length(lambda size: b"%x\r\n" % size, tail_bytes=2)  # as nearly all servers write them
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,6 @@ class Http1Response(Response):
         self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
         self._last_part: int | None = None  # what follows this part is another response's
         self._parser = HttpResponseParser(self)
-        self._is_chunk_over = self._is_line_over = False  # within the last bytes; at their end
         self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
         self._interim = 0
 
@@ -87,14 +83,6 @@ class Http1Response(Response):
             return
         self.complete_head(status)
 
-    def on_chunk_header(self) -> None:
-        """A chunk's size is known."""
-        self._is_chunk_over = False
-
-    def on_chunk_complete(self) -> None:
-        """A chunk has come, with the end of its last line."""
-        self._is_chunk_over = True
-
     def on_message_complete(self) -> None:
         """The response is complete (an interim one ends like any other)."""
         if self.has_head and not self.is_complete:
@@ -107,7 +95,6 @@ class Http1Response(Response):
     def feed(self, data: bytes) -> None:
         """Bytes have come; whatever they are, this returns."""
         self.has_begun = True
-        self._is_line_over = data.endswith(b"\r\n")
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -143,12 +130,6 @@ class Http1Response(Response):
         """RFC 9112 §6.3, rule 8: a body without a length lasts as long as the connection."""
         return self.has_head and not {"content-length", "transfer-encoding"} & self.headers.keys()
 
-    @property
-    def is_between_chunks(self) -> bool:
-        """Whether the next byte begins a chunk of a body that is not packed: a whole one changes nothing here."""
-        is_open = self.failure is None and not self.is_complete and self._unpack is None and not self._body
-        return is_open and self._is_chunk_over and self._is_line_over  # else a size has begun
-
     def read(self, data: bytes) -> bytes:
         """See Response."""
         if data:
@@ -163,11 +144,6 @@ class Http1Response(Response):
         if self._last_part is not None:
             self._last_part = 0
         return data if self._unpack is None else self._unpack(data)
-
-
-def in_chunk(data: bytes) -> bytes:
-    """What is in a chunk that begins as CHUNK_HEADS say."""
-    return data[len(CHUNK_HEADS[len(data)]) : -2]
 
 
 class HttpConnection:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 from clients.core.carrier import Place
 from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused
 from clients.core.exchange import Exchange
-from clients.core.http1 import CHUNK_HEADS, CHUNK_LINES, HttpConnection, Request, in_chunk
-from clients.core.kept_reads import KeptReads
+from clients.core.http1 import HttpConnection, Request
 from clients.core.ledger import Ledger
 from clients.core.response import Response
 from clients.core.session import Script, Session
@@ -32,16 +31,6 @@ class StreamDecoder(Protocol):
 
     def feed(self, data: bytes) -> Sequence[TokenMessage | EndMessage]:
         """The messages that `data` completes."""
-
-
-@runtime_checkable
-class PlainDecoder(StreamDecoder, Protocol):
-    """One that can read many tokens in one go. `token_lines`: how often LF stands in a token."""
-
-    token_lines: int
-
-    def plain(self, data: bytes) -> list[TokenMessage] | None:
-        """The tokens in `data`, if that is nothing but whole ones as our servers write them; else nothing is read."""
 
 
 @dataclass
@@ -165,7 +154,6 @@ def _enter(session: Session, exchange: Exchange, response: Response, decoder: St
     inflow(b"", session.now_ns)  # what came with the head
     yield from stop_reading(session, exchange, inflow)
     session.on_read = inflow
-    session.kept = _kept(ledger, response, decoder) if isinstance(decoder, PlainDecoder) else None
     try:
         while not response.is_complete:
             failure = inflow.failure or response.failure
@@ -180,19 +168,7 @@ def _enter(session: Session, exchange: Exchange, response: Response, decoder: St
         if inflow.failure is not None:
             raise inflow.failure
     finally:
-        session.on_read = session.kept = None
-
-
-def _kept(ledger: Ledger, response: Response, decoder: PlainDecoder) -> KeptReads:
-    """Where reads are kept that are a chunk with a token in it; llhttp need not see it: it changes nothing there."""
-
-    def decode_each(reads: list[bytes]) -> list[TokenMessage] | None:
-        bodies = [in_chunk(read) for read in reads]
-        # By the number of its lines each is one token, if it is whole ones at all.
-        return decoder.plain(b"".join(bodies)) if all(body.endswith(b"\n") for body in bodies) else None
-
-    lines = decoder.token_lines + CHUNK_LINES
-    return KeptReads(ledger, CHUNK_HEADS, lines, decode_each, lambda: response.is_between_chunks)
+        session.on_read = None
 
 
 class _Inflow:

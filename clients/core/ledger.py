@@ -70,16 +70,6 @@ class Ledger:
         if self._left_chars < 0:
             raise NotTheFormat("text without end")
 
-    def add_each(self, tokens: Sequence[TokenMessage], stamps_ns: Sequence[int]) -> bool:
-        """Enter reads that brought one token each, as `add` would; false, and none is, where it would raise."""
-        if len(self._came) + len(tokens) > self._most_tokens:
-            return False
-        first = self.reads + 1
-        self.reads += len(tokens)
-        self.heard_ns = stamps_ns[-1]
-        self._came += zip(tokens, stamps_ns, range(first, self.reads + 1), strict=True)
-        return True
-
     def note_drop(self, now_ns: int) -> None:
         """The connection was lost; the next token not seen before marks the recovery."""
         self._drops.append((now_ns, len(self._came)))

@@ -50,11 +50,6 @@ class Response:
         return self.take()
 
     @property
-    def is_between_chunks(self) -> bool:
-        """Whether the connection's next bytes, if they are a whole chunk, are of the body and change nothing else."""
-        return False
-
-    @property
     def content_type(self) -> str:
         """The media type without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -29,10 +29,8 @@ from clients.core.tls import HTTP_1, TlsLayer
 
 if TYPE_CHECKING:
     from clients.core.carrier import Pool
-    from clients.core.kept_reads import KeptReads
 
 NEVER_NS = 1 << 62
-KEPT_NS = 250_000_000  # the longest that a read waits for its neighbours (clients.core.kept_reads)
 MAX_UNSENT_BYTES = 1 << 20  # a server that takes nothing, and makes a client answer its pings, is given up
 ADDRESS_LIMIT_S = 2.0  # for each address of a name but the last: the longest that RFC 8305 §5 has a client wait
 FAREWELL_NS = 1_000_000_000  # for the answer to a WebSocket's Close
@@ -128,7 +126,6 @@ class Session:
         # While an answer streams, each read and its stamp go here and not through the script, which costs more than all
         # the rest; true means that the script has to look. Over a shared connection the bytes are there already (b"").
         self.on_read: Callable[[bytes, int], bool] | None = None
-        self.kept: KeptReads | None = None  # the reads that may wait for `on_read`
         self.setup = SetupTimes()
         self.actions: list[Action | bytes] = []  # bytes are to be sent
         self.wake_ns = self.armed_ns = NEVER_NS
@@ -182,19 +179,9 @@ class Session:
 
     def received(self, data: bytes, read_ns: int) -> bool:
         """A read, and its stamp, taken straight after it. Whether the driver has anything to do now."""
+        self.now_ns = self.heard_ns = read_ns
         if self._tls is not None:
             data = self._decrypted(data)
-        kept = self.kept
-        if kept is not None:
-            if kept.keep(data, read_ns):
-                self.heard_ns = read_ns
-                return False
-            if not self._catch_up():
-                return True
-        return self._work_on(data, read_ns)
-
-    def _work_on(self, data: bytes, read_ns: int) -> bool:
-        self.now_ns = self.heard_ns = read_ns
         on_read = self.on_read  # by a name: called as an attribute, CPython 3.11 looks for a method first, every time
         if on_read is not None:
             if not on_read(data, read_ns):
@@ -213,8 +200,6 @@ class Session:
 
     def ended(self, error: BaseException | None, now_ns: int) -> None:
         """The connection is over: closed in an orderly way (None), or not."""
-        if not self._catch_up():
-            return
         self.now_ns, self._has_socket, self._is_connected = now_ns, False, False
         if self.connection is not None:
             self.connection.end(None if error is None else broken(error))
@@ -224,7 +209,6 @@ class Session:
 
     def woken(self, now_ns: int) -> None:
         """`wake_ns` may have come."""
-        self._catch_up()
         self.now_ns, self.armed_ns = now_ns, NEVER_NS
         if now_ns >= self._deadline_ns:
             failure, self._deadline_ns = self._timeout, NEVER_NS
@@ -252,24 +236,12 @@ class Session:
         if self._script is not None:
             try:
                 wake_ns = next(self._script) if failure is None else self._script.throw(failure)
-                if self.kept is not None:
-                    wake_ns = min(wake_ns, self.now_ns + KEPT_NS)
                 self.wake_ns = min(wake_ns, self._deadline_ns)
             except StopIteration as stop:
                 self._finish(stop.value, None)
             except Exception as error:
                 self._finish(None, error)
         self.flush()
-
-    def _catch_up(self) -> bool:
-        """Work on the reads that are kept; false: with what they were the connection is given up."""
-        kept, connection = self.kept, self.connection
-        if kept is not None and not kept.enter():
-            for data, read_ns in kept.give_up():
-                self._work_on(data, read_ns)
-                if self.connection is not connection:
-                    return False
-        return True
 
     def _finish(self, result: Any, error: Exception | None) -> None:
         self._script, self.is_busy, self.result, self.error = None, False, result, error
@@ -280,13 +252,11 @@ class Session:
         assert self._tls is not None
         data = self._tls.receive(records)
         self._send_records()
-        if not self._tls.is_over and self._tls.failure is None:
-            return data
-        failure = self._tls.failure
-        if self._catch_up() and self.connection is not None:
+        if (self._tls.is_over or self._tls.failure is not None) and self.connection is not None:
             self.connection.receive(data)
-            self.connection.end(failure)
-        return b""
+            self.connection.end(self._tls.failure)
+            return b""
+        return data
 
     def _send_records(self) -> None:
         assert self._tls is not None

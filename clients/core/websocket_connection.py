@@ -16,7 +16,6 @@ from websockets.uri import parse_uri
 from clients.core.endpoint import Endpoint
 from clients.core.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NotTheFormat
 from clients.core.http1 import Request
-from clients.core.kept_reads import heads_by_length
 from clients.core.response import Response
 from servers.messages import MAX_MESSAGE_BYTES
 
@@ -75,15 +74,9 @@ class WebSocketConnection:
         messages, self._messages = self._messages, []
         return messages
 
-    @property
-    def is_between_messages(self) -> bool:
-        """Whether the next byte begins a frame that somebody waits for; a whole text frame changes nothing here."""
-        is_whole = not self._messages and not self._held_bytes and self._partial is None
-        return is_whole and self.failure is None and self._is_asked
-
     def read(self, data: bytes) -> list[bytes | bytearray]:
         """What `take` brings when these bytes have come, while somebody waits for messages."""
-        if self.is_between_messages:
+        if not (self._messages or self._held_bytes) and self._partial is None and self.failure is None:
             plain = plain_messages(data)
             if plain is not None:
                 return plain
@@ -149,21 +142,6 @@ class WebSocketConnection:
 
     def leave(self) -> None:
         """See clients.core.session.Connection."""
-
-
-def _text_head(payload_bytes: int) -> bytes:
-    """How a server's text frame begins that is a whole message of less than 64 KiB (RFC 6455 §5.2)."""
-    if payload_bytes < _LENGTH_OF_TWO_BYTES:
-        return bytes([_WHOLE_TEXT, payload_bytes])
-    return bytes([_WHOLE_TEXT, _LENGTH_OF_TWO_BYTES]) + payload_bytes.to_bytes(2, "big")
-
-
-TEXT_HEADS = heads_by_length(_text_head)
-
-
-def in_text_frame(data: bytes) -> bytes:
-    """The message in a frame that begins as TEXT_HEADS say."""
-    return data[len(TEXT_HEADS[len(data)]) :]
 
 
 def plain_messages(data: bytes) -> list[bytes | bytearray] | None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from servers import messages
-from servers.messages import MAX_MESSAGE_BYTES, EndMessage, ProtocolError, TokenMessage, decode_tokens
+from servers.messages import MAX_MESSAGE_BYTES, EndMessage, ProtocolError, TokenMessage, decode_token
 
 CONTENT_TYPE = "application/x-ndjson"
 HEARTBEAT: bytes = b"\n"
@@ -30,8 +30,6 @@ def encode_end(message: bytes) -> bytes:
 class Decoder:
     """Bytes of JSON lines in, messages out. Only LF ends a line; U+2028 and the like do not."""
 
-    token_lines = 1
-
     __slots__ = "_limit_bytes", "_partial_bytes", "_partial_line"
 
     def __init__(self, limit_bytes: int = MAX_MESSAGE_BYTES) -> None:
@@ -41,8 +39,11 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[TokenMessage | EndMessage]:
         """The messages that `data` completes. Raises ProtocolError, with the messages before the fault."""
-        if (tokens := self.plain(data)) is not None:  # nearly always
-            return [*tokens]
+        if not self._partial_line and data.find(b"\n") == len(data) - 1 <= self._limit_bytes:  # nearly always
+            try:
+                return [decode_token(data)]
+            except (ValueError, RecursionError):
+                pass  # what it is instead is found out below
         *lines, rest = data.split(b"\n")
         if lines and self._partial_line:
             lines[0] = b"".join((*self._partial_line, lines[0]))
@@ -59,12 +60,6 @@ class Decoder:
             error.messages = found
             raise
         return found
-
-    def plain(self, data: bytes) -> list[TokenMessage] | None:
-        """The tokens in `data`, if that is nothing but whole lines of them; else None, and nothing is read."""
-        if self._partial_line or not data.endswith(b"\n") or len(data) > self._limit_bytes:
-            return None
-        return decode_tokens(data[:-1].split(b"\n"))
 
     def finish(self) -> int:
         """The connection has ended: how many bytes of an unfinished line are discarded.

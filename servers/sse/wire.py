@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 
 from servers import messages
-from servers.messages import MAX_MESSAGE_BYTES, AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_tokens
+from servers.messages import MAX_MESSAGE_BYTES, AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_token
 from servers.sse.events import EventDecoder
 
 CONTENT_TYPE = "text/event-stream"
@@ -26,7 +26,7 @@ RETRY_MS = 1000
 HEARTBEAT: bytes = b": heartbeat\n"
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,64})/(0|[1-9][0-9]{0,17})", re.ASCII)
 
-_plain_events = re.compile(rb"^id: ([^\r\n\0]*+)\ndata: ([^\r\n]*+)\n\n", re.MULTILINE).findall
+_plain_event = re.compile(rb"id: ([^\r\n\0]*+)\ndata: ([^\r\n]*+)\n\n").match
 
 
 def encode_token(stream_id: bytes, i: int, message: bytes) -> bytes:
@@ -68,14 +68,12 @@ class Decoder:
     it does not understand something; then the exact way, by the standard, decides what it means.
     """
 
-    token_lines = 3  # of a token's event, the empty one among them
-
-    __slots__ = "_exact", "_is_quick", "_limit_bytes", "_quick_id"
+    __slots__ = "_exact", "_is_quick", "_limit_bytes", "_quick"
 
     def __init__(self, limit_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._exact = EventDecoder(limit_bytes)
         self._limit_bytes = limit_bytes
-        self._quick_id: bytes | None = None  # of the last event, if that was read in the quick way
+        self._quick: re.Match[bytes] | None = None  # the last event, if that was read in the quick way
         self._is_quick = True  # whether the next read may be
 
     @property
@@ -94,21 +92,20 @@ class Decoder:
 
         Raises ProtocolError, with the messages before the fault.
         """
-        tokens = self.plain(data)
-        return self._feed_exact(data) if tokens is None else [*tokens]
-
-    def plain(self, data: bytes) -> list[TokenMessage] | None:
-        """The tokens in `data`, if that is whole events as `encode_token` writes them; else None: nothing is read."""
-        if not self._is_quick or len(data) > self._limit_bytes:
-            return None
-        events = _plain_events(data)
-        # Each begins a line and has three: so if there are no other lines, nothing stands between them.
-        if not events or data.count(b"\n") != self.token_lines * len(events) or not data.endswith(b"\n"):
-            return None
-        tokens = decode_tokens([message for _, message in events])
-        if tokens is not None:
-            self._quick_id = events[-1][0]
-        return tokens
+        size = len(data)
+        if self._is_quick and size <= self._limit_bytes:
+            found: list[TokenMessage | EndMessage] = []
+            at, event = 0, None
+            try:
+                while at < size and (event := _plain_event(data, at)):
+                    found.append(decode_token(event[2]))
+                    at = event.end()
+            except (ValueError, RecursionError):
+                event = None
+            if event is not None:
+                self._quick = event
+                return found
+        return self._feed_exact(data)
 
     def finish(self) -> int:
         """The connection has ended: how many bytes of an unfinished event are discarded, as the standard says."""
@@ -131,6 +128,6 @@ class Decoder:
         return found
 
     def _tell_exact(self) -> None:
-        if self._quick_id is not None:
-            self._exact.skip(self._quick_id)
-            self._quick_id = None
+        if self._quick is not None:
+            self._exact.skip(self._quick[1])
+            self._quick = None
