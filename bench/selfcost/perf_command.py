@@ -76,12 +76,12 @@ def perf(  # noqa: PLR0917 - click passes them by name
     if proxy:
         cost_report.print_proxy(console, proxy)
         cost_report.print_analysis(console, measure_analysis())
-    for role, name in cost_report.missed(costs, proxy):
-        console.print(f"why the {role} of {name} is above its goal (share of its CPU, by cProfile):")
-        click.echo("\n".join(shares(hottest_functions(role, name, traffic))))
     if record:
         cost_report.append_csv(RESULTS, costs, proxy)
         console.print(f"appended to {RESULTS}", style="dim")
+    for role, name in cost_report.missed(costs, proxy):
+        console.print(f"why the {role} of {name} is above its goal (share of its CPU, by cProfile):")
+        click.echo("\n".join(shares(hottest_functions(role, name, traffic))))
     if scale:
         print_capacities(console, transports)
 
