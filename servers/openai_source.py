@@ -99,11 +99,11 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         body = b""  # it is cut off, and the status says what matters
     word = word_of_error(_object(body))
     if response.status in _BUSY:
-        why = f"the endpoint answers {response.status}{word}"
+        why = f"the endpoint answers {response.status}{word.removesuffix(f' ({response.status})')}"
         raise SourceError(Failure(response.status, "source_busy", why, _seconds(response.headers.get("Retry-After"))))
     if response.status == 200:
         raise _failed(f"it answers with JSON{word} where a stream belongs")
-    raise _failed(f"it answers {response.status}{word}")
+    raise _failed(f"it answers {response.status}{word.removesuffix(f' ({response.status})')}")
 
 
 def _object(body: bytes) -> dict[str, object]:
