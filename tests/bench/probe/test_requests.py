@@ -59,7 +59,7 @@ async def test_a_real_nginx_and_its_emulation_close_after_seven_requests(
         assert "7 requests" in found.words
 
 
-@pytest.mark.parametrize("stands_still_s", [0.0, 0.04])
+@pytest.mark.parametrize("stands_still_s", [0.0, 0.02])
 async def test_a_connection_that_is_closed_for_its_age_is_not_counted(
     server: Callable[[str], RunningServer], stands_still_s: float
 ) -> None:
