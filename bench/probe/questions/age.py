@@ -187,9 +187,11 @@ def _are_as_many(old: list[Old]) -> bool:
 async def _watched(asking: Asking, leader: Leader, pace: float) -> Old:
     wait_s = pace * every_s(asking.up_to_s)
     wait_s = max(wait_s / 2, wait_s - asking.clock.rtt_s)
-    async with asking.channel() as channel:
-        old = await _use(channel, leader, pace, wait_s, min(asking.up_to_s, asking.left_s()))
-    leader.is_over |= pace == PACES[0]
+    try:
+        async with asking.channel() as channel:
+            old = await _use(channel, leader, pace, wait_s, min(asking.up_to_s, asking.left_s()))
+    finally:
+        leader.is_over |= pace == PACES[0]  # whatever became of it: the others wait for it
     void = ""
     if old.closed_s is not None and old.ending not in _CUTS:
         void = old.last.detail or old.ending
