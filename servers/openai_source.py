@@ -98,7 +98,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         body = await response.content.read(_MOST_ERROR_BYTES)
     except aiohttp.ClientError:
         body = b""  # it is cut off, and the status says what matters
-    word = word_of_error(_object(body))
+    word = word_of_error(_object(body)).removesuffix(f" ({response.status})")  # a code that only repeats the status
     if response.status in _BUSY:
         why = f"the endpoint answers {response.status}{word}"
         wish_s = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bench.probe.foreign_text import printable
-from bench.running.addresses import AddressError, server_url
+from bench.running.addresses import AddressError, NoAddressError, server_url
 from clients.core.endpoint import Endpoint
 from clients.core.errors import ClientFailure
 from clients.core.message_script import fetch
@@ -107,7 +107,8 @@ def _address(word: str, url: str) -> str:
     try:
         return server_url(url, option="--token")
     except AddressError as error:
-        raise InputError(f"URL {_shown(word)}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
+        why = "no address" if isinstance(error, NoAddressError) else str(error)
+        raise InputError(f"URL {_shown(word)}: {why}; takes https://HOST, or TRANSPORT=https://HOST") from None
 
 
 def _shown(word: str) -> str:

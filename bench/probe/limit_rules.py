@@ -197,9 +197,12 @@ def _http_limits(found: _Limits) -> Iterator[Written]:
         reset_by, unsure = _reset_by(idle, "down")
         status = status_of(first) if same(first, idle) else status_of(idle)
         rule_s = _number(idle, first) if same(first, idle) else _number(idle)
-        scope = "response" if status is None and found.late_answer_s > _high(idle) + SLACK[1] else "request"
         idle_rule = IdleTimeout(
-            idle_timeout_s=rule_s, reset_by=reset_by, scope=scope, status=status, **_cut(idle, unsure)
+            idle_timeout_s=rule_s,
+            reset_by=reset_by,
+            scope=_scope(found, idle, status),
+            status=status,
+            **_cut(idle, unsure),
         )
         yield Written(idle_rule, _comment(idle, "idle_timeout_s"))
     if first and not same(first, idle) and not same(first, duration):
@@ -207,6 +210,11 @@ def _http_limits(found: _Limits) -> Iterator[Written]:
         unsure = () if status else ("status",)
         limit = FirstByteTimeout(first_byte_timeout_s=_number(first), status=status or 504, unsure=unsure)
         yield Written(limit, _comment(first, "first_byte_timeout_s"))
+
+
+def _scope(found: _Limits, idle: Finding, status: int | None) -> Literal["request", "response"]:
+    """From where a limit on silence counts: from the response on, if one that begins later is none of its business."""
+    return "response" if status is None and found.late_answer_s > _high(idle) + SLACK[1] else "request"
 
 
 def _keepalive(finding: Finding) -> Written:

@@ -193,6 +193,7 @@ def answer(status: int, body: bytes = b"", header: bytes = b"X: y") -> bytes:
 LIMITED = b'{"error": {"code": "rate_limit_exceeded", "message": "sk-2"}}'
 ANSWERS: dict[str, tuple[bytes, int, str, int | None, str]] = {
     "too many requests": (answer(429, LIMITED, b"Retry-After: 7"), 429, "source_busy", 7, "429 (rate_limit_exceeded)"),
+    "a code that is the status": (answer(429, b'{"error": {"code": 429}}'), 429, "source_busy", None, "answers 429"),
     "an error that is cut off": (answer(429, LIMITED, b"Retry-After: 7")[:-9], 429, "source_busy", 7, "429"),
     "too many, until a date": (
         answer(503, b"", b"Date: Wed, 21 Oct 2026 07:27:30 GMT\r\nRetry-After: Wed, 21 Oct 2026 07:28:00 GMT"),
@@ -234,6 +235,7 @@ async def test_a_failure_is_named(case: str) -> None:
     assert failure is not None
     assert (failure.status, failure.code, failure.retry_after_s) == (status, code, retry_s)
     assert why in failure.message
+    assert "(429)" not in failure.message, "the same twice"
     assert "sk-2" not in failure.message
 
 

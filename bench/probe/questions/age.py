@@ -125,7 +125,7 @@ def _closed(asking: Asking, old: list[Old], ages: list[float], facts: dict[str, 
         words = f"not seen: a connection is closed after {first.requests} requests before"
         facts["requests"] = first.requests
         return asking.finding(words, ending=first.ending, seen=len(ages), facts=facts)
-    if facts["carried"] <= _FEW and _are_as_many(old):
+    if len(ages) >= _LEAST and _are_as_many(old):
         words = "not seen: closed after so few requests that either their number or the age may be the reason"
         return asking.finding(words, ending=first.ending, seen=len(ages), facts=facts)
     if why_not := _contradiction(old, ages):
@@ -167,11 +167,15 @@ def _contradiction(old: list[Old], ages: list[float]) -> str:
 
 
 def _is_by_number(old: list[Old]) -> bool:
-    """Whether their number is why connections were closed: one was fine at an age at which another was closed."""
+    """Whether their number is why connections were closed: all made as many, though none kept up with another.
+
+    Of few requests that may be chance, unless one was fine at an age at which another was closed.
+    """
     ages = [each.closed_s for each in old if each.closed_s is not None]
     is_older_fine = max(each.fine_s for each in old) >= min(ages)
     is_apart = max(ages) > _APART * min(ages) and all(each.is_punctual for each in old)
-    return _are_as_many(old) and (is_older_fine or is_apart)
+    is_many = max(each.requests for each in old) > _FEW
+    return _are_as_many(old) and (is_many or is_older_fine or is_apart)
 
 
 def _are_as_many(old: list[Old]) -> bool:
@@ -183,9 +187,11 @@ def _are_as_many(old: list[Old]) -> bool:
 async def _watched(asking: Asking, leader: Leader, pace: float) -> Old:
     wait_s = pace * every_s(asking.up_to_s)
     wait_s = max(wait_s / 2, wait_s - asking.clock.rtt_s)
-    async with asking.channel() as channel:
-        old = await _use(channel, leader, pace, wait_s, min(asking.up_to_s, asking.left_s()))
-    leader.is_over |= pace == PACES[0]
+    try:
+        async with asking.channel() as channel:
+            old = await _use(channel, leader, pace, wait_s, min(asking.up_to_s, asking.left_s()))
+    finally:
+        leader.is_over |= pace == PACES[0]  # whatever became of it: the others wait for it
     void = ""
     if old.closed_s is not None and old.ending not in _CUTS:
         void = old.last.detail or old.ending

@@ -68,6 +68,7 @@ async def test_connections_that_are_refused_say_nothing() -> None:
             None,
             "not seen: a connection is closed after 17 requests before",
         ),
+        ([old(0.2, 0.27, 7), old(0.22, 0.3, 7), old(0.2, 0.28, 7)], None, "not seen: a connection is closed after 7"),
         ([old(0.01, 0.3, 2), old(0.01, 0.31, 2), old(0.02, 0.33, 2)], None, "not seen: closed after so few requests"),
         ([old(59, 60, 50), old(0, 1, 9, is_void=True), old(59.5, 60, 30)], 59.75, "a connection is closed at the age"),
         ([old(59, 60, 50), *[old(0, 1, 9, is_void=True)] * 2], None, "not seen: 2 of 3 connections say nothing"),

@@ -27,7 +27,6 @@ from bench.proxy.profile import parse
 from bench.proxy.rule import Rule
 
 UP_TO_S = 1.0
-SLACK_S = 0.02  # the proxy counts from when it had reached the server
 ASKED = [question for question in questions().values() if question.id in ("age", "requests")]
 
 
@@ -59,7 +58,7 @@ async def test_a_real_nginx_and_its_emulation_close_after_seven_requests(
         assert "7 requests" in found.words
 
 
-@pytest.mark.parametrize("stands_still_s", [0.0, 0.04])
+@pytest.mark.parametrize("stands_still_s", [0.0, 0.02])
 async def test_a_connection_that_is_closed_for_its_age_is_not_counted(
     server: Callable[[str], RunningServer], stands_still_s: float
 ) -> None:
@@ -73,9 +72,7 @@ async def test_a_connection_that_is_closed_for_its_age_is_not_counted(
     age, number = findings.findings
     assert number.value is None, number.words
     if isinstance(age.value, float):
-        assert age.low is not None
-        assert age.low <= 0.6 + SLACK_S
-        assert age.high is not None
+        assert age.high is not None  # a proxy that is late counts late; it never counts early
         assert age.high >= 0.6
 
 

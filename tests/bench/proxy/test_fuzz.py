@@ -76,6 +76,7 @@ OWN: dict[str, tuple[Rule, ...]] = {
         IdleTimeout(idle_timeout_s=20, reset_by="each", action="black_hole"),
         WebsocketClose(idle_timeout_s=5),
         MaxAge(max_age_s=30),
+        MaxRequests(max_requests=3),
         Refuse(mode="status", probability=0.1),
         Noop(),
     ),
