@@ -27,6 +27,7 @@ from bench.run_to_report import (
     write_and_print,
 )
 from servers.arguments import HELP, Number
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from clients.core.tls import Trust
@@ -253,7 +254,7 @@ def calibrate(out: str) -> int:
             folder.merge()
             say_what_is_known(folder, Path(out), console)
         except OSError as error:
-            fail(FAILED, f"cannot write to {out}: {error.strerror}")
+            fail(FAILED, f"cannot write to {out}: {reason(error)}")
     console.print(f"tokenderby report {folder.path} has the cells behind the noise floor.", soft_wrap=True)
     return DONE
 
@@ -317,7 +318,7 @@ def _run_command(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _said(INTERRUPTED, "interrupted")
     except OSError as error:
-        return _said(FAILED, f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return _said(FAILED, f"{error.filename or 'standard output'}: {reason(error)}")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else _said(FAILED, ended.code or "ended")
 

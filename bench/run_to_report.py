@@ -14,6 +14,7 @@ import click
 
 from bench.export.exports import Exports
 from bench.printable import printable
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from bench.console import Console
@@ -48,7 +49,7 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
     except OutputLost as error:
         fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
-        fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
+        fail(FAILED, f"cannot write to {folder.path}: {reason(error)}; go on with --resume {folder.path}")
 
 
 def planned(name: str, changes: Mapping[str, object] | None = None) -> Plan:
@@ -68,7 +69,7 @@ def begin(plan: Plan, out: str, targets: Collection[str] = ()) -> RunFolder:
     try:
         return new_run(plan, Path(out), targets)
     except OSError as error:
-        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
+        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({reason(error)})") from None
 
 
 def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports: Exports) -> int:
@@ -127,7 +128,7 @@ def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exp
 
 def no_report(folder: RunFolder, error: Exception) -> str:
     """Why there is no report, in one line."""
-    why = getattr(error, "strerror", None) or error  # pyarrow's have the one, without the other
+    why = reason(error)
     return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
 
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import msgspec
 
 from servers.messages import MAX_TOKENS
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 MAX_TRACE_ROWS = 100_000  # as many messages as a cell may have
 _MAX_LINE = 4096
@@ -92,7 +92,7 @@ def read_trace(path: Path, trace_s: float) -> tuple[tuple[float, int], ...]:
     try:
         changed_ns = path.stat().st_mtime_ns
     except (OSError, ValueError) as error:
-        raise TraceError(f"load.trace: {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise TraceError(f"load.trace: {path}: {reason(error)}") from None
     return _read_trace(path, trace_s, changed_ns)
 
 
@@ -105,7 +105,7 @@ def _read_trace(path: Path, trace_s: float, _changed_ns: int) -> tuple[tuple[flo
     except UnicodeError:
         raise TraceError(f"load.trace: {path}: not UTF-8 text") from None
     except (OSError, csv.Error) as error:
-        raise TraceError(f"load.trace: {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise TraceError(f"load.trace: {path}: {reason(error)}") from None
     if not arrivals:
         raise TraceError(f"{path}: no requests in it")
     if len(arrivals) > MAX_TRACE_ROWS:

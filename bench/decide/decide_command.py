@@ -10,6 +10,7 @@ import click
 from bench import option_types
 from bench.export.exports import Exports, export_options
 from servers.arguments import HELP, Number, Seconds
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from bench.proxy.profile import Profile
@@ -121,5 +122,5 @@ def _with_round_trip(profile: Profile, rtt_ms: float, out: str) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(profile_toml(farther(profile, rtt_ms)), encoding="utf-8")
     except OSError as error:
-        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
+        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({reason(error)})") from None
     return str(file.resolve())

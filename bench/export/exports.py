@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.option_types import writable
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from bench.analysis.comparison import Comparison
@@ -78,7 +79,7 @@ class Exports:
                 try:
                     _put(target, make())
                 except OSError as error:
-                    faults.append(f"{_flag(name)}: cannot write {target[:200]}: {error.strerror or error}")
+                    faults.append(f"{_flag(name)}: cannot write {target[:200]}: {reason(error)}")
         return faults
 
 

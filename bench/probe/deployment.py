@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.probe.foreign_text import printable
 from bench.running.addresses import AddressError, NoAddressError, server_url
 from clients.core.endpoint import Endpoint
 from clients.core.errors import ClientFailure
@@ -17,6 +16,7 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
 from servers.checks import suggestion
+from servers.foreign_text import printable
 from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError

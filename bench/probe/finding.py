@@ -9,7 +9,7 @@ import msgspec
 
 from servers.given_file import read_given
 from servers.messages import NOT_JSON
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 SCHEMA = 1
 MAX_FILE_BYTES = 64 << 20
@@ -129,7 +129,7 @@ def read_findings(path: Path) -> Findings:
     try:
         data = read_given(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise InputError(f"--resume {path}: {error.strerror}") from None
+        raise InputError(f"--resume {path}: {reason(error)}") from None
     try:
         return Findings.decode(data)
     except InputError as error:

@@ -165,7 +165,7 @@ def _say_load(console: Console, deployment: Deployment, engine: Engine) -> None:
 
 
 def _say(console: Console, finding: Finding) -> None:
-    from bench.probe.foreign_text import SENTENCE_SIGNS, printable
+    from servers.foreign_text import SENTENCE_SIGNS, printable
 
     line = f"{finding.question} {finding.transport}".strip() + f": {finding.words}"
     _tell(console, printable(line, SENTENCE_SIGNS))
@@ -224,6 +224,8 @@ def _check_places(places: Mapping[str, str | None]) -> None:
 
 def _why_unwritable(path: Path) -> str:
     """ "" where `write` can write, which is tried, or why it cannot."""
+    from servers.user_errors import reason
+
     try:
         if not path.name or (path.exists() and not path.is_file()):
             return "a folder" if path.is_dir() else "no file"
@@ -231,7 +233,7 @@ def _why_unwritable(path: Path) -> str:
         part.touch()
         part.unlink()
     except OSError as error:
-        return error.strerror or str(error)
+        return reason(error)
     return ""
 
 

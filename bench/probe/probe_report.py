@@ -10,12 +10,12 @@ from rich.text import Text
 
 from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
-from bench.probe.foreign_text import SENTENCE_SIGNS, printable
 from bench.probe.own_lateness import LATE_ITSELF
 from bench.probe.profile_likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
 from bench.probe.words import seconds
+from servers.foreign_text import SENTENCE_SIGNS, printable
 
 _SAME = "looks the same from outside"
 SHOWN_DIFFERENCES = 3

@@ -19,7 +19,7 @@ from servers.given_file import read_given
 from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load
 from servers.service import source_function
 from servers.source import SILENCE_S, LiveSource
-from servers.user_errors import InputError, StreamError, UserError
+from servers.user_errors import InputError, StreamError, UserError, reason
 
 MAX_MESSAGES = 10_000
 FAILED = 1
@@ -77,7 +77,7 @@ def _messages(file: Path) -> list[str]:
         lines = [line for line in text.split("\n") if line.strip()]
         messages = [_message(line, number) for number, line in enumerate(lines, 1)]
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--messages {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+        raise InputError(f"--messages {file}: {reason(error) if isinstance(error, OSError) else 'not UTF-8'}") from None
     if not 1 <= len(messages) <= MAX_MESSAGES:
         raise InputError(f"--messages {file}: {len(messages)} messages; from 1 to {MAX_MESSAGES} are taken")
     return messages
@@ -182,7 +182,7 @@ def _transcript(file: Path) -> transcript.Transcript:
     try:
         data = read_given(file, MAX_RECORDING_BYTES)
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from None
+        raise InputError(f"{file}: {reason(error)}") from None
     try:
         found = transcript.read(data)
         for texts in found.answers:
@@ -212,6 +212,6 @@ def _write(out: Path, answers: Iterable[RecordedAnswer]) -> None:
     except StreamError as error:
         raise UserError(str(error).replace(str(fresh), str(out))) from None
     except OSError as error:
-        raise UserError(f"{out}: {error.strerror}") from None
+        raise UserError(f"{out}: {reason(error)}") from None
     finally:
         fresh.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ import errno
 from typing import ClassVar
 
 from clients.core.record import Outcome
+from servers.foreign_text import printable
 
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
 # a server that it does not reach, or that is silent for too long; 529 is a provider's that is overloaded).
@@ -43,6 +44,10 @@ _STATUS_OF_CODE = {
 }
 
 
+_HOW_CHARS = 64
+_MOST_CHARS = 300
+
+
 class ClientFailure(Exception):
     """A message, or one attempt at it, has failed.
 
@@ -57,11 +62,11 @@ class ClientFailure(Exception):
 
     def __init__(self, detail: str, how: str) -> None:
         super().__init__(detail)
-        self.how = how
+        self.how = printable(how, _HOW_CHARS)  # a server's own word may be in it
 
     def __str__(self) -> str:
         detail = " ".join(str(self.args[0]).split())
-        return f"{self.how}: {detail}"[:300] if detail else self.how
+        return printable(f"{self.how}: {detail}", _MOST_CHARS) if detail else self.how
 
 
 class ServerFault(ClientFailure):

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from support.asking import question
@@ -37,6 +38,9 @@ async def test_the_clock_strikes_in_a_flood(client: MakeClient, kind: str) -> No
         end = time.monotonic() + FLOOD_S
         while time.monotonic() < end:
             connection.sendall(FLOODS[kind])
+            if kind == "pings":  # a server that takes no pongs is given up, which is another matter
+                with suppress(BlockingIOError):
+                    connection.recv(1 << 20, socket.MSG_DONTWAIT)
 
     async with blocking(flooding) as url:
         began = time.monotonic()
@@ -104,6 +108,24 @@ def test_interim_answers_have_an_end_however_they_are_split(step: int) -> None:
 def test_a_read_that_unpacks_to_far_too_much_is_refused(bomb: bytes) -> None:
     with pytest.raises(NotTheFormat, match="more than any answer has"):
         Unpacker("gzip")(bomb)
+
+
+async def test_what_a_terminal_might_obey_is_in_no_record(client: MakeClient) -> None:
+    told = b'{"error": {"code": "\\u001b[2J%b", "message": "\\u001b[31mred\\u0007"}}' % (b"c" * 100_000)
+
+    async def script(connection: Connection) -> None:
+        await connection.upgrade()
+        await connection.frame()
+        await connection.send(b"\x81\x7f" + len(told).to_bytes(8, "big") + told)
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client("websocket", server.url).ask(question())
+    assert record.outcome is Outcome.HTTP_ERROR
+    assert record.detail.startswith("error ?[2Jccc")
+    assert record.detail.endswith(": ?[31mred?")
+    assert record.detail.isprintable()
+    assert len(record.causes[0]) < 100, "it is in tables, and in each message's row"
 
 
 async def test_a_path_to_poll_that_is_too_long_for_a_request_is_refused(client: MakeClient) -> None:

@@ -1,4 +1,4 @@
-"""Text that comes from a deployment, on its way to a terminal (pure)."""
+"""Text that comes from somebody else's server, on its way to a terminal (pure)."""
 
 from __future__ import annotations
 
