@@ -9,13 +9,13 @@ import rich.console
 from rich.segment import Segment
 
 from bench.output import OutputLost
-from bench.printable import printable
+from servers.foreign_text import printable
 
 
 class Console(rich.console.Console):
     """A console without markup, since names of files and cells may have brackets; a lost output is OutputLost.
 
-    What it shows is printable (bench.printable).
+    What it shows is printable (servers.foreign_text).
     """
 
     def __init__(self, **options: Any) -> None:

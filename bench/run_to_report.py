@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench.export.exports import Exports
-from bench.printable import printable
+from servers.foreign_text import printable
 from servers.user_errors import reason
 
 if TYPE_CHECKING:

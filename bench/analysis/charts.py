@@ -43,7 +43,7 @@ from bench.analysis.number_tables import Table
 from bench.analysis.theme import STYLE
 from bench.analysis.waterfall_chart import data as waterfall_data
 from bench.analysis.waterfall_chart import of_this_machine
-from bench.printable import printable
+from servers.foreign_text import printable
 
 _COMPLETE_ONLY = "Whoever lost messages is not here: what is lost costs nothing."
 

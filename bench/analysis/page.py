@@ -44,9 +44,9 @@ from bench.analysis.survival import advice, answer, how_noticed, survival_maps, 
 from bench.analysis.theme import PALETTE
 from bench.analysis.verdicts import Verdict
 from bench.analysis.wording import count, counted, listed, number
-from bench.printable import printable
 from bench.run_record import CellRecord, Run
 from clients.minima import MESSAGES_NEEDED
+from servers.foreign_text import printable
 
 LOOPBACK = (
     "Clients and servers ran on one machine over the loopback device: no round-trip time, no loss, no TLS, and both "

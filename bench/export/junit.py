@@ -21,8 +21,8 @@ from bench.analysis.groups import MeasuredCell, Measurements
 from bench.analysis.metrics import METRICS
 from bench.analysis.races import group_title
 from bench.export.changes import texts
-from bench.printable import printable
 from bench.run_record import Run
+from servers.foreign_text import printable
 
 Fate = Literal["passed", "failure", "error", "skipped"]
 

@@ -20,8 +20,8 @@ from bench.analysis.run_warnings import run_warnings
 from bench.analysis.wording import counted, shown, times
 from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
-from bench.printable import printable
 from bench.run_record import Run
+from servers.foreign_text import printable
 
 MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
 MAX_ROWS = 30  # of each table

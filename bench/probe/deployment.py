@@ -16,7 +16,7 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
 from servers.checks import suggestion
-from servers.foreign_text import printable
+from servers.foreign_text import in_one_line
 from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
@@ -122,7 +122,7 @@ async def _check(transport: str, url: str, token: str | None, trust: Trust) -> N
     if isinstance(told, str):
         raise UserError(f"{transport}={url}: {told}")
     if told.transport != transport:
-        raise InputError(f"{transport}={url}: its /healthz says that it serves {printable(told.transport)}")
+        raise InputError(f"{transport}={url}: its /healthz says that it serves {in_one_line(told.transport)}")
 
 
 async def _transports_behind(url: str, token: str | None, trust: Trust) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _why_not(told: _Health | str) -> str:
     """Why what `/healthz` says is of no use."""
     if isinstance(told, str):
         return told
-    return f"its /healthz says that it serves {printable(told.transport)!r}, which is none of our transports"
+    return f"its /healthz says that it serves {in_one_line(told.transport)!r}, which is none of our transports"
 
 
 async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
@@ -175,13 +175,13 @@ def _in_words(failure: ClientFailure) -> str:
     """Why nothing came, for people."""
     detail = " ".join(str(failure.args[0]).split())
     if detail.startswith(_NO_NAME):
-        return printable(f"nobody knows this name ({detail})")
+        return in_one_line(f"nobody knows this name ({detail})")
     words = {
         "timeout": f"no whole answer within {ANSWER_S:g} s",
         "format": f"the answer is no HTTP, or too large ({detail})",
         "refused": f"nobody takes connections there ({detail})",
     }.get(failure.how, detail or failure.how)
-    return printable(words)
+    return in_one_line(words)
 
 
 async def _fetched(client: AioClient, path: str, limit_s: float) -> tuple[int, bytes]:

@@ -165,10 +165,10 @@ def _say_load(console: Console, deployment: Deployment, engine: Engine) -> None:
 
 
 def _say(console: Console, finding: Finding) -> None:
-    from servers.foreign_text import SENTENCE_SIGNS, printable
+    from servers.foreign_text import SENTENCE_SIGNS, in_one_line
 
     line = f"{finding.question} {finding.transport}".strip() + f": {finding.words}"
-    _tell(console, printable(line, SENTENCE_SIGNS))
+    _tell(console, in_one_line(line, SENTENCE_SIGNS))
 
 
 def _tell(console: Console, line: str) -> None:

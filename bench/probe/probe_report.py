@@ -15,7 +15,7 @@ from bench.probe.profile_likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
 from bench.probe.words import seconds
-from servers.foreign_text import SENTENCE_SIGNS, printable
+from servers.foreign_text import SENTENCE_SIGNS, in_one_line
 
 _SAME = "looks the same from outside"
 SHOWN_DIFFERENCES = 3
@@ -48,7 +48,7 @@ def findings_table(findings: Findings) -> Table:
 
 def _text(words: str) -> Text:
     """May quote what a deployment sent."""
-    return Text(printable(words, SENTENCE_SIGNS))
+    return Text(in_one_line(words, SENTENCE_SIGNS))
 
 
 def _title(finding: Finding) -> str:

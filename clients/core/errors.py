@@ -26,7 +26,7 @@ import errno
 from typing import ClassVar
 
 from clients.core.record import Outcome
-from servers.foreign_text import printable
+from servers.foreign_text import in_one_line
 
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
 # a server that it does not reach, or that is silent for too long; 529 is a provider's that is overloaded).
@@ -62,11 +62,11 @@ class ClientFailure(Exception):
 
     def __init__(self, detail: str, how: str) -> None:
         super().__init__(detail)
-        self.how = printable(how, _HOW_CHARS)  # a server's own word may be in it
+        self.how = in_one_line(how, _HOW_CHARS)  # a server's own word may be in it
 
     def __str__(self) -> str:
         detail = " ".join(str(self.args[0]).split())
-        return printable(f"{self.how}: {detail}", _MOST_CHARS) if detail else self.how
+        return in_one_line(f"{self.how}: {detail}", _MOST_CHARS) if detail else self.how
 
 
 class ServerFault(ClientFailure):

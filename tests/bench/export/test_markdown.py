@@ -17,8 +17,8 @@ from bench.analysis.groups import measure
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.export import markdown
 from bench.export.markdown import MAX_ROWS, MAX_SQUARE, MAX_TEXT, comparison_markdown, escaped, run_markdown, table
-from bench.printable import printable
 from bench.store import RunFolder
+from servers.foreign_text import printable
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 LIMIT_OF_A_COMMENT = 65_536

@@ -11,8 +11,8 @@ from support.runs import Message, RunBuilder
 from bench.analysis.report import print_summary, write_report
 from bench.console import Console
 from bench.export.markdown import escaped
-from bench.printable import REPLACEMENT, printable
 from bench.run_to_report import say
+from servers.foreign_text import REPLACEMENT, printable
 
 ESCAPE, TURN = "\x1b[2J\x1b]0;mine\x07", "\u202e"
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
