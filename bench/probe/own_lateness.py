@@ -7,6 +7,7 @@ from collections import deque
 from bench.probe.search import NEAR_S, WIDTH
 from servers.lags import KEPT, LoopProbe
 
+LATE_ITSELF = "this machine was late itself"
 NOTED_S = NEAR_S / 2
 """A shorter delay moves nothing that is found."""
 
@@ -41,6 +42,3 @@ def void_words(late_s: float) -> str:
 def moves(late_s: float, took_s: float) -> bool:
     """Whether so much makes another number of a limit (pure)."""
     return late_s > max(NEAR_S, WIDTH * took_s)
-
-
-LATE_ITSELF = "this machine was late itself"
