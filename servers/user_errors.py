@@ -16,6 +16,7 @@
         ├── OptionError        an option or a form's field of Locust
         ├── ColumnsError       a table of another version
         ├── AddressError       a server's URL
+        │   └── NoAddressError  no URL at all
         ├── LogError           the proxy's log cannot be written
         ├── StackError         no such way to write a server, or not installed
         ├── ProfileError       an intermediary's profile

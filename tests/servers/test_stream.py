@@ -18,7 +18,7 @@ import pytest
 
 from servers import recording
 from servers.chunked import wire as chunked
-from servers.messages import encode_token, json_text
+from servers.messages import MAX_COUNT, encode_token, json_text
 from servers.sse import wire as sse
 from servers.stream import PROFILES, StreamSpec, build, message_seed
 from servers.text import prose, split
@@ -266,7 +266,7 @@ def test_the_largest_delta_that_is_taken_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "large.jsonl"
     path.write_text(json.dumps({"deltas": ["b" * (recording.MAX_DELTA_BYTES - 2)]}), encoding="utf-8")
     ((text,),) = recording.load(path).answers
-    message = encode_token(2**62, json_text(text), 2**62, 2**62)
+    message = encode_token(MAX_COUNT, json_text(text), MAX_COUNT, MAX_COUNT)
     assert len(chunked.Decoder().feed(chunked.encode_token(message))) == 1
     assert len(sse.Decoder().feed(sse.encode_token(b"s" * 64, 2**62, message))) == 1
 
