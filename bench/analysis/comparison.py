@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, fewer_arrived, judged, scale
-from bench.analysis.contrasts import PRIOR_DF, Contrast, contrast, divided, log_values
+from bench.analysis.contrasts import Contrast, contrast, divided, log_values, prior_df_of_two_runs
 from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import Key, MeasuredCell, Measurements, measure
@@ -190,8 +190,9 @@ def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floa
     pooled = np.sum(squares, axis=0) / sum(own_df)
     found = []
     for (old, new), square, df in zip(logs, squares, own_df, strict=True):
-        variance = (PRIOR_DF * pooled + square) / (PRIOR_DF + df)
-        found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), PRIOR_DF + df))
+        prior_df = prior_df_of_two_runs(df)
+        variance = (prior_df * pooled + square) / (prior_df + df)
+        found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), prior_df + df))
     return found
 
 

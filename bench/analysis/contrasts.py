@@ -25,6 +25,7 @@ from bench.analysis.estimators import Estimator, Floats
 from bench.analysis.intervals import LEVEL, Estimate, point
 
 PRIOR_DF = 3.0  # chosen by simulation: more finds more, and errs more often where one cell is noisier than the others
+_SHARE_OF_TWO_RUNS = 0.5  # chosen by simulation too: with 0.6, one cell four times as noisy as all others would err
 _LARGEST_LOG = 700.0  # exp() of more is no number
 
 
@@ -53,6 +54,14 @@ class Contrast:
     def is_tie(self) -> bool:
         """Whether the two numbers are the same in every block: requests of chunked and SSE, say."""
         return self.a == self.b and self.error == 0
+
+
+def prior_df_of_two_runs(own_df: float) -> float:
+    """What all cells together lend to the variance of one whose blocks in two runs have `own_df` degrees of freedom.
+
+    There each has more of its own than within a run, and so many more are lent; never below PRIOR_DF.
+    """
+    return max(PRIOR_DF, _SHARE_OF_TWO_RUNS * own_df)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from statistics import median
 
 from bench.analysis import student
 from bench.analysis.claims import MAX_P, MIN_BLOCKS, SMALLEST_EFFECT
-from bench.analysis.contrasts import PRIOR_DF, Contrast
+from bench.analysis.contrasts import PRIOR_DF, Contrast, prior_df_of_two_runs
 
 POWER = 0.8
 CELLS, TESTS = 6, 40  # of the plan quick: its cells, and the comparisons that no glance settles
@@ -57,7 +57,8 @@ def blocks_of_two_runs(pairs: Sequence[Contrast], tests: int, ratio: float) -> i
         return None
 
     def found(blocks: int) -> float:
-        return _ratio(median(spreads) * math.sqrt(2 / blocks), PRIOR_DF + 2 * (blocks - 1), max(tests, 1))
+        own_df = 2 * (blocks - 1)
+        return _ratio(median(spreads) * math.sqrt(2 / blocks), prior_df_of_two_runs(own_df) + own_df, max(tests, 1))
 
     return _least_blocks(lambda blocks: found(blocks) <= ratio)
 

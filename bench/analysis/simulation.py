@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.analysis.claims import Bools, claimed_at_once
 from bench.analysis.comparison import independent_errors
-from bench.analysis.contrasts import PRIOR_DF, contrast, fit, log_values
+from bench.analysis.contrasts import contrast, fit, log_values, prior_df_of_two_runs
 from bench.analysis.estimators import Floats, quantile_of_values
 from bench.analysis.resolution import MOST_BLOCKS, blocks_of_two_runs
 from clients.minima import MESSAGES_NEEDED
@@ -260,7 +260,7 @@ def _compared_lines(rng: np.random.Generator, runs: int, spreads: Spreads) -> It
 
 def blocks_for(spread: float) -> int:
     """The blocks that each of two runs takes for WANTED, as `compare` says it; `spread` of a block's ln(value)."""
-    pair = contrast(1.0, 1.0, spread * math.sqrt(2 / 9), PRIOR_DF + 16, 9)
+    pair = contrast(1.0, 1.0, spread * math.sqrt(2 / 9), prior_df_of_two_runs(16) + 16, 9)
     return blocks_of_two_runs([pair], COMPARED * len(CELLS), WANTED) or MOST_BLOCKS
 
 
