@@ -15,6 +15,8 @@ from time import thread_time_ns
 
 from servers.lags import KEPT
 
+USUAL_PACE_US = 15.0
+"""What the work costs on a usual machine of today, roughly: numbers at equal pace are as if it cost this."""
 _ROUNDS = 2
 _TOKEN = {"type": "token", "i": 12, "text": " word", "due_ns": 123_456_789_012_345, "sent_ns": 123_456_789_123_456}
 _MOST_BYTES = 4096
