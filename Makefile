@@ -11,7 +11,7 @@ help:  ## list the commands
 # One stamp per requirement file: a changed pin reinstalls, an unchanged one costs nothing.
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tokenderby needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian, apt install python3-venv"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian, apt install python3-venv"; exit 1; }
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt -r requirements/build.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -71,7 +71,7 @@ fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every trans
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-perf: setup  ## what the harness itself costs, beside the floor of this machine (about 6 minutes; ARGS=--record keeps the figures)
+perf: setup  ## what the harness itself costs, beside the floor of this machine (about 7 minutes; ARGS=--record keeps the figures)
 	$(BIN)/python -m bench.selfcost $(ARGS)
 
 soak: setup  ## load and faults on every server and the proxy, on loopback only (about 11 minutes; ARGS=--quick: under 2)

@@ -26,7 +26,8 @@ from bench.run_to_report import (
     say,
     write_and_print,
 )
-from servers.arguments import HELP
+from servers.arguments import HELP, Number
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from clients.core.tls import Trust
@@ -106,7 +107,7 @@ _limit = option(
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
 @option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
-@option("--time-scale", type=float, metavar="X", help="Divide every time of the plan and the proxies.")
+@option("--time-scale", type=Number(), metavar="X", help="Divide every time of the plan and the proxies.")
 @option(
     "--target",
     "targets",
@@ -253,7 +254,7 @@ def calibrate(out: str) -> int:
             folder.merge()
             say_what_is_known(folder, Path(out), console)
         except OSError as error:
-            fail(FAILED, f"cannot write to {out}: {error.strerror}")
+            fail(FAILED, f"cannot write to {out}: {reason(error)}")
     console.print(f"tokenderby report {folder.path} has the cells behind the noise floor.", soft_wrap=True)
     return DONE
 
@@ -272,7 +273,7 @@ def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
     \b
     Examples:
       tokenderby report
-      tokenderby report results/20261125T120000Z-quick
+      tokenderby report results/reference
       tokenderby report --slo ttft_ms_p95=800 --slo completed_ratio=0.99 --json -
     """
     from bench.store import link_latest, open_run
@@ -317,7 +318,7 @@ def _run_command(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _said(INTERRUPTED, "interrupted")
     except OSError as error:
-        return _said(FAILED, f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return _said(FAILED, f"{error.filename or 'standard output'}: {reason(error)}")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else _said(FAILED, ended.code or "ended")
 

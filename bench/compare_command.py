@@ -28,8 +28,8 @@ def compare(run_a: str, run_b: str, *, force: bool, every: bool, numbers: list[s
     \b
     Examples:
       tokenderby compare results/reference results/latest
-      tokenderby compare main-run latest --markdown comment.md --junit comparison.xml
-      tokenderby compare main-run latest --numbers server_cpu_us_per_token
+      tokenderby compare results/reference latest --markdown comment.md --junit comparison.xml
+      tokenderby compare results/reference latest --numbers server_cpu_us_per_token
     """
     from bench.analysis.comparison import COLUMNS
     from bench.analysis.comparison import compare as compared

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from servers.arguments import Number, RedisUrl, Seconds
+from servers.user_errors import InputError
+
+if TYPE_CHECKING:
+    from bench.proxy.profile import Profile
 
 DAY = Seconds(min=0, max=86_400)
 REDIS_URL = RedisUrl()
@@ -107,6 +113,30 @@ def limits(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
             form = "takes KEY=VALUE with a number, as ttft_ms_p95=800"
             raise click.BadParameter(f"{value[:200]!r} {form}", param=parameter) from None
     return from_options(found) if found else None
+
+
+P = TypeVar("P", str, Path, None)
+
+
+def writable(_: click.Context, parameter: click.Parameter, target: P) -> P:
+    """Click callback: say before the work begins that a file cannot be written. "-" is standard output."""
+    if target is None or str(target) == "-":
+        return target
+    folder = Path(target).resolve().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        what = "takes a file in a folder that is there and can be written to"
+        raise click.BadParameter(f"{what}, not {str(target)[:200]!r}", param=parameter)
+    return target
+
+
+def named_profile(name: str) -> Profile:
+    """The profile that `--profile` names. Raises InputError, which names the option too."""
+    from bench.proxy.profile import ProfileError, load
+
+    try:
+        return load(name)
+    except ProfileError as error:
+        raise InputError(f"--profile: {error}") from None
 
 
 def plan_words(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -6,14 +6,14 @@ import os
 import sys
 from contextlib import suppress
 
-from servers.user_errors import UserError
+from servers.user_errors import UserError, reason
 
 
 class OutputLost(UserError):
     """Standard output takes nothing any more."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot write to standard output: {error.strerror or error}")
+        super().__init__(f"cannot write to standard output: {reason(error)}")
         self.reader_left = isinstance(error, BrokenPipeError)
 
 

@@ -10,7 +10,7 @@ not set is as in `[load]`) and `[streams.long]` (stands for itself). What the nu
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -27,21 +27,22 @@ from bench.toml_file import read_toml
 from clients.core.fallback import order_from
 from clients.core.settings import MAX_SHARE
 from clients.job import Load
-from servers import stacks
 from servers.checks import shown
 from servers.recording import load as load_recording
 from servers.stream import StreamSpec, check_times
-from servers.transport import CONTESTANTS, ENDPOINTS
+from servers.transport import CONTESTANTS
 
 MAX_CELLS = 2000  # of a plan; each is a load process in each block
 MAX_TABLES = 32  # of [loads], of [streams] and of [slos]
 
 Recovery = Literal["none", "restart", "resume", "fallback"]
 PlanSeconds = Annotated[float, Meta(ge=0, le=3600)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
-NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z")]
-
-ModelOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/@+-]{0,128}\Z")]
+_NAME = "letters, digits, dots, dashes or underscores"
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z", description=f"1 to 64 {_NAME}")]
+NameOrNone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}\Z", description=f"up to 64 {_NAME}")]
+ModelOrNone = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._:/@+-]{0,128}\Z", description="up to 128 of A-Z a-z 0-9 . _ : / @ + -")
+]
 
 _VARIANT = (
     "backoff",
@@ -327,60 +328,6 @@ def _expand(choices: dict[str, list[Any]], where: str, folder: Path, checked: se
             checked.add(cell.profile)
         check_secure(cell, where)
         yield cell
-
-
-def changed(
-    plan: Plan,
-    *,
-    transports: Sequence[str] | None = None,
-    clients: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
-    recoveries: Sequence[str] | None = None,
-    streams: int | None = None,
-    blocks: int | None = None,
-    seed: int | None = None,
-    time_scale: float | None = None,
-    slo: Mapping[str, Any] | None = None,
-    model: str | None = None,
-) -> Plan:
-    """`plan` as command-line options change it, checked like a file. Raises PlanError.
-
-    `transports` keeps their cells, and adds a plain one for a transport that had none; `clients`, `profiles`
-    and `recoveries` run every cell once by, behind or with each; `streams` sets the messages per cell and block of
-    every load; `slo` are limits as if they stood in `[slo]`; `model` is asked of an endpoint where its cell names none.
-    A story loses the cells whose stack is not installed.
-    """
-    table = msgspec.to_builtins(plan)
-    table["slo"] = slo_checks.joined(plan.slo, slo or {})
-    numbers = {"blocks": blocks, "seed": seed, "time_scale": time_scale}
-    table |= {key: value for key, value in numbers.items() if value is not None}
-    if streams is not None:
-        for load in (table["load"], *table["loads"].values()):
-            load["streams"] = streams
-    cells: list[dict[str, Any]] = table["cells"]
-    if transports is not None:
-        for name in transports:
-            if name not in CONTESTANTS:
-                raise unknown("--transports", name, CONTESTANTS)
-        kept = [cell for cell in cells if cell["transport"] in transports]
-        present = {cell["transport"] for cell in kept}
-        cells = kept + [{"transport": name} for name in transports if name not in present]
-    if model:
-        cells = [{"model": model} | cell if cell["transport"] in ENDPOINTS else cell for cell in cells]
-    spread = {"client": clients, "profile": profiles, "recovery": recoveries}
-    spread = {key: list(values) for key, values in spread.items() if values is not None}
-    unique = {msgspec.json.encode(cell | spread, order="sorted"): cell | spread for cell in _without(cells, spread)}
-    return parse(table | {"cells": [cell for cell in unique.values() if not _is_left_out(plan, cell)]})
-
-
-def _is_left_out(plan: Plan, cell: Mapping[str, Any]) -> bool:
-    """Whether a story goes on without `cell`, whose stack is not installed here; any other plan is refused."""
-    stack = cell.get("stack")
-    return plan.story and bool(stack) and bool(stacks.find(str(stack), cell["transport"]).missing)
-
-
-def _without(cells: Iterable[dict[str, Any]], keys: Collection[str]) -> Iterable[dict[str, Any]]:
-    return ({key: value for key, value in cell.items() if key not in keys} for cell in cells)
 
 
 def with_control(plan: Plan) -> Plan:

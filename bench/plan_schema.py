@@ -15,8 +15,9 @@ import msgspec
 from bench.plan import MAX_TABLES, Cell, Plan, Validity
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
-from bench.slo import MessageLimits, Slo
+from bench.slo import MESSAGE, MessageLimits, Slo
 from clients.job import Load
+from servers.stacks import STACKS
 from servers.stream import PROFILES, RANGES, StreamSpec
 from servers.transport import CONTESTANTS, STREAMING
 
@@ -40,6 +41,7 @@ def plan_schema() -> Schema:
     _complete_cell(cell)
     parts["Load"]["properties"]["fallback"]["items"] = {"enum": list(STREAMING)}
     _complete_plan(plan)
+    _complete_slo(parts["Slo"])
     parts["Target"]["properties"]["transport"]["enum"] = list(CONTESTANTS)
     return {"$schema": DIALECT, "title": "A plan of Tokenderby", "$ref": "#/$defs/Plan", "$defs": parts}
 
@@ -80,16 +82,29 @@ def _complete_stream(stream: Schema) -> None:
         fields[name] |= {"minimum": least, "maximum": most}
     fields["profile"] = {"enum": list(PROFILES), "default": "hosted", "description": "What the rest is changed from."}
     fields["recording"]["description"] = "A file of recorded answers, beside the plan or in the working directory."
+    stream |= _if_then("times", True, "recording")
 
 
 def _complete_cell(cell: Schema) -> None:
     """Its names are those that there are, and each value may be a list: a cell for each of it."""
     fields = cell["properties"]
     fields["transport"]["enum"] = list(CONTESTANTS)
+    fields["stack"] = {key: fields["stack"][key] for key in ("default", "description")} | {"enum": ["", *STACKS]}
     own_file = {"type": "string", "pattern": r"\.toml$"}
     known = ["direct", *proxy_profiles.names(), *(f"{real_proxy.PREFIX}{kind}" for kind in real_proxy.KINDS)]
     fields["profile"] = {"anyOf": [{"enum": known}, own_file]}
     cell["properties"] = {name: _one_or_more(field) for name, field in fields.items()}
+
+
+def _complete_slo(slo: Schema) -> None:
+    """A share of good messages takes a table that says which are good."""
+    said = {"required": [MESSAGE], "properties": {MESSAGE: {"minProperties": 1}}}
+    slo["dependencies"] = {"goodput_ratio": said}
+
+
+def _if_then(key: str, value: object, needed: str) -> Schema:
+    """That `needed` has to be there where `key` has this value."""
+    return {"if": {"properties": {key: {"const": value}}, "required": [key]}, "then": {"required": [needed]}}
 
 
 def _one_or_more(field: Schema) -> Schema:
@@ -102,6 +117,8 @@ def _complete_plan(plan: Schema) -> None:
     fields = plan["properties"]
     fields["control"]["enum"] = [*CONTESTANTS, "none"]
     fields |= {"stream": _STREAM, "slo": _SLO}
+    trace = _if_then("arrivals", "trace", "trace")  # [loads.NAME] may have that of [load]
+    fields["load"] = {"allOf": [{"$ref": "#/$defs/Load"}, trace]}
     for name, table in (("streams", _STREAM), ("slos", _SLO)):
         fields[name]["additionalProperties"] = table
     for name in ("loads", "streams", "slos"):

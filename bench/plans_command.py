@@ -6,8 +6,10 @@ import json
 
 import click
 
+from servers.arguments import HELP
 
-@click.command()
+
+@click.command(context_settings=HELP)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a plan instead, for editors.")
 def plans(schema: bool) -> None:
     """List the plans that come with the project, and how long each will take here.

@@ -45,6 +45,7 @@ class CellAttempt(msgspec.Struct, kw_only=True):
     generator_lag_ms_p99: float | None = None  # intended to actual start
     request_lag_ms_p99: float | None = None  # start until the server had the request
     emit_lag_ms_p99: float | None = None  # due to sent
+    emit_early_ms_max: float | None = None  # sent to due, where it was sent before that
     loop_lag_ms_p99: float | None = None  # of the load process's event loop
     loop_lag_ms_max: float | None = None
     server_loop_lag_ms_p99: float | None = None

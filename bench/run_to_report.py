@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench.export.exports import Exports
+from servers.foreign_text import printable
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from bench.console import Console
@@ -47,12 +49,13 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
     except OutputLost as error:
         fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
-        fail(FAILED, f"cannot write to {folder.path}: {error.strerror}; go on with --resume {folder.path}")
+        fail(FAILED, f"cannot write to {folder.path}: {reason(error)}; go on with --resume {folder.path}")
 
 
 def planned(name: str, changes: Mapping[str, object] | None = None) -> Plan:
     """The plan of that name, or in that file, as options change it, with its A/A control. Raises PlanError."""
-    from bench.plan import changed, read_plan, with_control
+    from bench.plan import read_plan, with_control
+    from bench.plan_options import changed
 
     return with_control(changed(read_plan(name), **(changes or {})))  # type: ignore[arg-type] # click has checked them
 
@@ -66,7 +69,7 @@ def begin(plan: Plan, out: str, targets: Collection[str] = ()) -> RunFolder:
     try:
         return new_run(plan, Path(out), targets)
     except OSError as error:
-        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
+        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({reason(error)})") from None
 
 
 def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports: Exports) -> int:
@@ -125,25 +128,28 @@ def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exp
 
 def no_report(folder: RunFolder, error: Exception) -> str:
     """Why there is no report, in one line."""
-    why = getattr(error, "strerror", None) or error  # pyarrow's have the one, without the other
+    why = reason(error)
     return f"cannot write the report into {folder.path}: {why}; its cells are kept: tokenderby report {folder.path}"
 
 
 def write_and_print(
     folder: RunFolder, console: Console, exports: Exports, more_limits: dict[str, Any] | None = None
 ) -> list[str]:
-    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success."""
+    """Write and print the report; a line for each limit that is not met, and for each `direct` cell without success.
+
+    `more_limits` stand as if the plan's `[slo]` had them.
+    """
     from bench.analysis.failures import faults
     from bench.analysis.report import print_summary, write_report
     from bench.analysis.story import claims_told, print_claims
     from bench.export.outcome import judge
 
-    summary = write_report(folder)
+    summary = write_report(folder, more_limits)
     print_summary(summary, console)
     if claims := claims_told(summary.measured):
         print_claims(claims, console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports, more_limits)]
+    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports)]
 
 
 def fail(code: int, message: str) -> NoReturn:
@@ -155,4 +161,4 @@ def fail(code: int, message: str) -> NoReturn:
 def say(message: str) -> None:
     """One line to standard error."""
     with suppress(OSError):  # a standard error that is full or closed
-        click.echo(f"tokenderby: {' '.join(message.split())}", err=True)
+        click.echo(f"tokenderby: {printable(' '.join(message.split()))}", err=True)

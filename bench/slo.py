@@ -22,6 +22,9 @@ from msgspec import Meta
 from bench.table_checks import PlanError, to_struct
 from clients import columns
 
+OPTION = "--slo"
+"""By which a command line gives limits, as KEY=VALUE."""
+
 MESSAGE = "message"
 """The table of limits for single messages, inside an SLO."""
 
@@ -63,7 +66,7 @@ def checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     given = dict(table)
     _check_keys(given, where)
     if given.get("goodput_ratio") is not None and not given.get(MESSAGE):
-        raise PlanError(f"{where} goodput_ratio: takes a table {_inside(where)} that says which messages are good")
+        raise PlanError(f"{where} goodput_ratio: takes beside it what makes a message good, as message.ttft_ms=800")
     return given
 
 
@@ -74,7 +77,8 @@ def _check_keys(table: Mapping[str, Any], where: str) -> None:
 
 
 def _inside(where: str) -> str:
-    return f"{where.removesuffix(']')}.{MESSAGE}]"
+    """The place of the limits on single messages; `where` is a table's name, or the option."""
+    return f"{where[:-1]}.{MESSAGE}]" if where.endswith("]") else f"{where} {MESSAGE}"
 
 
 def limits(table: Mapping[str, Any]) -> dict[str, float]:
@@ -106,11 +110,11 @@ def from_options(given: Mapping[str, float]) -> dict[str, Any]:
             table[name] = limit
         else:
             table.setdefault(MESSAGE, {})[inside] = limit
-    _check_keys(table, "[slo]")
+    _check_keys(table, OPTION)
     return table
 
 
 def joined(table: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """An SLO in which the limits of another stand in place of its own. Raises PlanError."""
     inside = {MESSAGE: {**(table.get(MESSAGE) or {}), **more[MESSAGE]}} if more.get(MESSAGE) else {}
-    return checked({**table, **more, **inside}, "[slo]")
+    return checked({**table, **more, **inside}, OPTION if more else "[slo]")

@@ -31,6 +31,7 @@ from bench import tables
 from bench.run_record import CellRecord, Run
 from bench.tables import PAINTED, TABLES
 from servers.given_file import read_given
+from servers.user_errors import reason
 
 if sys.platform != "win32":
     import fcntl
@@ -96,7 +97,7 @@ class RunFolder:
                 raise StoreError(f"{self.path}: run.json has schema {version}, this version reads {known}")
             run = msgspec.json.decode(data, type=Run)
         except OSError as error:
-            raise StoreError(f"{self.path}: not a run folder ({error.strerror}: run.json)") from error
+            raise StoreError(f"{self.path}: not a run folder ({reason(error)}: run.json)") from error
         except (msgspec.MsgspecError, RecursionError) as error:
             raise StoreError(f"{self.path}: run.json is damaged: {error}") from error
         for what, names in (("id", {cell.id for cell in run.cells}), ("name", {(c.block, c.cell) for c in run.cells})):

@@ -16,6 +16,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 # msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
 _KEY = re.compile(r" - at `\$\.(\w+)")
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_PLACE = re.compile(r"(?:plan|\[[^:]*\](?: \d+)?) (?P<key>\w+): (?P<rest>.*)", re.DOTALL)  # "[[cells]] 1 profile: …"
 
 
 class PlanError(InputError):
@@ -25,6 +27,17 @@ class PlanError(InputError):
 def unknown(what: str, word: object, choices: Collection[str]) -> PlanError:
     """The error for a `word` that is none of `choices`, with the nearest one suggested."""
     return PlanError(f"{what}: unknown {shown(word)}; {suggestion(word, choices)}")
+
+
+def as_option(error: PlanError, options: Mapping[str, str], otherwise: str = "") -> PlanError:
+    """`error` as somebody reads it who typed `options` (by the plan's keys that they change) and no plan.
+
+    otherwise: what stands before an error of another key, which the options have brought about together
+    """
+    match = _PLACE.match(str(error))
+    if match and match["key"] in options:
+        return PlanError(f"{options[match['key']]}: {match['rest']}")
+    return PlanError(f"{otherwise}: {error}" if otherwise else str(error))
 
 
 def check_keys(
@@ -49,8 +62,9 @@ def to_struct(table: object, kind: type[S], where: str, error: type[InputError] 
 
 def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> str:
     match = _KEY.search(str(error))
-    if match is None:  # a key is missing
-        return f": {error}"
+    if match is None:
+        missing = _MISSING.search(str(error))
+        return f" {missing[1]}: is missing" if missing else f": {error}"
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     field = next(field for field in info.fields if field.name == match[1])
@@ -59,17 +73,18 @@ def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> 
 
 def takes(kind: inspect.Type) -> str:
     """What a field of this type takes, in words."""
+    described = ""
     if isinstance(kind, inspect.Metadata):  # around a type that has a description
-        kind = kind.type
+        described, kind = str((kind.extra_json_schema or {}).get("description", "")), kind.type
     match kind:
         case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in kind.values)
+            return "one of " + ", ".join(str(value) or '""' for value in kind.values)
         case inspect.IntType() | inspect.FloatType():
             return ("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _limits(kind)
         case inspect.BoolType():
             return "true or false"
         case inspect.StrType():
-            return "a text" if kind.pattern is None else "1 to 64 letters, digits, dots, dashes or underscores"
+            return described if kind.pattern and described else "a text"
         case inspect.UnionType():
             return " or ".join(takes(each) for each in kind.types if not isinstance(each, inspect.NoneType))
     return "a list" if isinstance(kind, inspect.ListType | inspect.VarTupleType) else "a table"

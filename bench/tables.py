@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from clients import columns
 from clients.columns import Column
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 TABLES = ("streams", "tokens")
 PAINTED = "painted"
@@ -63,7 +63,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        why = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0] or type(error).__name__
+        why = reason(error).strip().partition("\n")[0]
         raise StoreError(f"{path}: damaged or not Parquet ({why})") from error
 
 

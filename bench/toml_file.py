@@ -8,7 +8,7 @@ from typing import Any
 
 from servers.checks import shown
 from servers.given_file import read_given
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 MAX_BYTES = 1 << 20
 
@@ -18,7 +18,7 @@ def read_toml(path: Path, what: str, error: type[InputError]) -> dict[str, Any]:
     try:
         return tomllib.loads(read_given(path, MAX_BYTES, error, f"{what} {path}").decode("utf-8-sig"))
     except OSError as wrong:
-        raise error(f"{what} {shown(str(path))}: {wrong.strerror}") from None
+        raise error(f"{what} {shown(str(path))}: {reason(wrong)}") from None
     except RecursionError:
         raise error(f"{what} {path}: nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:

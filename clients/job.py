@@ -103,6 +103,7 @@ class JobResult(msgspec.Struct, kw_only=True):
     measured_s: float
     generator_lag_ms_p99: float  # start - intended
     emit_lag_ms_p99: float | None  # sent - due; None where nobody tells
+    emit_early_ms_max: float | None  # due - sent, where that is above 0
     # How late the load process's own event loop was; None where that is what is measured (a page).
     loop_lag_ms_p99: float | None
     loop_lag_ms_max: float | None

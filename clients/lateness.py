@@ -27,6 +27,11 @@ def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]
     ]
 
 
+def early_ms_max(lags_ns: Sequence[int]) -> float | None:
+    """By how much the earliest token was sent before it was due, in ms; 0 if none was, None of none."""
+    return max(0.0, -min(lags_ns) / 1e6) if lags_ns else None
+
+
 def _is_undisturbed(record: StreamRecord) -> bool:
     return not record.drops and record.attempts <= 1
 

@@ -34,7 +34,15 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient, AioPool
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, emit_lags_ns, known_p99_ms, p99_ms, request_lags_ns, start_lags_ns
+from clients.lateness import (
+    delay_ms_p50,
+    early_ms_max,
+    emit_lags_ns,
+    known_p99_ms,
+    p99_ms,
+    request_lags_ns,
+    start_lags_ns,
+)
 from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
 from servers import recording
@@ -263,13 +271,15 @@ def to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:
 def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, streams: bool) -> JobResult:
     started = min((record.start_ns for record in records), default=0)
     ended = max((max(record.end_ns, record.start_ns) for record in records), default=0)
+    emit_lags = emit_lags_ns(records, streams=streams)
     return JobResult(
         messages=len(records),
         failed=sum(record.outcome is not Outcome.OK for record in records),
         cpu_s=cpu_s,
         measured_s=(ended - started) / 1e9,
         generator_lag_ms_p99=p99_ms(start_lags_ns(records)),
-        emit_lag_ms_p99=known_p99_ms(emit_lags_ns(records, streams=streams)),
+        emit_lag_ms_p99=known_p99_ms(emit_lags),
+        emit_early_ms_max=early_ms_max(emit_lags),
         loop_lag_ms_p99=p99_ms(phase.loop_lags_ns),
         loop_lag_ms_max=max(phase.loop_lags_ns, default=0) / 1e6,
         request_lag_ms_p99=known_p99_ms(request_lags_ns(records)),

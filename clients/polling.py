@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlencode
 
 from clients.core.errors import NotTheFormat
@@ -11,6 +12,9 @@ from clients.core.http_scripts import ask_for
 from clients.core.session import Script, Session
 from servers.messages import EndMessage, TokenMessage
 from servers.polling import wire
+
+_PATH = re.compile(r"/(?!/)[!-~]*")
+_MAX_PATH_CHARS = 8000  # what any server takes (RFC 9110 §4.1)
 
 
 def attempt(session: Session, exchange: Exchange) -> Script[None]:
@@ -32,8 +36,8 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
 def _post(session: Session, exchange: Exchange) -> Script[str]:
     request = Request("POST", "/chat", body=exchange.body())
     path = (yield from ask_for(session, exchange, request, 202, wire.decode_accepted)).poll
-    # It goes into a request line: no other host, no space, nothing that ends the line.
-    if not path.startswith("/") or path.startswith("//") or not path.isprintable() or not path.isascii() or " " in path:
+    # It goes into a request line, with every poll: no other host, no space, nothing that ends the line.
+    if not _PATH.fullmatch(path) or len(path) > _MAX_PATH_CHARS:
         raise NotTheFormat(f"no path to poll: {path[:80]!r}")
     return path
 

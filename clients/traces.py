@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import msgspec
 
 from servers.messages import MAX_TOKENS
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 MAX_TRACE_ROWS = 100_000  # as many messages as a cell may have
 _MAX_LINE = 4096
@@ -37,14 +37,21 @@ class TraceError(InputError):
 def _seconds(key: str, value: object) -> Decimal:
     """A time in seconds, from a date and time or a plain number of seconds."""
     try:
-        seconds = Decimal(str(value))
-    except InvalidOperation:
-        at = datetime.fromisoformat(str(value))
-        since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
-        return since.days * 86_400 + since.seconds + Decimal(since.microseconds) / 1_000_000
+        seconds = _number_or_date(str(value))
+    except ValueError:
+        seconds = Decimal("nan")
     if not seconds.is_finite() or abs(seconds) > _LATEST_S:
         raise ValueError(f"{key} takes a date and time or seconds, not {str(value)[:64]!r}")
     return seconds
+
+
+def _number_or_date(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        at = datetime.fromisoformat(text)
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    return since.days * 86_400 + since.seconds + Decimal(since.microseconds) / 1_000_000
 
 
 def _milliseconds(key: str, value: object) -> Decimal:
@@ -65,7 +72,9 @@ class TraceFormat:
 
     def read(self, row: TraceRow) -> tuple[Decimal, int]:
         """The time in seconds and the tokens of a row. Raises TypeError, ValueError."""
-        return self.at_s(self.time, row.get(self.time)), _tokens(self.tokens, row.get(self.tokens))
+        if missing := [key for key in (self.time, self.tokens) if row.get(key) in (None, "")]:
+            raise ValueError(f"no {', '.join(missing)} in it")
+        return self.at_s(self.time, row[self.time]), _tokens(self.tokens, row[self.tokens])
 
 
 AZURE = TraceFormat("Azure", "TIMESTAMP", "GeneratedTokens", ("TIMESTAMP", "ContextTokens", "GeneratedTokens"))
@@ -83,7 +92,7 @@ def read_trace(path: Path, trace_s: float) -> tuple[tuple[float, int], ...]:
     try:
         changed_ns = path.stat().st_mtime_ns
     except (OSError, ValueError) as error:
-        raise TraceError(f"load.trace: {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise TraceError(f"load.trace: {path}: {reason(error)}") from None
     return _read_trace(path, trace_s, changed_ns)
 
 
@@ -93,8 +102,10 @@ def _read_trace(path: Path, trace_s: float, _changed_ns: int) -> tuple[tuple[flo
         with path.open(newline="", encoding="utf-8-sig") as file:
             within = takewhile(lambda row: row[0] < trace_s, _arrivals(path, file))
             arrivals = tuple(islice(within, MAX_TRACE_ROWS + 1))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise TraceError(f"load.trace: {path}: {getattr(error, 'strerror', None) or error}") from None
+    except UnicodeError:
+        raise TraceError(f"load.trace: {path}: not UTF-8 text") from None
+    except (OSError, csv.Error) as error:
+        raise TraceError(f"load.trace: {path}: {reason(error)}") from None
     if not arrivals:
         raise TraceError(f"{path}: no requests in it")
     if len(arrivals) > MAX_TRACE_ROWS:
@@ -163,8 +174,8 @@ def _lines(path: Path, file: TextIO, most: int, first: int = 1) -> Iterator[str]
 
 
 def _tokens(key: str, value: object) -> int:
-    text = str(value)
-    if len(text) > _MOST_DIGITS:
+    text = str(value).strip()
+    if len(text) > _MOST_DIGITS or not text.removeprefix("-").isdecimal():
         raise ValueError(f"{key} takes a number of tokens, not {text[:64]!r}")
     tokens = int(text)
     if tokens < 0:

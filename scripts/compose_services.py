@@ -6,6 +6,7 @@ Compose has no loops, so they are written from the registry (servers/transport.p
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -94,6 +95,7 @@ def _lines(section: str) -> Iterable[str]:
 
 def main() -> None:
     """Write the files anew, and say which have changed."""
+    argparse.ArgumentParser(description=__doc__).parse_args()  # who asks for help wants nothing written
     for path in (PROJECT / name for name in FILES):
         before = path.read_text()
         after = written(before)

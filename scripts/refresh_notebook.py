@@ -5,6 +5,7 @@ To be run after a change to the notebook, to what it calls, or to the reference 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from support.notebooks import NOTEBOOK, execute, readable_without_running  # noq
 
 def main() -> None:
     """Write the notebook back."""
+    argparse.ArgumentParser(description=__doc__).parse_args()  # who asks for help wants nothing written
     with tempfile.TemporaryDirectory() as results:
         (Path(results) / "reference").symlink_to(PROJECT / "results" / "reference", target_is_directory=True)
         notebook = readable_without_running(execute(Path(results)))

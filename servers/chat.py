@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from servers.generation import Answers, Busy, Generation
+from servers.messages import NOT_JSON
 from servers.stream import StreamSpec, build
 from servers.user_errors import StreamError
 
@@ -54,7 +55,7 @@ def read_json(data: bytes | str, what: str) -> Any:
     """`data` as JSON; `what` it is, for people. Raises RequestError."""
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise RequestError(400, "bad_json", f"{what} is not JSON: {error}") from None
 
 

@@ -36,7 +36,6 @@ class Emitter:
         self._count = 0  # breaks ties in the heap, and keeps the order of starting
         self._forgotten: set[Emits] = set()  # still in the heap
         self._alarm: Alarm = alarm(self._tick)
-        self._set_to_ns = 0
         self._after_tick: list[Callable[[], object]] = []
         self.lags = Lags()
 
@@ -45,7 +44,7 @@ class Emitter:
         self._count += 1
         heappush(self._heap, (due_ns, self._count, emits))
         if self._heap[0][1] == self._count:
-            self._set(due_ns)
+            self._alarm.set(due_ns)
 
     def forget(self, emits: Emits) -> None:
         """Emit nothing more from what was started and has not ended."""
@@ -63,10 +62,6 @@ class Emitter:
         """Stop the clock; nothing is emitted any more."""
         self._heap.clear()
         self._alarm.close()
-
-    def _set(self, deadline_ns: int) -> None:
-        self._set_to_ns = deadline_ns
-        self._alarm.set(deadline_ns)
 
     def _tick(self) -> None:
         heap, forgotten = self._heap, self._forgotten
@@ -95,4 +90,4 @@ class Emitter:
         for callback in self._after_tick:
             callback()
         if heap:
-            self._set(max(heap[0][0], now_ns + TICK_NS))
+            self._alarm.set(max(heap[0][0], now_ns + TICK_NS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,8 @@ CORS = web.RequestKey("cors", dict[str, str])
 # The same for every stream: no cache may keep it, and no proxy that honours this (nginx) may hold it back.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 HINT = "X-Accel-Buffering"
+_USUAL_NAMES = "Authorization, Content-Type, Last-Event-ID"
+_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,2048}")  # of headers, as a preflight lists them
 _NS_DIGITS = 19
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -137,7 +140,9 @@ def _preflight(request: web.Request) -> web.Response:
     headers = dict(cors)
     if headers:
         headers["Access-Control-Allow-Methods"] = "GET, POST"
-        headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
+        asked = request.headers.get("Access-Control-Request-Headers", "")
+        # Any others change nothing here; OpenAI's library for browsers sends a dozen of its own.
+        headers["Access-Control-Allow-Headers"] = asked if _NAMES.fullmatch(asked) else _USUAL_NAMES
         headers["Access-Control-Max-Age"] = "600"
     return web.Response(status=204, headers=headers)
 

@@ -20,8 +20,13 @@ MAX_ERROR_CHARS = 500
 _KEPT_TEXT_CHARS = 64
 _KEPT_TEXTS = 50_000
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""A number of the wire format: it fits a signed 64-bit column."""
+MAX_COUNT = 2**62 - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+"""A number of the wire format: it, and the difference of any two, fits a signed 64-bit column."""
+
+
+NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec.json.decode raises for bytes of somebody else's: no JSON, no UTF-8, brackets without end."""
 
 
 class ProtocolError(ValueError):

@@ -54,13 +54,15 @@ class AnswerReader:
     def feed(self, data: bytes) -> Iterator[str]:
         """The texts that `data` completes. Raises EndpointError; ProtocolError for an event beyond all bounds."""
         for event in self._events.feed(data):
+            if self.is_over:
+                return  # what stands behind the end is none of the answer, in the same read as in another
             if event.data.strip() == DONE:
                 self.is_over = True
                 return
             piece = self._piece_of(_message(event))
             if piece.text:
                 yield piece.text
-            self.is_over = self.is_over or piece.is_last
+            self.is_over = piece.is_last
 
 
 def piece_of_chat(event: Event) -> Piece:

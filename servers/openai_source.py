@@ -15,8 +15,9 @@ import msgspec
 
 from servers.checks import http_address
 from servers.generation import Failure
-from servers.messages import ProtocolError
+from servers.messages import NOT_JSON, ProtocolError
 from servers.openai_events import AnswerReader, Api, EndpointError, word_of_error
+from servers.retry_after import retry_after_s
 from servers.source import SourceError
 from servers.upstream import Upstream
 from servers.user_errors import InputError
@@ -24,8 +25,8 @@ from servers.user_errors import InputError
 DEFAULT_URL = "https://api.openai.com/v1"
 CONNECT_S = 30.0
 _MOST_ERROR_BYTES = 65_536
-_MOST_RETRY_S = 86_400
 _BUSY = (429, 503)
+_NO_STREAMS = {"application/json": "JSON", "text/html": "a page"}
 _PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
@@ -91,33 +92,28 @@ class ModelEndpoint:
 
 async def _check(response: aiohttp.ClientResponse) -> None:
     """Raise SourceError for what is no stream."""
-    if response.status == 200 and response.content_type != "application/json":
+    if response.status == 200 and response.content_type not in _NO_STREAMS:
         return
     try:
         body = await response.content.read(_MOST_ERROR_BYTES)
     except aiohttp.ClientError:
         body = b""  # it is cut off, and the status says what matters
-    word = word_of_error(_object(body))
+    word = word_of_error(_object(body)).removesuffix(f" ({response.status})")  # a code that only repeats the status
     if response.status in _BUSY:
         why = f"the endpoint answers {response.status}{word}"
-        raise SourceError(Failure(response.status, "source_busy", why, _seconds(response.headers.get("Retry-After"))))
+        wish_s = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
+        raise SourceError(Failure(response.status, "source_busy", why, wish_s))
     if response.status == 200:
-        raise _failed(f"it answers with JSON{word} where a stream belongs")
+        raise _failed(f"it answers with {_NO_STREAMS[response.content_type]}{word} where a stream belongs")
     raise _failed(f"it answers {response.status}{word}")
 
 
 def _object(body: bytes) -> dict[str, object]:
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _seconds(header: str | None) -> int | None:
-    """`Retry-After` in whole seconds; None if it is absent or a date."""
-    given = header or ""
-    return min(int(given), _MOST_RETRY_S) if given.isascii() and given.isdigit() and len(given) < 10 else None
 
 
 def _failed(why: str) -> SourceError:

@@ -41,8 +41,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _remove_if_left(folder: Path, bury: Callable[[Path], object]) -> None:
     born = folder.lstat()
-    if born.st_uid != os.getuid() or time.time() - born.st_ctime < YOUNG_S:
-        return  # another's, or too young
+    if born.st_uid != os.getuid() or abs(time.time() - born.st_ctime) < YOUNG_S:
+        return  # another's, or too young; one of the future is old: the clock was set back
     with _locked(folder):
         bury(folder)
         shutil.rmtree(folder)

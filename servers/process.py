@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_STANDARD_ERROR = 2
 _MOST_FILES = 65_536  # where the system sets no limit
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` on uvloop where it exists, else on asyncio's own loop, which does the same, more slowly."""
+    hold_standard_streams()
     allow_many_files()
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         return runner.run(main)
@@ -42,6 +44,16 @@ def free_port(host: str = "127.0.0.1") -> int:
         free.bind((host, 0))
         port: int = free.getsockname()[1]
         return port
+
+
+def hold_standard_streams() -> None:
+    """Open /dev/null in place of a standard stream that was closed: else its number is the next connection's.
+
+    libuv ends the process when it has to close such a one.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def allow_many_files() -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from servers.given_file import read_given
-from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, json_text
-from servers.user_errors import StreamError
+from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, NOT_JSON, json_text
+from servers.user_errors import StreamError, reason
 
 MAX_RECORDING_BYTES = 64 * 2**20
 MAX_DELTA_BYTES = MAX_MESSAGE_BYTES - 1024  # of JSON text: the message around it must fit into a decoder as well
@@ -58,7 +58,7 @@ def load(path: str | Path) -> Recording:
     try:
         data = read_given(path, MAX_RECORDING_BYTES, StreamError)
     except OSError as error:
-        raise StreamError(f"stream.recording: {path}: {error.strerror}") from None
+        raise StreamError(f"stream.recording: {path}: {reason(error)}") from None
     lines = (
         (number, line)
         for number, line in enumerate(data.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), 1)
@@ -76,7 +76,7 @@ def _answer(path: Path, number: int, line: bytes) -> tuple[tuple[str, ...], tupl
     try:
         answer = msgspec.json.decode(line, type=RecordedAnswer)
         "".join(answer.deltas).encode("utf-8")  # half a surrogate pair cannot be sent
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise StreamError(
             f"{path}, line {number}: {error}; a line is an object with `deltas` and perhaps `at_ms`"
         ) from None

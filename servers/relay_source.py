@@ -16,6 +16,7 @@ from servers.checks import http_address
 from servers.chunked.wire import CONTENT_TYPE, Decoder
 from servers.generation import Failure
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
+from servers.retry_after import retry_after_s
 from servers.source import SourceError, failed
 from servers.upstream import Upstream
 from servers.user_errors import InputError
@@ -82,6 +83,5 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     error = decode_error(await response.content.read(_MOST_ERROR_BYTES))
     if error is None:
         raise failed(f"the server there answers {response.status}")
-    after = response.headers.get("Retry-After", "")
-    seconds = int(after) if after.isascii() and after.isdigit() and len(after) < 6 else None
-    raise SourceError(Failure(response.status, error.code, error.message, seconds))
+    wish_s = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
+    raise SourceError(Failure(response.status, error.code, error.message, wish_s))

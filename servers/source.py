@@ -236,8 +236,8 @@ def load(name: str) -> Function:
     Raises InputError.
     """
     module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise InputError(f"--source: takes MODULE:FUNCTION, {OPENAI} or an address, not {shown(name)}")
+    if not module or not attribute or "/" in name:
+        raise InputError(f"--source: takes MODULE:FUNCTION, {OPENAI} or http://HOST:PORT, not {shown(name)}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:

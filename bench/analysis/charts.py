@@ -6,6 +6,7 @@ that a notebook can show the same pictures; another makes the tables that a read
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from bench.analysis.number_tables import Table
 from bench.analysis.theme import STYLE
 from bench.analysis.waterfall_chart import data as waterfall_data
 from bench.analysis.waterfall_chart import of_this_machine
+from servers.foreign_text import printable
 
 _COMPLETE_ONLY = "Whoever lost messages is not here: what is lost costs nothing."
 
@@ -89,7 +91,9 @@ def _save(figure: Figure, stem: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a cell's name may hold anything
         figure.savefig(stem.with_suffix(".png"), dpi=144, metadata={"Software": None})
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    stem.with_suffix(".svg").write_text(printable(drawn.getvalue()), "utf-8")
 
 
 KNEE = Chart(

@@ -7,6 +7,7 @@ is the cells that race against each other, under equal conditions.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from bench.analysis.harness_error import HarnessError
 from bench.analysis.intervals import Estimate
 from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, has_due, read_messages, read_painted
 from bench.run_record import CellRecord, Run
+from bench.slo import joined
 from bench.store import RunFolder
 from servers.transport import CONTESTANTS, TRANSPORTS
 
@@ -67,6 +69,11 @@ class Key(NamedTuple):
     def group(self) -> tuple[str, ...]:
         """Cells race against each other only under the same load and stream, behind the same profile."""
         return (self.profile, self.recovery, *(w for w in self.words if w.startswith(_SHARED_WORDS)))
+
+    @property
+    def own_title(self) -> str:
+        """The name for people without what its whole group has."""
+        return Key(self.transport, " ".join(word for word in self.words if word not in self.group)).title
 
     @property
     def title(self) -> str:
@@ -197,9 +204,15 @@ class Measurements:
         ]
 
 
-def measure(folder: RunFolder) -> Measurements:
-    """Read a run and prepare all its numbers. Raises StoreError if there is nothing to read."""
+def measure(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> Measurements:
+    """Read a run and prepare all its numbers; `more_limits` stand as if the plan's `[slo]` had them.
+
+    Raises StoreError if there is nothing to read, PlanError if the limits do not go with the plan's.
+    """
     run = folder.load()
+    if more_limits:
+        own = run.plan.get("slo")
+        run.plan["slo"] = joined(own if isinstance(own, dict) else {}, more_limits)
     messages = read_messages(folder, run)
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())

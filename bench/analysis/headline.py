@@ -3,7 +3,8 @@
 Readers feel how soon the first token comes, and whether the text flows; what it costs only tells those apart that are
 as good there. All of it follows from the scoreboard of the first group: "take" are those that are best, as good as the
 best, or surely behind it by less than anybody feels (UNFELT_MS, at the far end of the interval, be the ratio judged or
-not), at all that is felt; who is said to be late or to cost more is claimed to be.
+not), at all that is felt; who is said to be late or to cost more is claimed to be. Where whom it names does worse in
+another group, that is said too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.analysis.failures import nothing_measured
 from bench.analysis.groups import Key, Measurements
-from bench.analysis.races import COMPLETE_ENOUGH
+from bench.analysis.races import COMPLETE_ENOUGH, place_of
 from bench.analysis.scoreboard import Answer, Square, answers, standing_of
 from bench.analysis.topics import COMPLETED, FELT, SPENT
 from bench.analysis.wording import as_read, counted, in_sentence, listed, number
@@ -38,6 +39,7 @@ def headline(measured: Measurements) -> str:
         said = [_only(felt, rows)]
     else:
         said = [_take(good, felt, rows), _cost(good, rows)] if good else [_leaders(rows)]
+        said.append(_not_so(good, measured, found))
     where = f"{rows[0].question.group}: " if rows and rows[0].question.group else ""
     return where + " ".join(filter(None, said))
 
@@ -70,14 +72,14 @@ def _within_ms(square: Square, row: Answer) -> float:
 
 def _only(felt: Sequence[Answer], rows: Sequence[Answer]) -> str:
     """Where there is nobody to compare with, nobody is to be taken."""
-    who = f"Only {felt[0].question.squares[0].key.title} can be judged at {listed([_lower(row) for row in felt])}"
+    who = f"Only {felt[0].question.squares[0].key.own_title} can be judged at {listed([_lower(row) for row in felt])}"
     return f"{'; '.join([who, *_lossy(rows), *_not_judged(felt, rows)])}."
 
 
 def _take(good: Sequence[Key], felt: Sequence[Answer], rows: Sequence[Answer]) -> str:
     """Whom to take and why, and how far behind others are: "Take WebSocket or SSE: …"."""
     topics = listed([_lower(row) for row in felt])
-    others = [*_late(felt), *_lossy(rows), *_not_judged(felt, rows)]
+    others = [*_late(felt), *_lossy(rows), *_maybe_lossy(good, rows), *_not_judged(felt, rows)]
     named = _named(good, "or")
     why = "it leads" if _leads_alone(good, felt) else _near(good, felt)
     return f"{'; '.join([f'Take {named}: {why} at {topics}', *others])}."
@@ -115,19 +117,28 @@ def _late(felt: Sequence[Answer]) -> list[str]:
 
 def _lateness(square: Square, row: Answer, place: int) -> str:
     """How late one is; from the second on without the words that stand there already."""
-    late_ms = f"{number(_ms(square, row))} ms"
+    ms = f"{number(_ms(square, row))} ms"
     ratio = f"({number(square.ratio.value)} times" if square.ratio else "("
+    if row.question.column in row.topic.as_waited:
+        return f"{square.key.own_title} is behind at {_lower(row)}: {ms} {ratio} the best)"
     if place:
-        return f"{square.key.title} by {late_ms} {ratio})"
+        return f"{square.key.own_title} by {ms} {ratio})"
     what = "the first token" if row.topic.id == "first_token" else "the text"
-    return f"{square.key.title} is late by {late_ms} with {what} {ratio} the best)"
+    return f"{square.key.own_title} is late by {ms} with {what} {ratio} the best)"
 
 
 def _lossy(rows: Sequence[Answer]) -> list[str]:
     """Who lost more messages than others."""
     lost = [square for row in rows if row.question.column == COMPLETED for square in _behind(row)]
-    told = [f"{_share(square.estimate.value)} of {square.key.title}'s messages arrived whole" for square in lost]
+    told = [f"{_share(square.estimate.value)} of {square.key.own_title}'s messages arrived whole" for square in lost]
     return _first(told, "other lost messages", "others lost messages")
+
+
+def _maybe_lossy(good: Sequence[Key], rows: Sequence[Answer]) -> list[str]:
+    """Who of the good ones lost some messages, though no more than chance does."""
+    squares = [square for row in rows if row.question.column == COMPLETED for square in row.question.squares]
+    lost = [square for square in squares if square.key in good and square.standing == "level" and square.reason]
+    return _first([f"{square.key.own_title} lost messages ({square.reason})" for square in lost], "other", "others")
 
 
 def _share(share: float) -> str:
@@ -163,7 +174,7 @@ def _cost(good: Sequence[Key], rows: Sequence[Answer]) -> str:
 
 def _dearer(square: Square, row: Answer) -> str:
     ratio = f"{number(square.ratio.value)} times " if square.ratio else "more than "
-    return f"{_lower(row)} ({ratio}{row.question.squares[0].key.title}'s)"
+    return f"{_lower(row)} ({ratio}{row.question.squares[0].key.own_title}'s)"
 
 
 def _cheapest(good: Sequence[Key], row: Answer) -> list[str]:
@@ -178,7 +189,7 @@ def _cheapest(good: Sequence[Key], row: Answer) -> list[str]:
     ahead = [first, *(key for key in good if key in level and all((key, other) in claimed for other in dearer))]
     most = max(dearer, key=lambda key: claimed[first, key].value)
     least, measure = _LEAST[row.topic.id]
-    ratio = f"{most.title} {number(claimed[first, most].value)} times as {measure}"
+    ratio = f"{most.own_title} {number(claimed[first, most].value)} times as {measure}"
     return [f"{least} with {_named(ahead, 'and')} ({ratio})"]
 
 
@@ -187,7 +198,7 @@ def _leaders(rows: Sequence[Answer]) -> str:
     wins: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         if _behind(row):
-            leading = [square.key.title for square in row.question.squares if square.standing in ("best", "level")]
+            leading = [square.key.own_title for square in row.question.squares if square.standing in ("best", "level")]
             wins.setdefault(tuple(sorted(leading)), []).append(_lower(row))
     most_first = sorted(wins.items(), key=lambda item: -len(item[1]))
     if lost := _nobody_complete(rows):
@@ -195,8 +206,17 @@ def _leaders(rows: Sequence[Answer]) -> str:
     said = [f"{listed(names)} lead{'s' * (len(names) == 1)} at {listed(topics)}" for names, topics in most_first]
     if said:
         return f"{'; '.join(said)}."
-    why = {pair.finding.reason for row in rows for pair in row.pairs if not pair.finding.contrast.is_tie}
-    return "This run tells no transport from another" + (f": {why.pop()}." if len(why) == 1 else ".")
+    return f"This run tells no transport from another{_why(rows)}."
+
+
+def _why(rows: Sequence[Answer]) -> str:
+    """Why nothing is told apart, where one or two reasons are all that there are; else the scoreboard has them."""
+    squares = [square for row in rows for square in row.question.squares]
+    reasons = {pair.finding.reason for row in rows for pair in row.pairs if not pair.finding.contrast.is_tie}
+    reasons = reasons or {square.reason.partition(" (")[0] for square in squares if square.reason}
+    if not reasons and all(square.is_tie or square.standing == "best" for square in squares):
+        return ": all that was compared is equal"
+    return f": {listed(sorted(reasons), 'or')}" if 0 < len(reasons) <= 2 else ""
 
 
 def _nobody_complete(rows: Sequence[Answer]) -> str:
@@ -207,6 +227,28 @@ def _nobody_complete(rows: Sequence[Answer]) -> str:
         return ""
     most = f"of the best one's messages {_share(max(shares))}" if max(shares) else "not one message"
     return f"Too much was lost to judge speed or cost: {most} arrived whole, and {_share(COMPLETE_ENOUGH)} are needed."
+
+
+def _not_so(good: Sequence[Key], measured: Measurements, found: Sequence[Answer]) -> str:
+    """Where whom it names does worse than here: behind another intermediary, say, or under another load."""
+    worse: dict[tuple[str, ...], list[str]] = {}
+    names = {key.own_title for key in good}
+    for cell in measured.cells if good else ():
+        key, messages = cell.key, cell.valid_messages
+        if key.own_title in names and key.group != good[0].group and not key.is_control and len(messages):
+            whole = float(messages["completed"].mean())
+            late = [_lateness(square, row, 0) for square, row in _felt_late(key, found)][:1]
+            lost = [f"{_share(whole)} of {key.own_title}'s messages arrived whole"] if whole < COMPLETE_ENOUGH else []
+            if said := lost or late:
+                worse.setdefault(key.group, []).extend(said)
+    places = [f"{place_of(group)} {', '.join(_first(said, 'other'))}" for group, said in worse.items()]
+    return f"Not so everywhere: {'; '.join(_first(places, 'other place'))}." if places else ""
+
+
+def _felt_late(key: Key, found: Sequence[Answer]) -> list[tuple[Square, Answer]]:
+    """Where it is behind at what is felt, by more than nobody feels."""
+    felt = [(square, row) for row in found if row.topic.id in FELT for square in _behind(row) if square.key == key]
+    return [(square, row) for square, row in felt if not _is_near(square, row)]
 
 
 def _ms(square: Square, row: Answer) -> float:
@@ -223,7 +265,7 @@ def _square(row: Answer, key: Key) -> Square:
 
 
 def _named(keys: Sequence[Key], last: str) -> str:
-    return listed(_first([key.title for key in keys], "other"), last)
+    return listed(_first([key.own_title for key in keys], "other"), last)
 
 
 def _first(texts: Iterable[str], noun: str, plural: str = "") -> list[str]:

@@ -46,6 +46,7 @@ from bench.analysis.verdicts import Verdict
 from bench.analysis.wording import count, counted, listed, number
 from bench.run_record import CellRecord, Run
 from clients.minima import MESSAGES_NEEDED
+from servers.foreign_text import printable
 
 LOOPBACK = (
     "Clients and servers ran on one machine over the loopback device: no round-trip time, no loss, no TLS, and both "
@@ -86,6 +87,7 @@ def render(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_printable,
     )
     return environment.get_template("report.html.j2").render(
         palette=PALETTE,
@@ -107,6 +109,11 @@ def render(
         **_findings(measured, verdicts),
         **_provenance(measured),
     )
+
+
+def _printable(value: object) -> object:
+    """What the template sets in; drawings are of our own making."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def headline_of(measured: Measurements, claims: Sequence[Claim]) -> str:

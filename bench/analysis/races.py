@@ -8,8 +8,10 @@ from itertools import combinations
 
 from bench.analysis.contrasts import Contrast, Field, paired
 from bench.analysis.groups import Key, MeasuredCell, Measurements
-from bench.analysis.metrics import METRICS, estimate, estimator
+from bench.analysis.metrics import estimate, estimator
+from bench.analysis.missing import why_no_value
 from bench.analysis.topics import COMPLETED, SIDE_BY_SIDE, TOPICS, Topic
+from bench.analysis.wording import listed
 from servers.transport import PUSHED, TRANSPORTS
 
 MAX_GROUPS = 6  # races that are judged; the tables have all
@@ -50,7 +52,7 @@ class Race:
         if column != COMPLETED and (against := self._unfit or _incomplete(cell)):
             return against
         value = estimate(cell, column).value
-        return "" if math.isfinite(value) else "not measured" if math.isnan(value) else "some of it never came"
+        return "" if math.isfinite(value) else why_no_value(cell, column) or "some of it never came"
 
     def contrast(self, column: str, a: MeasuredCell, b: MeasuredCell) -> Contrast:
         """a against b, with the error of all cells that take part."""
@@ -78,19 +80,21 @@ class Race:
         return [(copy, present[copy.key.original]) for copy in copies]
 
     def column(self, topic: Topic) -> str:
-        """The topic's first number that all contestants have, or else two of them; empty if there is none."""
+        """The topic's first number that all contestants have, or else two of them; empty if there is none.
+
+        What users wait for in all is only asked where none has a number without the model's own time.
+        """
         able = [cell for cell in self._taking_part if not cell.key.is_control and not _incomplete(cell)]
         if topic.columns == (COMPLETED,):
             return COMPLETED if any(not cell.key.is_control for cell in self._taking_part) else ""
-        having = {
-            column: sum(math.isfinite(estimate(cell, column).value) for cell in able)
-            for column in topic.columns
-            if column in METRICS
-        }
-        for enough in (len(able), 2):
-            for column, count in having.items():
-                if count >= max(enough, 1):
-                    return column
+        for columns in (topic.columns, topic.as_waited):
+            having = {column: sum(math.isfinite(estimate(cell, column).value) for cell in able) for column in columns}
+            for enough in (len(able), 2):
+                for column, count in having.items():
+                    if count >= max(enough, 1):
+                        return column
+            if any(having.values()):
+                break
         return ""
 
 
@@ -99,6 +103,16 @@ def group_title(group: tuple[str, ...]) -> str:
     profile, recovery, *words = group
     plain = (profile if profile != "direct" else "", recovery if recovery != "none" else "")
     return " · ".join(filter(None, (*plain, *words)))
+
+
+def place_of(group: tuple[str, ...]) -> str:
+    """The same as part of a sentence: "behind aws-alb with resume"."""
+    profile, recovery, *words = group
+    settings = [*([recovery] if recovery != "none" else []), *words]
+    between = "directly" if profile == "direct" else f"behind {profile}"
+    if not settings:
+        return between
+    return f"{f'{between} ' if profile != 'direct' else ''}with {listed(settings)}"
 
 
 def races(measured: Measurements) -> list[Race]:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -64,19 +65,19 @@ class Summary:
         return page.failed_altogether(self.measured)
 
 
-def summarize(folder: RunFolder) -> Summary:
-    """Analyse a run without writing anything. Raises StoreError if its files cannot be read."""
-    measured = measure(folder)
+def summarize(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> Summary:
+    """Analyse a run without writing anything, as bench.analysis.groups.measure. Raises StoreError, PlanError."""
+    measured = measure(folder, more_limits)
     table = summary_table(measured)
     found = verdicts(measured) if measured.cells_at_once == 1 else []
     return Summary(measured.run, table, found, run_warnings(measured), measured, folder.report_path)
 
 
-def write_report(folder: RunFolder) -> Summary:
-    """Write summary.csv, charts and report.html into the run folder. Raises StoreError, OSError."""
+def write_report(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> Summary:
+    """Write summary.csv, charts and report.html into the run folder. Raises StoreError, PlanError, OSError."""
     if not folder.streams_path.exists():
         folder.merge()
-    summary = summarize(folder)
+    summary = summarize(folder, more_limits)
     replace_file(folder.path / "summary.csv", summary.table.to_csv(index=False, float_format="%.6g").encode())
     drawn = charts.write_charts(summary.measured, folder.charts_path)
     pictures = [(chart, folder.charts_path / f"{chart.name}.svg") for chart in drawn]
@@ -136,7 +137,7 @@ def _print_boards(found: Sequence[Board], console: Console) -> None:
     """The first group's scoreboard and its notes; the page has the others too."""
     for board in found[:1]:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        table.add_column(board.group or "transport", max_width=_NAME_WIDTH)
+        table.add_column(board.group or "transport", overflow="fold", max_width=_NAME_WIDTH)
         for title, unit in board.headings:
             table.add_column(f"{title}\n{unit}", justify="right")
         for row in board.rows:

@@ -22,10 +22,13 @@ _HEADED = {"requests/message": "per message", "s/answer": "ms per answer"}
 _ANY, _NONE = 1.01, 100.0  # ratios that are as good as 1, and as good as never found
 _ABOUT = {
     "ttft_overhead_ms_p50": "time to first token beyond the model's own, median",
+    "ttft_ms_p50": "time to first token, median",
     "wait_s_per_answer": "waiting per answer beyond the model's own",
     "delay_ms_p99": "delay of tokens, 99th percentile",
     "delay_ms_p95": "delay of tokens, 95th percentile",
     "delay_ms_p50": "delay of tokens, median",
+    "itl_ms_p99": "time between two tokens, 99th percentile",
+    "itl_ms_p95": "time between two tokens, 95th percentile",
     "completed_ratio": "messages that arrived whole",
     "requests_per_message": "requests for each message",
     "bytes_per_token": "payload bytes for each token, both ways",
@@ -89,7 +92,7 @@ def _board(group: str, questions: Sequence[ScoredQuestion], voids: Mapping[Key, 
     }
     order = [square.key for square in questions[0].squares]  # by the first question, the best first
     rows = [
-        ScoreRow(_contestant(key), colour(key), [squares[key, question.id] for question in questions]) for key in order
+        ScoreRow(key.own_title, colour(key), [squares[key, question.id] for question in questions]) for key in order
     ]
     headings = [(question.title, _heading(question.unit)) for question in questions]
     about = [(question.title, _ABOUT.get(question.column, METRICS[question.column].title)) for question in questions]
@@ -98,12 +101,6 @@ def _board(group: str, questions: Sequence[ScoredQuestion], voids: Mapping[Key, 
 
 def _heading(unit: str) -> str:
     return _HEADED.get(unit) or as_read(Estimate(0.0), unit)[1]
-
-
-def _contestant(key: Key) -> str:
-    """A contestant's name without what the whole group has."""
-    own = " ".join(word for word in key.words if word not in key.group)
-    return Key(key.transport, own).title
 
 
 def _smallest(ratio: float) -> str:

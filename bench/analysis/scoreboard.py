@@ -17,7 +17,7 @@ from bench.analysis.claims import MIN_BLOCKS, JudgedContrast, Obstacle, few_bloc
 from bench.analysis.contrasts import Contrast
 from bench.analysis.groups import Key, MeasuredCell, Measurements
 from bench.analysis.intervals import Estimate
-from bench.analysis.metrics import METRICS, Metric, estimate
+from bench.analysis.metrics import METRICS, estimate
 from bench.analysis.races import Race, asked, races
 from bench.analysis.topics import COMPLETED, Topic
 from bench.analysis.wording import as_read, count, counted, interval, listed, number, shown, with_unit
@@ -155,7 +155,7 @@ def _answer(race: Race, topic: Topic, column: str, pairs: tuple[Pair, ...]) -> A
             found = estimate(cell, column) if cell.blocks else Estimate(math.nan)
             squares.append(Square(cell.key, column, found, "not judged", None, why))
     metric, about = METRICS[column], (topic.id, topic.title, race.title, column)
-    sentence = _sentence(topic, squares, metric)
+    sentence = _sentence(topic, squares, column)
     return Answer(topic, ScoredQuestion(*about, metric.unit, tuple(squares), sentence, _status(squares)), pairs)
 
 
@@ -203,10 +203,11 @@ def _status(squares: Sequence[Square]) -> QuestionStatus:
     return "not resolved" if any(square.reason for square in squares) else "resolved"
 
 
-def _sentence(topic: Topic, squares: Sequence[Square], metric: Metric) -> str:
+def _sentence(topic: Topic, squares: Sequence[Square], column: str) -> str:
     """The row in words: who is best, who is as good, who is behind by how much, and who is not judged."""
-    unit = metric.unit
-    measure = topic.measure or (metric.title if len(topic.columns) > 1 else "")
+    unit = METRICS[column].unit
+    told = topic.measure if column not in topic.as_waited else ""
+    measure = told or (METRICS[column].title if len((*topic.columns, *topic.as_waited)) > 1 else "")
     by = {standing: [square for square in squares if square.standing == standing] for standing in get_args(Standing)}
     leading = [*by["best"], *by["level"]]
     parts = []

@@ -29,7 +29,9 @@ _NEEDED_CUT = 5  # a cut is no percentile
 _FASTAPI = "sse stack=fastapi"
 _FLASK = "chunked load=few stack=flask-sync stream=uneven"
 _STACKS = (_FASTAPI, _FLASK)
-_LEFT_OUT = "not in this run: its packages are not installed (docs/stacks.md), or --target names another server for it"
+_LEFT_OUT = (
+    "not in this run: --transports or --target leaves it out, or its packages are not installed (docs/stacks.md)"
+)
 _MIDDLEWARE, _DEPENDENCY = "fastapi-http-middleware", "fastapi"
 # "Smooth": every message complete, at most one stall in 1,000 tokens (a gap over 100 ms longer than the model's,
 # docs/metrics.md; a single pause of the machine makes one in each stream under way), and 95 % of the tokens within

@@ -230,8 +230,11 @@ def _fate(spots: dict[Way, Spot]) -> str:
     simplest, plain = next(iter(spots.items()))
     known = "" if simplest == Way(simplest.transport) else f"with {' '.join(settings_of(simplest))} "
     if plain.survives:
-        held = " (but held back)" if held_back_of(plain.cell) else ""
-        return f"{known}got all {plain.messages} messages through{held}"
+        notes = ["but held back"] if held_back_of(plain.cell) else []
+        notes += [
+            f"not {_by(way)}: {spot.harm}" for way, spot in spots.items() if _is_simple(way) and not spot.survives
+        ]
+        return f"{known}got all {plain.messages} messages through" + (f" ({'; '.join(notes)})" if notes else "")
     if all(spot.never_opened for spot in spots.values()):
         return f"{known}got nothing through ({_commonest(plain.cell.valid_messages['detail'])})"
     remedies = {way: spot for way, spot in spots.items() if _is_simple(way) and way != simplest}
@@ -253,6 +256,11 @@ def _remedies(spots: Mapping[Way, Spot]) -> str:
 def _is_simple(way: Way) -> bool:
     """One remedy at a time: a heartbeat, or a recovery. Who asks is none."""
     return not any(word.startswith("client=") for word in way.words) and len(way.words) + (way.recovery != "none") == 1
+
+
+def _by(way: Way) -> str:
+    """A remedy that is none, or a setting: "by resuming", "with wait=20"."""
+    return f"{'by' if way.recovery != 'none' or way.words[0].startswith('heartbeat=') else 'with'} {_remedy(way)}"
 
 
 def _remedy(way: Way) -> str:

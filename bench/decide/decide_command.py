@@ -9,7 +9,8 @@ import click
 
 from bench import option_types
 from bench.export.exports import Exports, export_options
-from servers.arguments import Number, Seconds
+from servers.arguments import HELP, Number, Seconds
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from bench.proxy.profile import Profile
@@ -18,7 +19,7 @@ PROFILES = "decide"
 """The folder, inside that of the runs, for profiles that were changed for a decision."""
 
 
-@click.command()
+@click.command(context_settings=HELP)
 @click.argument("profile")
 @click.option(
     "--slo",
@@ -27,7 +28,12 @@ PROFILES = "decide"
     metavar="KEY=VALUE",
     help="A limit that the choice has to keep, as ttft_ms_p95=900.",
 )
-@click.option("--trace", type=click.Path(), help="Requests and answers as yours really come.")
+@click.option(
+    "--trace",
+    type=click.Path(),
+    metavar="FILE",
+    help="Requests and answers as yours really come.",
+)
 @click.option(
     "--silence",
     "silence_s",
@@ -90,12 +96,16 @@ def decide(  # noqa: PLR0917 - click passes them by name
     from bench.proxy.profile import load
     from bench.run_to_report import begin, carry_out
     from bench.running.runner import RunOptions
+    from bench.table_checks import PlanError, as_option
 
-    traffic = matrix.ExpectedTraffic(silence_s, think_s, str(Path(trace).resolve()) if trace else None)
+    traffic = matrix.ExpectedTraffic(silence_s, think_s, trace)
     found = load(profile)
     named = _with_round_trip(found, rtt_ms, out) if rtt_ms else profile
     scale = time_scale or matrix.time_scale(traffic)
-    plan = matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale)
+    try:
+        plan = matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale)
+    except PlanError as error:
+        raise as_option(error, {"trace": "--trace", "goodput_ratio": "--slo goodput_ratio"}) from None
     folder = begin(plan, out)
     with folder.lock():
         return carry_out(plan, folder, RunOptions(), exports)
@@ -112,5 +122,5 @@ def _with_round_trip(profile: Profile, rtt_ms: float, out: str) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(profile_toml(farther(profile, rtt_ms)), encoding="utf-8")
     except OSError as error:
-        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({error.strerror})") from None
+        raise click.UsageError(f"--out {out}: takes a folder that can be written to ({reason(error)})") from None
     return str(file.resolve())

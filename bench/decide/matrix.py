@@ -17,6 +17,7 @@ import msgspec
 from bench.plan import Plan, parse
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.latency import Latency
+from bench.proxy.behaviours.websocket_close import WebsocketClose
 from bench.proxy.profile import Profile
 from servers.transport import PUSHED, TRANSPORTS
 
@@ -51,7 +52,8 @@ class ExpectedTraffic:
 
 def heartbeat_s(profile: Profile) -> float:
     """A usual heartbeat that is at most half of the shortest silence for which the profile ends a connection."""
-    limits = [rule.idle_timeout_s for rule in profile.rules if isinstance(rule, IdleTimeout)]
+    silent = (rule.idle_timeout_s for rule in profile.rules if isinstance(rule, IdleTimeout | WebsocketClose))
+    limits = [limit_s for limit_s in silent if limit_s is not None]
     return next((each for each in HEARTBEATS_S if each <= min(limits, default=math.inf) / 2), HEARTBEATS_S[-1])
 
 

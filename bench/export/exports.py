@@ -7,7 +7,6 @@ written, so that `--help` is quick.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from bench.option_types import writable
+from servers.user_errors import reason
 
 if TYPE_CHECKING:
     from bench.analysis.comparison import Comparison
@@ -77,7 +79,7 @@ class Exports:
                 try:
                     _put(target, make())
                 except OSError as error:
-                    faults.append(f"{_flag(name)}: cannot write {target[:200]}: {error.strerror or error}")
+                    faults.append(f"{_flag(name)}: cannot write {target[:200]}: {reason(error)}")
         return faults
 
 
@@ -131,15 +133,4 @@ def _call(command: Callback, chosen: Sequence[str], **options: Any) -> Any:
 def _option(name: str) -> Callable[[Callback], Callback]:
     flag = f"--{name.replace('_', '-')}"
     kind = click.Path(allow_dash=True, dir_okay=False)
-    return click.option(flag, name, type=kind, metavar="FILE", callback=_checked, show_envvar=True, help=_FORMATS[name])
-
-
-def _checked(_: click.Context, parameter: click.Parameter, target: str | None) -> str | None:
-    """Click callback: say before the work begins that a file cannot be written."""
-    if target is None or target == STANDARD_OUTPUT:
-        return target
-    folder = Path(target).resolve().parent
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        what = "takes a file in a folder that is there and can be written to"
-        raise click.BadParameter(f"{what}, not {target[:200]!r}", param=parameter)
-    return target
+    return click.option(flag, name, type=kind, metavar="FILE", callback=writable, show_envvar=True, help=_FORMATS[name])

@@ -8,7 +8,6 @@ exit code is 1 all the same. In a comparison every number is a test, and a regre
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,8 +22,7 @@ from bench.analysis.metrics import METRICS
 from bench.analysis.races import group_title
 from bench.export.changes import texts
 from bench.run_record import Run
-
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, "Characters"
+from servers.foreign_text import printable
 
 Fate = Literal["passed", "failure", "error", "skipped"]
 
@@ -95,12 +93,12 @@ def _document(run: Run, tests: Iterable[Test]) -> bytes:
 
 def _suite(number: int, name: str, tests: Sequence[Test], run: Run) -> ElementTree.Element:
     """Attributes and parts are all that the schemas ask for, in their order."""
-    named = {"id": str(number), "package": "tokenderby", "name": _clean(f"{run.name}: {name}")}
+    named = {"id": str(number), "package": "tokenderby", "name": printable(f"{run.name}: {name}")}
     moment = {"timestamp": run.started.rstrip("Z") or "1970-01-01T00:00:00", "hostname": "localhost"}
     suite = ElementTree.Element("testsuite", named | moment | _counts(tests))
     properties = ElementTree.SubElement(suite, "properties")
     for key, value in (("plan", run.name), ("git_commit", run.git_commit), ("schedule_sha256", run.schedule_sha256)):
-        ElementTree.SubElement(properties, "property", {"name": key, "value": _clean(str(value))})
+        ElementTree.SubElement(properties, "property", {"name": key, "value": printable(str(value))})
     suite.extend(map(_case, tests))
     for end in ("system-out", "system-err"):
         ElementTree.SubElement(suite, end)
@@ -108,11 +106,11 @@ def _suite(number: int, name: str, tests: Sequence[Test], run: Run) -> ElementTr
 
 
 def _case(test: Test) -> ElementTree.Element:
-    given = {"name": _clean(test.name), "classname": _clean(test.cell), "time": f"{test.seconds:.3f}"}
+    given = {"name": printable(test.name), "classname": printable(test.cell), "time": f"{test.seconds:.3f}"}
     case = ElementTree.Element("testcase", given)
     if test.fate != "passed":
         kind = {} if test.fate == "skipped" else {"type": test.fate}
-        ElementTree.SubElement(case, test.fate, {"message": _clean(test.message), **kind})
+        ElementTree.SubElement(case, test.fate, {"message": printable(test.message), **kind})
     return case
 
 
@@ -125,8 +123,3 @@ def _counts(tests: Sequence[Test]) -> dict[str, str]:
         "skipped": str(fates.count("skipped")),
         "time": f"{sum(test.seconds for test in tests):.3f}",
     }
-
-
-def _clean(text: str) -> str:
-    """`text` without what XML cannot hold, escaped or not."""
-    return _NO_XML.sub("\ufffd", text)

@@ -21,6 +21,7 @@ from bench.analysis.wording import counted, shown, times
 from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
 from bench.run_record import Run
+from servers.foreign_text import printable
 
 MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
 MAX_ROWS = 30  # of each table
@@ -38,7 +39,7 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention wo
 
 def escaped(text: str, most: int = MAX_TEXT) -> str:
     """Text that Markdown shows as it is, in one line of a table too; of a longer one the first `most` characters."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     line = line if len(line) <= most else f"{line[:most]}…"
     plain = _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
     return _NUMBERED.sub(r"\1\\\2", plain)

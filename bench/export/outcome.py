@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.text import Text
 
@@ -13,26 +12,16 @@ from bench.analysis.recommendation import faults, that_count
 from bench.analysis.wording import counted
 from bench.console import Console
 from bench.export.exports import Exports
-from bench.slo import joined
 from bench.store import RunFolder
 
 MAX_LINES = 12  # of limits that are not met; the documents have all
 
 
-def judge(
-    measured: Measurements,
-    folder: RunFolder,
-    console: Console,
-    exports: Exports,
-    more_limits: Mapping[str, Any] | None = None,
-) -> list[str]:
+def judge(measured: Measurements, folder: RunFolder, console: Console, exports: Exports) -> list[str]:
     """Write the exports; a line for each limit that is not met, and each file that could not be written.
 
-    `more_limits` stand as if the plan's `[slo]` had them. Raises StoreError, PlanError, OutputLost.
+    Raises StoreError, OutputLost.
     """
-    if more_limits:
-        own = measured.run.plan.get("slo")
-        measured.run.plan["slo"] = joined(own if isinstance(own, dict) else {}, more_limits)
     judged = gates(measured)
     missed = that_count(measured, not_met(judged))
     if judged:

@@ -14,6 +14,7 @@ import click
 
 from bench.injuries.injury import INJURIES, UNHURT, Injury
 from bench.injuries.struck_run import is_caught, needs_redis, struck_run
+from bench.option_types import writable
 from bench.run_record import CellRecord
 from bench.running.machine import git_commit, machine_facts
 from servers.arguments import HELP, Command
@@ -59,7 +60,12 @@ _HEAD = "| injury | void for the right reason | void | all reasons (runs) |\n|--
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--times", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often each.")
 @click.option("--only", default="", metavar="WORDS", help="Only injuries whose name has these words.")
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write the table to this file.")
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
+    help="Also write the table to this file.",
+)
 def injuries(times: int, only: str, markdown: Path | None) -> None:
     """Disturb runs of plan quick on purpose, and count how many are found void for it.
 

@@ -26,8 +26,8 @@ class Injury:
 
     `stop` stands still (SIGSTOP) for `stop_s` once the share `at` of the messages is complete, so many `times` with as
     long a rest in between; `hog` is the core, the load's or the servers', on which another program computes all the
-    while. `reasons` are the beginnings of those for which the cell must be void; none where nothing is done. `cell` and
-    `load` are tables of a plan.
+    while; `server` is one that keeps another time (bench.injuries.SERVER_server). `reasons` are the beginnings of those
+    for which the cell must be void; none where nothing is done. `cell` and `load` are tables of a plan.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Injury:
     times: int = 1
     at: float = 0.3
     hog: Literal["load", "servers"] | None = None
-    slow_emitter: bool = False
+    server: Literal["", "slow", "early"] = ""
     cell: Mapping[str, object] = field(default_factory=lambda: {"transport": "sse"})
     load: Mapping[str, object] = field(default_factory=dict)
 
@@ -52,7 +52,8 @@ UNHURT = Injury("nothing")
 INJURIES = (
     Injury("load process stands still for 50 ms, open loop", _CLIENT, stop="load", stop_s=STALL_S),
     Injury("load process stands still for 50 ms, closed loop", _CLIENT, stop="load", stop_s=STALL_S, load=_CLOSED),
-    Injury("server emits up to 60 ms late", ("server emitted late",), slow_emitter=True),
+    Injury("server emits up to 3 ms early", ("server emitted early",), server="early"),
+    Injury("server emits up to 60 ms late", ("server emitted late",), server="slow"),
     Injury("another program computes on the load's core", _FOREIGN, hog="load"),
     Injury("another program computes on the servers' core", _FOREIGN, hog="servers"),
     Injury("server stopped for 1 s, answers to begin", ("server had its requests late", _SERVER), stop="server", at=0),

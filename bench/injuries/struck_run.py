@@ -20,7 +20,6 @@ from bench.running.machine import pinning
 from bench.running.runner import RunOptions, carry_out, new_run
 from servers.transport import TRANSPORTS
 
-_SLOW_SERVER = "bench.injuries.slow_server"
 _NO_CHANGE: Mapping[str, object] = {}
 
 
@@ -45,16 +44,16 @@ def plan_for(injury: Injury, changes: Mapping[str, object] = _NO_CHANGE) -> Plan
 
 @asynccontextmanager
 async def _surroundings(injury: Injury, folder: Path) -> AsyncIterator[RunOptions]:
-    """What is there before the run begins: a program that takes processor time, a server that is slow."""
+    """What is there before the run begins: a program that takes processor time, a server that keeps another time."""
     cores = pinning()
     async with AsyncExitStack() as stack:
         options = RunOptions()
         if injury.hog:
             stack.enter_context(computing(cores[injury.hog]))
-        if injury.slow_emitter:
+        if injury.server:
             transport = str(injury.cell["transport"])
-            argv = [sys.executable, "-m", _SLOW_SERVER, transport]
-            child, ready = await ready_child("slow server", argv, folder / "slow.log", cores["servers"])
+            argv = [sys.executable, "-m", f"bench.injuries.{injury.server}_server", transport]
+            child, ready = await ready_child(f"{injury.server} server", argv, folder / "injured.log", cores["servers"])
             stack.push_async_callback(child.stop)
             options = RunOptions(targets={transport: ready.url})
         yield options

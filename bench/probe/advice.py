@@ -29,7 +29,14 @@ class Advice:
 
 def advice(findings: Findings) -> list[Advice]:
     """Everything that follows from what was measured; nothing where nothing was found."""
-    return [*_upgrade(findings), *_buffering(findings), *_limits(findings), *_first_byte(findings), *_several(findings)]
+    return [
+        *_upgrade(findings),
+        *_buffering(findings),
+        *_limits(findings),
+        *_first_byte(findings),
+        *_requests(findings),
+        *_several(findings),
+    ]
 
 
 def _of(finding: Finding, words: str) -> Advice:
@@ -120,6 +127,17 @@ def _first_byte(findings: Findings) -> Iterator[Advice]:
             first,
             f"Send the response's head, or a comment, within {within}, before the model's first "
             f"token: {cut_words(first.ending)} if nothing comes for {seconds(limit_s)}.",
+        )
+
+
+def _requests(findings: Findings) -> Iterator[Advice]:
+    found = next((each for each in findings.findings if each.question == "requests"), None)
+    if found is not None and (number := _number(found)) is not None:
+        after = f"after {number:.0f} requests" if number > 1 else "after each response"
+        yield _of(
+            found,
+            f"A connection is closed {after}: clients that poll open a new one that often, and each must be ready to "
+            "send a request once more where the connection closes under it.",
         )
 
 

@@ -11,6 +11,7 @@ from bench.probe.channel import Channel, Heard, Talk
 from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding, Seen, Value
+from bench.probe.own_lateness import OwnLateness, moves, void_words
 from bench.probe.probe_clock import Clock
 from bench.probe.search import Limit
 from bench.probe.trial import Trial
@@ -27,6 +28,7 @@ class Asking:
     until_s: when the whole probe ends (CLOCK_MONOTONIC): what takes longer is not begun
     clock: the round trip to the server, and what its clock says
     passes: what came of the first short stream: what does not pass at all cannot be asked about
+    lateness: when this machine was late itself
     seen: raw observations, entered as they are made, so that an interruption keeps them
     """
 
@@ -38,6 +40,7 @@ class Asking:
     clock: Clock
     passes: Heard
     control: Control
+    lateness: OwnLateness
     began_ns: int
     lookup: Lookup
     seen: list[Seen] = field(default_factory=list)
@@ -79,21 +82,30 @@ class Asking:
         return round(((monotonic_ns() if moment_ns is None else moment_ns) - self.began_ns) / 1e9, 6)
 
     async def judged(self, trial: Trial, tried: str, heard: Heard) -> Trial:
-        """Enter a trial among the observations; void where the control connection was disturbed at its end.
+        """Enter a trial among the observations; void where the control connection was disturbed at its end, or this
+        machine so late itself that it would be another limit.
 
         After one that is void it returns when all is well again.
         """
         if not trial.survived and not trial.void:
             # What fell silent may have done so when its last byte had come.
             since_ns = heard.last_read_ns if trial.ending == BLACK_HOLE else heard.ended_ns
-            if await self.was_disturbed(since_ns, heard.ended_ns):
-                trial = Trial(
-                    trial.tried_s, survived=False, ending=trial.ending, void="the control stream was disturbed"
-                )
+            if void := await self._why_void(trial, since_ns, heard.ended_ns):
+                trial = Trial(trial.tried_s, survived=False, ending=trial.ending, void=void)
         self.note(heard, tried, trial.took_s, trial.ending, trial.void, **trial.facts)
         if trial.void:
             await self.control.calm(max(0.0, self.left_s()))
         return trial
+
+    async def _why_void(self, trial: Trial, since_ns: int, ended_ns: int) -> str:
+        """Why an end says nothing; "" if it counts."""
+        if await self.was_disturbed(since_ns, ended_ns):
+            return "the control stream was disturbed"
+        if trial.ending == BLACK_HOLE:
+            late_s = self.lateness.late_s(ended_ns - round(self.grace_s * 1e9), ended_ns)
+            return void_words(late_s) if late_s > self.grace_s / 2 else ""
+        late_s = self.lateness.late_s(ended_ns, ended_ns)
+        return void_words(late_s) if moves(late_s, trial.took_s or trial.tried_s) else ""
 
     async def was_disturbed(self, from_ns: int, to_ns: int) -> bool:
         """Whether the control connection was disturbed too, as soon as that is known; so if it says nothing at all."""

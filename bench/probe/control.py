@@ -14,6 +14,7 @@ from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT
 from bench.probe.streams import talking
 from clients.core.http1 import Request
+from servers.messages import NOT_JSON
 
 CYCLES = 60
 """So many short streams fit into the longest silence that is tried: shorter than any limit worth finding."""
@@ -131,7 +132,7 @@ class Control:
         heard = await channel.ask(Request("GET", "/stats"), GRACE_S)
         try:
             stats = msgspec.json.decode(bytes(heard.body), type=_Stats)
-        except (msgspec.DecodeError, UnicodeError):
+        except NOT_JSON:
             return False
         started_ns = monotonic_ns() - (stats.now_ns - stats.started_ns)
         return started_ns > max(self._began_ns, self._fine_ns)

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.probe.foreign_text import printable
-from bench.running.addresses import AddressError, server_url
+from bench.running.addresses import AddressError, NoAddressError, server_url
 from clients.core.endpoint import Endpoint
 from clients.core.errors import ClientFailure
 from clients.core.message_script import fetch
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
+from servers.checks import suggestion
+from servers.foreign_text import in_one_line
+from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
 
@@ -66,6 +68,8 @@ async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deploym
     urls: dict[str, str] = {}
     for word in words:
         name, equals, url = word.partition("=")
+        if equals and name.isalpha() and name not in TRANSPORTS:
+            raise InputError(f"URL {_shown(word)}: no transport {name[:20]!r}; {suggestion(name, TRANSPORTS)}")
         if equals and name in TRANSPORTS:
             found = {name: _address(word, url)}
             await _check(name, found[name], token, trust)
@@ -91,7 +95,7 @@ async def _check_silence(deployment: Deployment, transport: str) -> None:
         stats = msgspec.json.decode(body, type=_Stats) if status == 200 else _Stats()
     except ClientFailure as failure:
         raise UserError(f"{url}/stats: {_in_words(failure)}") from None
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         return  # somebody's stack; its answers are what counts
     if status in (401, 403):
         raise UserError(f"{url}/stats: status {status}; the server wants its token (--token)")
@@ -103,7 +107,8 @@ def _address(word: str, url: str) -> str:
     try:
         return server_url(url, option="--token")
     except AddressError as error:
-        raise InputError(f"URL {_shown(word)}: {error}; takes https://HOST, or TRANSPORT=https://HOST") from None
+        why = "no address" if isinstance(error, NoAddressError) else str(error)
+        raise InputError(f"URL {_shown(word)}: {why}; takes https://HOST, or TRANSPORT=https://HOST") from None
 
 
 def _shown(word: str) -> str:
@@ -117,7 +122,7 @@ async def _check(transport: str, url: str, token: str | None, trust: Trust) -> N
     if isinstance(told, str):
         raise UserError(f"{transport}={url}: {told}")
     if told.transport != transport:
-        raise InputError(f"{transport}={url}: its /healthz says that it serves {printable(told.transport)}")
+        raise InputError(f"{transport}={url}: its /healthz says that it serves {in_one_line(told.transport)}")
 
 
 async def _transports_behind(url: str, token: str | None, trust: Trust) -> dict[str, str]:
@@ -137,7 +142,7 @@ def _why_not(told: _Health | str) -> str:
     """Why what `/healthz` says is of no use."""
     if isinstance(told, str):
         return told
-    return f"its /healthz says that it serves {printable(told.transport)!r}, which is none of our transports"
+    return f"its /healthz says that it serves {in_one_line(told.transport)!r}, which is none of our transports"
 
 
 async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
@@ -151,7 +156,7 @@ async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
         return f"/healthz answers {status}{_of_status(status)}; {_WANTED}"
     try:
         return msgspec.json.decode(body, type=_Health)
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         return f"/healthz answers 200, but not as one of our servers does (a page for people?); {_WANTED}"
 
 
@@ -170,13 +175,13 @@ def _in_words(failure: ClientFailure) -> str:
     """Why nothing came, for people."""
     detail = " ".join(str(failure.args[0]).split())
     if detail.startswith(_NO_NAME):
-        return printable(f"nobody knows this name ({detail})")
+        return in_one_line(f"nobody knows this name ({detail})")
     words = {
         "timeout": f"no whole answer within {ANSWER_S:g} s",
         "format": f"the answer is no HTTP, or too large ({detail})",
         "refused": f"nobody takes connections there ({detail})",
     }.get(failure.how, detail or failure.how)
-    return printable(words)
+    return in_one_line(words)
 
 
 async def _fetched(client: AioClient, path: str, limit_s: float) -> tuple[int, bytes]:

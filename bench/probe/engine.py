@@ -17,6 +17,7 @@ from bench.probe.channel import Channel, Heard, Talk
 from bench.probe.control import CYCLES, Control
 from bench.probe.deployment import ANSWER_S, MAX_CONNECTIONS, Deployment
 from bench.probe.finding import NO_CUT, Finding, Findings, Seen
+from bench.probe.own_lateness import OwnLateness
 from bench.probe.probe_clock import Clock, look
 from bench.probe.question import ProbeQuestion, questions
 from bench.probe.search import STAGGER
@@ -24,7 +25,7 @@ from bench.probe.streams import talking
 
 OVERALL = 1.5  # times the longest silence: how long a probe may take
 LEAST_S = 4.0  # beyond the longest silence, however short that is
-LATE_S = 4.0  # after which nothing is waited for that was begun in time
+LAST_ANSWERS_S = 4.0  # after which nothing is waited for that was begun in time
 _SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,11 @@ class Engine:
         """Ask everything; the findings, in the order of the questions."""
         loop = asyncio.get_running_loop()
         self._results = {key: loop.create_future() for key in self._plan}
+        self._lateness = OwnLateness()
+        with contextlib.closing(self._lateness):
+            return await self._run()
+
+    async def _run(self) -> Findings:
         async with self._watching() as known, asyncio.TaskGroup() as group:
             for key, question in self._plan.items():
                 if key in self._kept:
@@ -166,6 +172,7 @@ class Engine:
             passes=known.passes,
             control=known.control,
             began_ns=self._began_ns,
+            lateness=self._lateness,
             lookup=self._lookup,
         )
         finding = msgspec.structs.replace(await self._answer(question, asking), transport=key[1])
@@ -175,7 +182,7 @@ class Engine:
     async def _answer(self, question: ProbeQuestion, asking: Asking) -> Finding:
         """A question's finding, in time; what goes wrong with it is one, too."""
         try:
-            async with asyncio.timeout(self._until_s + LATE_S - monotonic()):
+            async with asyncio.timeout(self._until_s + LAST_ANSWERS_S - monotonic()):
                 return await question.ask(asking)
         except TimeoutError:
             words = "no time was left for it; a longer --up-to gives more"
@@ -206,7 +213,7 @@ def limit_s(up_to_s: float) -> float:
 
 def most_s(up_to_s: float) -> float:
     """How long a whole probe takes at most, whatever the servers do."""
-    return limit_s(up_to_s) + LATE_S
+    return limit_s(up_to_s) + LAST_ANSWERS_S
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,7 @@ def load(asked: Mapping[FindingKey, ProbeQuestion], transports: int, up_to_s: fl
     """What asking all this means."""
     connections = min(sum(question.connections for question in asked.values()), MAX_CONNECTIONS) + transports
     longest_s = most_s(up_to_s)
-    requests = sum(question.requests or 2 * question.connections for question in asked.values())
+    requests = sum(q.requests(up_to_s) if q.requests else 2 * q.connections for q in asked.values())
     requests += transports * round(CYCLES * 2 * longest_s / up_to_s)
     least_s = max((question.expected_s(up_to_s) for question in asked.values()), default=0.0)
     return ProbeLoad(connections, requests, min(least_s, longest_s), longest_s)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 
 from servers.given_file import read_given
-from servers.user_errors import InputError
+from servers.messages import NOT_JSON
+from servers.user_errors import InputError, reason
 
 SCHEMA = 1
 MAX_FILE_BYTES = 64 << 20
@@ -113,7 +114,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         """Raises InputError."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise InputError(f"takes a file that `tokenderby probe --json` wrote: {error}") from None
 
 
@@ -128,8 +129,8 @@ def read_findings(path: Path) -> Findings:
     try:
         data = read_given(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"--resume {path}: {reason(error)}") from None
     try:
         return Findings.decode(data)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"--resume {path}: {error}") from None

@@ -9,9 +9,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from bench.probe.finding import NO_CUT, Finding, Findings, Value
 from bench.probe.held import held_finding
 from bench.probe.holding import Holding, holding
+from bench.probe.profile_likeness import is_close
 from bench.probe.rehearsal import Scene, SceneOutcome, outcome, scenes
 from bench.probe.shape_rules import HELD_TYPES
 from bench.probe.shape_streams import LARGE, STEADY, TIMES, is_late
@@ -34,7 +37,8 @@ def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = 
     found: list[Finding] = []
     for transport in transports:
         if transport == "blocking":
-            found.append(_finding(transport, "first_byte", seen["no answer"]))
+            first = _finding(transport, "first_byte", seen["no answer"])
+            found.append(first if first.value is not None else msgspec.structs.replace(first, low=up_to_s))
             continue
         found += _of_websocket(seen) if transport == "websocket" else _of_stream(rules, seen, transport)
     return Findings(urls=dict.fromkeys(transports, ""), up_to_s=up_to_s, started="", findings=tuple(found))
@@ -45,11 +49,22 @@ def _of_stream(rules: Sequence[Rule], seen: Mapping[str, SceneOutcome], transpor
     return [
         *(_sse_limits if transport == "sse" else _chunked_limits)(finding, seen),
         finding("keep_alive", seen["no other request"]),
-        finding("age", seen["request after request"]),
+        *_used(finding, transport, seen["request after request"], seen["request after request, half as many"]),
         _buffering(rules, transport),
         _held_at_cut(transport, seen),
         _late_head(transport, seen[f"a head long before a body of {HELD_TYPES[transport]}"]),
     ]
+
+
+def _used(finding: MakeFinding, transport: str, often: SceneOutcome, seldom: SceneOutcome) -> list[Finding]:
+    """A connection that is used all the time: what ends it at another age, but after as many answers, counts them."""
+    is_at_answer = often.at_s is not None and often.answers > 0 and is_close(often.at_s, often.arrivals[-1][0])
+    if not is_at_answer or often.answers != seldom.answers:
+        return [finding("age", often), Finding(question="requests", transport=transport, words="no limit")]
+    number = Finding(
+        question="requests", transport=transport, value=often.answers, unit="requests", ending=often.ending
+    )
+    return [Finding(question="age", transport=transport, words="no limit"), number]
 
 
 def _sse_limits(finding: MakeFinding, seen: Mapping[str, SceneOutcome]) -> list[Finding]:

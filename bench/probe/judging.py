@@ -9,7 +9,7 @@ from bench.probe.finding import Finding, Findings
 from bench.probe.profile_likeness import RELATIVE, is_close
 from bench.probe.words import cut_words, seconds
 
-ONCE = ("keep_alive", "age")
+ONCE = ("keep_alive", "age", "requests")
 """Asked of one transport, for all."""
 
 
@@ -59,10 +59,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_time(finding: Finding) -> bool:
+    return _is_number(finding.value) and finding.unit != "requests"
+
+
 def _is_right(seen: Finding, expected: Finding, up_to_s: float, early_s: float) -> bool:
-    if _is_number(expected.value) and _is_number(seen.value):
+    if _is_time(expected) and _is_number(seen.value):
         return _same_cut(seen, expected, early_s)
-    if _is_number(expected.value) and seen.value is None:  # at the very end of what was tried
+    if _is_time(expected) and seen.value is None:  # at the very end of what was tried
         return bool(is_close(float(expected.value or 0), up_to_s))
     if expected.question == "held_at_cut":
         return seen.value in (None, expected.value)
@@ -97,6 +101,8 @@ def _same_holding(seen: Finding, expected: Finding) -> bool:
 
 
 def _words(finding: Finding) -> str:
+    if finding.unit == "requests":
+        return f"{finding.value} requests"
     if _is_number(finding.value):
         reset_by = f", kept open by {finding.facts['reset_by']}" if finding.facts.get("reset_by") else ""
         return f"{seconds(float(finding.value or 0))}: {cut_words(finding.ending)}{reset_by}"

@@ -15,18 +15,17 @@ from bench.proxy.behaviours import (
     KeepaliveTimeout,
     MaxAge,
     MaxDuration,
+    MaxRequests,
     WebsocketClose,
 )
 from bench.proxy.stage import CutAction, LateData
 
 WHOLE = ("blocking", "polling")
 """Whose answers come in one piece: how long one may take to begin shows there."""
-LATE_SHARE, LATE_S = 0.002, 0.01
+SEEN_LATE_SHARE, SEEN_LATE_S = 0.002, 0.01
 """Timers strike late, never early, and so are they seen: the number that was set may be smaller by this."""
 MOVED = 0.015
 """A rounder number is no further than this from what was found."""
-AT_ONCE_S = 1e-6
-"""Whoever keeps no connection has had enough of each so soon."""
 SLACK = 0.05, 0.1
 """Two limits are the same number if what is known of them is within 5 %, or 100 ms."""
 
@@ -36,7 +35,7 @@ ResetBy = Literal["either", "up", "down", "each"]
 
 def limit_rules(findings: Findings) -> Iterator[Written]:
     """The rules that cut what lasts too long."""
-    yield from _not_kept(findings)
+    yield from _requests(findings)
     yield from _limits(_Limits.of(findings))
 
 
@@ -75,9 +74,13 @@ def _high(finding: Finding) -> float:
 
 @dataclass(frozen=True)
 class _Limits:
-    """The findings about time, of HTTP and of WebSockets."""
+    """The findings about time, of HTTP and of WebSockets.
+
+    late_answer_s: so late an answer in one piece may begin at least, which a rule on silence within answers allows
+    """
 
     first_byte: Finding | None
+    late_answer_s: float
     idle: Finding | None
     duration: Finding | None
     keepalive: Finding | None
@@ -100,10 +103,12 @@ class _Limits:
             finding = findings.get(question, "websocket")
             return finding if _is_limit(finding) else None
 
+        whole = [each for name in WHOLE if (each := findings.get("first_byte", name))]
         idle, duration = _told_apart(http("idle"), http("duration"))
         socket_idle, socket_duration = _told_apart(socket("idle"), socket("duration"))
         return cls(
             first_byte=http("first_byte", (*WHOLE, *STREAMED)),  # of these no byte comes at all
+            late_answer_s=max((each.low or 0.0 for each in whole), default=0.0),
             idle=idle,
             duration=duration,
             keepalive=anywhere("keep_alive"),
@@ -133,11 +138,14 @@ def _told_apart(idle: Finding | None, duration: Finding | None) -> tuple[Finding
     return (idle, None) if idle and idle.facts.get("reset_by") == "each" else (None, duration)
 
 
-def _not_kept(findings: Findings) -> Iterator[Written]:
-    """A connection that each response ends, and says so, is too old as soon as it is open."""
-    found = (each for each in findings.findings if each.question == "keep_alive")
-    if any(each.facts.get("is_kept") is False for each in found):
-        yield Written(MaxAge(max_age_s=AT_ONCE_S), {"type": "connections are not kept: each response says so"})
+def _requests(findings: Findings) -> Iterator[Written]:
+    """How many requests a connection carries: one, where each response ends it and says so."""
+    if any(each.question == "keep_alive" and each.facts.get("is_kept") is False for each in findings.findings):
+        yield Written(MaxRequests(max_requests=1), {"type": "connections are not kept: each response says so"})
+        return
+    found = next((each for each in findings.findings if each.question == "requests" and _is_limit(each)), None)
+    if found:
+        yield Written(MaxRequests(max_requests=int(_low(found))), {"max_requests": f"seen {found.seen} times"})
 
 
 def _limits(found: _Limits) -> Iterator[Written]:
@@ -190,7 +198,11 @@ def _http_limits(found: _Limits) -> Iterator[Written]:
         status = status_of(first) if same(first, idle) else status_of(idle)
         rule_s = _number(idle, first) if same(first, idle) else _number(idle)
         idle_rule = IdleTimeout(
-            idle_timeout_s=rule_s, reset_by=reset_by, scope="request", status=status, **_cut(idle, unsure)
+            idle_timeout_s=rule_s,
+            reset_by=reset_by,
+            scope=_scope(found, idle, status),
+            status=status,
+            **_cut(idle, unsure),
         )
         yield Written(idle_rule, _comment(idle, "idle_timeout_s"))
     if first and not same(first, idle) and not same(first, duration):
@@ -198,6 +210,11 @@ def _http_limits(found: _Limits) -> Iterator[Written]:
         unsure = () if status else ("status",)
         limit = FirstByteTimeout(first_byte_timeout_s=_number(first), status=status or 504, unsure=unsure)
         yield Written(limit, _comment(first, "first_byte_timeout_s"))
+
+
+def _scope(found: _Limits, idle: Finding, status: int | None) -> Literal["request", "response"]:
+    """From where a limit on silence counts: from the response on, if one that begins later is none of its business."""
+    return "response" if status is None and found.late_answer_s > _high(idle) + SLACK[1] else "request"
 
 
 def _keepalive(finding: Finding) -> Written:
@@ -235,7 +252,7 @@ def _number(*findings: Finding | None) -> float:
         low, high = _low(first), _high(first)
     assert isinstance(first.value, int | float)
     likeliest = min(max(low, first.value), high)
-    low -= max(LATE_SHARE * low, LATE_S)
+    low -= max(SEEN_LATE_SHARE * low, SEEN_LATE_S)
     return roundest(max(low, likeliest * (1 - MOVED)), min(high, likeliest * (1 + MOVED)))
 
 

@@ -12,7 +12,7 @@ from bench.probe.channel import Channel, Heard
 from bench.probe.deployment import Deployment
 from bench.probe.finding import NO_CUT
 from clients.core.http1 import Request
-from servers.messages import Count
+from servers.messages import NOT_JSON, Count
 
 LOOK = Request("GET", "/clock")
 _LOOKS = 7
@@ -80,5 +80,5 @@ def _ahead_ns(heard: Heard) -> int | None:
 def _told_ns(heard: Heard) -> int | None:
     try:
         return msgspec.json.decode(bytes(heard.body), type=_Clock).monotonic_ns
-    except (msgspec.DecodeError, UnicodeError):
+    except NOT_JSON:
         return None

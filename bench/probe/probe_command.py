@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.option_types import Duration
+from servers.arguments import HELP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ LEAST_S, MOST_S = 1.0, 3600.0
 _LINE_S = 60.0  # between two lines on the way, where no terminal shows it
 
 
-@click.command()
+@click.command(context_settings=HELP)
 @click.argument("urls", nargs=-1, metavar="URL…")
 @click.option(
     "--token", metavar="SECRET", help="The servers' token; better by the environment, which `ps` does not show."
@@ -164,10 +165,10 @@ def _say_load(console: Console, deployment: Deployment, engine: Engine) -> None:
 
 
 def _say(console: Console, finding: Finding) -> None:
-    from bench.probe.foreign_text import SENTENCE_SIGNS, printable
+    from servers.foreign_text import SENTENCE_SIGNS, in_one_line
 
     line = f"{finding.question} {finding.transport}".strip() + f": {finding.words}"
-    _tell(console, printable(line, SENTENCE_SIGNS))
+    _tell(console, in_one_line(line, SENTENCE_SIGNS))
 
 
 def _tell(console: Console, line: str) -> None:
@@ -223,6 +224,8 @@ def _check_places(places: Mapping[str, str | None]) -> None:
 
 def _why_unwritable(path: Path) -> str:
     """ "" where `write` can write, which is tried, or why it cannot."""
+    from servers.user_errors import reason
+
     try:
         if not path.name or (path.exists() and not path.is_file()):
             return "a folder" if path.is_dir() else "no file"
@@ -230,7 +233,7 @@ def _why_unwritable(path: Path) -> str:
         part.touch()
         part.unlink()
     except OSError as error:
-        return error.strerror or str(error)
+        return reason(error)
     return ""
 
 

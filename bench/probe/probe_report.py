@@ -10,11 +10,12 @@ from rich.text import Text
 
 from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
-from bench.probe.foreign_text import SENTENCE_SIGNS, printable
+from bench.probe.own_lateness import LATE_ITSELF
 from bench.probe.profile_likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
 from bench.probe.question import questions
 from bench.probe.words import seconds
+from servers.foreign_text import SENTENCE_SIGNS, in_one_line
 
 _SAME = "looks the same from outside"
 SHOWN_DIFFERENCES = 3
@@ -47,7 +48,7 @@ def findings_table(findings: Findings) -> Table:
 
 def _text(words: str) -> Text:
     """May quote what a deployment sent."""
-    return Text(printable(words, SENTENCE_SIGNS))
+    return Text(in_one_line(words, SENTENCE_SIGNS))
 
 
 def _title(finding: Finding) -> str:
@@ -70,6 +71,9 @@ def _disturbed(findings: Findings) -> Iterator[str]:
             f"Something was wrong {shown}{more} of the probe: what ended then does not count. A server was restarted, "
             "the network was bad, or there were more connections than the way there serves."
         )
+    late = sum(seen.void.startswith(LATE_ITSELF) for finding in findings.findings for seen in finding.observations)
+    if late:
+        yield f"This machine was late itself: {late} of its observations do not count. On a quiet one more is found."
 
 
 def _nearest(findings: Findings) -> Iterator[str]:

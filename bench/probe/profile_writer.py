@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from bench.probe.finding import NO_CUT, Finding, Findings
 from bench.probe.limit_rules import is_said, limit_rules
 from bench.probe.shape_rules import held_findings, shape_rules
-from bench.probe.written import STREAMED, Written
+from bench.probe.written import STREAMED, Written, status_of
 from bench.proxy.behaviours import (
     Coalescing,
     GzipHoldback,
+    HeadHoldback,
     IdleTimeout,
     KeepaliveTimeout,
     MaxAge,
+    MaxRequests,
     ResponseBuffering,
     Upgrade,
 )
@@ -28,7 +30,18 @@ from bench.proxy.profile_toml import profile_toml
 from bench.proxy.rule import Rule, check_order, seconds
 
 RULES_OF = frozenset(
-    {"first_byte", "idle", "duration", "keep_alive", "age", "buffering", "upgrade", "compression", "held_at_cut"}
+    {
+        "first_byte",
+        "idle",
+        "duration",
+        "keep_alive",
+        "age",
+        "requests",
+        "buffering",
+        "upgrade",
+        "compression",
+        "held_at_cut",
+    }
 )
 """The questions whose findings become rules; of the others the notes tell."""
 
@@ -75,13 +88,32 @@ def _place(rule: Rule, findings: Findings) -> int:
     """A limit that still answers with a status while an answer is held stands on the client's side of who holds it."""
     held = held_findings(findings)
     silent = any(finding.value == "until_complete" for finding in held)
-    order: list[type[Rule]] = [Upgrade, KeepaliveTimeout, MaxAge, Coalescing, ResponseBuffering, GzipHoldback]
+    order: list[type[Rule]] = [
+        Upgrade,
+        KeepaliveTimeout,
+        MaxAge,
+        MaxRequests,
+        HeadHoldback,
+        Coalescing,
+        ResponseBuffering,
+        GzipHoldback,
+    ]
     if type(rule) in order:
         return order.index(type(rule)) * 2
     if isinstance(rule, IdleTimeout) and rule.scope == "connection" and rule.status is None:
         return -1  # what knows no HTTP counts what the client gets
+    if _has_begun_behind_the_head(findings):
+        return 20
     is_outside = not held or (silent and getattr(rule, "status", None) is not None and not _outlives(findings, held))
     return 5 if is_outside else 20  # before what holds, or behind it
+
+
+def _has_begun_behind_the_head(findings: Findings) -> bool:
+    """Whether a stream whose head is withheld is cut without a status: to its limit the answer has begun."""
+    if not any(each.question == "late_head" and each.value is True for each in findings.findings):
+        return False
+    found = (findings.get("first_byte", transport) for transport in STREAMED)
+    return any(each is not None and each.value is not None and status_of(each) is None for each in found)
 
 
 def _outlives(findings: Findings, held: list[Finding]) -> bool:

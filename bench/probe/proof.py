@@ -28,6 +28,7 @@ from bench.proxy.profile import Profile
 from bench.proxy.rule import Rule
 from bench.selfcost.child_process import running
 from clients.core.endpoint import Endpoint
+from servers.arguments import HELP
 from servers.process import usable_cores
 
 TIME_SCALE = 20.0
@@ -170,11 +171,11 @@ def _name(verdict: ProofVerdict) -> str:
     return f"{verdict.question} ({verdict.transport})" if verdict.transport else verdict.question
 
 
-@click.command()
-@click.argument("names", nargs=-1)
+@click.command(context_settings=HELP)
+@click.argument("names", nargs=-1, type=click.Choice(profiles.names()), metavar="[NAME]…")
 @click.option("--time-scale", type=click.FloatRange(1, 60), default=TIME_SCALE, show_default=True, help="Of profiles.")
 @click.option("--at-once", type=click.IntRange(1, 100), default=SIDE_BY_SIDE, show_default=True, help="On each core.")
-@click.option("--real/--no-real", default=True, help="Real nginx and HAProxy too.")
+@click.option("--real/--no-real", default=True, show_default=True, help="Real nginx and HAProxy too.")
 def main(names: tuple[str, ...], time_scale: float, at_once: int, real: bool) -> None:
     """Probe the profiles that ship (or those of these NAMES) as a stranger would, and print what was found."""
     with running_servers() as servers:

@@ -28,7 +28,7 @@ class ProbeQuestion:
     expected_s: how long it takes, from the longest silence that is worth trying (`--up-to`)
     ask: finds it out; it raises nothing for what servers and networks do
     needs: ids of the questions whose findings it waits for (`asking.known`)
-    requests: how many it sends about, if that is not twice its connections
+    requests: how many it sends about, from the longest silence, if that is not twice its connections
     once: asked of the first transport alone that the deployment has
     """
 
@@ -40,7 +40,7 @@ class ProbeQuestion:
     expected_s: Callable[[float], float]
     ask: Callable[[Asking], Awaitable[Finding]]
     needs: tuple[str, ...] = ()
-    requests: int = 0
+    requests: Callable[[float], int] | None = None
     once: bool = False
 
     def asked_of(self, transports: tuple[str, ...]) -> tuple[str, ...]:

@@ -62,12 +62,14 @@ class SceneOutcome:
     status: of the first answer, 0 if none came
     ending: `none`, `fin`, `rst`, `black_hole`, `status N` or `close N`; at_s: when
     arrivals: (when, how many bytes are there)
+    answers: how many short ones came
     """
 
     status: int
     ending: str
     at_s: float | None
     arrivals: tuple[tuple[float, int], ...]
+    answers: int = 0
 
 
 def outcome(rules: Sequence[Rule], scene: Scene) -> SceneOutcome:
@@ -90,6 +92,7 @@ class _Stage:
         self._last = b""
         self._ending: tuple[str, float] | None = None
         self._is_cut = False
+        self._answers = 0
         self._chain = Chain(rules, self, "0/1")
 
     def play(self) -> None:
@@ -117,7 +120,7 @@ class _Stage:
         """All that came of it."""
         status = int(self._got[9:12]) if self._got.startswith(b"HTTP/1.1 ") else 0
         ending, at_s = self._ending or ("none", None)
-        return SceneOutcome(status, ending, at_s, tuple(self._arrivals))
+        return SceneOutcome(status, ending, at_s, tuple(self._arrivals), self._answers)
 
     def _plan(self, at_s: float, act: Callable[[float], None]) -> None:
         heapq.heappush(self._agenda, (at_s, next(self._number), act))
@@ -133,6 +136,7 @@ class _Stage:
         if not data.endswith(b"\r\n\r\n") or scene.head_s is None:
             return
         if scene.kind == "short":
+            self._answers += 1
             self._send(now_s, _SHORT)
         elif scene.kind == "stream":
             self._stream(now_s)
@@ -196,7 +200,7 @@ class _Stage:
         """A stage has a deadline."""
         self._deadline_s = min(self._deadline_s, deadline_s)
 
-    def hold(self, way: Direction, *, on: bool) -> None:
+    def hold(self, direction: Direction, *, on: bool) -> None:
         """Nobody here sends faster than may be read."""
 
     server_number = 0
@@ -225,6 +229,7 @@ def scenes(up_to_s: float) -> list[Scene]:
         _like(stream, "an answer that goes on and on, unhinted", tokens_s=whole, hint=False),
         Scene("no other request", "short", up_to_s),
         Scene("request after request", "short", up_to_s, asks_s=_times(up_to_s, up_to_s / 200)),
+        Scene("request after request, half as many", "short", up_to_s, asks_s=_times(up_to_s, up_to_s / 100)),
         _like(websocket, "a silent WebSocket"),
         _like(websocket, "a WebSocket on which only the server talks", tokens_s=whole[1:]),
         _like(websocket, "a WebSocket on which only the client talks", client_s=whole[1:]),

@@ -182,7 +182,7 @@ def _is_the_same(unseen: Trial, cut: Limit) -> bool:
 
 def limit_of_cuts(trials: list[Trial]) -> Limit | None:
     """What the cuts among trials say; None where the waits that survived leave none of them (pure)."""
-    cuts = _credible_cuts(trials)
+    cuts = credible_cuts(trials)
     if not cuts:
         return None
     ending = Counter(cut.ending for cut in cuts).most_common(1)[0][0]
@@ -196,13 +196,13 @@ def limit_of_cuts(trials: list[Trial]) -> Limit | None:
     return Limit(value_s, max(0.0, low_s - early_s), max(high_s, low_s + early_s), ending, len(cuts))
 
 
-def _credible_cuts(trials: list[Trial]) -> list[Trial]:
+def credible_cuts(trials: list[Trial]) -> list[Trial]:
     """The largest group of cuts that agree, without those that more survivors than it has members contradict."""
     cuts = [trial for trial in trials if trial.is_cut]
     while cuts:
-        times_s = agreed(map(_took_s, cuts))
-        group = [cut for cut in cuts if times_s[0] <= _took_s(cut) <= times_s[-1]]
-        if sum(t.is_survivor and t.tried_s > _latest_alike(times_s[-1]) for t in trials) <= len(group):
+        group = agreed(cuts)
+        latest_s = _latest_alike(max(map(_took_s, group)))
+        if sum(t.is_survivor and t.tried_s > latest_s for t in trials) <= len(group):
             return group
         cuts = [cut for cut in cuts if cut not in group]
     return []
@@ -215,16 +215,21 @@ def _common(cuts: list[Trial]) -> tuple[float, float]:
     return (max(lows_s), min(highs_s)) if max(lows_s) <= min(highs_s) else (min(lows_s), max(highs_s))
 
 
-def agreed(cuts_s: Iterable[float]) -> list[float]:
-    """The largest group of times that agree, sorted; the first is the best estimate (pure).
+def agreed(cuts: Iterable[Trial]) -> list[Trial]:
+    """The largest group of cuts that agree, the earliest first, which is the best estimate (pure).
 
-    Whatever is busy on the way makes a cut look late, never early.
+    Whatever is busy on the way makes a cut look late, never early. One that came somewhere within an interval agrees
+    with whatever touches it.
 
-    >>> agreed([60.2, 60.0, 71.0, 60.1])
+    >>> [cut.took_s for cut in agreed(Trial(90, False, took_s) for took_s in (60.2, 60.0, 71.0, 60.1))]
     [60.0, 60.1, 60.2]
     """
-    cuts_s = sorted(cuts_s)
-    groups = [[other for other in cuts_s if cut <= other <= _latest_alike(cut)] for cut in cuts_s]
+    cuts = sorted(cuts, key=_earliest_s)
+    starts_s = map(_earliest_s, cuts)
+    groups = [
+        [cut for cut in cuts if _earliest_s(cut) <= _latest_alike(start_s) and _took_s(cut) + cut.within_s >= start_s]
+        for start_s in starts_s
+    ]
     return max(groups, key=len, default=[])
 
 
@@ -251,13 +256,17 @@ def dissent(trials: list[Trial], limit: Limit) -> str:
     if limit.is_found:
         longer = sum(trial.is_survivor and trial.tried_s > _latest_alike(limit.high_s) for trial in trials)
         return f"; {longer} others lasted longer" if longer >= TWICE else ""
-    cuts_s = agreed(_took_s(trial) for trial in trials if trial.is_cut)
-    return f"; but {len(cuts_s)} others ended after {seconds(cuts_s[0])}" if len(cuts_s) >= TWICE else ""
+    cuts = agreed(trial for trial in trials if trial.is_cut)
+    return f"; but {len(cuts)} others ended after {seconds(_took_s(cuts[0]))}" if len(cuts) >= TWICE else ""
 
 
 def _latest_alike(time_s: float) -> float:
     """The latest time that may be the same."""
     return time_s * (1 + WIDTH) + NEAR_S
+
+
+def _earliest_s(cut: Trial) -> float:
+    return _took_s(cut) - cut.within_s
 
 
 def _took_s(cut: Trial) -> float:

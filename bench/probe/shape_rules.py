@@ -8,7 +8,7 @@ from typing import Any
 from bench.probe.finding import Finding, Findings
 from bench.probe.roundest import MILLISECONDS, roundest
 from bench.probe.written import STREAMED, Written, seen, status_of
-from bench.proxy.behaviours import BEHAVIOURS, Coalescing, GzipHoldback, ResponseBuffering, Upgrade
+from bench.proxy.behaviours import Coalescing, GzipHoldback, HeadHoldback, ResponseBuffering, Upgrade
 from bench.proxy.rule import check_conditions
 
 HELD_TYPES = {"sse": "text/event-stream", "chunked": "application/x-ndjson"}
@@ -31,8 +31,8 @@ def shape_rules(findings: Findings) -> Iterator[Written]:
         yield _holding(findings, held)
     # A behaviour of its own; where the proxy does not have it, the notes tell.
     late = [f for name in STREAMED if (f := findings.get("late_head", name)) and f.value is True]
-    if late and not held and (head_holdback := BEHAVIOURS.get("head_holdback")):
-        yield Written(head_holdback(), seen(late[0]))
+    if late and not held:
+        yield Written(HeadHoldback(), seen(late[0]))
     if packed := [f for name in STREAMED if (f := findings.get("compression", name)) and f.value == "gzip"]:
         flushes = not any(finding.facts.get("holds") for finding in packed)
         if types := _types(packed):  # without any, the rule would compress everything

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 
@@ -68,7 +69,7 @@ async def _probe_one(place: Deployment, up_to_s: float) -> Findings:
     """Shapes first: streams of many tokens would make the machine late for the times."""
     shapes = [question for question in questions().values() if question.group == "shape" and not question.needs]
     known = await Engine(place, up_to_s, chosen=shapes).run()
-    fewer = Deployment({name: url for name, url in place.urls.items() if name not in SHAPES_ONLY})
+    fewer = replace(place, urls={name: url for name, url in place.urls.items() if name not in SHAPES_ONLY})
     found = await Engine(fewer, up_to_s, kept=known).run()
     others = tuple(each for each in known.findings if each.transport in SHAPES_ONLY)
     return msgspec.structs.replace(found, urls=dict(place.urls), findings=(*found.findings, *others))

@@ -68,7 +68,9 @@ def trial_of(heard: Heard, tried_s: float, took_s: float, rtt_s: float, **facts:
     ending = "fin" if heard.ending == "end" else heard.ending
     # The next byte was due then, or before: it may be what met a limit that nobody kept watch on.
     is_seen = _lasted_s(heard) < tried_s
-    return Trial(tried_s, False, max(LEAST_S, took_s) if is_seen else None, ending, facts=facts)
+    if is_seen:
+        return Trial(tried_s, False, max(LEAST_S, took_s), ending, facts=facts)
+    return Trial(max(tried_s, took_s), False, None, ending, facts=facts)  # where the byte was late, it waited longer
 
 
 def _lasted_s(heard: Heard) -> float:

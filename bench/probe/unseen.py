@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.probe.profile_likeness import visible_rules
-from bench.proxy.behaviours import ResponseBuffering
+from bench.proxy.behaviours import MaxRequests, ResponseBuffering
 from bench.proxy.rule import Rule, seconds
 
 SEEN_BY: dict[str, str] = {
@@ -19,6 +19,7 @@ SEEN_BY: dict[str, str] = {
     "latency": "`round_trip`, but not told apart from the network's own: it stands in the notes, not in the profile",
     "max_age": "`age`",
     "max_duration": "`duration`",
+    "max_requests": "`requests`, up to about 1100 where silences of 10 minutes are tried",
     "nagle": "`buffering`, as a time for which tokens are held",
     "response_buffering": "`buffering`, `held_at_cut`; that the first bytes alone are held stands in the notes",
     "upgrade": "`upgrade`",
@@ -42,6 +43,7 @@ UNSEEN: dict[str, str] = {
 
 LONGER = "longer than the longest silence that is tried (`--up-to`)"
 HIDDEN = "another rule strikes sooner, or shows the same"
+MORE = "more requests than are sent over one connection"
 NOT_CHUNKED = "spares answers in chunks, and all that streams here is sent in chunks"
 
 
@@ -51,6 +53,8 @@ def why_unseen(rule: Rule, up_to_s: float) -> str:
         return UNSEEN[rule.name]
     if isinstance(rule, ResponseBuffering) and rule.chunked == "pass":
         return NOT_CHUNKED
+    if isinstance(rule, MaxRequests):
+        return MORE
     limits = [getattr(rule, name) for name in rule.__struct_fields__ if name.endswith("_s") and name != "forget_s"]
     limits_s = [limit for limit in limits if isinstance(limit, int | float)]
     return LONGER if limits_s and min(limits_s) >= up_to_s else HIDDEN
@@ -67,7 +71,7 @@ def markdown() -> str:
     lines = ["| behaviour | found by, or why not |", "|---|---|"]
     lines += [f"| `{name}` | {words} |" for name, words in sorted(SEEN_BY.items())]
     lines += [f"| `{name}` | not found: {words} |" for name, words in sorted(UNSEEN.items())]
-    lines += [f"| any | not found: {words} |" for words in (LONGER, HIDDEN)]
+    lines += [f"| any | not found: {words} |" for words in (LONGER, HIDDEN, MORE)]
     lines += [f'| `response_buffering` with `chunked = "pass"` | not found: {NOT_CHUNKED} |']
     return "\n".join(lines)
 

@@ -25,16 +25,22 @@ class CertificateError(UserError):
     """None can be made; the message says what to do."""
 
 
-def make_certificate(folder: Path, names: str = LOCAL_NAMES) -> Certificate:
-    """Make `cert.pem` and `key.pem` in `folder` for `names`, as openssl's subjectAltName takes them.
-
-    Nobody else can read the key, and it lasts for two days. Raises CertificateError.
-    """
+def find_openssl() -> str:
+    """The program's path. Raises CertificateError."""
     openssl = shutil.which("openssl")
     if openssl is None:
         raise CertificateError(
             "openssl is not installed, which makes the certificate; on Debian: apt-get install openssl"
         )
+    return openssl
+
+
+def make_certificate(folder: Path, names: str = LOCAL_NAMES) -> Certificate:
+    """Make `cert.pem` and `key.pem` in `folder` for `names`, as openssl's subjectAltName takes them.
+
+    Nobody else can read the key, and it lasts for two days. Raises CertificateError.
+    """
+    openssl = find_openssl()
     made = Certificate(folder / "cert.pem", folder / "key.pem")
     command = [
         *(openssl, "req", "-x509", "-newkey", "ec", "-nodes", "-pkeyopt", "ec_paramgen_curve:prime256v1"),

@@ -37,7 +37,7 @@ class Surroundings(Protocol):
     def cut(self, ending: Ending) -> None:
         """A behaviour ended the connection: no more bytes of that way may enter the chain."""
 
-    def hold(self, way: Direction, *, on: bool) -> None:
+    def hold(self, direction: Direction, *, on: bool) -> None:
         """Stop (or go on) reading what goes that way: a stage holds as much as it may."""
 
     @property
@@ -176,10 +176,10 @@ class Chain:
         self._surroundings.cut(ending)
         return True
 
-    def hold(self, holder: object, way: Direction, *, on: bool) -> None:
+    def hold(self, holder: object, direction: Direction, *, on: bool) -> None:
         """Something in the chain holds as much as it may (or has room again); reading stops while anything does."""
-        holders = self._holders[way]
+        holders = self._holders[direction]
         before = bool(holders)
         (holders.add if on else holders.discard)(holder)
         if bool(holders) != before:
-            self._surroundings.hold(way, on=on)
+            self._surroundings.hold(direction, on=on)

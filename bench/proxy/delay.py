@@ -52,9 +52,9 @@ class DelayLine:
 class DelayingStage(Stage):
     """Base of the stages that send each piece on later. Subclasses say when, and into what pieces."""
 
-    def __init__(self, by: str, chain: Context, way: Direction) -> None:
+    def __init__(self, by: str, chain: Context, direction: Direction) -> None:
         super().__init__(by, chain)
-        self._lines: dict[Direction, DelayLine] = {w: DelayLine() for w in ("up", "down") if way in (w, "both")}
+        self._lines: dict[Direction, DelayLine] = {w: DelayLine() for w in ("up", "down") if direction in (w, "both")}
 
     def schedule(self, now_s: float, line: DelayLine, data: bytes) -> None:
         """Put bytes into their line, with their times."""
@@ -77,39 +77,39 @@ class DelayingStage(Stage):
         self._enter_end(now_s, "down", self.end_down)
 
     def expired(self, now_s: float) -> None:
-        for way, line in self._lines.items():
-            self._release(now_s, way, line)
+        for direction, line in self._lines.items():
+            self._release(now_s, direction, line)
         self._wake()
 
-    def _enter(self, now_s: float, way: Direction, data: bytes, send: Pass) -> None:
-        line = self._lines.get(way)
+    def _enter(self, now_s: float, direction: Direction, data: bytes, send: Pass) -> None:
+        line = self._lines.get(direction)
         if line is None:
             send(now_s, data)
             return
         self.schedule(now_s, line, data)
         if line.n_bytes > HELD_BYTES:
-            self.chain.hold(self, way, on=True)
-        self._release(now_s, way, line)
+            self.chain.hold(self, direction, on=True)
+        self._release(now_s, direction, line)
         self._wake()
 
-    def _enter_end(self, now_s: float, way: Direction, end: End) -> None:
-        line = self._lines.get(way)
+    def _enter_end(self, now_s: float, direction: Direction, end: End) -> None:
+        line = self._lines.get(direction)
         if line is None:
             end(now_s)
             return
         line.put(self.end_due_s(now_s, line), END)
-        self._release(now_s, way, line)
+        self._release(now_s, direction, line)
         self._wake()
 
-    def _release(self, now_s: float, way: Direction, line: DelayLine) -> None:
-        send, end = (self.send_up, self.end_up) if way == "up" else (self.send_down, self.end_down)
+    def _release(self, now_s: float, direction: Direction, line: DelayLine) -> None:
+        send, end = (self.send_up, self.end_up) if direction == "up" else (self.send_down, self.end_down)
         while (data := line.take(now_s)) is not None:
             if data == END:
                 end(now_s)
             else:
                 send(now_s, data)
         if line.n_bytes <= HELD_BYTES // 2:
-            self.chain.hold(self, way, on=False)
+            self.chain.hold(self, direction, on=False)
 
     def _wake(self) -> None:
         due_s = min(line.next_due_s for line in self._lines.values())

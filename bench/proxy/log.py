@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from servers.lags import BEAT_NS, beats_missed, p99
+from servers.user_errors import reason
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_field="event"):
@@ -97,7 +98,7 @@ class ConnectionLog:
                 return
             why = "no room for a whole line"
         except OSError as error:
-            why = error.strerror or type(error).__name__
+            why = reason(error)
         self.close()
         with suppress(OSError):  # nobody may be listening
             print(f"the log {self._path} ends here: {why}; the proxy goes on without it", file=sys.stderr, flush=True)

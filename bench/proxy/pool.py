@@ -180,7 +180,7 @@ class PooledRelay(Relay):
         else:
             self.client.send_fin()
 
-    def hold(self, way: Direction, *, on: bool) -> None:
-        if way == "down":
+    def hold(self, direction: Direction, *, on: bool) -> None:
+        if direction == "down":
             self._is_held = on
-        super().hold(way, on=on)
+        super().hold(direction, on=on)

@@ -16,11 +16,11 @@ from rich.table import Table
 from bench import option_types
 from bench.proxy.profile import Profile, load
 from bench.proxy.profile import names as names_of_all
-from bench.proxy.real import PREFIX, real_proxy, written
+from bench.proxy.real import KINDS, PREFIX, real_proxy, written
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command
-from servers.checks import is_host
+from servers.checks import is_host, shown, suggestion
 from servers.process import run
 from servers.user_errors import InputError, UserError, reason
 
@@ -37,7 +37,7 @@ class _Address(click.ParamType[tuple[str, int]]):
             return value
         host, colon, port = value.removeprefix("http://").rstrip("/").rpartition(":")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            self.fail(f"{value!r} takes HOST:PORT", param, ctx)
+            self.fail(f"{value!r} takes HOST:PORT, with a port up to 65535", param, ctx)
         host = host.strip("[]")
         if not is_host(host):
             self.fail(f"{value!r}: {host!r} is no host's name", param, ctx)
@@ -66,7 +66,13 @@ class _Upstream(_Address):
     help="The server behind the proxy; repeat it for several.",
 )
 @click.option("--listen", type=_Address(), default="127.0.0.1:0", show_default=True, help="Port 0: any free one.")
-@click.option("--profile", default="none", show_default=True, help="A profile's name, or your own TOML file.")
+@click.option(
+    "--profile",
+    default="none",
+    show_default=True,
+    metavar="NAME_OR_FILE",
+    help="A profile's name, or your own TOML file.",
+)
 @option_types.time_scale
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in the profile.")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line per connection that ended.")
@@ -95,9 +101,11 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
     if profile.startswith(PREFIX):
         if others:
             raise InputError(f"--profile {profile}: takes one --upstream")
+        if (kind := profile.removeprefix(PREFIX)) not in KINDS:
+            raise InputError(f"--profile: unknown real proxy {shown(kind)}; {suggestion(kind, KINDS)}")
         _serve_real(profile, upstream, listen, time_scale)
         return
-    loaded = load(profile)
+    loaded = option_types.named_profile(profile)
     rules = loaded.scaled(time_scale).rules
     server = Proxy(upstream, rules, others=others, listen=listen, seed=seed, log=log, profile=loaded.name)
     try:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from bench.proxy import profile as profiles
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
-from bench.proxy.certificate import make_certificate
+from bench.proxy.certificate import CertificateError, find_openssl, make_certificate
 from bench.proxy.profile import Profile, ProfileError
 from servers.process import free_port
 from servers.user_errors import UserError
@@ -185,7 +185,7 @@ class RealProxyError(UserError):
 
 
 def find(name: str) -> str:
-    """The program's path. Raises ProfileError for an unknown name, RealProxyError if it is not installed."""
+    """The program's path. Raises ProfileError for an unknown name, RealProxyError if what it takes is not installed."""
     if name not in KINDS:
         raise ProfileError(f"unknown real proxy {name!r}; known: {', '.join(KINDS)}")
     kind = KINDS[name]
@@ -193,6 +193,11 @@ def find(name: str) -> str:
     program = shutil.which(kind.program) or shutil.which(kind.program, path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise RealProxyError(f"{kind.program} is not installed; on Debian: apt-get install {kind.package}")
+    if name in SECURE:
+        try:
+            find_openssl()
+        except CertificateError as error:
+            raise RealProxyError(str(error)) from None
     return program
 
 

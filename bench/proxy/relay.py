@@ -301,8 +301,8 @@ class Relay:
         self._armed_s = NEVER
         self.chain.expire(monotonic())
 
-    def hold(self, way: Direction, *, on: bool) -> None:
-        (self.client if way == "up" else self.server).hold("stage", on=on)
+    def hold(self, direction: Direction, *, on: bool) -> None:
+        (self.client if direction == "up" else self.server).hold("stage", on=on)
 
     def not_followed(self, now_s: float, why: str) -> None:
         self._log.write(NotFollowed(connection=self.number, at_s=round(now_s - self.start_s, 6), why=why))

@@ -161,6 +161,6 @@ def ending(action: CutAction, status: int | None, late_data: LateData) -> str:
     return text if status is None else f"{text}, or answers {status} if no response has begun"
 
 
-def way_words(way: Direction) -> str:
+def direction_words(direction: Direction) -> str:
     """`both ways`, `towards the client` or `towards the server`."""
-    return {"both": "both ways", "down": "towards the client", "up": "towards the server"}[way]
+    return {"both": "both ways", "down": "towards the client", "up": "towards the server"}[direction]

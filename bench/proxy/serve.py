@@ -19,7 +19,7 @@ from bench.proxy.relay import Relay, Side
 from bench.proxy.rule import Rule, labels
 from bench.proxy.stage import Common
 from servers.lags import LoopProbe
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 LATE_NS = 5_000_000  # the log tells when the proxy itself was later than that
 BACKLOG = 4096  # the kernel may allow fewer; a ramp-up of thousands must not wait for SYN retries
@@ -70,7 +70,7 @@ class Proxy:
         try:
             self._log = ConnectionLog(self._log_path)
         except OSError as error:
-            raise LogError(f"--log: cannot write to {self._log_path}: {error.strerror}") from error
+            raise LogError(f"--log: cannot write to {self._log_path}: {reason(error)}") from error
         host, port = self._listen
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)

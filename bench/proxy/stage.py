@@ -92,7 +92,7 @@ class Context(Protocol):
     def cut(self, ending: Ending) -> bool:
         """End the connection. False if another stage was first."""
 
-    def hold(self, holder: object, way: Direction, *, on: bool) -> None:
+    def hold(self, holder: object, direction: Direction, *, on: bool) -> None:
         """Something in the chain holds as much as it may (or has room again): reading stops while anything does."""
 
     @property

@@ -12,6 +12,10 @@ class AddressError(InputError):
     """Not the URL of a server; the message says what is wrong with it."""
 
 
+class NoAddressError(AddressError):
+    """No URL at all; the message has it, and says what one looks like."""
+
+
 def server_url(url: str, *, option: str = "--target-token") -> str:
     """`url` as http or https (ws and wss mean the same servers), without a slash at its end. Raises AddressError.
 
@@ -26,7 +30,7 @@ def server_url(url: str, *, option: str = "--target-token") -> str:
         Endpoint.parse(url)
         parts = urlsplit(url)
     except ValueError as error:
-        raise AddressError(str(error)) from None
+        raise NoAddressError(str(error)) from None
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     if scheme not in ("http", "https") or any(character <= " " for character in url):
         raise AddressError("the URL begins with http://HOST or https://HOST")

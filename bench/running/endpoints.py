@@ -22,8 +22,18 @@ from redis.asyncio import Redis
 from bench.plan import Cell, Plan, profile_name
 from bench.running.addresses import AddressError, base_path, host_and_port
 from bench.running.processes import NO_SECRETS, Child, PartDied
-from bench.running.targets import RETURN_S, NotNow, Patience, bearer, check_endpoint, check_redis, check_server
+from bench.running.targets import (
+    RETURN_S,
+    NotNow,
+    Patience,
+    bearer,
+    beginning,
+    check_endpoint,
+    check_redis,
+    check_server,
+)
 from bench.secure_cells import is_secure
+from servers.messages import NOT_JSON
 from servers.service import KEEP_ALIVE_S, Settings
 from servers.transport import CONTESTANTS, ENDPOINTS
 
@@ -95,8 +105,8 @@ class Server:
         try:
             url = f"{self.url}/stats?since={since_ns}"
             async with http.get(url, headers=bearer(self.token)) as response:
-                return msgspec.json.decode(await response.read(), type=Counters)
-        except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
+                return msgspec.json.decode(await beginning(response), type=Counters)
+        except (aiohttp.ClientError, TimeoutError, *NOT_JSON):
             return Counters()
 
     def failure(self) -> PartDied | None:

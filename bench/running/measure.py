@@ -259,6 +259,7 @@ def _note(record: CellRecord, result: JobResult) -> None:
     record.generator_lag_ms_p99 = result.generator_lag_ms_p99
     record.loop_lag_ms_p99, record.loop_lag_ms_max = result.loop_lag_ms_p99, result.loop_lag_ms_max
     record.request_lag_ms_p99, record.emit_lag_ms_p99 = result.request_lag_ms_p99, result.emit_lag_ms_p99
+    record.emit_early_ms_max = result.emit_early_ms_max
     record.requests_worst_second = result.requests_worst_second
     record.clock_offset_ns = result.clock_offset_ns
     record.notes = result.notes

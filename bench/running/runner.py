@@ -18,12 +18,13 @@ import msgspec
 
 from bench.output import OutputLost
 from bench.plan import Plan, parse
+from bench.proxy import real
 from bench.proxy.log import behaviours_struck
 from bench.run_record import CellRecord, Run, RunStatus
 from bench.running import machine
 from bench.running.addresses import AddressError, server_url
 from bench.running.blocks import schedule
-from bench.running.endpoints import Fleet, Server, token_for
+from bench.running.endpoints import TLS_FRONT, Fleet, Server, token_for
 from bench.running.expected import expected
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
@@ -116,15 +117,17 @@ def reopen_run(folder: RunFolder, targets: Collection[str] = ()) -> Plan:
 
 
 def _check_installed(plan: Plan, targets: Collection[str]) -> None:
-    """Raise PlanError if a stack of the plan's cells that is to run here, or their browser, is not installed."""
+    """Raise PlanError if a stack of the plan's cells that is to run here, or their browser or TLS, is not installed."""
     for cell in plan.cells:
         try:
             if cell.stack and cell.transport not in targets:
                 installed(cell.stack, cell.transport)
             if cell.client == "browser":
                 executable()
-        except (StackError, NoBrowser) as error:
-            word = "client" if isinstance(error, NoBrowser) else "stack"
+            if cell.tls and cell.transport not in targets:
+                real.find(TLS_FRONT.removeprefix(real.PREFIX))
+        except (StackError, NoBrowser, real.RealProxyError) as error:
+            word = {NoBrowser: "client", real.RealProxyError: "tls"}.get(type(error), "stack")
             raise PlanError(f"[[cells]] {word}: {error}") from None
 
 
@@ -150,6 +153,9 @@ def with_targets(options: RunOptions, plan: Plan) -> RunOptions:
         if cell.transport in ENDPOINTS and cell.transport not in targets:
             form = f"--target {cell.transport}=https://HOST/v1"
             raise PlanError(f"[[cells]] {cell.key}: is measured where it runs already; takes {form}, or [[targets]]")
+    if options.targets and not {cell.transport for cell in plan.cells} & set(options.targets):
+        names = ",".join(options.targets)
+        raise PlanError(f"--target: no cell of this plan asks {names}; takes --transports {names} beside it")
     return replace(options, targets=targets)
 
 

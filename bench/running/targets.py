@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from bench.running.addresses import base_path
 from bench.running.processes import PartDied
+from servers.messages import NOT_JSON, Count
 from servers.user_errors import reason
 
 RETURN_S = 10.0  # whoever died and is started again by somebody answers by then
@@ -69,7 +70,7 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
     """Raise PartDied if the server at `url` is not one of `transport`, NoAnswer if none answers (yet)."""
     try:
         async with http.get(f"{url}/healthz") as response:
-            status, body = response.status, await _beginning(response)
+            status, body = response.status, await beginning(response)
     except aiohttp.ClientConnectorCertificateError as error:
         why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
         raise PartDied(f"the certificate of {url} is not trusted ({why}); see --cafile and --insecure") from error
@@ -109,7 +110,7 @@ async def check_endpoint(http: aiohttp.ClientSession, url: str, key: str | None)
         raise PartDied(f"the endpoint at {url} {does}: give it by OPENAI_API_KEY")
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+async def beginning(response: aiohttp.ClientResponse) -> bytes:
     """The body, in however many pieces it comes, as far as anybody needs it."""
     body = b""
     async for piece in response.content.iter_any():
@@ -128,7 +129,7 @@ def _why(error: Exception) -> str:
 def _transport_in(body: bytes) -> str | None:
     try:
         told = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         return None
     return str(told["transport"])[:64] if isinstance(told, dict) and "transport" in told else None
 
@@ -145,12 +146,18 @@ async def check_token(http: aiohttp.ClientSession, url: str, token: str | None) 
         raise PartDied(f"the server at {url} {does}: give it by --target-token or TOKENDERBY_TARGET_TOKEN")
 
 
+class _Clock(msgspec.Struct, frozen=True):
+    """What a server's `/clock` says."""
+
+    monotonic_ns: Count
+
+
 async def is_on_this_machine(http: aiohttp.ClientSession, url: str, token: str | None = None) -> bool:
     """Whether the server at `url` has the same monotonic clock as this process."""
     try:
         async with http.get(f"{url}/clock", headers=bearer(token)) as response:
-            there_ns = int((await response.json(content_type=None))["monotonic_ns"])
-    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError):
+            there_ns = msgspec.json.decode(await beginning(response), type=_Clock).monotonic_ns
+    except (aiohttp.ClientError, TimeoutError, *NOT_JSON):
         return False
     return abs(there_ns - time.monotonic_ns()) < _ONE_CLOCK_NS
 

@@ -9,6 +9,7 @@ from bench.run_record import CellRecord
 from servers.stacks import STACKS
 
 SHARE_OF_DELAY = 0.02  # a lag that is less of the cell's median delay changes nothing that anybody would read off it
+MOST_EARLY_MS = 1.0  # before its time no token can be sent: beyond a timer's grain (Node's is 1 ms) it flatters
 SPARE_RATIO, SPARE_LEAST_S = 0.5, 30.0  # void cells are run again for so much of the run's expected time, or so long
 
 
@@ -25,6 +26,8 @@ def _reasons(record: CellRecord, limits: Validity) -> Iterator[str]:
         if lag_ms is not None and lag_ms > max(limit_ms, least_ms):
             text = f"{limit_ms:g} ms" if limit_ms >= least_ms else f"{least_ms:.1f} ms (2 % of the median delay)"
             yield f"{what} {lag_ms:.1f} ms > {text}"
+    if (record.emit_early_ms_max or 0.0) > MOST_EARLY_MS:
+        yield f"server emitted early: up to {record.emit_early_ms_max:.1f} ms before its tokens were due"
     for what, ratio, limit in (
         ("CPU time stolen by the host:", record.steal_ratio, limits.steal_ratio),
         ("CPU time of other programs, of a core:", record.foreign_cpu_ratio, limits.foreign_cpu_ratio),

@@ -18,7 +18,13 @@ from bench.selfcost.proxy_cost import ProxyCost, measure_proxy
 from bench.selfcost.transport_cost import SteadyTraffic
 
 FUNCTIONS = 25
+FEW = 8
+_LINE_CHARS = 80
 _PREFIX = re.compile(r"/\S*(?=/site-packages/|/python3\.\d+/|/servers/|/clients/|/bench/)")
+# A line of pstats' table: calls, seconds in the function itself, three more numbers, the function.
+_ROW = re.compile(r"^ *\d+(?:/\d+)? +(\d+\.\d+) +\S+ +\S+ +\S+ (.+)$", re.MULTILINE)
+_OF_THE_START = re.compile(r"marshal|importlib|_imp\.|builtins\.(compile|exec|__build_class__)|/re/|_ssl")  # imports
+_TOTAL = re.compile(r"function calls.* in (\d+\.\d+) seconds")
 
 
 def hottest_functions(role: str, transport: str, traffic: SteadyTraffic, functions: int = FUNCTIONS) -> str:
@@ -36,3 +42,15 @@ def hottest_functions(role: str, transport: str, traffic: SteadyTraffic, functio
         text = io.StringIO()
         pstats.Stats(str(profile), stream=text).sort_stats("tottime").print_stats(functions)
     return _PREFIX.sub("", text.getvalue())
+
+
+def shares(table: str, functions: int = FEW) -> list[str]:
+    """The first rows of a `hottest_functions` table, without imports: each as a share of all CPU, in 80 columns."""
+    total = _TOTAL.search(table)
+    total_s = float(total[1]) if total else 0.0
+    if not total_s:
+        return ["  no CPU time was counted"]
+    rows = [row for row in _ROW.findall(table) if not _OF_THE_START.search(row[1])]
+    return [
+        f"{float(own_s) / total_s:6.0%}  {function.lstrip('/')}"[:_LINE_CHARS] for own_s, function in rows[:functions]
+    ]

@@ -13,7 +13,7 @@ from bench.option_types import Names
 from bench.running.machine import pinning
 from bench.selfcost import cost_report, goals
 from bench.selfcost.analysis_cost import measure_analysis
-from bench.selfcost.hottest_functions import hottest_functions
+from bench.selfcost.hottest_functions import hottest_functions, shares
 from bench.selfcost.proxy_cost import ProxyCost, measure_proxy
 from bench.selfcost.stream_capacity import (
     LIMIT_MS,
@@ -34,7 +34,7 @@ _ANALYSIS_S = 30
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="How often all is repeated.")
-@click.option("--transports", type=Names(STREAMING), default=",".join(STREAMING), show_default=True)
+@click.option("--transports", type=Names(STREAMING), default=",".join(STREAMING), show_default=True, help="Only these.")
 @click.option("--only-transports", is_flag=True, help="Leave out the proxy and the analysis.")
 @click.option("--scale", is_flag=True, help="Also search how many streams each transport bears (about 4 minutes).")
 @click.option("--record", is_flag=True, help=f"Append the medians to {RESULTS}; nothing is written without it.")
@@ -44,7 +44,7 @@ _ANALYSIS_S = 30
     metavar="ROLE TRANSPORT",
     help="Instead, print the hottest functions of client, server or proxy under this load (half a minute).",
 )
-@click.option("--streams", default=200, show_default=True, type=click.IntRange(1, 5000))
+@click.option("--streams", default=200, show_default=True, type=click.IntRange(1, 5000), help="Answers at once.")
 @click.option("--seconds", default=5.0, show_default=True, type=Seconds(0.2, 60), help="Length of an answer.")
 def perf(  # noqa: PLR0917 - click passes them by name
     rounds: int,
@@ -59,11 +59,11 @@ def perf(  # noqa: PLR0917 - click passes them by name
     """What the house itself costs, beside the floor measured in the same run. A benchmark, never a test.
 
     CPU per token of every client and server, each on a core of its own where there are two; per request and per token
-    apart; the proxy beside a bare pump; the analysis of ten million token rows. Needs a quiet machine: nothing else may
-    run. Whatever the figures, the exit code is 0.
+    apart; the proxy beside a bare pump; the analysis of ten million token rows. A ratio above its goal is followed by
+    a profile. Needs a quiet machine: nothing else may run. Whatever the figures, the exit code is 0.
     """
     console = Console()
-    console.width = max(console.width, 110)
+    console.width = max(console.width, 80)
     traffic = SteadyTraffic(streams=streams, seconds=seconds)
     if record and traffic != SteadyTraffic():
         raise click.UsageError("--record keeps figures of the default --streams and --seconds only")
@@ -79,6 +79,9 @@ def perf(  # noqa: PLR0917 - click passes them by name
     if record:
         cost_report.append_csv(RESULTS, costs, proxy)
         console.print(f"appended to {RESULTS}", style="dim")
+    for role, name in cost_report.missed(costs, proxy):
+        console.print(f"why the {role} of {name} is above its goal (share of its CPU, by cProfile):")
+        click.echo("\n".join(shares(hottest_functions(role, name, traffic))))
     if scale:
         print_capacities(console, transports)
 
@@ -90,6 +93,7 @@ def say_duration(
     one_s = traffic.seconds + _STARTS_S
     expected_s = rounds * transports * 3 * one_s
     expected_s += 0 if only_transports else rounds * 3 * one_s + _ANALYSIS_S
+    expected_s += (2 * transports + 1) * one_s  # at most: a profile for each ratio above its goal
     expected_s += transports * SECONDS_PER_TRANSPORT if scale else 0
     expected = f"{expected_s:.0f} s" if expected_s < 90 else f"{expected_s / 60:.0f} minutes"
     cores = pinning()

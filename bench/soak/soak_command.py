@@ -16,9 +16,7 @@ from pathlib import Path
 import click
 import psutil
 
-from bench.option_types import Names
-from bench.proxy.profile import ProfileError
-from bench.proxy.profile import load as load_profile
+from bench.option_types import Names, named_profile, writable
 from bench.running.machine import git_commit, machine_facts
 from bench.running.progress import clock_text
 from bench.soak import findings_table
@@ -83,14 +81,6 @@ class Soak:
                 click.echo(line)
 
 
-def _known(_: click.Context, parameter: click.Parameter, value: str) -> str:
-    try:
-        load_profile(value)
-    except ProfileError as error:
-        raise click.BadParameter(str(error), param=parameter) from None
-    return value
-
-
 @click.command(cls=Command, context_settings=HELP)
 @click.option(
     "--transport", "transports", type=Names(list(TRANSPORTS)), default=",".join(TRANSPORTS), help="All if not given."
@@ -104,7 +94,7 @@ def _known(_: click.Context, parameter: click.Parameter, value: str) -> str:
 )
 @click.option("--quick", is_flag=True, help="A few hundred connections a scenario: under two minutes.")
 @click.option("--connections", type=click.IntRange(1), help="At most so many a scenario.")
-@click.option("--profile", default="aws-alb", callback=_known, show_default=True, help="What the proxy stands for.")
+@click.option("--profile", default="aws-alb", show_default=True, help="What the proxy stands for.")
 @click.option(
     "--way",
     "ways",
@@ -113,7 +103,12 @@ def _known(_: click.Context, parameter: click.Parameter, value: str) -> str:
     show_default=True,
     help="How clients get there.",
 )
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write the tables to this file.")
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
+    help="Also write the tables to this file.",
+)
 def soak(  # noqa: PLR0917 - click passes them by name
     transports: tuple[str, ...],
     scenarios: tuple[str, ...],
@@ -128,6 +123,7 @@ def soak(  # noqa: PLR0917 - click passes them by name
     Scenarios: idle (10,000 connections), abort (10,000 questions whose users leave), bad (10,000 wrong requests),
     silent (300 users who read nothing), faults (kill -9 and STOP of each process). Exit code 1 if a bound is broken.
     """
+    named_profile(profile)  # while a wrong one can still be said
     for name in [name for name in os.environ if name.startswith("TOKENDERBY_")]:
         del os.environ[name]  # a user's settings are not what is soaked
     allow_many_files()

@@ -35,9 +35,11 @@ _which = click.option(
 )
 
 
-@stacks.command()
+@stacks.command(short_help="How long a server works for a client that has left.")
 @_which
-@click.option("--transports", type=Names(TRANSPORTS), default=",".join(TRANSPORTS), show_default=True)
+@click.option(
+    "--transports", type=Names(TRANSPORTS), default=",".join(TRANSPORTS), show_default=True, help="Only these."
+)
 @click.option("--seconds", default=4.0, show_default=True, type=Seconds(0.5, 300), help="Length of an answer.")
 def leaving(names: tuple[str, ...], transports: tuple[str, ...], seconds: float) -> None:
     """How long each server goes on making tokens when its client has left."""
@@ -60,7 +62,7 @@ def leaving(names: tuple[str, ...], transports: tuple[str, ...], seconds: float)
     _print(table)
 
 
-@stacks.command()
+@stacks.command(short_help="How many streams a core bears on each stack.")
 @_which
 def load(names: tuple[str, ...]) -> None:
     """How many streams a core bears on each stack until its p99 token delay passes 50 ms (half a minute for each)."""

@@ -53,11 +53,13 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
 
 def error_of(chunk: Chunk) -> str:
     """What an event says that went wrong, in place of an answer or in its midst; alike in all formats, else empty."""
-    error = chunk if is_bare_error(chunk) else chunk.get("error")
-    if isinstance(error, str) or error is None:
-        return error or ("error" if chunk.get("type") == "error" else "")
-    named = (_text(_table(error).get(key)) for key in ("type", "code", "status", "message"))
-    return next(filter(None, named), "error") if error else ""
+    error = chunk.get("error")
+    if not error and (is_bare_error(chunk) or chunk.get("type") == "error"):
+        error = chunk
+    if not error or isinstance(error, str):
+        return error or ""
+    named = (_text(_table(error).get(key)) for key in ("type", "code", "status", "message", "errorText"))
+    return next((word for word in named if word not in ("", "error")), "error")
 
 
 def _beside_text(content: object) -> tuple[str, ...]:
@@ -79,7 +81,6 @@ def _openai_chat(chunk: Chunk) -> EventContent:
             "roles": delta.get("role"),
             "reasoning": delta.get("reasoning_content") or delta.get("reasoning"),
             "tools": delta.get("tool_calls") or delta.get("function_call"),
-            "refusals": delta.get("refusal"),
             "usage": chunk.get("usage"),
             "other choices": any(other is not choice for other in choices_of(chunk)),
         }
@@ -88,42 +89,47 @@ def _openai_chat(chunk: Chunk) -> EventContent:
         ends = is_end(choice)
     except BrokenOff as error:
         return EventContent(error=f"finish_reason {error.word}")
-    return EventContent(text_of(content) or _text(choice.get("text")), dropped + _beside_text(content), ends)
+    said = text_of(content) + text_of(delta.get("refusal"))  # a refusal is what the user reads
+    return EventContent(said or _text(choice.get("text")), dropped + _beside_text(content), ends)
 
 
 def _openai_responses(chunk: Chunk) -> EventContent:
     kind = _text(chunk.get("type"))
-    if kind == "response.output_text.delta":
+    if kind in ("response.output_text.delta", "response.refusal.delta"):
         return EventContent(_text(chunk.get("delta")))
     if kind in ("response.failed", "response.cancelled"):
-        return EventContent(error=kind)
+        return EventContent(error=error_of(_table(chunk.get("response"))) or kind)
     usage = _table(chunk.get("response")).get("usage")
     dropped = _words(
         {
             "reasoning": "reasoning" in kind,
             "tools": "_call" in kind,
-            "refusals": "refusal" in kind,
             "usage": usage,
-            "other events": not usage and not any(word in kind for word in ("reasoning", "_call", "refusal")),
+            "other events": not usage and not any(word in kind for word in ("reasoning", "_call")),
         }
     )
     return EventContent("", dropped, kind in ("response.completed", "response.incomplete"))
 
 
 def _anthropic(chunk: Chunk) -> EventContent:
-    kind, delta = _text(chunk.get("type")), _table(chunk.get("delta"))
+    """A block may begin with text, and what has no deltas (redacted thoughts, a tool's result) is in its beginning."""
+    kind, delta = _text(chunk.get("type")), _table(chunk.get("delta") or chunk.get("content_block"))
     what = _text(delta.get("type"))
     dropped = _words(
         {
             "roles": kind == "message_start",
-            "reasoning": what in ("thinking_delta", "signature_delta"),
-            "tools": what == "input_json_delta",
+            "reasoning": what in ("thinking_delta", "signature_delta", "thinking", "redacted_thinking"),
+            "tools": what == "input_json_delta" or what.endswith(("tool_use", "tool_result")),
             "citations": what == "citations_delta",
             "usage": kind == "message_delta",
             "pings": kind == "ping",
         }
     )
-    return EventContent(_text(delta.get("text")) if what == "text_delta" else "", dropped, kind == "message_stop")
+    text = _text(delta.get("text")) if what in ("text", "text_delta") else ""
+    return EventContent(text, dropped, kind == "message_stop")
+
+
+_GEMINI_TOOLS = ("functionCall", "executableCode", "codeExecutionResult")
 
 
 def _gemini(chunk: Chunk) -> EventContent:
@@ -140,7 +146,7 @@ def _gemini(chunk: Chunk) -> EventContent:
         {
             "roles": content.get("role"),
             "reasoning": any(part.get("thought") for part in parts),
-            "tools": any("functionCall" in part for part in parts),
+            "tools": any(not part.keys().isdisjoint(_GEMINI_TOOLS) for part in parts),
             "usage": chunk.get("usageMetadata"),
             "other candidates": any(other is not candidate for other in candidates),
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bench.option_types import writable
 from bench.transcripts import transcript
 from servers.arguments import HELP, Command, Seconds
 from servers.emitter import Emitter
@@ -18,20 +19,36 @@ from servers.given_file import read_given
 from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load
 from servers.service import source_function
 from servers.source import SILENCE_S, LiveSource
-from servers.user_errors import InputError, StreamError, UserError
+from servers.user_errors import InputError, StreamError, UserError, reason
 
 MAX_MESSAGES = 10_000
 FAILED = 1
 
 
 _FILE = click.Path(path_type=Path)
-_out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The recording.")
+_out = click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,  # asking may take long, and cost
+    metavar="FILE",
+    help="The recording.",
+)
 
 
 @click.command(cls=Command, context_settings=HELP)
 @click.option("--source", required=True, metavar="MODULE:FUNCTION|openai", help="Who answers (docs/sources.md).")
-@click.option("--messages", required=True, type=_FILE, help="A message a line, or JSON lines with `message`.")
-@click.option("--source-timeout", type=Seconds(min=0.001, max=86_400), default=SILENCE_S, metavar="SECONDS")
+@click.option(
+    "--messages", required=True, type=_FILE, metavar="FILE", help="A message a line, or JSON lines with `message`."
+)
+@click.option(
+    "--source-timeout",
+    type=Seconds(min=0.001, max=86_400),
+    default=SILENCE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up an answer whose source has given nothing for this long.",
+)
 @_out
 def record(source: str, messages: Path, source_timeout: float, out: Path) -> int:
     """Ask a source and record its answers with their times.
@@ -60,7 +77,7 @@ def _messages(file: Path) -> list[str]:
         lines = [line for line in text.split("\n") if line.strip()]
         messages = [_message(line, number) for number, line in enumerate(lines, 1)]
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--messages {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+        raise InputError(f"--messages {file}: {reason(error) if isinstance(error, OSError) else 'not UTF-8'}") from None
     if not 1 <= len(messages) <= MAX_MESSAGES:
         raise InputError(f"--messages {file}: {len(messages)} messages; from 1 to {MAX_MESSAGES} are taken")
     return messages
@@ -165,7 +182,7 @@ def _transcript(file: Path) -> transcript.Transcript:
     try:
         data = read_given(file, MAX_RECORDING_BYTES)
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from None
+        raise InputError(f"{file}: {reason(error)}") from None
     try:
         found = transcript.read(data)
         for texts in found.answers:
@@ -195,6 +212,6 @@ def _write(out: Path, answers: Iterable[RecordedAnswer]) -> None:
     except StreamError as error:
         raise UserError(str(error).replace(str(fresh), str(out))) from None
     except OSError as error:
-        raise UserError(f"{out}: {error.strerror}") from None
+        raise UserError(f"{out}: {reason(error)}") from None
     finally:
         fresh.unlink(missing_ok=True)

@@ -10,18 +10,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 
 import msgspec
 
 from bench.transcripts.formats import FORMATS, NAMES, Chunk, EventContent, Format, error_of
-from servers.messages import MAX_MESSAGE_BYTES, ProtocolError
+from servers.messages import MAX_MESSAGE_BYTES, NOT_JSON, ProtocolError
 from servers.sse.events import EventDecoder
 from servers.user_errors import InputError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _SHOWN_KEYS = 6
+_MOST_BEFORE = 100  # events that tell no format, errors among them
 _MOST_SHOWN = 64  # characters of what a file says
 _AI_SDK_4 = re.compile(rb'[0-9a-k]:["{\[]')
 _APART = "give each a file of its own"
@@ -50,13 +51,7 @@ def read(data: bytes) -> Transcript:
     cut_off: list[str] = []
     events = _events(data, cut_off)
     first: list[NumberedChunk] = []
-    for event in events:
-        first.append(event)
-        if not error_of(event[1]):
-            break
-    if not first:
-        raise TranscriptError("an empty file: no events in it")
-    transcript = _answers(_format_of(first[-1][1]), chain(first, events))
+    transcript = _answers(_format_of(events, first), chain(first, events))
     transcript.left_out += cut_off
     return transcript
 
@@ -126,7 +121,7 @@ def _texts(data: bytes) -> list[str]:
 def _decoded(data: bytes | str, what: str) -> object:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise TranscriptError(f"{what} is not JSON ({error}); transcripts are of {NAMES}") from None
 
 
@@ -137,7 +132,23 @@ def _objects(values: Sequence[object], what: str, first: int = 1) -> Iterator[Nu
         yield number, value
 
 
-def _format_of(chunk: Chunk) -> Format:
+def _format_of(events: Iterator[NumberedChunk], first: list[NumberedChunk]) -> Format:
+    """By the first event that tells; a proxy may put some of its own before. What is read goes into `first`."""
+    for event in islice(events, _MOST_BEFORE):
+        first.append(event)
+        _refuse_what_is_no_event(event[1])
+        if not error_of(event[1]) and (found := _known(event[1])):
+            return found
+    if not first:
+        raise TranscriptError("an empty file: no events in it")
+    strange = next((chunk for _, chunk in first if not error_of(chunk)), None)
+    if strange is None:
+        raise TranscriptError(f"no answer, but an error that a server sent ({_plain(error_of(first[-1][1]))})")
+    keys = ", ".join(_plain(str(key))[:32] for key in list(strange)[:_SHOWN_KEYS])
+    raise TranscriptError(f"JSON objects with {keys or 'nothing in them'}, which no format here has; known are {NAMES}")
+
+
+def _refuse_what_is_no_event(chunk: Chunk) -> None:
     known = (
         ("deltas", "a recording already (stream.recording of a plan)"),
         ("output_length", "a request trace of Mooncake's (load.trace of a plan)"),
@@ -149,13 +160,10 @@ def _format_of(chunk: Chunk) -> Format:
             raise TranscriptError(f"{what}; transcripts are of {NAMES}")
     if chunk.get("object") in ("chat.completion", "response") or chunk.get("type") == "message":
         raise TranscriptError(f"an answer that was not streamed, so it has no events; transcripts are of {NAMES}")
-    if error := error_of(chunk):
-        raise TranscriptError(f"no answer, but an error that a server sent ({_plain(error)})")
-    for each in FORMATS:
-        if each.is_mine(chunk):
-            return each
-    keys = ", ".join(_plain(str(key))[:32] for key in list(chunk)[:_SHOWN_KEYS])
-    raise TranscriptError(f"JSON objects with {keys or 'nothing in them'}, which no format here has; known are {NAMES}")
+
+
+def _known(chunk: Chunk) -> Format | None:
+    return next((each for each in FORMATS if each.is_mine(chunk)), None)
 
 
 def _plain(text: str) -> str:
@@ -165,17 +173,16 @@ def _plain(text: str) -> str:
 
 def _answers(found: Format, events: Iterable[NumberedChunk]) -> Transcript:
     transcript = Transcript(found.name)
-    answer, halves = _Answer(), set[str]()
+    answer, halves = _Answer(found.ends_once), set[str]()
     for number, chunk in events:
         reading, answer_id = _reading(found, number, chunk), found.answer_id(chunk)
-        if answer.is_over_before(found, answer_id, reading):
+        if answer.is_over_before(answer_id, reading):
             answer.close(transcript)
             halves |= set() if answer.has_ended else {answer.id}
-            answer = _Answer()
+            answer = _Answer(found.ends_once)
         if answer_id and answer_id in halves:
             raise TranscriptError(f"event {number} goes on with an answer that another one interrupts; {_APART}")
-        answer.add(answer_id, reading)
-        transcript.dropped.update(reading.dropped)
+        transcript.dropped.update(answer.add(answer_id, reading))
     answer.close(transcript)
     return transcript
 
@@ -186,32 +193,39 @@ def _reading(found: Format, number: int, chunk: Chunk) -> EventContent:
         return EventContent(error=error)
     if found.is_mine(chunk):
         return found.read(chunk)
-    if other := next((each.name for each in FORMATS if each.is_mine(chunk)), ""):
-        raise TranscriptError(f"event {number} is of another format ({other}) than {found.name}; {_APART}")
+    if other := _known(chunk):
+        raise TranscriptError(f"event {number} is of another format ({other.name}) than {found.name}; {_APART}")
     return EventContent(dropped=("other events",))
 
 
 @dataclass
 class _Answer:
-    """One answer, as far as its events have come."""
+    """One answer, as far as its events have come. `ends_once`: as its format has it."""
 
+    ends_once: bool
     texts: list[str] = field(default_factory=list)
     id: str = ""
     error: str = ""
     has_ended: bool = False
 
-    def is_over_before(self, found: Format, answer_id: str, reading: EventContent) -> bool:
+    def is_over_before(self, answer_id: str, reading: EventContent) -> bool:
         """Whether an event belongs to another answer."""
         if answer_id and self.id:
             return answer_id != self.id
-        return bool(self.error) or (self.has_ended and found.ends_once and bool(reading.text))
+        return bool(self.error) or self._is_behind_the_end(reading)
 
-    def add(self, answer_id: str, reading: EventContent) -> None:
-        """Enter an event."""
+    def _is_behind_the_end(self, reading: EventContent) -> bool:
+        return self.has_ended and self.ends_once and bool(reading.text or reading.error)
+
+    def add(self, answer_id: str, reading: EventContent) -> tuple[str, ...]:
+        """Enter an event; words for what is dropped of it."""
         self.id = answer_id or self.id
+        if self._is_behind_the_end(reading):
+            return (*reading.dropped, "events behind the end")
+        self.error = self.error or reading.error
         self.texts += [reading.text] if reading.text else []
         self.has_ended = self.has_ended or reading.ends
-        self.error = self.error or reading.error
+        return reading.dropped
 
     def close(self, transcript: Transcript) -> None:
         """Enter the answer itself, or why it is left out."""

@@ -15,6 +15,7 @@ from servers import access, page
 from servers.chat import RequestError
 from servers.connection import error_response
 from servers.http import Handler, json_response
+from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 
 MAX_BODY_BYTES = 1024
@@ -115,5 +116,5 @@ async def _read(request: web.Request, kind: type[_Body]) -> _Body:
     """The request's body. Raises RequestError."""
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None

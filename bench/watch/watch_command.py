@@ -16,11 +16,11 @@ import click
 from aiohttp import web
 
 from bench import option_types
-from bench.proxy.profile import Profile, load
+from bench.proxy.profile import Profile
 from bench.running.processes import PartDied
 from bench.watch.race_track import LOOPBACK, RaceTrack
 from bench.watch.site import Site
-from servers.arguments import HELP, Command
+from servers.arguments import HELP, Command, Host
 from servers.checks import shown
 from servers.process import free_port, run
 from servers.transport import TRANSPORTS
@@ -48,13 +48,24 @@ def _ports(_: click.Context, __: click.Parameter, value: str) -> Sequence[int]:
 
 
 @click.command(cls=Command, context_settings=HELP)
-@click.option("--profile", default="none", show_default=True, help="What stands in between: a profile, or a TOML file.")
+@click.option(
+    "--profile",
+    default="none",
+    show_default=True,
+    metavar="NAME_OR_FILE",
+    help="What stands in between: a profile, or a TOML file.",
+)
 @option_types.time_scale
 @click.option(
     "--port", default="0", show_default=True, callback=_ports, help="Of the page, or FIRST-LAST: and of the rest."
 )
 @click.option(
-    "--host", default=LOOPBACK, show_default=True, help="Where to listen; the page is at 127.0.0.1 all the same."
+    "--host",
+    default=LOOPBACK,
+    type=Host(),
+    show_default=True,
+    metavar="HOST",
+    help="Where to listen; the page is at 127.0.0.1 all the same.",
 )
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
 def watch(profile: str, time_scale: float, port: Sequence[int], host: str, no_browser: bool) -> None:
@@ -63,15 +74,21 @@ def watch(profile: str, time_scale: float, port: Sequence[int], host: str, no_br
     Starts Redis, a server for each transport and the proxies before them, prints {"url": …} and opens that page.
     Ends with Ctrl-C or SIGTERM. Only this machine can reach it, if --host does not say otherwise; that is for a
     container, which publishes its ports on 127.0.0.1.
+
+    \b
+    Examples:
+      tokenderby watch
+      tokenderby watch --no-browser --profile aws-alb --time-scale 20
     """
     places = Places(host, port[0] or free_port(), port[1:])
-    found = load(profile)
+    found = option_types.named_profile(profile)
     try:
         run(_race(found, time_scale, places, opens=not no_browser))
     except PartDied as error:
         raise UserError(str(error)) from error
     except OSError as error:
-        raise UserError(f"cannot serve the page: {reason(error)}") from error
+        where = f"port {places.port} of {host}"
+        raise UserError(f"cannot serve on {where}, or on those behind it (--port): {reason(error)}") from error
 
 
 async def _race(profile: Profile, time_scale: float, places: Places, *, opens: bool) -> None:

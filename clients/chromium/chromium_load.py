@@ -31,7 +31,7 @@ from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, emit_lags_ns, p99_ms
+from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, p99_ms
 from clients.load import OnProgress, cell_columns, main, prepared, server_account, stream_id_prefix, to_our_clock
 from servers import recording
 from servers.transport import TRANSPORTS
@@ -70,23 +70,23 @@ class _Asker:
     def _progress(self, done: int, of: int) -> None:
         self._on_progress(done, of)
 
-    async def warm_up(self, way: dict[str, Any], messages: Sequence[PlannedMessage]) -> None:
+    async def warm_up(self, options: dict[str, Any], messages: Sequence[PlannedMessage]) -> None:
         """Ask what is thrown away."""
-        await self._ask(way, messages, _WARMUP_K)
+        await self._ask(options, messages, _WARMUP_K)
 
     async def ask(
-        self, way: dict[str, Any], messages: Sequence[PlannedMessage], on_progress: OnProgress
+        self, options: dict[str, Any], messages: Sequence[PlannedMessage], on_progress: OnProgress
     ) -> list[PageAnswer]:
         """Ask, and wait for all answers."""
         self._on_progress = on_progress
-        return msgspec.json.decode(await self._ask(way, messages), type=list[PageAnswer])
+        return msgspec.json.decode(await self._ask(options, messages), type=list[PageAnswer])
 
-    async def _ask(self, way: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
+    async def _ask(self, options: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
         turns = [
             [_turn(message, first_k) for message in same]
             for _, same in groupby(messages, key=lambda message: message.conversation)
         ]
-        told = {"way": way, "conversations": turns}
+        told = {"options": options, "conversations": turns}
         return str(await self._page.evaluate("told => tokenderby.run(told)", told))
 
     async def read_clock(self) -> None:
@@ -121,15 +121,15 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
     settings = ClientSettings.of_variant(
         job.variant | job.settings, url=job.url, auth_token=job.auth_token, trust=trust
     )
-    way = way_of(job, settings)
+    options = page_options(job, settings)
     messages = plan_messages(job.load, job.stream, job.seed, job.block)
     account = await server_account(job.transport, settings)
     async with _asker(job) as asker:
-        await asker.warm_up(way, plan_warmup(job.load, job.stream, job.seed, job.block))
+        await asker.warm_up(options, plan_warmup(job.load, job.stream, job.seed, job.block))
         await asker.read_clock()
         on_progress(0, len(messages))  # whoever measures the server's cost begins here
         began_s, cpu_s = time.monotonic(), _browser_cpu_s()
-        answers = await asker.ask(way, messages, on_progress)
+        answers = await asker.ask(options, messages, on_progress)
         cpu_s, measured_s = _browser_cpu_s() - cpu_s, time.monotonic() - began_s
         await asker.read_clock()
         clock, version = asker.clock, asker.version
@@ -144,7 +144,7 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
     return records, result
 
 
-def way_of(job: Job, settings: ClientSettings) -> dict[str, Any]:
+def page_options(job: Job, settings: ClientSettings) -> dict[str, Any]:
     """What all messages of a cell have alike, as page.js takes it."""
     load = job.load
     is_native = job.transport == "sse" and settings.method == "get"
@@ -230,13 +230,15 @@ def _records(
 
 def _result(job: Job, records: Sequence[StreamRecord], cpu_s: float, measured_s: float) -> JobResult:
     """How late a page's own loop was is what is measured of it, and how late a request was sent too."""
+    emit_lags = emit_lags_ns(records, streams=TRANSPORTS[job.transport].streams)
     return JobResult(
         messages=len(records),
         failed=sum(record.outcome is not Outcome.OK for record in records),
         cpu_s=cpu_s,
         measured_s=measured_s,
         generator_lag_ms_p99=p99_ms(_first_starts_ns(records)),
-        emit_lag_ms_p99=p99_ms(emit_lags_ns(records, streams=TRANSPORTS[job.transport].streams)),
+        emit_lag_ms_p99=p99_ms(emit_lags),
+        emit_early_ms_max=early_ms_max(emit_lags),
         loop_lag_ms_p99=None,
         loop_lag_ms_max=None,
         request_lag_ms_p99=None,

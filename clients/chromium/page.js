@@ -14,7 +14,7 @@ import { wholeAnswer } from "/whole-answer.js";
 
 /**
  * What all messages of a cell have alike.
- * @typedef {object} Way
+ * @typedef {object} PageOptions
  * @property {Transport | "blocking"} transport
  * @property {string} path  of the chat
  * @property {number} attempts  0: a drop ends the message
@@ -192,15 +192,15 @@ const screen = new (class Screen {
 })();
 
 /**
- * @param {Way} way
+ * @param {PageOptions} options
  * @param {Turn} turn
  * @param {number} intendedMs
  */
-async function ask(way, { k, message, body }, intendedMs) {
+async function ask(options, { k, message, body }, intendedMs) {
   const bubble = new Bubble(`${k}`);
   const startMs = performance.now();
-  const signal = AbortSignal.timeout(Math.max(0, intendedMs + way.timeoutMs - startMs));
-  const answer = begin(way, { k, message, body, signal });
+  const signal = AbortSignal.timeout(Math.max(0, intendedMs + options.timeoutMs - startMs));
+  const answer = begin(options, { k, message, body, signal });
   /** @type {{ i: number[], text: string[], due: number[], sent: number[], atMs: number[], read: number[] }} */
   const tokens = { i: [], text: [], due: [], sent: [], atMs: [], read: [] };
   let failure = "";
@@ -236,7 +236,7 @@ function reasonOf(error) {
 }
 
 /**
- * @param {Way} way
+ * @param {PageOptions} options
  * @param {{ k: number, message: string, body: Record<string, unknown>, signal: AbortSignal }} question
  */
 function begin({ transport, path, ...limits }, { k, ...question }) {
@@ -251,7 +251,7 @@ function begin({ transport, path, ...limits }, { k, ...question }) {
 /**
  * How long a whole answer is waited for: nothing of it comes before all of it, so both silences begin with the request.
  * @param {AbortSignal} signal
- * @param {Pick<Way, "silenceMs" | "tokenSilenceMs">} limits
+ * @param {Pick<PageOptions, "silenceMs" | "tokenSilenceMs">} limits
  */
 function patience(signal, { silenceMs, tokenSilenceMs }) {
   const over = new AbortController();
@@ -300,9 +300,9 @@ function aTask() {
 
 /**
  * Ask all conversations, side by side; what became of each message, as JSON.
- * @param {{ way: Way, conversations: Turn[][] }} told
+ * @param {{ options: PageOptions, conversations: Turn[][] }} told
  */
-async function run({ way, conversations }) {
+async function run({ options, conversations }) {
   const beginMs = performance.now() + LEAD_MS;
   /** @type {Answer[]} */
   const answers = [];
@@ -314,9 +314,9 @@ async function run({ way, conversations }) {
     let intendedMs = beginMs + turns[0].offsetMs;
     for (const turn of turns) {
       await until(intendedMs);
-      answers.push(await ask(way, turn, intendedMs));
+      answers.push(await ask(options, turn, intendedMs));
       tell();
-      intendedMs = performance.now() + way.thinkMs;
+      intendedMs = performance.now() + options.thinkMs;
     }
   }
 

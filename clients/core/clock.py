@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+
+import msgspec
 
 from clients.core.errors import ClientFailure
 from clients.core.message_script import fetch
 from clients.core.session import Script, Session
+from servers.messages import MAX_COUNT, NOT_JSON
 
 _QUESTIONS = 8
 _TIMEOUT_S = 5.0
@@ -90,7 +92,10 @@ def get_json(session: Session, path: str) -> Script[dict[str, object]]:
     status, body = yield from fetch(session, path, _TIMEOUT_S)
     if status != 200:
         raise ValueError(f"{path}: status {status}")
-    answer = json.loads(body)
+    try:
+        answer = msgspec.json.decode(body)
+    except NOT_JSON as error:
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(answer, dict):
         raise ValueError(f"{path}: takes a JSON object")
     return answer
@@ -99,6 +104,6 @@ def get_json(session: Session, path: str) -> Script[dict[str, object]]:
 def _read(session: Session) -> Script[ClockReading]:
     asked_ns = session.now_ns
     server_ns = (yield from get_json(session, "/clock")).get("monotonic_ns")
-    if type(server_ns) is not int:
-        raise ValueError("/clock: monotonic_ns takes an integer")
+    if type(server_ns) is not int or not 0 <= server_ns <= MAX_COUNT:
+        raise ValueError("/clock: monotonic_ns takes an integer that is a time")
     return ClockReading(asked_ns, server_ns, session.now_ns)

@@ -26,10 +26,11 @@ import errno
 from typing import ClassVar
 
 from clients.core.record import Outcome
+from servers.foreign_text import in_one_line
 
 # Statuses after which asking again makes sense (RFC 9110 §15.5-15.6, RFC 6585; from 520 on Cloudflare's own words for
-# a server that it does not reach, or that is silent for too long).
-_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+# a server that it does not reach, or that is silent for too long; 529 is a provider's that is overloaded).
+_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 # An error message over a WebSocket or in mid-stream has a word for what HTTP has a status for.
 _STATUS_OF_CODE = {
     "busy": 503,
@@ -41,6 +42,10 @@ _STATUS_OF_CODE = {
     "source_timeout": 504,
     "stopping": 503,
 }
+
+
+_HOW_CHARS = 64
+_MOST_CHARS = 300
 
 
 class ClientFailure(Exception):
@@ -57,11 +62,11 @@ class ClientFailure(Exception):
 
     def __init__(self, detail: str, how: str) -> None:
         super().__init__(detail)
-        self.how = how
+        self.how = in_one_line(how, _HOW_CHARS)  # a server's own word may be in it
 
     def __str__(self) -> str:
         detail = " ".join(str(self.args[0]).split())
-        return f"{self.how}: {detail}"[:300] if detail else self.how
+        return in_one_line(f"{self.how}: {detail}", _MOST_CHARS) if detail else self.how
 
 
 class ServerFault(ClientFailure):
@@ -215,9 +220,3 @@ def broken(error: BaseException) -> ConnectionBroken:
 def takes_nothing() -> ConnectionAbortedError:
     """What a driver says of a server that has left too many bytes unread (clients.core.session.MAX_UNSENT_BYTES)."""
     return ConnectionAbortedError(errno.ECONNABORTED, "the server takes nothing that it is sent")
-
-
-def seconds(header: str | None) -> float | None:
-    """`Retry-After` in seconds; None if it is absent or a date."""
-    given = header or ""
-    return float(given) if given.isascii() and given.isdigit() and len(given) < 6 else None

@@ -15,11 +15,15 @@ from clients.core.fallback import Turns
 from clients.core.ledger import Ledger
 from clients.core.record import UNKNOWN_NS, Outcome, StreamRecord
 from clients.core.recovery import Policy
+from clients.core.response import MAX_BODY_BYTES
 from servers.messages import MAX_TOKENS
 from servers.stream import Schedule
 
 GREETING = "Which transport brings the first token soonest?"
 _NOT_FOUND = 404
+_TOKEN_BYTES = 512  # of a token's message beside its text, at most
+_CHAR_BYTES = 12  # of a character as JSON, at most: two escapes
+_SPARE_BYTES = 1 << 20
 
 # Which refusals leave a model at work (RFC 9110 §15.5-15.6). A gateway's own word for it is 504 (Cloudflare: 524), but
 # Envoy says 408 when its limit is over, Heroku, Front Door and Envoy 503, Traefik 502. The same statuses stand for a
@@ -46,6 +50,21 @@ class Question:
     turn: int = 0
     text: str = GREETING
     is_told: bool = False
+
+    @property
+    def most_tokens(self) -> int:
+        """That the answer may have, as far as anybody knows."""
+        return MAX_TOKENS if self.is_told else self.schedule.n
+
+    @property
+    def most_chars(self) -> int:
+        """That its text may have."""
+        return MAX_BODY_BYTES if self.is_told else sum(map(len, self.schedule.texts))
+
+    @property
+    def most_bytes(self) -> int:
+        """That the whole of it takes as JSON, and far more: a server that sends a longer body sends something else."""
+        return min(MAX_BODY_BYTES, _SPARE_BYTES + _TOKEN_BYTES * self.most_tokens + _CHAR_BYTES * self.most_chars)
 
 
 @dataclass
@@ -98,7 +117,7 @@ class Exchange:
         self._asked = False
         self.record.attempts += 1
         self.record.finished_by = self.turns.current
-        self.ledger.make_room(MAX_TOKENS if self.question.is_told else self.question.schedule.n)
+        self.ledger.make_room(self.question.most_tokens, self.question.most_chars)
 
     def note_request(self, now_ns: int, *, upgrade: bool = False) -> None:
         """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""

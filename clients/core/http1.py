@@ -17,6 +17,7 @@ from clients.core.response import Response
 from clients.core.session import Session
 
 MAX_HEAD_BYTES = 65_536
+MAX_INTERIM = 100  # answers before the one that counts
 _SWITCHING = 101
 
 
@@ -53,6 +54,7 @@ class Http1Response(Response):
         self._last_part: int | None = None  # what follows this part is another response's
         self._parser = HttpResponseParser(self)
         self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
+        self._interim = 0
 
     # What httptools calls.
 
@@ -74,6 +76,10 @@ class Http1Response(Response):
         if 100 <= status < 200 and status != _SWITCHING:
             self.headers.clear()
             self._bare_bytes = 0
+            self._interim += 1
+            if self._interim > MAX_INTERIM:  # ends the parsing, so that it does not matter how the bytes were split
+                self.failure = NotTheFormat("interim answers without end")
+                raise self.failure
             return
         self.complete_head(status)
 
@@ -97,13 +103,13 @@ class Http1Response(Response):
         except HttpParserError as error:
             self.is_fit = False
             if not self.is_complete:  # else the response is good, and what follows it is not
-                self.failure = NotTheFormat(str(error))
+                self.failure = self.failure or NotTheFormat(str(error))
         if self._body:
             self._bare_bytes = 0
         elif not self.is_complete:
             self._bare_bytes += len(data)
             if self._bare_bytes > MAX_HEAD_BYTES:
-                self.failure = NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
+                self.failure = self.failure or NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
 
     def let_go(self) -> None:
         """Nothing is fed any more: the parser, which knows the response, must not keep it where nobody collects."""

@@ -92,11 +92,6 @@ class Http2Connection:
         """Whether another request may go now."""
         return self.failure is None and self.leaving is None and len(self._responses) < self.max_streams
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody waits for anything."""
-        return not self._responses
-
     def ask(self, request: Request, endpoint: Endpoint, headers: Mapping[str, str]) -> Http2Response:
         """Send a request; its response, which is still to come. Only where `is_fit`."""
         stream_id = self._h2.get_next_available_stream_id()

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from clients.core.carrier import Place
-from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused, seconds
+from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused
 from clients.core.exchange import Exchange
 from clients.core.http1 import HttpConnection, Request
 from clients.core.ledger import Ledger
-from clients.core.response import MAX_BODY_BYTES, Response
+from clients.core.response import Response
 from clients.core.session import Script, Session
 from clients.core.unread import stop_reading
 from servers.messages import AnswerFailed, EndMessage, ProtocolError, TokenMessage, decode_error
+from servers.retry_after import retry_after_s
 
 LINGER_NS = 2_000_000_000  # how long a response may stay open after the end message, before it is given up
 _SWITCHING = 101  # where nobody asked for it, what follows is no body
@@ -76,7 +77,7 @@ def _until(session: Session, response: Response, is_there: Callable[[], bool]) -
         yield from session.wait_for_news()
 
 
-def whole_body(session: Session, asked: Asked, limit_bytes: int = MAX_BODY_BYTES) -> Script[bytes]:
+def whole_body(session: Session, asked: Asked, limit_bytes: int) -> Script[bytes]:
     """The rest of the response; its connection may be used again. Raises ClientFailure."""
     response = asked.response
     parts, size = [response.take()], 0
@@ -99,7 +100,7 @@ def ask_for(
 ) -> Script[A]:
     """Send a request whose answer has this status; its whole body, decoded. Raises ClientFailure."""
     asked = yield from respond(session, exchange, request, (status,))
-    body = yield from whole_body(session, asked)
+    body = yield from whole_body(session, asked, exchange.question.most_bytes)
     try:
         return decode(body)
     except ProtocolError as error:
@@ -114,7 +115,8 @@ def done_with(session: Session, asked: Asked) -> None:
 
 
 def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
-    status, wish_s = asked.response.status, seconds(asked.response.headers.get("retry-after"))
+    status, headers = asked.response.status, asked.response.headers
+    wish_s = retry_after_s(headers.get("retry-after"), headers.get("date"))
     try:
         body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
     except BodyTooLong:

@@ -20,20 +20,21 @@ from servers.stream import Schedule
 
 STALL_NS = 100_000_000  # a token so much later than the model's pace is a stall (docs/metrics.md)
 _SPARE_TOKENS = 10_000  # that an attempt may bring beside twice those of the schedule
+_SPARE_CHARS = 1 << 20  # and characters of text
 _NO_LIMIT = 1 << 62
 
 
 class Ledger:
     """Tokens in the order of their arrival, and the reads that completed them. Times are CLOCK_MONOTONIC ns."""
 
-    __slots__ = "_came", "_drops", "_most_tokens", "_valid_from", "end", "end_ns", "heard_ns", "reads"
+    __slots__ = "_came", "_drops", "_left_chars", "_most_tokens", "_valid_from", "end", "end_ns", "heard_ns", "reads"
 
     def __init__(self) -> None:
         self._came: list[tuple[TokenMessage, int, int]] = []  # each with the stamp and number of the read it came with
         self.end: EndMessage | None = None
         self.end_ns = 0
         self.reads = 0
-        self._most_tokens = _NO_LIMIT
+        self._most_tokens = self._left_chars = _NO_LIMIT
         self.heard_ns = 0  # the last read, whatever it brought
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
@@ -48,9 +49,10 @@ class Ledger:
         """In the order of their arrival, repeats and those of an answer that was thrown away among them."""
         return [token for token, _, _ in self._came]
 
-    def make_room(self, tokens: int) -> None:
-        """An attempt begins that should bring so many tokens; NotTheFormat is raised far beyond that."""
+    def make_room(self, tokens: int, chars: int) -> None:
+        """An attempt begins that should bring so many tokens, and so long a text; NotTheFormat is raised far beyond."""
         self._most_tokens = len(self._came) + 2 * tokens + _SPARE_TOKENS
+        self._left_chars = 2 * chars + _SPARE_CHARS
 
     def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
         """Enter what one read completed, if anything; `read_ns` was taken straight after it. Raises NotTheFormat."""
@@ -60,10 +62,13 @@ class Ledger:
         for message in found:
             if isinstance(message, TokenMessage):
                 came.append((message, read_ns, number))
+                self._left_chars -= len(message.t)
             elif self.end is None:
                 self.end, self.end_ns = message, read_ns
         if len(came) > self._most_tokens:
             raise NotTheFormat("tokens without end")
+        if self._left_chars < 0:
+            raise NotTheFormat("text without end")
 
     def note_drop(self, now_ns: int) -> None:
         """The connection was lost; the next token not seen before marks the recovery."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from clients.core.errors import ClientFailure, NotTheFormat
@@ -10,6 +11,7 @@ from servers.codings import CODINGS, GZIP_MAGIC, unpacker
 
 MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
 _PIECE_BYTES = 1 << 20  # of what is unpacked at a time
+_MAX_AT_ONCE_BYTES = 8 << 20  # of what one read unpacks to: nobody else has a turn until it is worked on
 _UNPACKED = frozenset({"", "identity"})
 
 
@@ -54,7 +56,9 @@ class Response:
 
 
 class Unpacker:
-    """A body's Content-Encoding undone piece by piece; a body that unpacks far beyond MAX_BODY_BYTES is refused.
+    """A body's Content-Encoding undone piece by piece. One that unpacks to far more than anybody sends is refused:
+
+    to more than MAX_BODY_BYTES, or more than _MAX_AT_ONCE_BYTES of one read.
 
     A gzip file may be several behind each other (RFC 1952 §2.2, "members"), which are one body. What else follows is
     passed over, as gzip does.
@@ -71,16 +75,18 @@ class Unpacker:
         if self._coding not in CODINGS:
             raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
         parts: list[bytes] = []
-        data, self._begun = self._begun + data, b""
+        left_bytes = min(_MAX_AT_ONCE_BYTES, MAX_BODY_BYTES - self._bytes)
         try:
-            while data and self._takes(data):
-                parts += self._unpacked(data)
-                data = self._stream.unused_data
+            for part in self._unpacked(data):
+                parts.append(part)
+                left_bytes -= len(part)
+                if left_bytes < 0:
+                    raise NotTheFormat(f"Content-Encoding {self._coding}: unpacks to more than any answer has")
         except zlib.error as error:
             raise NotTheFormat(f"Content-Encoding {self._coding}: {error}") from None
-        if self._bytes > MAX_BODY_BYTES:
-            raise NotTheFormat(f"a body of more than {MAX_BODY_BYTES} bytes")
-        return b"".join(parts)
+        unpacked = b"".join(parts)
+        self._bytes += len(unpacked)
+        return unpacked
 
     def _takes(self, data: bytes) -> bool:
         """Whether `data` belong to what is being unpacked, or begin it, or begin another member."""
@@ -95,9 +101,11 @@ class Unpacker:
                 self._is_over = True
         return not self._stream.eof
 
-    def _unpacked(self, data: bytes) -> list[bytes]:
-        parts = [self._stream.decompress(data, _PIECE_BYTES)]
-        while self._stream.unconsumed_tail and self._bytes <= MAX_BODY_BYTES:
-            self._bytes += len(parts[-1])
-            parts.append(self._stream.decompress(self._stream.unconsumed_tail, _PIECE_BYTES))
-        return parts
+    def _unpacked(self, data: bytes) -> Iterator[bytes]:
+        """What `data` bring, in pieces of which each is bounded."""
+        data, self._begun = self._begun + data, b""
+        while data and self._takes(data):
+            yield self._stream.decompress(data, _PIECE_BYTES)
+            while tail := self._stream.unconsumed_tail:
+                yield self._stream.decompress(tail, _PIECE_BYTES)
+            data = self._stream.unused_data

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clients.core.errors import ClientFailure, ConnectionBroken, NoSecureConnection, NotTheFormat
 from servers.given_file import check_is_file
-from servers.user_errors import InputError
+from servers.user_errors import InputError, reason
 
 HTTP_1, HTTP_2 = "http/1.1", "h2"  # as ALPN calls them (RFC 7301 §6, RFC 9113 §3.1)
 _READ_BYTES = 65_536
@@ -42,7 +42,7 @@ class Trust:
                 check_is_file(Path(self.cafile), f"--cafile: {self.cafile}")
             context = ssl.create_default_context(cafile=self.cafile)
         except (OSError, ssl.SSLError) as error:
-            raise InputError(f"--cafile: {self.cafile}: {getattr(error, 'strerror', None) or error}") from None
+            raise InputError(f"--cafile: {self.cafile}: {reason(error)}") from None
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -24,7 +24,9 @@ from clients.core.settings import ClientSettings
 from clients.sockets import Meter, PartMeter, SharedMeter
 
 _READ_BYTES = 65_536
-_TURN_BYTES = 4 * _READ_BYTES  # then all others have theirs: a reader for whom there is always more never waits
+_BULK_BYTES = 4096  # behind a read of so many there may be more at once, and then the reader never waits
+_TURN_NS = 20_000_000  # of reading so; then all others have theirs
+_BREATH_S = 0.001  # not 0: that lets greenlets run that are ready, but no timer strike
 
 
 class GeventDriver:
@@ -47,8 +49,10 @@ class GeventDriver:
             self._news.clear()
             session.armed_ns = session.wake_ns
             left_s = None if session.wake_ns >= NEVER_NS else max(0, session.wake_ns - monotonic_ns()) / 1e9
-            if not self._news.wait(left_s):
-                session.woken(monotonic_ns())
+            self._news.wait(left_s)
+            now_ns = monotonic_ns()
+            if now_ns >= session.wake_ns:  # though there are news: a server may send some all the time
+                session.woken(now_ns)
                 self.obey()
         if session.error is not None:
             raise session.error
@@ -187,7 +191,7 @@ class _Wire:
 
     def _read(self) -> None:
         received, recv = self._session.received, self._socket.recv
-        left_bytes = _TURN_BYTES
+        turn_ns = monotonic_ns()
         try:
             while data := recv(_READ_BYTES):
                 read_ns = monotonic_ns()
@@ -196,10 +200,11 @@ class _Wire:
                 if received(data, read_ns):
                     self._client.obey()
                     self.may_read.wait()
-                left_bytes -= len(data)
-                if left_bytes <= 0:
-                    gevent.sleep(0)
-                    left_bytes = _TURN_BYTES
+                if len(data) < _BULK_BYTES:
+                    turn_ns = read_ns
+                elif monotonic_ns() - turn_ns > _TURN_NS:
+                    gevent.sleep(_BREATH_S)
+                    turn_ns = monotonic_ns()
         except OSError as error:
             self._end(error)
         else:

@@ -151,11 +151,10 @@ class Coordinator:
         if self.recorder is not None:
             finish_s = self.recorder.options.finish_s
             logger.info("Tokenderby: answers under way may end, for at most %g s (--finish)", finish_s)
+            if not self.loads:
+                self._finish_workers(finish_s + _SPARE_S)
         if self.load is not None:
-            cut = self.load.finish()
-            self._cut = cut if self.records else 0
-        elif self.recorder is not None and not self.loads:
-            self._finish_workers(self.recorder.options.finish_s + _SPARE_S)
+            self._cut = self.load.finish()  # a worker's is asked for by its master
 
     def _finish_workers(self, limit_s: float) -> None:
         self.runner.send_message(_FINISH)

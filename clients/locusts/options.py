@@ -218,7 +218,7 @@ def _stream(given: Mapping[str, Any]) -> dict[str, object]:
             raise OptionError(f"--stream-parameters: takes key=value words, not {word!r}")
         try:
             table[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             table[key] = value
     if "recording" in table:
         raise OptionError("--stream-parameters: recording: only a plan can have one (`tokenderby run`)")

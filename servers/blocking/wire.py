@@ -38,11 +38,6 @@ def encode_part(tokens: Sequence[bytes], end: bytes | None, *, begun: bool) -> b
     return head + b", ".join(tokens) + (b"" if end is None else b"], " + end[1:])
 
 
-def encode_answer(tokens: Sequence[bytes], end: bytes) -> bytes:
-    """The document for encoded token messages and the encoded end message."""
-    return encode_part(tokens, end, begun=False)
-
-
 def decode_answer(body: bytes) -> WholeAnswer:
     """Read the document. Raises ProtocolError."""
     try:

@@ -187,7 +187,7 @@ class _RedisSocket(asyncio.Protocol):
             self.cut(f"this is not Redis: {error}")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.cut(str(error or "it closed the connection"))
+        self.cut("it closed the connection" if error is None else reason(error))
 
     def cut(self, why: str) -> None:
         """End the connection; whoever waits for a reply gets RedisAway."""

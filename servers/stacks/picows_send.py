@@ -99,7 +99,9 @@ class _Conversation(WSListener):
 
     def on_ws_frame(self, _: WSTransport, frame: WSFrame) -> None:
         """Take a request, or a part of one."""
-        if frame.msg_type == WSMsgType.CLOSE:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:  # of extensions, of which there is none (RFC 6455 §5.2)
+            self.close(WSCloseCode.PROTOCOL_ERROR, "reserved bits")
+        elif frame.msg_type == WSMsgType.CLOSE:
             code = frame.get_close_code()
             self.close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code, "")  # an empty one has none to repeat
         elif frame.msg_type in _DATA:

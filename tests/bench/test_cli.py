@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import main
+from bench.cli import cli, main
+from bench.probe.proof import main as proof
 from bench.proxy.proxy_commands import profiles, proxy
 from bench.selfcost.perf_command import perf
 
@@ -56,13 +58,44 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["run", "quik"], ["plan", "quik", "quick"]),
         (["run", "--streems", "3"], ["--streems", "--streams"]),
         (["run", "--streams", "many"], ["--streams", "many"]),
-        (["run", "--streams", "0"], ["streams", "from 1"]),
-        (["run", "--blocks", "0"], ["blocks", "from 1"]),
-        (["run", "--time-scale", "0"], ["time_scale", "from 0.01"]),
+        (["run", "--streams", "0"], ["tokenderby: --streams: takes a whole number from 1"]),
+        (["run", "--blocks", "0"], ["tokenderby: --blocks: takes a whole number from 1"]),
+        (["run", "--time-scale", "0"], ["tokenderby: --time-scale: takes a number from 0.01"]),
+        (["run", "--time-scale", "10s"], ["--time-scale", "takes a number, not '10s'"]),
         (["run", "--transports", "sse,pollin"], ["--transports", "pollin", "polling"]),
         (["run", "--transports", "sse,,"], ["--transports", "commas"]),
-        (["run", "--profiles", "nowhere"], ["profile", "nowhere", "direct"]),
-        (["run", "--recovery", "again"], ["recovery", "none, restart, resume"]),
+        (["run", "--profiles", "nowhere"], ["tokenderby: --profiles: unknown 'nowhere'", "direct"]),
+        (["run", "--recovery", "again"], ["tokenderby: --recovery: takes one of", "none, restart, resume"]),
+        (["run", "--recovery", "fallback"], ["tokenderby: --recovery: fallback takes a transport that streams"]),
+        (["run", "--clients", "firefox"], ["tokenderby: --clients: takes one of asyncio, browser"]),
+        (["run", "dialects", "--clients", "browser"], ["tokenderby: --clients: [[cells]] 2 dialect: means nothing"]),
+        (["run", "--seed", "-1"], ["tokenderby: --seed: takes a whole number from 0"]),
+        (["run", "--slo", "ttft_p95=8"], ["tokenderby: --slo: no key 'ttft_p95' here; did you mean 'ttft_ms_p95'"]),
+        (["run", "--slo", "drops=-1"], ["tokenderby: --slo drops: takes a number from 0"]),
+        (["run", "--slo", "message.ttft=1"], ["tokenderby: --slo message: no key 'ttft' here"]),
+        (["run", "--slo", "goodput_ratio=0.9"], ["--slo goodput_ratio: takes beside it", "message.ttft_ms"]),
+        (["run", "--transports", "openai", "--model", "a b"], ["tokenderby: --model: takes up to 128 of A-Z"]),
+        (["run", "--target", "openai=http://127.0.0.1:1"], ["--target: no cell", "takes --transports openai"]),
+        (["run", "--cafile", __file__], ["--cafile: ", "no certificate or crl found\n"]),
+        (["report", "results/reference", "--slo", "x=1"], ["tokenderby: --slo: no key 'x' here"]),
+        (["decide", "aws-alb", "--slo", "x=1"], ["tokenderby: --slo: no key 'x' here"]),
+        (["decide", "aws-alb", "--slo", "goodput_ratio=1"], ["tokenderby: --slo goodput_ratio: takes beside it"]),
+        (["decide", "aws-alb", "--trace", "nowhere.csv"], ["tokenderby: --trace: no file 'nowhere.csv'"]),
+        (["decide", "aws-alb", "--trace", __file__], ["tokenderby: --trace: ", "line 1: no column TIMESTAMP"]),
+        (["proxy", "--upstream", "h:1", "--profile", "aws"], ["tokenderby: --profile: unknown profile 'aws'"]),
+        (["proxy", "--upstream", "h:1", "--profile", "no.toml"], ["--profile: profile 'no.toml': No such file"]),
+        (
+            ["proxy", "--upstream", "h:1", "--profile", "real:ngin"],
+            ["--profile: unknown real proxy 'ngin'; did you mean 'nginx'"],
+        ),
+        (["proxy", "--upstream", "h:99999"], ["--upstream", "HOST:PORT, with a port up to 65535"]),
+        (["watch", "--profile", "aws"], ["tokenderby: --profile: unknown profile 'aws'"]),
+        (["watch", "--host", "-"], ["'--host'", "is no address and no name of a host"]),
+        (["probe", "see=http://127.0.0.1:1"], ["no transport 'see'; did you mean 'sse'?"]),
+        (["probe", "127.0.0.1:1"], ["takes https://HOST, or TRANSPORT=https://HOST"]),
+        (["probe", "--resume", "nowhere.json"], ["tokenderby: --resume nowhere.json: No such file"]),
+        (["serve", "sse", "--source", "https://h"], ["--source: takes MODULE:FUNCTION, openai or http://HOST:PORT"]),
+        (["record", "--source", "openai", "--messages", __file__, "--out", "/nowhere/x"], ["'--out'", "folder"]),
         (["run", "--target", "sse"], ["--target", "TRANSPORT=URL"]),
         (["run", "--target", "sse=http://127.0.0.1:1"], ["--target sse", "127.0.0.1:1"]),
         (["run", "--resume", "nowhere"], ["--resume", "nowhere"]),
@@ -74,7 +107,7 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["rum"], ["rum"]),
         (["run", "--target-wait", "nan"], ["--target-wait", "from 0 to 86400"]),
         (["run", "--target-wait", "inf"], ["--target-wait", "86400"]),
-        (["run", "--time-scale", "nan"], ["time_scale", "from 0.01"]),
+        (["run", "--time-scale", "nan"], ["--time-scale", "takes a number, not 'nan'"]),
         (["run", "--seed", "9" * 5000], ["--seed", "not a valid integer"]),
         (["run", "--seed", "9" * 4000], ["seed", "from 0"]),
         (["run", "--redis-url", "foo"], ["--redis-url", "redis://"]),
@@ -163,7 +196,7 @@ def test_a_misspelt_key_in_a_plan(tokenderby: Tokenderby, tmp_path: Path, monkey
     assert not (tmp_path / "results").exists()
 
 
-COMMANDS = ["run", "serve", "proxy", "profiles", "report", "compare", "calibrate", "doctor", "plans"]
+COMMANDS = list(cli.commands)
 
 
 @pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
@@ -188,9 +221,9 @@ def test_without_words_it_shows_its_help(tokenderby: Tokenderby) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_variable_and_every_command_an_example(tokenderby: Tokenderby, command: str) -> None:
     text = tokenderby(command, "--help").stdout
-    options, _, _ = text.partition("--help")
+    options, _, _ = text.partition("Options:\n")[2].partition("  -h, --help")
     shown = "".join(options.split())
-    assert shown.count("[envvar:TOKENDERBY_") == options.count("\n  --"), text
+    assert shown.count("[envvar:TOKENDERBY_") == len(re.findall(r"(?m)^  --", options)), text
     assert f"\n    tokenderby {command}" in text
 
 
@@ -199,7 +232,7 @@ def test_an_option_from_the_environment(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOKENDERBY_RUN_STREAMS", "0")
-    assert "streams: takes a whole number from 1" in tokenderby("run").stderr
+    assert "--streams: takes a whole number from 1" in tokenderby("run").stderr
     monkeypatch.setenv("TOKENDERBY_SERVE_PORT", "99999")
     assert "port" in tokenderby("serve", "sse").stderr
     monkeypatch.delenv("TOKENDERBY_RUN_STREAMS")
@@ -224,6 +257,12 @@ def test_an_encoding_without_the_letters(tmp_path: Path) -> None:
         f"PYTHONIOENCODING=ascii {TOKENDERBY} profiles", shell=True, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_proof_of_an_unknown_profile_probes_nothing() -> None:
+    done = CliRunner().invoke(proof, ["nowhere"])
+    assert done.exit_code == 2
+    assert "'nowhere' is not one of 'aws-alb'" in done.output
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -17,8 +17,11 @@ import yaml
 from bench.cli import cli, main
 from bench.injuries.injuries_command import injuries
 from bench.proxy import profile
+from bench.run_record import CellRecord, Run
 from bench.selfcost.perf_command import perf
 from bench.soak.soak_command import soak
+from clients import columns
+from clients.core.record import Outcome
 from clients.locusts.options import add_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,6 +268,19 @@ def test_every_variable_that_is_named_exists(parse: Parse) -> None:
             assert name in known, f"{document}: {name}"
 
 
+def anchors(document: Path) -> set[str]:
+    """What a code host calls the headings of a document."""
+    headings = re.findall(r"(?m)^#+ (.*)$", document.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_heading_that_is_linked_exists(document: str) -> None:
+    path = ROOT / document
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", path.read_text()):
+        assert anchor in anchors(path.parent / link if link else path), f"{link}#{anchor}"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_is_named_exists(document: str) -> None:
     text = (ROOT / document).read_text()
@@ -275,6 +291,15 @@ def test_every_file_that_is_named_exists(document: str) -> None:
         if Path(word).name not in OF_OTHERS:
             exists = (ROOT / word).exists() or ((ROOT / document).parent / word).exists() or word in NAMES
             assert exists, word
+
+
+def test_every_column_and_field_of_a_run_stands_in_a_document() -> None:
+    """Whoever opens a run's folder finds there what each name means."""
+    said = set(re.findall(r"`([a-z0-9_]+)`", "".join((ROOT / document).read_text() for document in DOCUMENTS)))
+    tables = {column.name for column in (*columns.CELL, *columns.MESSAGE, *columns.TOKEN, *columns.PAINTED)}
+    fields = {field for kind in (Run, CellRecord) for field in kind.__struct_fields__}
+    estimates = {re.sub(r"_p(95|99)$", "_p50", column) for column in columns.SUMMARY}  # the others are named in short
+    assert sorted((tables | fields | estimates | set(Outcome)) - said) == []
 
 
 def test_the_number_of_profiles() -> None:

@@ -21,7 +21,8 @@ from bench.analysis.metrics import summary_table
 from bench.analysis.missing import why_no_value
 from bench.analysis.report import write_report
 from bench.analysis.run_warnings import run_warnings
-from bench.plan import changed, parse
+from bench.plan import parse
+from bench.plan_options import changed
 from bench.running.endpoints import Counters, Route, Server, token_for
 from bench.running.processes import PartDied
 from bench.running.runner import RunOptions, new_run, with_targets

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.plan import Cell, changed, parse, plan_names, read_plan, with_control
+from bench.plan import Cell, parse, plan_names, read_plan, with_control
+from bench.plan_options import changed
 from bench.slo import from_options
 from bench.table_checks import PlanError
 from clients.minima import MESSAGES_NEEDED

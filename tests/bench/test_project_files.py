@@ -46,6 +46,28 @@ def test_setup_says_what_comes_next() -> None:
 
 
 @pytest.mark.needs("make")
+def test_setup_is_made_good_after_a_python_without_ensurepip(tmp_path: Path) -> None:
+    """Debian without python3-venv leaves half an environment behind; the next call must not take it for a whole one."""
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\n[ "$2" = venv ] || exit 0\n'
+        'mkdir -p "$3/bin" && ln -sf /bin/true "$3/bin/python"\n'
+        '[ -e ensurepip ] && ln -sf /bin/true "$3/bin/pip"\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / "requirements").mkdir()
+    for file in ("pyproject.toml", "requirements/run.txt"):
+        (tmp_path / file).touch()
+    command = ["make", "-f", str(ROOT / "Makefile"), f"PYTHON={python}", "setup"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert "on Debian, apt install python3-venv" in done.stdout
+    assert done.returncode == 2
+    (tmp_path / "ensurepip").touch()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.needs("make")
 def test_the_notebook_opens_for_root_too() -> None:
     assert "--allow-root" in made("notebook")
 

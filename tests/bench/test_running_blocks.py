@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from bench.plan import changed, parse
+from bench.plan import parse
+from bench.plan_options import changed
 from bench.running.blocks import schedule, slug
 
 PLAN = parse({"name": "p", "blocks": 6, "cells": [{"transport": ["sse", "chunked", "websocket", "polling"]}]})

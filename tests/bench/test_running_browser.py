@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from bench.cli import main as tokenderby
-from bench.plan import changed, parse, read_plan
+from bench.plan import parse, read_plan
+from bench.plan_options import changed
 from bench.running.runner import new_run
 from bench.table_checks import PlanError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.plan import Cell, changed, parse, read_plan
+from bench.plan import Cell, parse, read_plan
+from bench.plan_options import changed
 from bench.run_record import CellRecord
 from bench.running.endpoints import Route, Server
 from bench.running.fingerprint import schedule_sha256

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from support.processes import RunningServer
 
 from bench.cli import main as tokenderby
-from bench.plan import Cell, Plan, changed, parse, read_plan
+from bench.plan import Cell, Plan, parse, read_plan
+from bench.plan_options import changed
 from bench.running.endpoints import Fleet
 from bench.running.processes import PartDied
 from bench.running.runner import new_run

@@ -47,6 +47,12 @@ def reasons(changes: dict[str, Any]) -> list[str]:
     return void_reasons(record, LIMITS)
 
 
+def test_a_server_that_is_early_makes_its_transport_look_better_than_it_is() -> None:
+    """Less than its 0.5 ms on the way: then no token is there before it is due, and only the stamps tell."""
+    assert reasons({"emit_early_ms_max": 1.4}) == ["server emitted early: up to 1.4 ms before its tokens were due"]
+    assert reasons({"emit_early_ms_max": 1.0}) == reasons({"emit_early_ms_max": None}) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

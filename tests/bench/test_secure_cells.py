@@ -21,6 +21,7 @@ from bench.proxy import profile as profiles
 from bench.proxy.rule import reads_http
 from bench.running.endpoints import Fleet, Route
 from bench.running.processes import PartDied
+from bench.running.runner import new_run
 from bench.table_checks import PlanError
 from clients.core.record import Outcome
 from clients.core.settings import ClientSettings
@@ -137,6 +138,17 @@ def test_each_transport_but_websocket_takes_http2() -> None:
     for transport in TRANSPORTS:
         if transport != "websocket":
             parse({"name": "x", "cells": [H2 | {"transport": transport}]})
+
+
+@pytest.mark.parametrize("missing", ["nginx", "openssl"])
+def test_what_tls_takes_is_missed_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, **_: None if name == missing else f"/bin/{name}")
+    for words in ({}, {"profile": "real:nginx-h2"}):
+        with pytest.raises(PlanError, match=f"{missing} is not installed"):
+            new_run(parse({"name": "x", "cells": [{"transport": "sse", "tls": True} | words]}), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_plans_are_listed_where_nginx_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

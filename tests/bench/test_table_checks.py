@@ -20,6 +20,14 @@ class Table(msgspec.Struct):
     on: bool = True
     name: str | None = None
     most: Annotated[float, Meta(ge=0, description="described")] | None = None
+    word: Literal["", "aa"] = ""
+    label: Annotated[str, Meta(pattern="^[a-z]{0,9}$", description="up to 9 letters")] = ""
+
+
+class Needy(msgspec.Struct):
+    """One field that cannot be left out."""
+
+    url: str
 
 
 def test_good_table() -> None:
@@ -29,8 +37,11 @@ def test_good_table() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"cuont": 1}, "[t]: no key 'cuont' here; did you mean 'count'? It takes: count, share, kind, on, name, most"),
-        ({"zzz": 1}, "[t]: no key 'zzz' here; takes: count, share, kind, on, name, most"),
+        (
+            {"cuont": 1},
+            "[t]: no key 'cuont' here; did you mean 'count'? It takes: count, share, kind, on, name, most, word, label",
+        ),
+        ({"zzz": 1}, "[t]: no key 'zzz' here; takes: count, share, kind, on, name, most, word, label"),
         ({"count": 0}, "[t] count: takes a whole number from 1, not 0"),
         ({"count": 1.5}, "[t] count: takes a whole number from 1, not 1.5"),
         ({"count": True}, "[t] count: takes a whole number from 1, not True"),
@@ -42,12 +53,19 @@ def test_good_table() -> None:
         ({"name": 1}, "[t] name: takes a text, not 1"),
         ({"most": -1}, "[t] most: takes a number from 0, not -1"),
         ([], "[t]: takes a table, not []"),
+        ({"word": "b b"}, "[t] word: takes one of \"\", aa, not 'b b'"),
+        ({"label": "a b"}, "[t] label: takes up to 9 letters, not 'a b'"),
     ],
 )
 def test_mistakes(table: object, message: str) -> None:
     with pytest.raises(PlanError) as caught:
         to_struct(table, Table, "[t]")
     assert str(caught.value) == message
+
+
+def test_a_key_that_is_missing_is_named() -> None:
+    with pytest.raises(PlanError, match=r"^\[t\] url: is missing$"):
+        to_struct({}, Needy, "[t]")
 
 
 def test_unknown_word_suggests_the_nearest() -> None:

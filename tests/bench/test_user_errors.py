@@ -59,3 +59,11 @@ def test_an_error_of_tls_is_not_called_by_the_system_s_words_for_its_number() ->
     assert user_errors.reason(ssl.SSLError(1, "[SSL] wrong version number")) == "[SSL] wrong version number"
     assert user_errors.reason(ConnectionRefusedError(111, "Connect call failed ('::1', 1)")) == "Connection refused"
     assert user_errors.reason(TimeoutError()) == "TimeoutError"
+
+
+def test_the_systems_words_for_its_errors_are_asked_for_in_one_place() -> None:
+    """By themselves they are None where an error has no number, as pyarrow's, or begin with it."""
+    own = [path.relative_to(ROOT).as_posix() for path in SOURCES if ".strerror" in path.read_text()]
+    assert own == ["servers/user_errors.py"]
+    assert user_errors.reason(OSError("no number")) == "no number"
+    assert user_errors.reason(ConnectionResetError(104, "[Errno 104] whatever")) == "Connection reset by peer"

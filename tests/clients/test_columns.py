@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,10 @@ def test_a_table_of_before_has_its_new_columns_filled() -> None:
 def test_what_cannot_be_read_is_said(present: list[str], told: bytes, error: str) -> None:
     with pytest.raises(ColumnsError, match=error):
         missing(STREAMS, present, {columns.METADATA_KEY: told})
+
+
+def test_the_reference_run_has_them_all() -> None:
+    """What README.md points at is what a run of today writes; `tokenderby report results/reference` renews it."""
+    with (Path(__file__).parents[2] / "results" / "reference" / "summary.csv").open() as file:
+        header = next(csv.reader(file))
+    assert [column for column in header if not column.endswith(("_lo", "_hi"))] == list(columns.SUMMARY)

@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from clients.core.record import StreamRecord
-from clients.lateness import delay_ms_p50, emit_lags_ns, request_lags_ns, start_lags_ns
+from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, request_lags_ns, start_lags_ns
 
 MS = 1_000_000
 
@@ -27,6 +27,11 @@ def test_stage_by_stage() -> None:
     assert start_lags_ns(records) == [2 * MS]
     assert request_lags_ns(records) == [3 * MS]
     assert emit_lags_ns(records, streams=True) == [MS] * 3
+
+
+@pytest.mark.parametrize(("lags_ms", "early_ms"), [([], None), ([1, 0, 2], 0.0), ([1, -3, -2], 3.0)])
+def test_what_was_sent_before_its_time(lags_ms: list[int], early_ms: float | None) -> None:
+    assert early_ms_max([lag_ms * MS for lag_ms in lags_ms]) == early_ms
 
 
 def test_what_says_nothing_of_the_request() -> None:

@@ -96,6 +96,22 @@ async def test_who_is_too_busy_is_asked_again_when_it_said(client: MakeClient) -
     assert record.catch_up_ms is None  # behind which pace, nobody knows
 
 
+async def test_a_date_to_ask_again_is_set_beside_the_endpoint_s_own_clock(client: MakeClient) -> None:
+    """Which may be years from ours; 529 is a provider's that is overloaded."""
+    dates = "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\nRetry-After: Wed, 21 Oct 2015 07:28:01 GMT\r\n"
+    answers = [response(b"{}", status="529 Overloaded", more=dates), GOOD]
+
+    async def script(connection: Connection) -> None:
+        while await connection.request():
+            await connection.send(answers.pop(0))
+
+    async with scripted(script) as server:
+        user = client("openai", server.url, model="m", recovery=Policy("restart", base_s=0.001))
+        record = await user.ask(question(is_told=True))
+    assert (record.outcome, record.requests, record.noticed_by) == (Outcome.OK, 2, ["status 529"])
+    assert record.start_ns + 1_000_000_000 < record.first_token_ns
+
+
 async def test_who_repeats_the_key_does_not_bring_it_into_the_record(client: MakeClient) -> None:
     error = json.dumps({"error": {"code": "invalid", "message": f"wrong key: {KEY}"}}).encode()
 

@@ -15,7 +15,6 @@ from clients.core.errors import (
     RequestRefused,
     SilenceTimeout,
     broken,
-    seconds,
 )
 from clients.core.recovery import EVENT_SOURCE_WAIT_S, EventSourcePolicy, Policy
 
@@ -95,13 +94,6 @@ def test_what_the_operating_system_says_of_a_connection() -> None:
     assert broken(BrokenPipeError(32, "x")).how == "rst"
     assert broken(OSError(110, "x")).how == "etimedout"
     assert broken(ConnectionResetError()).how == "rst"
-
-
-@pytest.mark.parametrize(
-    ("header", "value"), [("7", 7.0), ("0", 0.0), (None, None), ("Wed, 21 Oct", None), ("-1", None)]
-)
-def test_retry_after(header: str | None, value: float | None) -> None:
-    assert seconds(header) == value
 
 
 def test_failures_print_as_one_short_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -68,10 +69,13 @@ def test_more_of_a_trace_than_a_cell_may_have(tmp_path: Path, monkeypatch: pytes
         ("", "line 1: no column TIMESTAMP, ContextTokens, GeneratedTokens; Azure's columns are TIMESTAMP,"),
         ("TIMESTAMP,ContextTokens\n", "line 1: no column GeneratedTokens"),
         (HEADER, "no requests in it"),
-        (HEADER + "yesterday,1,2\n", "line 2: Invalid isoformat string"),
-        (HEADER + "2023-11-16 18:15:46,1,2\n2023-11-16 18:15:47,1,many\n", "line 3: invalid literal"),
+        (HEADER + "yesterday,1,2\n", "line 2: TIMESTAMP takes a date and time or seconds, not 'yesterday'"),
+        (
+            HEADER + "2023-11-16 18:15:46,1,2\n2023-11-16 18:15:47,1,many\n",
+            "line 3: GeneratedTokens takes a number of tokens",
+        ),
         (HEADER + "2023-11-16 18:15:46,1,-2\n", "line 2: GeneratedTokens is negative"),
-        (HEADER + "2023-11-16 18:15:46\n", "line 2: "),
+        (HEADER + "2023-11-16 18:15:46\n", "line 2: no GeneratedTokens in it"),
         (HEADER + "2023-11-16 18:15:47,1,2\n2023-11-16 18:15:46,1,2\n", "line 3: earlier than the row before it"),
         (HEADER + "nan,1,2\n", "line 2: TIMESTAMP takes a date and time or seconds, not 'nan'"),
         (HEADER + f"{10**18},1,2\n", "line 2: TIMESTAMP takes"),
@@ -85,6 +89,13 @@ def test_a_trace_that_cannot_be_read_names_file_and_line(tmp_path: Path, text: s
         read_trace(path, 300)
     assert str(path) in str(error.value)
     assert complaint in str(error.value)
+
+
+def test_a_trace_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    path = trace(tmp_path, "")
+    path.write_bytes(gzip.compress(HEADER.encode()))
+    with pytest.raises(TraceError, match="not UTF-8 text"):
+        read_trace(path, 300)
 
 
 def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
@@ -118,7 +129,8 @@ def test_mooncakes_lines_are_in_milliseconds(tmp_path: Path) -> None:
     [
         ("Timestamp,Model,Request tokens\n", "line 1: no column Response tokens; Azure's columns are"),
         ("a,b\n1,2\n", "BurstGPT's Timestamp,Request tokens,Response tokens, Mooncake's lines are JSON"),
-        (BURST + "5,ChatGPT,1,x,1,y\n", "line 2: invalid literal"),
+        (BURST + "5,ChatGPT,1,x,1,y\n", "line 2: Response tokens takes a number of tokens, not 'x'"),
+        (BURST + "5,ChatGPT,1,,1,y\n", "line 2: no Response tokens in it"),
         (
             BURST + "5,ChatGPT,1,1,1,y\n4,ChatGPT,1,1,1,y\n",
             "line 3: earlier than the row before it; sort the rows by Timestamp",
@@ -131,7 +143,8 @@ def test_mooncakes_lines_are_in_milliseconds(tmp_path: Path) -> None:
         ('{"timestamp": true, "output_length": 5}\n', "line 1: timestamp takes milliseconds"),
         ('{"timestamp": 1e300, "output_length": 5}\n', "line 1: timestamp takes milliseconds"),
         ('{"timestamp": 1, "output_length": -5}\n', "line 1: output_length is negative"),
-        ('{"timestamp": 1, "output_length": 1.5}\n', "line 1: invalid literal"),
+        ('{"timestamp": 1, "output_length": 1.5}\n', "line 1: output_length takes a number of tokens"),
+        ('{"timestamp": 1, "output_length": null}\n', "line 1: no output_length in it"),
         ('{"timestamp": 2, "output_length": 1}\n{"timestamp": 1, "output_length": 1}\n', "line 2: earlier than"),
         ("{" + "[" * 5000, "line 1: "),
     ],

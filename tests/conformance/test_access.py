@@ -92,6 +92,26 @@ def test_cross_origin_reading_is_for_named_origins_only(guarded: Guarded, transp
     assert "access-control-allow-origin" not in request(url, "POST", "/chat", BODY, BEARER | FOREIGN)[1]
 
 
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ("authorization,content-type,x-stainless-os", "authorization,content-type,x-stainless-os"),
+        ("", "Authorization, Content-Type, Last-Event-ID"),
+        ("x\xe4", "Authorization, Content-Type, Last-Event-ID"),
+        ("x" * 3000, "Authorization, Content-Type, Last-Event-ID"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_named_origin_may_send_what_its_library_adds(guarded: Guarded, asked: str, allowed: str) -> None:
+    """As OpenAI's for browsers: it puts headers of its own beside the key, and a preflight asks for each of them."""
+    words = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
+    url = guarded("sse").url
+    status, headers, _ = request(url, "OPTIONS", "/v1/chat/completions", headers=words | {"Origin": ALLOWED})
+    assert (status, headers["access-control-allow-headers"]) == (204, allowed)
+    _, headers, _ = request(url, "OPTIONS", "/v1/chat/completions", headers=words | FOREIGN)
+    assert "access-control-allow-headers" not in headers
+
+
 def test_without_a_token_a_foreign_page_still_cannot_open_a_websocket(server: Guarded) -> None:
     assert chat_status(server("websocket"), FOREIGN) == 403
 

@@ -53,11 +53,11 @@ class Case:
     def cuts(self) -> int:
         """Connections that a behaviour ended in the middle of the message.
 
-        A WebSocket that is still open behind the end message may be cut as well, before its user closes it.
+        The connection over which the end message has come, the last one, may be cut as well, behind that message.
         """
-        end_ns = self.record.end_ns or float("inf")
-        cut = (c for c in self.connections if c.ended_by not in NOT_CUT)
-        return sum(c.start_ns + 1e9 * c.ended_at_s < end_ns for c in cut)
+        opened = sorted(self.connections, key=lambda each: each.start_ns)
+        is_whole = self.record.outcome is Outcome.OK and not TRANSPORTS[self.transport].pulls
+        return sum(each.ended_by not in NOT_CUT for each in (opened[:-1] if is_whole else opened))
 
     @property
     def counts_right(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.error
 from collections.abc import Callable
 
 import pytest
@@ -95,7 +96,6 @@ def test_a_server_tells_its_lags_since_a_moment(server: Callable[[str], RunningS
 
 @pytest.mark.parametrize("since", ["x", "-1", "9" * 20, "%D9%A3", ""])
 def test_a_moment_is_a_number(server: Callable[[str], RunningServer], since: str) -> None:
-    import urllib.error
-
-    with pytest.raises(urllib.error.HTTPError, match="400"):
+    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
         server("sse").get(f"/stats?since={since}")
+    refused.value.close()

@@ -73,6 +73,8 @@ WHOLE: dict[str, tuple[Api, bytes]] = {
     ),
     "an empty reason until the end": ("chat", events(*(each.replace(b"null", b'""') for each in HI), FINISH)),
     "text in parts": ("chat", events(*HI[:2], chunk({"content": [{"type": "text", "text": " you"}]}), FINISH)),
+    "text behind the end": ("chat", events(*HI, FINISH, chunk({"content": "late"}), b"[DONE]")),
+    "an error behind the end": ("chat", events(*HI, FINISH, b'{"error": {"code": "no_usage"}}')),
     "a finish with text": ("chat", events(*HI[:2], chunk({"content": " you"}, "stop"), b"[DONE]")),
     "responses": ("responses", b"".join(b"event: x\n" + events(json.dumps(each).encode()) for each in RESPONSES)),
     "responses, incomplete": (
@@ -191,18 +193,26 @@ def answer(status: int, body: bytes = b"", header: bytes = b"X: y") -> bytes:
 LIMITED = b'{"error": {"code": "rate_limit_exceeded", "message": "sk-2"}}'
 ANSWERS: dict[str, tuple[bytes, int, str, int | None, str]] = {
     "too many requests": (answer(429, LIMITED, b"Retry-After: 7"), 429, "source_busy", 7, "429 (rate_limit_exceeded)"),
+    "a code that is the status": (answer(429, b'{"error": {"code": 429}}'), 429, "source_busy", None, "answers 429"),
     "an error that is cut off": (answer(429, LIMITED, b"Retry-After: 7")[:-9], 429, "source_busy", 7, "429"),
     "too many, until a date": (
-        answer(503, b"", b"Retry-After: Wed, 21 Oct 2026 07:28:00 GMT"),
+        answer(503, b"", b"Date: Wed, 21 Oct 2026 07:27:30 GMT\r\nRetry-After: Wed, 21 Oct 2026 07:28:00 GMT"),
         503,
         "source_busy",
-        None,
+        30,
         "503",
     ),
     "a wrong key": (answer(401, b'{"error": {"code": "invalid_api_key"}}'), 502, "source_failed", None, "401 (inv"),
     "a page": (answer(500, b"<html>"), 502, "source_failed", None, "500"),
     "a redirect": (answer(302, b"", b"Location: http://127.0.0.1:1/"), 502, "source_failed", None, "302"),
     "no stream": (answer(200, b"{}"), 502, "source_failed", None, "JSON where a stream belongs"),
+    "a page, as if all were well": (
+        answer(200, b"<html>").replace(b"application/json", b"text/html; charset=utf-8"),
+        502,
+        "source_failed",
+        None,
+        "a page where a stream belongs",
+    ),
     "no HTTP": (b"SSH-2.0\r\n\r\n", 502, "source_failed", None, "connection failed"),
     "nothing": (b"", 502, "source_failed", None, "connection failed"),
     "half an answer": (HEAD + events(*HI), 502, "source_failed", None, "ended before its answer"),
@@ -225,6 +235,7 @@ async def test_a_failure_is_named(case: str) -> None:
     assert failure is not None
     assert (failure.status, failure.code, failure.retry_after_s) == (status, code, retry_s)
     assert why in failure.message
+    assert "(429)" not in failure.message, "the same twice"
     assert "sk-2" not in failure.message
 
 

@@ -36,11 +36,11 @@ def test_the_polling_pages() -> None:
 
 
 def test_the_blocking_answer() -> None:
-    body = blocking.encode_answer(TOKENS, END)
+    body = blocking.encode_part(TOKENS, END, begun=False)
     assert json.loads(body).keys() == {"tokens", "done", "n", "sha256"}
     answer = blocking.decode_answer(body)
     assert [*answer.tokens, answer.end] == decoded(ANSWER)
-    assert blocking.decode_answer(blocking.encode_answer([], END)).tokens == []
+    assert blocking.decode_answer(blocking.encode_part([], END, begun=False)).tokens == []
 
 
 @pytest.mark.parametrize(

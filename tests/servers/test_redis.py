@@ -121,6 +121,19 @@ def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_left_before_the_clock_was_set_back_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it stays until the old hour comes again."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "ours-left"
+    left.mkdir()
+    earlier_s = time.time() - 3600
+    monkeypatch.setattr("servers.own_folder.time.time", lambda: earlier_s)
+    with own_folder.own_folder("ours-"):
+        assert not left.exists()
+
+
 def test_a_folder_that_was_made_just_now_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process is about to lock it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -20,6 +20,7 @@ from support.processes import RunningServer, running_server
 from support.transports import ASK
 
 from servers.__main__ import main
+from servers.process import free_port
 from servers.stream import PROFILES, build
 from servers.transport import TRANSPORTS
 
@@ -174,3 +175,27 @@ def test_a_late_head_comes_with_the_first_token(transport: str, path: str, words
             assert time.monotonic() - started_s > 0.3
             assert first.startswith(b"HTTP/1.1 200 OK\r\n")
         assert rawhttp.exchange(running.url, asked("raises"), half_close=True).startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_standard_stream_that_is_closed_is_no_connection_s(closed: str) -> None:
+    """Its number is free, and libuv ends a process that closes a socket of that number."""
+    port = free_port()
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "servers", "sse", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 20
+        while not _answers(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (0, "")
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return b"200" in connection.recv(1000)
+    except OSError:
+        return False

@@ -11,7 +11,7 @@ from bench.probe.channel import Channel, Heard, Talk, Up
 from bench.probe.finding import Finding
 from bench.probe.question import ProbeQuestion
 from bench.probe.questions.idle import TIMES, stays_open
-from bench.probe.search import Limit, limit_of_cuts
+from bench.probe.search import Limit, credible_cuts, limit_of_cuts
 from bench.probe.streams import talking
 from bench.probe.trial import Trial, trial_of
 from bench.probe.words import limit_words, seconds
@@ -79,7 +79,7 @@ def counted(trials: list[Trial]) -> tuple[Limit | None, str]:
     from_request = limit_of_cuts(trials)
     older = [_from_opening(trial) for trial in trials]
     from_opening = limit_of_cuts(older)
-    if from_opening and _spread_s(older) < _spread_s(trials):
+    if from_opening and _agreement(older) > _agreement(trials):
         return from_opening, "connection"
     return from_request, "request"
 
@@ -90,10 +90,10 @@ def _from_opening(trial: Trial) -> Trial:
     return replace(trial, tried_s=trial.tried_s + age_s, took_s=took_s)
 
 
-def _spread_s(trials: list[Trial]) -> float:
-    """How much the moments of cuts differ, the late ones too."""
-    cuts_s = [trial.took_s for trial in _cuts(trials) if trial.took_s is not None]
-    return max(cuts_s) - min(cuts_s)
+def _agreement(trials: list[Trial]) -> tuple[int, float]:
+    """How well cuts agree: how many do, and how close; one that is late itself says nothing of the others."""
+    cuts_s = [cut.took_s for cut in credible_cuts(trials) if cut.took_s is not None]
+    return len(cuts_s), min(cuts_s, default=0.0) - max(cuts_s, default=0.0)
 
 
 def _says_too_little(asking: Asking, trials: list[Trial]) -> bool:

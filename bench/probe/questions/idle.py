@@ -35,7 +35,7 @@ class LifeSign:
     is_tcp: bool = False
 
 
-WAYS = {
+LIFE_SIGNS = {
     "down": LifeSign("bytes down", down=True),
     "up": LifeSign("bytes up", up="up"),
     "both": LifeSign("bytes both ways", down=True, up="up"),
@@ -82,14 +82,14 @@ def _silent_s(asking: Asking, heard: Heard) -> float:
 
 
 async def _what_keeps(asking: Asking, limit: Limit) -> dict[str, bool]:
-    """For each way that could be tried: whether it keeps a stream open beyond the limit."""
-    ways = _possible(asking.transport, limit.low_s)
-    kept = await asyncio.gather(*(stays_open(asking, name, limit) for name in ways))
-    return {name: is_kept for name, is_kept in zip(ways, kept, strict=True) if is_kept is not None}
+    """For each sign of life that could be tried: whether it keeps a stream open beyond the limit."""
+    names = _possible(asking.transport, limit.low_s)
+    kept = await asyncio.gather(*(stays_open(asking, name, limit) for name in names))
+    return {name: is_kept for name, is_kept in zip(names, kept, strict=True) if is_kept is not None}
 
 
 async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
-    """Whether a stream outlives a limit that way, by most of three tries; None if there is no time, or no telling."""
+    """Whether a stream with that sign outlives a limit, by most of three tries; None if there is no time or telling."""
     is_hole = limit.ending == BLACK_HOLE
     lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.is_between else BEYOND))
     spare_s = asking.left_s() - lasts_s - asking.slack_s
@@ -97,14 +97,14 @@ async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
         return None
     apart_s = min(10.0, limit.value_s / 4, spare_s / TIMES)  # what is late once shall not be late three times
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
-    tries = (_is_kept(asking, WAYS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
+    tries = (_is_kept(asking, LIFE_SIGNS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
     told = [trial for trial in await asyncio.gather(*tries) if not trial.void]
     counted = [trial.survived for trial in told if is_hole or trial.ending != BLACK_HOLE]
     return sum(counted) * 2 > len(counted) if counted else None
 
 
 def _possible(transport: str, limit_s: float) -> list[str]:
-    """The ways that this transport has."""
+    """The signs of life that this transport has."""
     has_up = transport in _UP
     possible = {
         "down": True,
@@ -117,17 +117,17 @@ def _possible(transport: str, limit_s: float) -> list[str]:
     return [name for name, is_possible in possible.items() if is_possible]
 
 
-async def _is_kept(asking: Asking, way: LifeSign, every_s: float, lasts_s: float, after_s: float) -> Trial:
-    """Whether a stream outlives the limit that way."""
+async def _is_kept(asking: Asking, sign: LifeSign, every_s: float, lasts_s: float, after_s: float) -> Trial:
+    """Whether a stream outlives the limit with that sign of life."""
     await asyncio.sleep(after_s)
-    kind = _UP.get(asking.transport, "") if way.up == "up" else way.up
+    kind = _UP.get(asking.transport, "") if sign.up == "up" else sign.up
     up = Up(kind, every_s) if kind else None  # type: ignore[arg-type]  # a Literal
-    stream = talking(every_s, lasts_s) if way.down else silent(lasts_s)
+    stream = talking(every_s, lasts_s) if sign.down else silent(lasts_s)
     limit_s = lasts_s + every_s + asking.grace_s  # what passes may be held back: silence here is none there
     talk = Talk(stream, limit_s, up=up, method="GET" if kind == "body" else "POST")
-    heard = await asking.talk(talk, every_s if way.is_tcp else None)
+    heard = await asking.talk(talk, every_s if sign.is_tcp else None)
     trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, asking.clock.rtt_s)
-    return await asking.judged(trial, f"{seconds(lasts_s)} with {way.title} every {seconds(every_s)}", heard)
+    return await asking.judged(trial, f"{seconds(lasts_s)} with {sign.title} every {seconds(every_s)}", heard)
 
 
 def _reset_by(kept: dict[str, bool]) -> str:
@@ -145,7 +145,7 @@ def _reset_by(kept: dict[str, bool]) -> str:
 
 def _kept_words(kept: dict[str, bool]) -> str:
     def titles(wanted: bool) -> str:
-        return ", ".join(WAYS[name].title for name, is_kept in kept.items() if is_kept is wanted)
+        return ", ".join(LIFE_SIGNS[name].title for name, is_kept in kept.items() if is_kept is wanted)
 
     parts = [f"kept open by {titles(True)}" * bool(titles(True)), f"not by {titles(False)}" * bool(titles(False))]
     return "; ".join(filter(None, parts)) or "no time to see what keeps it open"
@@ -157,7 +157,7 @@ QUESTIONS = (
         title="How long may a stream be silent, and which bytes end the silence?",
         group="time",
         transports=PUSHED,
-        connections=max(LADDER_CONNECTIONS, DIVISIONS + len(WAYS) * TIMES),
+        connections=max(LADDER_CONNECTIONS, DIVISIONS + len(LIFE_SIGNS) * TIMES),
         expected_s=lambda up_to_s: up_to_s,
         ask=ask,
     ),

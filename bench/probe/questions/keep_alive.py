@@ -58,9 +58,10 @@ async def _wait(asking: Asking, wait_s: float) -> Trial:
             trial = _closed(wait_s, ending, (first.ended_ns - asking.clock.answered_ns(first)) / 1e9)
         else:
             second = await channel.ask(LOOK, asking.grace_s)
-            is_same = channel.opened_ns == opened_ns
+            ending = second.ending if channel.opened_ns == opened_ns else "fin"
+            waited_ns = (second.ended_ns if ending == "fin" else second.asked_ns) - asking.clock.answered_ns(first)
             first.ended_ns = second.ended_ns
-            trial = _asked_again(wait_s, second.ending if is_same else "fin")
+            trial = _asked_again(wait_s, ending, waited_ns / 1e9 + asking.clock.rtt_s)
     return await asking.judged(trial, f"{seconds(wait_s)} between two requests", first)
 
 
@@ -70,15 +71,19 @@ def _closed(wait_s: float, ending: str, took_s: float) -> Trial:
     return Trial(wait_s, survived=False, took_s=took_s, ending=ending, void=void)
 
 
-def _asked_again(wait_s: float, ending: str) -> Trial:
-    """What comes of asking again over a connection that looks open."""
+def _asked_again(wait_s: float, ending: str, most_s: float) -> Trial:
+    """What comes of asking again over a connection that looks open.
+
+    It waited for `wait_s` at least, which is what counts if it survived, and for `most_s` at most, if it did not.
+    """
     if ending == NO_CUT:
         return Trial(wait_s, survived=True)
+    most_s = max(wait_s, most_s)
     if ending == "fin":
-        return Trial(wait_s, survived=False, ending=ending)
+        return Trial(most_s, survived=False, ending=ending)
     if ending in ("rst", BLACK_HOLE):
         facts = {"when_poked": "rst" if ending == "rst" else "nothing"}
-        return Trial(wait_s, survived=False, ending=BLACK_HOLE, facts=facts)
+        return Trial(most_s, survived=False, ending=BLACK_HOLE, facts=facts)
     return Trial(wait_s, survived=False, void=ending, ending=ending)
 
 

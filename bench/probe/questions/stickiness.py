@@ -16,6 +16,7 @@ from bench.probe.finding import Finding
 from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S
 from clients.core.http1 import Request
+from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 
 CONNECTIONS = 12
@@ -61,7 +62,7 @@ async def _look(asking: Asking, headers: Mapping[str, str]) -> list[tuple[int, s
     for each in heard:
         try:
             server = msgspec.json.decode(bytes(each.body), type=_Stats).started_ns
-        except (msgspec.DecodeError, UnicodeError):
+        except NOT_JSON:
             continue
         found.append((server, each.headers.get("set-cookie", "").partition(";")[0]))
     return found

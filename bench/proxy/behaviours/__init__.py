@@ -16,6 +16,7 @@ from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.behaviours.latency import Latency
 from bench.proxy.behaviours.max_age import MaxAge
 from bench.proxy.behaviours.max_duration import MaxDuration
+from bench.proxy.behaviours.max_requests import MaxRequests
 from bench.proxy.behaviours.nagle import Nagle
 from bench.proxy.behaviours.noop import Noop
 from bench.proxy.behaviours.refuse import Refuse
@@ -45,6 +46,7 @@ BEHAVIOURS: dict[str, type[Rule]] = {
         Latency,
         MaxAge,
         MaxDuration,
+        MaxRequests,
         Nagle,
         Noop,
         Refuse,

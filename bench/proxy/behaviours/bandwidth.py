@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Draw, Positive, Rule, way_words
+from bench.proxy.rule import Draw, Positive, Rule, direction_words
 from bench.proxy.stage import Context, Direction, Stage
 
 PIECE_BYTES = 1460  # a TCP segment on Ethernet
@@ -31,7 +31,7 @@ class Bandwidth(Rule, frozen=True, kw_only=True):
 
     def deed(self) -> str:
         burst = f" after a burst of {self.burst_bytes} bytes" if self.burst_bytes else ""
-        return f"lets {self.rate_kbit:g} kbit/s through {way_words(self.way)}{burst}"
+        return f"lets {self.rate_kbit:g} kbit/s through {direction_words(self.way)}{burst}"
 
 
 class BandwidthStage(DelayingStage):

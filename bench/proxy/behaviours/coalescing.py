@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.proxy.http_bytes import RequestHead, ResponseHead, header
-from bench.proxy.rule import PER_RESPONSE, AtLeastOne, Condition, Draw, Positive, Rule, way_words
+from bench.proxy.rule import PER_RESPONSE, AtLeastOne, Condition, Draw, Positive, Rule, direction_words
 from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 
@@ -35,7 +35,7 @@ class Coalescing(Rule, frozen=True, kw_only=True):
         return CoalescingStage(self, chain)
 
     def deed(self) -> str:
-        where = "in HTTP responses" if self.scope == "response" else way_words(self.way)
+        where = "in HTTP responses" if self.scope == "response" else direction_words(self.way)
         return f"joins {where} what comes within {self.coalesce_ms:g} ms, up to {self.coalesce_bytes} bytes"
 
 
@@ -47,7 +47,7 @@ class CoalescingStage(Stage):
         self.http = rule.scope == "response"
         self._rule = rule
         self._in_scope = not self.http
-        self._held = {way: bytearray() for way in ("up", "down") if rule.way in (way, "both")}
+        self._held = {direction: bytearray() for direction in ("up", "down") if rule.way in (direction, "both")}
         self._due_s = dict.fromkeys(self._held, NEVER)
 
     def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
@@ -71,30 +71,30 @@ class CoalescingStage(Stage):
         self._flush(now_s, "down", self.send_down, self.end_down)
 
     def expired(self, now_s: float) -> None:
-        for way, due_s in self._due_s.items():
+        for direction, due_s in self._due_s.items():
             if due_s <= now_s:
-                self._flush(now_s, way, self.send_up if way == "up" else self.send_down)
+                self._flush(now_s, direction, self.send_up if direction == "up" else self.send_down)
         self.wake_at(min(self._due_s.values()))
 
-    def _enter(self, now_s: float, way: str, data: bytes, send: Pass) -> None:
-        held = self._held.get(way)
+    def _enter(self, now_s: float, direction: str, data: bytes, send: Pass) -> None:
+        held = self._held.get(direction)
         if held is None or not self._in_scope:
             send(now_s, data)
             return
         if not held:
-            self._due_s[way] = now_s + self._rule.coalesce_ms / 1000
+            self._due_s[direction] = now_s + self._rule.coalesce_ms / 1000
             self.wake_at(min(self._due_s.values()))
         self.struck = True
         held += data
         if len(held) >= self._rule.coalesce_bytes:
-            self._flush(now_s, way, send)
+            self._flush(now_s, direction, send)
 
-    def _flush(self, now_s: float, way: str, send: Pass, end: End | None = None) -> None:
-        held = self._held.get(way)
+    def _flush(self, now_s: float, direction: str, send: Pass, end: End | None = None) -> None:
+        held = self._held.get(direction)
         if held:
             data = bytes(held)
             held.clear()
-            self._due_s[way] = NEVER
+            self._due_s[direction] = NEVER
             send(now_s, data)
         if end:
             end(now_s)

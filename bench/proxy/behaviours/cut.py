@@ -15,9 +15,9 @@ from bench.proxy.rule import (
     Positive,
     Probability,
     Rule,
+    direction_words,
     ending,
     seconds,
-    way_words,
 )
 from bench.proxy.stage import NEVER, Context, CutAction, Direction, LateData, Stage
 
@@ -57,7 +57,7 @@ class Cut(Rule, frozen=True, kw_only=True):
     def deed(self) -> str:
         after = f"{self.after_bytes} bytes" if self.after_s is None else seconds(self.after_s)
         what = ending(self.action, None, self.late_data)
-        what += "" if self.way == "both" else f" {way_words(self.way)}"
+        what += "" if self.way == "both" else f" {direction_words(self.way)}"
         chance = "" if self.probability == 1 else f", probability {self.probability:g}"
         return f"{what} after {after} of the {self.since}{chance}"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.http_bytes import RequestHead
-from bench.proxy.rule import PER_REQUEST, Condition, Draw, ErrorStatus, Positive, Rule, ending, seconds
+from bench.proxy.http_bytes import RequestHead, ResponseHead
+from bench.proxy.rule import PER_REQUEST, PER_RESPONSE, Condition, Draw, ErrorStatus, Positive, Rule, ending, seconds
 from bench.proxy.stage import NEVER, Context, CutAction, LateData, Stage
 
 RESET_BY = {
@@ -17,8 +17,12 @@ RESET_BY = {
 SCOPE = {
     "connection": "",
     "request": ", from a request to the end of its response",
+    "response": ", from a response's head to its end",
     "websocket": ", on a WebSocket (or plain TCP)",
 }
+
+
+_OF_EXCHANGES = ("request", "response")
 
 
 class IdleTimeout(Rule, frozen=True, kw_only=True):
@@ -26,7 +30,8 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
 
     reset_by: whose bytes start the time anew: anyone's, the client's (up), the server's (down); or each side has a
         timer of its own
-    scope: the whole connection; from a request to the end of its response; once it is a WebSocket or plain TCP
+    scope: the whole connection; from a request to the end of its response; from a response's head to its end, so that
+        a late answer is none of its business; once it is a WebSocket or plain TCP
     status: answered instead if the time is over before the first byte of a response
     late_data, forget_s: of the action black_hole
     """
@@ -35,14 +40,18 @@ class IdleTimeout(Rule, frozen=True, kw_only=True):
 
     idle_timeout_s: Positive
     reset_by: Literal["either", "up", "down", "each"] = "either"
-    scope: Literal["connection", "request", "websocket"] = "connection"
+    scope: Literal["connection", "request", "response", "websocket"] = "connection"
     action: CutAction = "fin"
     status: ErrorStatus | None = None
     late_data: LateData = "drop"
     forget_s: Positive = 300.0
 
     def conditions(self) -> tuple[Condition, ...]:
-        return PER_REQUEST if self.scope == "request" else ()
+        return PER_RESPONSE if self.scope == "response" else PER_REQUEST if self.scope == "request" else ()
+
+    def check(self) -> None:
+        if self.scope == "response" and self.status is not None:
+            raise ValueError("status means nothing once a response has begun")
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return IdleTimeoutStage(self, chain)
@@ -72,15 +81,19 @@ class IdleTimeoutStage(Stage):
         if self._rule.scope == "request":
             self._start(now_s)
 
+    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
+        if self._rule.scope == "response":
+            self._start(now_s)
+
     def finished(self, now_s: float) -> None:
-        if self._rule.scope == "request":
+        if self._rule.scope in _OF_EXCHANGES:
             self._running = False
 
     def tunnelled(self, now_s: float) -> None:
         self._unanswered = False
         if self._rule.scope == "websocket":
             self._start(now_s)
-        elif self._rule.scope == "request":
+        elif self._rule.scope in _OF_EXCHANGES:
             self._running = False
 
     def up(self, now_s: float, data: bytes) -> None:

@@ -6,7 +6,7 @@ import random
 from typing import Literal
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Draw, NotNegative, Rule, way_words
+from bench.proxy.rule import Draw, NotNegative, Rule, direction_words
 from bench.proxy.stage import Context, Direction, Stage
 
 
@@ -29,7 +29,7 @@ class Latency(Rule, frozen=True, kw_only=True):
 
     def deed(self) -> str:
         jitter = f" ± {self.jitter_ms:g} ms ({self.distribution})" if self.jitter_ms else ""
-        return f"delays {way_words(self.way)} by {self.latency_ms:g} ms{jitter}"
+        return f"delays {direction_words(self.way)} by {self.latency_ms:g} ms{jitter}"
 
 
 class LatencyStage(DelayingStage):

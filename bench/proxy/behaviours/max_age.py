@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.proxy.http_bytes import RequestHead, ResponseHead, closing
+from bench.proxy.last_response import LastResponseStage
 from bench.proxy.rule import Draw, Positive, Rule, seconds
 from bench.proxy.stage import Context, Stage
 
@@ -24,26 +24,16 @@ class MaxAge(Rule, frozen=True, kw_only=True):
         return f"after {seconds(self.max_age_s)} the next response is the connection's last (Connection: close)"
 
 
-class MaxAgeStage(Stage):
-    """Marks the first response after the age as the last."""
-
-    http = True
+class MaxAgeStage(LastResponseStage):
+    """The first response after the age is the last."""
 
     def __init__(self, rule: MaxAge, chain: Context) -> None:
         super().__init__(rule.name, chain)
         self._rule = rule
         self._old_s = 0.0
-        self._is_last = False
 
     def opened(self, now_s: float) -> None:
         self._old_s = now_s + self._rule.max_age_s
 
-    def response(self, now_s: float, request: RequestHead, response: ResponseHead) -> None:
-        self._is_last = self.struck = now_s >= self._old_s
-
-    def rewrite_response(self, head: bytes) -> bytes:
-        return closing(head) if self._is_last else head
-
-    def finished(self, now_s: float) -> None:
-        if self._is_last:
-            self.cut(now_s, "fin")
+    def is_last(self, now_s: float) -> bool:
+        return now_s >= self._old_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, way_words
+from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, direction_words
 from bench.proxy.stage import NEVER, Context, Direction, End, Pass, Stage
 
 
@@ -34,7 +34,7 @@ class Nagle(Rule, frozen=True, kw_only=True):
 
     def deed(self) -> str:
         late = f"{self.delayed_ack_ms:g} ms late{' the first time' if self.late_acks == 'first' else ''}"
-        return f"holds small pieces {way_words(self.way)} until those before are acknowledged, {late} (Nagle)"
+        return f"holds small pieces {direction_words(self.way)} until those before are acknowledged, {late} (Nagle)"
 
 
 class NagleStage(Stage):

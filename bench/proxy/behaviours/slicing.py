@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, way_words
+from bench.proxy.rule import AtLeastOne, Draw, Positive, Rule, direction_words
 from bench.proxy.stage import Context, Direction, Stage
 
 
@@ -32,7 +32,7 @@ class Slicing(Rule, frozen=True, kw_only=True):
 
     def deed(self) -> str:
         variation = f" ± {self.variation_bytes}" if self.variation_bytes else ""
-        return f"cuts {way_words(self.way)} into {self.slice_bytes}{variation} bytes, {self.delay_ms:g} ms apart"
+        return f"cuts {direction_words(self.way)} into {self.slice_bytes}{variation} bytes, {self.delay_ms:g} ms apart"
 
 
 class SlicingStage(DelayingStage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.proxy.delay import DelayingStage, DelayLine
-from bench.proxy.rule import Draw, Positive, Rule, seconds, way_words
+from bench.proxy.rule import Draw, Positive, Rule, direction_words, seconds
 from bench.proxy.stage import Context, Direction, Stage
 
 
@@ -19,7 +19,7 @@ class SlowClose(Rule, frozen=True, kw_only=True):
         return SlowCloseStage(self, chain)
 
     def deed(self) -> str:
-        return f"passes a close on {way_words(self.way)} {seconds(self.close_delay_s)} late"
+        return f"passes a close on {direction_words(self.way)} {seconds(self.close_delay_s)} late"
 
 
 class SlowCloseStage(DelayingStage):

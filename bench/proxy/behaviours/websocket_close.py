@@ -80,29 +80,29 @@ class WebsocketCloseStage(Stage):
         elif self._frames:
             self._is_due = True
             self.wake_at(now_s + GRACE_S)
-            for way, frames in list(self._frames.items()):
+            for direction, frames in list(self._frames.items()):
                 if frames.between:
-                    self._close(now_s, way)
+                    self._close(now_s, direction)
 
     def _due_s(self) -> float:
         return self._last_s + (self._rule.idle_timeout_s or self._rule.after_s or 0)
 
-    def _pass(self, now_s: float, way: Direction, data: bytes, send: Pass) -> None:
+    def _pass(self, now_s: float, direction: Direction, data: bytes, send: Pass) -> None:
         self._last_s = now_s
-        frames = self._frames.get(way)
+        frames = self._frames.get(direction)
         end = frames.feed(data) if frames else None
         if not self._is_due:
             send(now_s, data)
         elif frames:
             send(now_s, data[:end])
             if end is not None:
-                self._close(now_s, way)
+                self._close(now_s, direction)
 
-    def _close(self, now_s: float, way: Direction) -> None:
+    def _close(self, now_s: float, direction: Direction) -> None:
         """Send the Close frame one way; behind the second one comes the end."""
-        del self._frames[way]
+        del self._frames[direction]
         frame = Frame(Opcode.CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())
-        if way == "up":
+        if direction == "up":
             self.send_up(now_s, frame.serialize(mask=True))
         else:
             self.send_down(now_s, frame.serialize(mask=False))

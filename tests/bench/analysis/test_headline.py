@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,86 @@ def test_where_nothing_got_through_nobody_is_named(tmp_path: Path) -> None:
     lost = (Caricature(name, failing=1.0) for name in ("sse", "websocket"))
     most = "not one message arrived whole, and 99 % are needed."
     assert said(tmp_path, *lost) == f"Too much was lost to judge speed or cost: {most}"
+
+
+def whole(delay_ms: float = 1, count: int = 6) -> list[Message]:
+    return [Message([(100, 100 + delay_ms), (110, 110 + delay_ms)]) for _ in range(count)]
+
+
+def test_whom_it_names_is_said_to_lose_messages_elsewhere(tmp_path: Path) -> None:
+    """Behind a balancer alone: no race, since nobody else is there, and still the reader has to know."""
+    run, cut = RunBuilder(tmp_path), Message([(100, 101)], 2, "truncated")
+    for block in range(1, 7):
+        run.cell("sse", block, whole())
+        run.cell("websocket", block, whole())
+        run.cell("sse", block, [*whole(count=3), *[cut] * 9], profile="aws-alb")
+        run.cell("sse", block, whole(), profile="aws-alb", recovery="resume")
+    assert headline(measure(run.write())).endswith(
+        "Not so everywhere: behind aws-alb 25 % of SSE's messages arrived whole."
+    )
+
+
+def test_whom_it_names_is_said_to_be_late_elsewhere(tmp_path: Path) -> None:
+    """And a name has no words that its whole group has."""
+    run, chance = RunBuilder(tmp_path), random.Random(1)
+    for block in range(1, 7):
+        for load, delay_ms in (("bursty", 1), ("calm", 90)):
+            run.cell("websocket", block, whole(delay_ms + chance.random() / 10), variant={"load": load})
+            run.cell("sse", block, whole(1 + chance.random() / 10), variant={"load": load})
+    said = headline(measure(run.write()))
+    assert re.match(r"load=bursty: Take (SSE or WebSocket|WebSocket or SSE): ", said)
+    assert re.search(r"Not so everywhere: with load=calm WebSocket is late by 90\.\d ms with the first token \(", said)
+
+
+def test_some_messages_lost_are_named_though_it_could_be_chance(tmp_path: Path) -> None:
+    run, lost = RunBuilder(tmp_path), Message([(100, 101)], 2, "truncated")
+    for block in range(1, 7):
+        run.cell("sse", block, whole(count=40))
+        run.cell("websocket", block, [*whole(count=39), lost if block == 1 else whole()[0]])
+    assert "; WebSocket lost messages (the difference could be chance: 239 of 240 messages arrived whole)" in headline(
+        measure(run.write())
+    )
+
+
+def test_endpoints_are_judged_as_their_users_wait(tmp_path: Path) -> None:
+    """None of them tells when its model made a token; how long the first one took is known all the same."""
+    run, chance = RunBuilder(tmp_path), random.Random(1)
+    unknown = {"ttft_scheduled_ns": -1}
+    for block in range(1, 7):
+        for model, ttft_ms in (("a", 100), ("b", 300)):
+            late = [ttft_ms + 5 * chance.random() for _ in range(12)]
+            messages = [Message([(x, x), (x + 10, x + 10)], facts=unknown) for x in late]
+            run.cell("openai", block, messages, variant={"model": model})
+    measured = measure(run.write())
+    said = headline(measured)
+    assert said.startswith("Take OpenAI endpoint model=a: ")
+    assert "OpenAI endpoint model=b is behind at first token: 30" in said
+    first = next(row for row in scoreboard.scoreboard(measured) if row.id == "first_token")
+    assert first.column == "ttft_ms_p50"
+    assert first.sentence.startswith("First token (first token p50): ")
+
+
+def test_beside_one_that_tells_its_model_s_time_an_endpoint_is_not_judged(tmp_path: Path) -> None:
+    """Its model is another one: what it takes must not look like its transport's time."""
+    run = RunBuilder(tmp_path)
+    for block in range(1, 7):
+        run.cell("sse", block, whole())
+        run.cell("chunked", block, whole())
+        run.cell("openai", block, [Message([(500, 500), (510, 510)], facts={"ttft_scheduled_ns": -1})])
+    (first, *_) = scoreboard.scoreboard(measure(run.write()))
+    assert first.column == "ttft_overhead_ms_p50"
+    (endpoint,) = [square for square in first.squares if square.key.transport == "openai"]
+    assert (endpoint.standing, endpoint.reason) == (
+        "not judged",
+        "nobody tells when this endpoint's model made its tokens",
+    )
+
+
+def test_a_run_that_cannot_tell_says_why(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path, {"name": "locust"})
+    for block in range(1, 7):
+        run.cell("sse", block, whole())
+        run.cell("websocket", block, whole(50))
+    assert headline(measure(run.write())) == (
+        "This run tells no transport from another: its blocks are slices of one test, not rounds in random order."
+    )

@@ -137,6 +137,16 @@ def test_every_chart_has_a_text_alternative_and_its_numbers_a_click_away(
     page.close()
 
 
+def test_every_row_and_column_of_a_table_has_a_header(browser: Browser, reports: dict[str, Path]) -> None:
+    """So that a screen reader says whose number it reads."""
+    for report in reports.values():
+        page = opened(browser, report, 1280)
+        assert page.locator("table").count() > 2
+        assert page.locator("tbody tr").filter(has_not=page.locator("th[scope=row]")).all_text_contents() == []
+        assert page.locator("table").filter(has_not=page.locator("thead th[scope=col]")).count() == 0
+        page.close()
+
+
 def test_charts_follow_the_page_into_the_dark(browser: Browser, reports: dict[str, Path]) -> None:
     page = opened(browser, reports["race"], 1280, color_scheme="dark")
     ink = page.locator("svg text").first.evaluate("text => getComputedStyle(text).fill")

@@ -195,6 +195,15 @@ def test_held_back_is_not_got_through(tmp_path: Path) -> None:
     assert found.sentence.endswith("SSE got all 8 messages through (but held back).")
 
 
+def test_what_breaks_a_way_that_gets_through_is_said(tmp_path: Path) -> None:
+    """A long poll that a balancer cuts, where a plain one is answered at once: no sentence may leave it to the map."""
+    run = RunBuilder(tmp_path, {"plan": PLAN})
+    run.cell("polling", 1, [arrived()] * 4, profile="envoy")
+    run.cell("polling", 1, [cut()] * 4, variant={"wait": 20}, profile="envoy")
+    (found,) = _advice(run)
+    assert found.sentence.endswith("Polling got all 4 messages through (not with wait=20: lost 4 of 4 messages).")
+
+
 def test_who_never_completes_loses_for_ever(run: RunBuilder) -> None:
     maps = maps_of(measure(run.write()))["load=short", "stream=silence"]
     resumed, restarted = (maps.spots[Way("sse", (), mode), "aws-alb"].cell for mode in ("resume", "restart"))

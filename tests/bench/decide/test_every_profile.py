@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import NamedTuple
@@ -16,6 +17,17 @@ from bench.decide.matrix import ExpectedTraffic, heartbeat_s, matrix
 from bench.plan import Cell
 from bench.probe.rehearsal import Scene, outcome
 from bench.proxy import profile as profiles
+from bench.proxy.behaviours import (
+    FirstByteTimeout,
+    IdleTimeout,
+    KeepaliveTimeout,
+    MaxDuration,
+    MaxRequests,
+    ResponseBuffering,
+    Upgrade,
+    WebsocketClose,
+)
+from bench.proxy.profile import Profile
 from bench.proxy.rule import Rule
 
 SILENCE_S, THINK_S, FIRST_S, PATIENCE_S = 70.0, 300.0, 1.0, 115.0
@@ -100,12 +112,46 @@ def candidates(fates: Mapping[Cell, bool]) -> list[Candidate]:
     return [Candidate(way, tuple(each), (), NEAR_S) for way, each in seen.items()]
 
 
+def made(number: int) -> Profile:
+    """One that nobody ships: a few limits of any size, and whatever else a balancer may do."""
+    draw = random.Random(number)
+    limits = (10.0, 25.0, 60.0, 100.0, 350.0)
+    possible: list[Rule] = [
+        IdleTimeout(
+            idle_timeout_s=draw.choice(limits),
+            reset_by=draw.choice(["either", "up", "down", "each"]),
+            scope=draw.choice(["connection", "request", "response", "websocket"]),
+            action=draw.choice(["fin", "rst", "black_hole"]),
+        ),
+        MaxDuration(max_duration_s=draw.choice(limits), scope=draw.choice(["request", "websocket", "connection"])),
+        FirstByteTimeout(first_byte_timeout_s=draw.choice(limits)),
+        KeepaliveTimeout(keepalive_timeout_s=draw.choice(limits)),
+        MaxRequests(max_requests=draw.choice([1, 2, 50])),
+        WebsocketClose(idle_timeout_s=draw.choice(limits)),
+        Upgrade(action=draw.choice(["strip", "refuse"])),
+        ResponseBuffering(until_complete=True),
+    ]
+    rules = draw.sample(possible, draw.randint(1, 4))
+    return Profile(
+        name=f"made {number}", rules=tuple(sorted(rules, key=lambda rule: rule.name == "response_buffering"))
+    )
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_so_does_what_is_recommended_behind_one_that_nobody_ships(number: int) -> None:
+    recommended(made(number))
+
+
 @pytest.mark.parametrize("name", profiles.names())
 def test_what_is_recommended_gets_through(name: str) -> None:
-    profile = profiles.load(name)
-    plan = matrix(name, heartbeat_s(profile), TRAFFIC, {}, 1)
+    recommended(profiles.load(name))
+
+
+def recommended(profile: Profile) -> None:
+    """The recommendation is one that comes through, if any does, and the simplest of those."""
+    plan = matrix("aws-alb", heartbeat_s(profile), TRAFFIC, {}, 1)
     every = candidates({cell: fate(profile.rules, cell) for cell in plan.cells})
-    found = choose(name, every)
+    found = choose(profile.name, every)
     assert found.chosen.is_whole == any(each.is_whole for each in every)
     simpler = [each for each in every if len(settings_of(each.way)) < len(settings_of(found.chosen.way))]
     assert not any(each.is_whole for each in simpler), "fewer settings would do"

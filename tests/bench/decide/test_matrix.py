@@ -10,6 +10,7 @@ from bench.cli import main
 from bench.decide.matrix import HEARTBEATS_S, ExpectedTraffic, farther, heartbeat_s, matrix, time_scale
 from bench.proxy import profile
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
+from bench.proxy.behaviours.websocket_close import WebsocketClose
 
 
 def test_the_heartbeat_is_at_most_half_of_what_the_profile_bears() -> None:
@@ -18,6 +19,11 @@ def test_the_heartbeat_is_at_most_half_of_what_the_profile_bears() -> None:
     for name in profile.names():
         idle = [rule.idle_timeout_s for rule in profile.load(name).rules if isinstance(rule, IdleTimeout)]
         assert all(heartbeat_s(profile.load(name)) <= limit / 2 for limit in idle), name
+
+
+def test_a_limit_on_a_websocket_s_silence_is_one_too() -> None:
+    closing = profile.Profile(name="mine", rules=(WebsocketClose(idle_timeout_s=8), WebsocketClose(after_s=1)))
+    assert heartbeat_s(closing) == 2
 
 
 @pytest.mark.parametrize("name", profile.names())

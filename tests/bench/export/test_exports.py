@@ -52,6 +52,17 @@ def test_a_report_with_every_format(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert {entry.name for entry in tmp_path.iterdir()} == {"results", "link.md", *(f.name for f in files.values())}
 
 
+def test_limits_given_with_the_report_are_the_plan_s_wherever_it_shows_them(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes a message a good one is asked while they are counted; the page shows the limit too."""
+    given = ("--slo", "message.e2e_ms=100000", "--slo", "goodput_ratio=0.1")
+    command("report", str(run), "--json", "-", *given)
+    found = [each for each in json.loads(capsys.readouterr().out)["slo"] if each["column"] == "goodput_ratio"]
+    assert [each["outcome"] for each in found] == ["met"] * 3
+    assert "goodput_ratio at least 10 %" in (run / "report.html").read_text("utf-8")
+
+
 def test_limits_leave_the_code_of_an_interrupted_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = raced(tmp_path, {"completed_ratio": 1}, blocks=1, status="interrupted")
     exports = Exports(json=str(tmp_path / "outcome.json"), junit=str(tmp_path / ("x" * 300)))
@@ -126,9 +137,9 @@ def test_a_file_that_cannot_be_written_is_named(run: Path, tmp_path: Path, capsy
         (["--junit", "."], ["--junit", "is a directory"]),
         (["--slo", "ttft_ms_p95"], ["--slo", "takes KEY=VALUE with a number, as ttft_ms_p95=800"]),
         (["--slo", "ttft_ms_p95=fast"], ["--slo", "'ttft_ms_p95=fast' takes KEY=VALUE"]),
-        (["--slo", "ttft_ms_p9=3"], ["[slo]: no key 'ttft_ms_p9'", "'ttft_ms_p99'"]),
-        (["--slo", "completed_ratio=nan"], ["[slo] completed_ratio: takes a number from 0 to 1"]),
-        (["--slo", "message.ttft=3"], ["[slo.message]: no key 'ttft'", "'ttft_ms'"]),
+        (["--slo", "ttft_ms_p9=3"], ["--slo: no key 'ttft_ms_p9'", "'ttft_ms_p99'"]),
+        (["--slo", "completed_ratio=nan"], ["--slo completed_ratio: takes a number from 0 to 1"]),
+        (["--slo", "message.ttft=3"], ["--slo message: no key 'ttft'", "'ttft_ms'"]),
     ],
 )
 def test_mistakes(run: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: list[str]) -> None:

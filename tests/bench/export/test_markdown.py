@@ -18,6 +18,7 @@ from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.export import markdown
 from bench.export.markdown import MAX_ROWS, MAX_SQUARE, MAX_TEXT, comparison_markdown, escaped, run_markdown, table
 from bench.store import RunFolder
+from servers.foreign_text import printable
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 LIMIT_OF_A_COMMENT = 65_536
@@ -59,7 +60,7 @@ def markdown_of(folder: RunFolder) -> str:
 
 def as_shown(words: str) -> str:
     """What a reader is to see of any words: one line, and nobody called."""
-    return " ".join(words.split()).replace("\0", "\ufffd").replace("@", "@\u200b")
+    return printable(" ".join(words.split())).replace("@", "@\u200b")
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=3))

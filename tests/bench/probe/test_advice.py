@@ -11,8 +11,9 @@ import pytest
 
 from bench.console import Console
 from bench.probe.advice import advice
-from bench.probe.finding import Finding, Findings
+from bench.probe.finding import Finding, Findings, Seen
 from bench.probe.foretold import foretold
+from bench.probe.own_lateness import void_words
 from bench.probe.probe_report import NOTHING_PASSES, report
 from bench.probe.profile_writer import profile_of, profile_text
 from bench.probe.rehearsal import outcome, scenes
@@ -243,6 +244,17 @@ def test_what_did_not_count_is_said_with_what_it_may_have_been() -> None:
     out = io.StringIO()
     Console(file=out, width=300).print(report(findings(limit("idle", "sse", 60.0))))
     assert "Something was wrong" not in out.getvalue()
+    assert "late itself" not in out.getvalue()
+
+
+def test_what_a_late_machine_saw_is_counted() -> None:
+    out = io.StringIO()
+    void = Seen(at_s=1, tried="a silence", void=void_words(0.2))
+    late = msgspec.structs.replace(
+        limit("idle", "sse", 60.0), observations=(void, void, Seen(at_s=2, tried="a silence"))
+    )
+    Console(file=out, width=300).print(report(findings(late)))
+    assert "This machine was late itself: 2 of its observations do not count." in out.getvalue()
 
 
 def test_where_no_answer_passes_nothing_is_said_to_follow() -> None:

@@ -183,6 +183,6 @@ async def test_a_control_that_says_nothing_counts_as_disturbed_where_it_worked(
     nothing: Any = None
     deployment = Deployment({"sse": "http://127.0.0.1:1"})
     control = Control(deployment, "sse", 1.0, whole=whole, _is_running=True)
-    rest = dict.fromkeys(("clock", "passes", "lookup"), nothing)
+    rest = dict.fromkeys(("clock", "passes", "lateness", "lookup"), nothing)
     asking = Asking("idle", deployment, "sse", up_to_s=1.0, until_s=0.0, control=control, began_ns=0, **rest)
     assert await asking.was_disturbed(0, 1) is is_disturbed

@@ -62,6 +62,12 @@ async def test_a_password_is_not_repeated_and_the_option_for_it_is_named(word: s
     assert "secret" not in str(error.value)
 
 
+async def test_what_is_taken_is_said_once() -> None:
+    with pytest.raises(InputError) as error:
+        await find(["x"], None, Trust())
+    assert str(error.value) == "URL 'x': no address; takes https://HOST, or TRANSPORT=https://HOST"
+
+
 @pytest.mark.parametrize("is_named", [True, False])
 async def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(is_named: bool) -> None:
     async def answer(connection: Connection) -> None:

@@ -34,6 +34,13 @@ def test_from_where_it_counts(ages_s: tuple[float, ...], counts_from: str) -> No
     assert (limit.sure_s, found) == (60, counts_from)
 
 
+def test_one_that_is_late_says_nothing_of_where_it_counts_from() -> None:
+    limit, found = counted([cut(60), cut(55, 5), cut(62.5, 10)])
+    assert limit is not None
+    assert (limit.value_s, found) == (60, "connection")
+    assert counted([cut(60), cut(60, 5), cut(75, 10)])[1] == "request"
+
+
 def test_any_server_grants_the_longest_stream_that_is_asked_for() -> None:
     spec = StreamSpec.parse(talking(1.0, lasting_s(HOUR_S, inf)))
     assert build(spec, 1).duration_ns > 0.99 * HOUR_S * 1e9

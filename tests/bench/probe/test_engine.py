@@ -140,9 +140,12 @@ async def test_rules_that_no_shipped_profile_shows_in_time(server: Serve) -> Non
     port = int(server("sse").url.rpartition(":")[2])
 
     async def see(question: str, rule: Rule, **facts: object) -> None:
-        async with Proxy(("127.0.0.1", port), [rule]) as proxy:
-            deployment = Deployment({"sse": f"http://127.0.0.1:{proxy.address[1]}"})
-            found = await Engine(deployment, UP_TO_S, chosen=[questions()[question]]).run()
+        for _ in range(ATTEMPTS):  # a busy machine may have seen too little, and then says so
+            async with Proxy(("127.0.0.1", port), [rule]) as proxy:
+                deployment = Deployment({"sse": f"http://127.0.0.1:{proxy.address[1]}"})
+                found = await Engine(deployment, UP_TO_S, chosen=[questions()[question]]).run()
+            if found.findings[0].value is not None:
+                break
         expect(found, question, "" if question == "age" else "sse", **facts)
 
     await asyncio.gather(
@@ -226,7 +229,7 @@ async def test_a_connection_that_turns_out_to_be_closed_when_it_is_used_again_sh
     assert found.ending == "fin"
     assert found.low is not None
     assert found.high is not None
-    assert found.low * (1 - NEAR) <= 0.3 <= found.high * (1 + NEAR)
+    assert found.low <= 0.3 <= found.high  # whatever the machine is late with: each wait counts as long as it was
     assert "at the next byte" in found.words
 
 

@@ -7,12 +7,13 @@ import tomllib
 import msgspec
 import pytest
 
+from bench.probe.finding import Finding, Findings
 from bench.probe.foretold import foretold
 from bench.probe.judging import judge
 from bench.probe.profile_likeness import differences, nearest, survival, visible_rules
 from bench.probe.profile_writer import profile_of, profile_text
 from bench.proxy import profile
-from bench.proxy.behaviours import IdleTimeout, MaxDuration, Upgrade
+from bench.proxy.behaviours import FirstByteTimeout, IdleTimeout, KeepaliveTimeout, MaxDuration, MaxRequests, Upgrade
 from bench.proxy.profile import load, parse
 from bench.proxy.rule import Rule
 
@@ -32,6 +33,45 @@ def test_a_profile_written_from_its_own_findings_shows_the_same(name: str) -> No
     assert not [verdict for verdict in judge(foretold(written.rules, UP_TO_S), findings) if not verdict.is_right]
     assert all(visible_rules(written.rules, UP_TO_S)), "a rule that shows nothing was invented"
     assert nearest(written.rules, UP_TO_S)[0].differences == ()
+
+
+MADE: dict[str, tuple[Rule, ...]] = {
+    "a limit within answers, as Varnish has": (
+        IdleTimeout(idle_timeout_s=40, scope="response", reset_by="down"),
+        FirstByteTimeout(first_byte_timeout_s=70, status=503),
+    ),
+    "a limit within answers alone": (IdleTimeout(idle_timeout_s=40, scope="response", reset_by="down"),),
+    "a limit on their number": (MaxRequests(max_requests=7), KeepaliveTimeout(keepalive_timeout_s=75)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_so_is_one_that_nobody_ships(name: str) -> None:
+    written = parse("written", tomllib.loads(profile_text(foretold(MADE[name], UP_TO_S))))
+    assert not differences(MADE[name], written.rules, UP_TO_S)
+    assert survival(written.rules) == survival(MADE[name])
+
+
+@pytest.mark.parametrize(("ending", "is_behind"), [("fin", True), ("black_hole", True), ("status 504", False)])
+def test_a_limit_that_knows_of_a_withheld_head_stands_behind_who_withholds_it(ending: str, is_behind: bool) -> None:
+    """As behind Node's http-proxy, and nginx that compresses: to the limit the answer has begun, to the client not."""
+
+    def found(question: str, transport: str, ending: str) -> Finding:
+        return Finding(question=question, transport=transport, value=5.0, low=4.9, high=5.1, seen=3, ending=ending)
+
+    findings = Findings(
+        urls={"sse": "", "blocking": ""},
+        up_to_s=10.0,
+        started="",
+        findings=(
+            Finding(question="late_head", transport="sse", value=True, seen=3),
+            found("first_byte", "blocking", "status 504"),
+            found("first_byte", "sse", ending),
+            found("idle", "sse", "fin" if ending == "status 504" else ending),
+        ),
+    )
+    names = [rule.name for rule in profile_of(findings).rules]
+    assert (names.index("idle_timeout") > names.index("head_holdback")) is is_behind
 
 
 def test_what_differs_is_seen() -> None:

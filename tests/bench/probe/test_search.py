@@ -158,8 +158,24 @@ def test_a_connection_that_was_forgotten_long_before_it_was_cut_shows_when() -> 
 
 
 def test_a_late_cut_is_not_the_limit() -> None:
-    assert agreed([60.2, 60.0, 71.0, 60.1]) == [60.0, 60.1, 60.2]
-    assert agreed([0.95, 1.0, 1.02, 1.03]) == [1.0, 1.02, 1.03]
+    assert agreed_s(60.2, 60.0, 71.0, 60.1) == [60.0, 60.1, 60.2]
+    assert agreed_s(0.95, 1.0, 1.02, 1.03) == [1.0, 1.02, 1.03]
+
+
+def agreed_s(*cuts_s: float) -> list[float | None]:
+    return [cut.took_s for cut in agreed(Trial(90, False, took_s, "fin") for took_s in cuts_s)]
+
+
+def test_cuts_that_are_known_only_roughly_agree_where_their_intervals_meet() -> None:
+    """A busy machine leaves wide gaps between reads, in which a black hole has begun."""
+    roughly = [Trial(9, False, took_s, BLACK_HOLE, within_s=0.15) for took_s in (1.05, 1.2, 1.28)]
+    limit = limit_of_cuts(roughly)
+    assert limit is not None
+    assert limit.seen == 3
+    assert limit.sure_s == pytest.approx(1.165)
+    apart = limit_of_cuts([Trial(9, False, took_s, BLACK_HOLE, within_s=0.05) for took_s in (1.0, 1.5, 2.0)])
+    assert apart is not None
+    assert apart.sure_s is None
 
 
 def test_contradictions_are_settled_by_the_most() -> None:

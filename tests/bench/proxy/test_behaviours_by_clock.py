@@ -28,6 +28,7 @@ from bench.proxy.behaviours import (
     Latency,
     MaxAge,
     MaxDuration,
+    MaxRequests,
     Nagle,
     Noop,
     Refuse,
@@ -153,6 +154,18 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
     ),
     ("a WebSocket is no request", IdleTimeout(idle_timeout_s=60, scope="request"), SOCKET, SOCKET),
     (
+        "idle within a response, which may be late itself",
+        IdleTimeout(idle_timeout_s=60, scope="response", reset_by="down"),
+        [*ASK, (100, "down", STREAM[1][2])],
+        [*ASK, (100, "down", STREAM[1][2]), *cut(160, "fin", "idle_timeout")],
+    ),
+    (
+        "a response that is over is not idle",
+        IdleTimeout(idle_timeout_s=60, scope="response"),
+        [*ASK, (100, "down", OK)],
+        [*ASK, (100, "down", OK[:-2]), (100, "down", b"ok")],
+    ),
+    (
         "plain TCP counts as a WebSocket",
         IdleTimeout(idle_timeout_s=60, scope="websocket"),
         [(5, "up", b"hello")],
@@ -216,6 +229,20 @@ CASES: list[tuple[str, Rule, Steps, Seen]] = [
         ],
     ),
     ("age alone closes nothing", MaxAge(max_age_s=10), STREAM, STREAM),
+    # max_requests
+    (
+        "the response to the last request that is granted is the last",
+        MaxRequests(max_requests=2),
+        [*STREAM, (20, "up", REQUEST), (21, "down", OK)],
+        [
+            *STREAM,
+            (20, "up", REQUEST),
+            (21, "down", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"),
+            (21, "down", b"ok"),
+            *cut(21, "fin", "max_requests"),
+        ],
+    ),
+    ("fewer requests close nothing", MaxRequests(max_requests=2), STREAM, STREAM),
     # max_duration
     (
         "duration of a request, however active",

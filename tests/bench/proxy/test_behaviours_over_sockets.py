@@ -33,6 +33,7 @@ from bench.proxy.behaviours import (
     Latency,
     MaxAge,
     MaxDuration,
+    MaxRequests,
     Nagle,
     Noop,
     Refuse,
@@ -165,6 +166,19 @@ async def test_max_age(net: Net) -> None:
     assert b"\r\nConnection: close\r\n" in answer
     assert how == "fin"
     assert (await net.records())[0].ended_by == "max_age"
+
+
+async def test_max_requests(net: Net) -> None:
+    client = await net.through(short, MaxRequests(max_requests=3))
+    for _ in range(2):
+        client.send(REQUEST)
+        assert await client.reader.readexactly(len(OK)) == OK
+    client.send(REQUEST)
+    answer, how = await client.until_end()
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nok")
+    assert how == "fin"
+    assert (await net.records())[0].ended_by == "max_requests"
 
 
 async def test_max_duration(net: Net) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.selfcost import perf_command
-from bench.selfcost.cost_report import COLUMNS, append_csv
+from bench.selfcost.cost_report import COLUMNS, append_csv, missed
 from bench.selfcost.hottest_functions import hottest_functions
 from bench.selfcost.proxy_cost import ProxyCost
 from bench.selfcost.transport_cost import Floor, Parts, SteadyTraffic, TransportCost
@@ -24,6 +24,15 @@ def cost(client_us: float, server_us: float) -> TransportCost:
     return TransportCost([client_us] * 3, [server_us] * 3, [0.5, 1.5], [0.1] * 3, [Parts(700, 30)] * 3, FLOOR)
 
 
+PROFILE = """
+         2380498 function calls (2364223 primitive calls) in 4.000 seconds
+
+   ncalls  tottime  percall  cumtime  percall filename:lineno(function)
+      543    1.500    0.000    0.079    0.000 {built-in method marshal.loads}
+        1    1.000    0.280    2.194    2.194 /python3.11/asyncio/runners.py:86(run)
+313858/312695    0.500    0.000    0.092    0.000 /clients/core/%s_%s.py:101(feed)
+    39121    0.020    0.000    0.033    0.000 {method 'decode_lines' of 'msgspec.json.Decoder' objects and a long name}
+"""
 COSTS = {"sse": cost(14, 33), "websocket": cost(20, 30)}
 
 
@@ -32,6 +41,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Figures without measuring them, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(perf_command, "measure", lambda *_, **__: (COSTS, None))
+    monkeypatch.setattr(perf_command, "hottest_functions", lambda role, name, _: PROFILE % (role, name))
     return tmp_path / "results" / "perf.csv"
 
 
@@ -70,6 +80,25 @@ def test_goals_stand_beside_the_figures_and_a_missed_one_is_no_failure(made_up: 
     assert done.exit_code == 0
     for words in ("≤ 1.4 met", "≤ 1.6 missed", "≤ 1.8 met", "700 CPU µs per request, 30.0 for each further token"):
         assert words in done.output
+
+
+def test_each_ratio_above_its_goal_and_no_other_is_followed_by_its_profile_in_80_columns(made_up: Path) -> None:
+    output = call("--only-transports").output
+    assert {line for line in output.splitlines() if line.startswith("why")} == {
+        "why the server of sse is above its goal (share of its CPU, by cProfile):",
+        "why the client of websocket is above its goal (share of its CPU, by cProfile):",
+    }
+    assert "   25%  python3.11/asyncio/runners.py:86(run)" in output
+    assert "   12%  clients/core/server_sse.py:101(feed)" in output
+    assert "   12%  clients/core/client_websocket.py:101(feed)" in output
+    assert "marshal" not in output  # imports explain no token's cost
+    assert max(map(len, output.splitlines())) <= 80
+
+
+def test_the_proxy_s_ratio_is_among_those_that_are_shown_with_a_profile() -> None:
+    above = ProxyCost(proxy_us=[14, 14, 14], pump_us=[10, 10, 10])
+    assert missed({}, above) == [("proxy", "sse")]
+    assert missed({}, PROXY) == []
 
 
 def test_it_writes_only_when_told_to(made_up: Path) -> None:

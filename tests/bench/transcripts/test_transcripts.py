@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.transcripts.transcript import TranscriptError, read
+from servers.openai_events import AnswerReader
 
 TEXTS = ["Hel", "lo\u2028", "\n\n", "data: 👩‍👧", " end"]
 
@@ -197,7 +198,8 @@ def without_end(chunks: Iterable[dict[str, Any]], last: int) -> bytes:
         (lines(*ollama()[:-1]), "it has no end"),
         (sse(*anthropic()[:-1], {"type": "error", "error": {"type": "overloaded_error"}}), "(overloaded_error)"),
         (sse(*responses()[:-1], {"type": "response.failed"}), "(response.failed)"),
-        (sse(*AI_SDK[:-1], {"type": "error", "errorText": "x"}), "(error)"),
+        (sse(*responses()[:-1], {"type": "response.failed", "response": {"error": {"code": "quota"}}}), "(quota)"),
+        (sse(*AI_SDK[:-1], {"type": "error", "errorText": "x"}), "(x)"),
         (lines(*ollama()[:2], {"error": "out of memory"}), "(out of memory)"),
         (sse(chat()[0], *chat()[-2:]), "it has no text"),
     ],
@@ -221,7 +223,8 @@ def test_half_an_answer_is_left_out_and_said(data: bytes, why: str) -> None:
         ),
         (sse(*chat()[:3], {"object": "error", "type": "BadRequestError", "code": 400}, *chat()[3:]), "(BadRequest"),
         (sse(*chat()[:3], {"text": "**NETWORK ERROR**", "error_code": 50002}), "(error)"),
-        (sse(*responses()[:-1], {"type": "error", "message": "x"}), "(error)"),
+        (sse(*responses()[:-1], {"type": "error", "code": "rate_limit_exceeded"}), "(rate_limit_exceeded)"),
+        (sse(*responses()[:-1], {"type": "error"}), "(error)"),
         (sse(*LLAMA_CPP[:-1], {"error": {"message": "out of slots"}}), "(out of slots)"),
         (sse(*gemini()[:-1], {"promptFeedback": {"blockReason": "SAFETY"}, "responseId": "g1"}), "(blocked: SAFETY)"),
     ],
@@ -270,6 +273,44 @@ def test_text_in_parts_is_text_and_what_is_none_is_counted() -> None:
     assert found.dropped == {"reasoning": 1, "content that is no text": 2}
 
 
+def test_a_refusal_is_text_as_for_a_source() -> None:
+    """Both read an answer alike: `import`, and `--source openai` with `record`."""
+    choices = [{"index": 0, "delta": {"role": "assistant", "content": None, "refusal": text}} for text in TEXTS]
+    chunks = [*({"id": "c", "choices": [choice]} for choice in choices), chat("c")[-2]]
+    recorded = [{"type": "response.refusal.delta", "delta": text} for text in TEXTS]
+    for data, api in ((sse(*chunks), "chat"), (sse(*recorded, responses()[-1]), "responses")):
+        assert read(data).answers == [TEXTS]
+        assert list(AnswerReader(api).feed(data)) == TEXTS  # type: ignore[arg-type]
+
+
+def test_what_stands_behind_the_end_is_none_of_the_answer() -> None:
+    """As for a source and the client of an endpoint, whose answer is over by then."""
+    late = [{"id": "c1", "choices": [{"index": 0, "delta": {"content": "late"}}]}]
+    data = sse(*chat(), *late, done=True)
+    found = read(data)
+    assert (found.answers, found.dropped["events behind the end"]) == ([TEXTS], 1)
+    assert list(AnswerReader("chat").feed(data)) == TEXTS
+
+
+def test_what_a_block_begins_with_is_read() -> None:
+    """Anthropic's: an accumulated text begins with it; redacted thoughts and a tool's results are there alone."""
+    start, _, *rest = anthropic()
+    blocks: list[dict[str, Any]] = [
+        {"type": "redacted_thinking", "data": "Emwk"},
+        {"type": "server_tool_use", "name": "web_search"},
+        {"type": "web_search_tool_result", "content": []},
+        {"type": "text", "text": "So: "},
+    ]
+    found = read(sse(start, *({"type": "content_block_start", "content_block": block} for block in blocks), *rest))
+    assert found.answers == [["So: ", *TEXTS]]
+    assert (found.dropped["reasoning"], found.dropped["tools"]) == (1 + 1, 2 + 1)
+
+
+def test_events_of_a_proxy_s_own_before_an_answer_hide_it_not() -> None:
+    found = read(sse({"sources": []}, {"type": "keepalive", "sequence_number": 0}, *responses()))
+    assert (found.format, found.answers, found.left_out) == ("OpenAI responses", [TEXTS], [])
+
+
 def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
     chunks = responses("r1")
     chunks[-1]["response"]["id"] = "r2"
@@ -279,6 +320,15 @@ def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
 def test_an_answer_behind_an_error_is_another() -> None:
     found = read(lines(*ollama()[:2], {"error": "out of memory"}, *ollama()))
     assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
+
+
+@pytest.mark.parametrize("whole", [lines(*ollama()), sse(*chat()), sse(*anthropic())], ids=lambda data: str(data[:20]))
+def test_an_error_behind_an_answer_is_the_next_one_s(whole: bytes) -> None:
+    """A request that failed at once, behind one that did not."""
+    error = b'{"error": {"message": "out of memory"}}'
+    found = read(whole + (b"data: %b\n\n" % error if b"data: " in whole[:40] else error))
+    assert found.answers == [TEXTS]
+    assert found.left_out == ["answer 2: it ended with an error (out of memory)"]
 
 
 def test_a_half_answer_takes_no_other_with_it() -> None:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.needs("node")
 @pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.test.mjs")), ids=lambda file: file.name)
 def test_in_node(file: Path) -> None:
-    done = subprocess.run([program("node"), "--test", file], capture_output=True, text=True, timeout=120)
+    words = [program("node"), "--test", "--test-reporter=tap", str(file)]  # from Node 23 on another one is the default
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
     assert "\n# fail 0\n" in done.stdout
     assert "\n# pass 0\n" not in done.stdout

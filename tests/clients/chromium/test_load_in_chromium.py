@@ -11,7 +11,7 @@ import pytest
 from support.processes import running_server
 
 from bench.proxy.real import real_proxy
-from clients.chromium.chromium_load import run_cell, way_of
+from clients.chromium.chromium_load import page_options, run_cell
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.job import Job
@@ -100,5 +100,9 @@ async def test_a_browser_has_no_restart(tmp_path: Path) -> None:
 def test_a_server_below_a_path_is_asked_there() -> None:
     words = {"transport": "sse", "url": "https://host:1/api", "out": "", "block": 1, "cell": "sse", "seed": 1}
     job = msgspec.convert(words | {"stream": STREAM, "load": SEVEN, "recovery": "resume"}, Job)
-    way = way_of(job, ClientSettings(job.url, method="get"))
-    assert (way["path"], way["transport"], way["attempts"]) == ("/api/chat", "eventsource", job.load.attempts)
+    options = page_options(job, ClientSettings(job.url, method="get"))
+    assert (options["path"], options["transport"], options["attempts"]) == (
+        "/api/chat",
+        "eventsource",
+        job.load.attempts,
+    )

@@ -40,8 +40,9 @@ def test_a_request_in_fragments_with_a_ping_between_is_one_request(running: Runn
         (frame(b"x", 0), 1002),
         (frame(b"x", fin=False) + frame(b"x"), 1002),
         (frame(b"x" * 2**20, fin=False) + frame(b"x" * (2**20 + 1), 0), 1009),
+        *((frame(b"x", 1 | bit), 1002) for bit in (0x10, 0x20, 0x40)),
     ],
-    ids=["no UTF-8", "the rest of none", "a message in another", "too large"],
+    ids=["no UTF-8", "the rest of none", "a message in another", "too large", "RSV3", "RSV2", "RSV1"],
 )
 def test_what_is_no_message_closes_with_its_code(running: RunningServer, sent: bytes, code: int) -> None:
     with connected(running.url) as connection:

@@ -125,16 +125,20 @@ def test_a_generator_that_blocks_has_room_for_40_streams() -> None:
 def test_each_hop_costs_processor_time() -> None:
     """Through BaseHTTPMiddleware's queue, and into a thread and back: twice and thrice as much here."""
     stacks = ("fastapi", "fastapi-base-middleware", "fastapi-sync-generator")
-    with servers(*(("sse", stack) for stack in stacks)) as running, ThreadPoolExecutor(60) as threads:
-        many = {"profile": "fast", "tokens": 100, "ttft_ms": 0, "gap_ms": 5}
-        before = [server.get("/stats") for server in running]
-        asked = [server.url for server in running for _ in range(20)]
-        list(threads.map(lambda url: request(url, "POST", "/chat", {"message": "x", "stream": many}), asked))
-        spent = [
-            server.get("/stats")["cpu_seconds"] - b["cpu_seconds"] for server, b in zip(running, before, strict=True)
-        ]
-    assert spent[1] > 1.2 * spent[0]
-    assert spent[2] > 1.2 * spent[0]
+    with servers(*(("sse", stack) for stack in stacks)) as running:
+        for server in running:
+            spent_s(server, questions=1)  # the first answer costs more than any other
+        plain_s, *hops_s = [spent_s(server, questions=20) for server in running]
+    assert min(hops_s) > 1.2 * plain_s
+
+
+def spent_s(server: RunningServer, questions: int) -> float:
+    """The processor time of so many answers at once, with nobody else asking: what is late is written together."""
+    body = {"message": "x", "stream": {"profile": "fast", "tokens": 100, "ttft_ms": 0, "gap_ms": 5}}
+    before_s: float = server.get("/stats")["cpu_seconds"]
+    with ThreadPoolExecutor(questions) as threads:
+        list(threads.map(lambda _: request(server.url, "POST", "/chat", body), range(questions)))
+    return float(server.get("/stats")["cpu_seconds"]) - before_s
 
 
 def test_the_sync_worker_is_killed_in_the_middle_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,4 +36,4 @@ def responses(peer: socket.socket, body: dict[str, Any]) -> Iterator[bytes]:
 
 def whole(answer: Schedule) -> bytes:
     """A server's response."""
-    return response(wire.encode_answer(encoded(answer), encoded_end(answer)))
+    return response(wire.encode_part(encoded(answer), encoded_end(answer), begun=False))

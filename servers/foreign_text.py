@@ -1,0 +1,30 @@
+"""Text that comes from somebody else, on its way to a terminal, a page or a picture (pure).
+
+A server says what it likes in its errors, and a run's folder may come from anybody. An escape sequence would steer the
+reader's terminal, a change of writing direction would turn the sentence around it, and XML cannot hold either's kind.
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST_SIGNS = 200
+SENTENCE_SIGNS = 1000
+"""Of a sentence of ours that quotes such text: long ones of our own stay whole."""
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# What is left out of XML 1.0's "Characters": C0 and C1 controls but for tab and line ends, surrogates, U+FFFE, U+FFFF;
+# and what turns the direction of writing, or ends a line where no reader would see it (U+2028, U+2029).
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u200d\u2010-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+def printable(text: str) -> str:
+    """`text` with each such character replaced."""
+    return _UNPRINTABLE.sub(REPLACEMENT, text)
+
+
+def in_one_line(text: str, most: int = MOST_SIGNS) -> str:
+    """Its first `most` characters; those that a terminal might obey, and line ends, are question marks."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
