@@ -25,6 +25,7 @@ from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, has
 from bench.run_record import CellRecord, Run
 from bench.slo import joined
 from bench.store import RunFolder
+from servers.pace import USUAL_PACE_US
 from servers.transport import CONTESTANTS, TRANSPORTS
 
 CONTROL = "copy=aa"  # the word of a variant that marks the A/A control
