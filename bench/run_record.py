@@ -35,6 +35,7 @@ class CellAttempt(msgspec.Struct, kw_only=True):
     failed_messages: int = 0
     client_cpu_s: float | None = None
     server_cpu_s: float | None = None
+    server_pace_us: float | None = None  # what a fixed piece of work cost its core meanwhile (servers.pace)
     redis_cpu_s: float | None = None
     proxy_cpu_s: float | None = None
     redis_commands: int | None = None

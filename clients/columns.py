@@ -10,6 +10,7 @@ History:
 5   attempts, causes, finished_by, stop_s, usage_tokens; due_ns and sent_ns may be -1: nobody tells; in summary.csv
     requests_worst_second
 6   in summary.csv server_memory_kb_per_open_stream
+7   in summary.csv server_cpu_us_per_token_at_equal_pace
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from servers.user_errors import InputError
 
-VERSION = 6
+VERSION = 7
 METADATA_KEY = b"tokenderby_columns"
 """Where a Parquet file's metadata has the version; files without it are of version 1 or 2."""
 
@@ -98,7 +99,7 @@ SUMMARY = (
     *("itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "wait_s_per_answer"),
     *("wire_bytes_per_token", "packets_per_token", "cpu_us_per_token_over_baseline"),
     *("goodput_ratio", "head_ms_p50", "stop_s_p50", "requests_worst_second"),
-    *("server_memory_kb_per_open_stream", "valid"),
+    *("server_memory_kb_per_open_stream", "server_cpu_us_per_token_at_equal_pace", "valid"),
 )
 """Of summary.csv, without the `_lo` and `_hi` that follow each estimate."""
 

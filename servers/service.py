@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from servers.answering import Spans
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.lags import Lags, LoopProbe
+from servers.pace import Pace
 from servers.openai_source import ModelEndpoint
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
@@ -98,7 +99,8 @@ class Service:
         self.emitter = Emitter()
         self.lags = {"emit": self.emitter.lags, "loop": Lags()}
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
-        self._probe = LoopProbe(self.lags["loop"].note_all, is_busy=lambda: self.generations.active)
+        self._pace = Pace()
+        self._probe = LoopProbe(self._note_beats, is_busy=lambda: self.generations.active)
         self.stats = Stats()
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()
@@ -169,6 +171,7 @@ class Service:
         """Stop the clocks: nothing is emitted any more."""
         self.emitter.close()
         self._probe.close()
+        self._pace.close()
 
     def stats_report(self, since_ns: int = 0) -> dict[str, object]:
         """The body of `GET /stats`; lags are those since `since_ns`."""
@@ -186,6 +189,7 @@ class Service:
             "cpu_seconds": time.process_time(),
             "rss_bytes": self._read_rss_bytes(),
             **self._lags_us(since_ns),
+            "pace_us": self._pace.us_since(since_ns),
             "now_ns": time.monotonic_ns(),
             "started_ns": self._started_ns,  # another number: another process
             "cores": usable_cores(),
@@ -196,6 +200,10 @@ class Service:
             **({"answered": self.spans.since(since_ns)} if since_ns else {}),
             **stats.extra,
         }
+
+    def _note_beats(self, now_ns: int, lags_ns: Sequence[int]) -> None:
+        self.lags["loop"].note_all(now_ns, lags_ns)
+        self._pace.measure(now_ns)
 
     def _lags_us(self, since_ns: int) -> dict[str, float]:
         found: dict[str, float] = {}

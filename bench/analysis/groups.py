@@ -25,6 +25,7 @@ from bench.analysis.reading import MessageTokens, TokenCounts, count_tokens, has
 from bench.run_record import CellRecord, Run
 from bench.slo import joined
 from bench.store import RunFolder
+from servers.pace import USUAL_PACE_US
 from servers.transport import CONTESTANTS, TRANSPORTS
 
 CONTROL = "copy=aa"  # the word of a variant that marks the A/A control
@@ -289,7 +290,7 @@ def _measured(key: Key, run: Run, chosen: pd.DataFrame, counts: TokenCounts, sta
 _TOTALS = (
     *("block", "messages", "completed", "expected", "delivered", "requests", "connections"),
     *("bytes", "bytes_messages", "bytes_delivered", "client_cpu_us", "server_only_cpu_us", "redis_cpu_us"),
-    *("server_cpu_us", "cpu_us", "rows", "reads", "tokens", "emissions", "stalls"),
+    *("server_cpu_us", "paced_server_cpu_us", "cpu_us", "rows", "reads", "tokens", "emissions", "stalls"),
     *(
         "stamp_bytes",
         "unstamped_bytes",
@@ -350,6 +351,7 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "redis_cpu_us": redis if needs_redis else 0.0,
         # Leaving an unmeasured Redis out would make polling look cheap, so then there is no number.
         "server_cpu_us": server + redis if needs_redis else server,
+        "paced_server_cpu_us": (server + redis if needs_redis else server) * _usual_pace(cell.server_pace_us),
         "cpu_us": client + server + (redis if needs_redis else 0.0),
         **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "stalls")},
         "emissions": float(counts.emissions[position]) if has_due(cell.transport) else math.nan,
@@ -367,6 +369,11 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "memory_bytes": math.nan if cell.server_memory_bytes is None else float(cell.server_memory_bytes),
         "open_most": float(per_message.open_most(messages)),
     }
+
+
+def _usual_pace(pace_us: float | None) -> float:
+    """What to multiply processor time by for what it would have been at USUAL_PACE_US; NaN where nobody knows."""
+    return USUAL_PACE_US / pace_us if pace_us else math.nan
 
 
 def _micro(seconds: float | None) -> float:

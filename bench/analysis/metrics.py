@@ -128,6 +128,9 @@ METRICS: dict[str, Metric] = {
     "recovery_ms_p50": Metric("recovery p50", "ms", _recovery),
     "client_cpu_us_per_token": Metric("client CPU µs per token", "µs/token", _ratio("client_cpu_us", "delivered")),
     "server_cpu_us_per_token": Metric("server CPU µs per token", "µs/token", _ratio("server_cpu_us", "delivered")),
+    "server_cpu_us_per_token_at_equal_pace": Metric(
+        "server CPU per token at equal pace", "µs/token", _ratio("paced_server_cpu_us", "delivered")
+    ),
     "itl_ms_p50": Metric("inter-token latency p50", "ms", _token_quantile(0.5, "gaps")),
     "itl_ms_p95": Metric("inter-token latency p95", "ms", _token_quantile(0.95, "gaps")),
     "itl_ms_p99": Metric("inter-token latency p99", "ms", _token_quantile(0.99, "gaps")),

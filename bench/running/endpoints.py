@@ -52,6 +52,7 @@ class Counters(msgspec.Struct):
     redis_commands: int | None = None
     redis_pid: int | None = None
     emit_lag_us_p99: float | None = None
+    pace_us: float | None = None
     loop_lag_us_p99: float | None = None
     loop_lag_us_max: float | None = None
     redis_lag_us_p99: float | None = None

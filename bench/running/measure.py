@@ -274,6 +274,7 @@ def _note_meters(record: CellRecord, before: Reading, after: Reading) -> None:
     record.redis_commands = _spent(early.redis_commands, late.redis_commands)
     if not CONTESTANTS[record.transport].streams:  # it sends at the end, so only the server knows its model's lateness
         record.emit_lag_ms_p99 = _ms(late.emit_lag_us_p99)
+    record.server_pace_us = late.pace_us
     record.server_loop_lag_ms_p99 = _ms(late.loop_lag_us_p99)
     record.server_loop_lag_ms_max = _ms(late.loop_lag_us_max)
     record.redis_lag_ms_max = _ms(late.redis_lag_us_max)

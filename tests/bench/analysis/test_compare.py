@@ -56,6 +56,23 @@ def test_noise_is_no_regression(tmp_path: Path) -> None:
     assert "Changes that two such runs show 4 times in 5: " in " ".join(text_of(found).split())
 
 
+def test_cpu_at_equal_pace_shows_what_a_core_s_moods_hide(tmp_path: Path) -> None:
+    """+10 % behind a core whose speed varies by a quarter, which the fixed work shows, and the tokens' CPU does not."""
+    a, b = run_in(tmp_path, 1), run_in(tmp_path, 2)
+    for folder, ratio in ((a, 1.0), (b, 1.1)):
+        run, rng = folder.load(), np.random.default_rng(round(ratio * 10))
+        for cell in run.cells:
+            slowness = rng.lognormal(0, 0.25)
+            cell.server_cpu_s = (cell.server_cpu_s or 0.0) * slowness * ratio
+            cell.server_pace_us = 12.0 * slowness
+        folder.save(run)
+    changes = {(change.key.title, change.column): change for change in compare(a, b).changes}
+    paced = changes["SSE", "server_cpu_us_per_token_at_equal_pace"]
+    assert paced.judgement == "regression"
+    assert paced.contrast.ratio.lo < 1.1 < paced.contrast.ratio.hi
+    assert changes["SSE", "server_cpu_us_per_token"].judgement == "not resolved"
+
+
 def test_what_could_not_have_been_found_is_said(tmp_path: Path) -> None:
     """CPU that varies by a quarter: "no regression" says nothing of +10 %, and how many blocks that takes is said."""
     a, b = run_in(tmp_path, 1), run_in(tmp_path, 2)
