@@ -18,8 +18,8 @@ from servers.answering import Spans
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
 from servers.lags import Lags, LoopProbe
-from servers.pace import Pace
 from servers.openai_source import ModelEndpoint
+from servers.pace import Pace
 from servers.process import usable_cores
 from servers.push import MessageWriter, Push
 from servers.relay_source import RelayedServer
