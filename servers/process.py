@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -38,12 +38,22 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports that nobody uses now, each another, for programs that cannot choose; others may take them first."""
+    with ExitStack() as held:
+        found = [held.enter_context(socket.socket(_family(host))) for _ in range(count)]
+        for each in found:
+            each.bind((host, 0))
+        return [int(each.getsockname()[1]) for each in found]
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody uses now, for programs that cannot choose one and say which; another may take it first."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        free.bind((host, 0))
-        port: int = free.getsockname()[1]
-        return port
+    """One such port."""
+    return free_ports(1, host)[0]
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def hold_standard_streams() -> None:

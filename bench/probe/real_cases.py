@@ -28,7 +28,7 @@ from bench.proxy.behaviours import (
 )
 from bench.proxy.real import NGINX_HEAD, NGINX_HTTP11, RealProxyError, find, wait_until_ready
 from bench.proxy.rule import Rule
-from servers.process import free_port, run
+from servers.process import free_ports, run
 
 NGINX_EARLY_S = 0.3
 """nginx sets no timer anew that would move by less (NGX_TIMER_LAZY_DELAY): its cuts may come that much early."""
@@ -201,7 +201,8 @@ def _started(
 ) -> tuple[subprocess.Popen[bytes], Mapping[str, ServerAddress]]:
     """The program, and where it listens for each transport; begun anew where somebody else took one of the ports."""
     for last in (False, False, True):
-        listen = {transport: ("127.0.0.1", free_port()) for transport in servers}
+        ports = free_ports(len(servers))
+        listen = {transport: ("127.0.0.1", port) for transport, port in zip(servers, ports, strict=True)}
         process = _open(case, _config(case, servers, listen, folder), folder)
         try:
             for address in listen.values():

@@ -26,7 +26,7 @@ from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.keepalive_timeout import KeepaliveTimeout
 from bench.proxy.certificate import CertificateError, find_openssl, make_certificate
 from bench.proxy.profile import Profile, ProfileError
-from servers.process import free_port
+from servers.process import free_port, free_ports
 from servers.user_errors import UserError
 
 PREFIX = "real:"
@@ -241,7 +241,8 @@ def _secured(folder: Path, address: tuple[str, int]) -> Running:
     both = folder / "both.pem"
     both.touch(0o600)
     both.write_bytes(made.cert.read_bytes() + made.key.read_bytes())
-    return Running(address, ("127.0.0.1", free_port("127.0.0.1")), made.cert)
+    plain_port = next(port for port in free_ports(2) if port != address[1])
+    return Running(address, ("127.0.0.1", plain_port), made.cert)
 
 
 def _words(kind: _Kind, profile: Profile, upstream: tuple[str, int]) -> dict[str, object]:

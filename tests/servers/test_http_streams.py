@@ -41,7 +41,8 @@ async def _broken(_: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("path", ["/stream", "/whole"])
 async def test_a_fault_of_the_server_is_no_part_of_an_answer(path: str, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings("chunked")
-    app = application(Service(settings))
+    service = Service(settings)
+    app = application(service)
     app.router.add_get("/stream", _broken_stream)
     app.router.add_get("/whole", _broken)
     async with listening(app, settings) as port, asyncio.timeout(10):
@@ -54,6 +55,7 @@ async def test_a_fault_of_the_server_is_no_part_of_an_answer(path: str, caplog: 
         except ConnectionResetError:
             assert path == "/stream"
         writer.close()
+    service.close()
     assert [record.exc_info is not None for record in caplog.records] == [True]
     if path == "/whole":
         assert received.startswith(b"HTTP/1.1 500")
@@ -78,13 +80,15 @@ async def test_a_probe_may_ask_for_an_answer_that_does_not_ask_proxies_to_hurry(
         return await stream_answer(request, "s", "text/plain", _small)
 
     settings = Settings("chunked")
-    app = application(Service(settings))
+    service = Service(settings)
+    app = application(service)
     app.router.add_get("/stream", stream)
     async with listening(app, settings) as port, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head("GET", "/stream", "Connection: close", *asked))
         received = await reader.read()
         writer.close()
+    service.close()
     assert (b"\r\nX-Accel-Buffering: no\r\n" in received) is hint
 
 

@@ -114,7 +114,9 @@ async def own() -> AsyncIterator[Callable[..., Any]]:
 
         async def start(**options: Any) -> tuple[int, set[Any]]:
             settings = Settings("websocket", **options)
-            app = create(Service(settings))
+            service = Service(settings)
+            stack.callback(service.close)
+            app = create(service)
             return await stack.enter_async_context(listening(app, settings)), app[OPEN]
 
         yield start
