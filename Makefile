@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE_TOOLS := clients/browser/node_modules/.installed
 .DEFAULT_GOAL := help
 .PHONY: help setup dev bench test extra proof coverage compose-test check fix perf soak injuries notebook requirements clean
 
@@ -36,7 +37,7 @@ endef
 # Four at a time, by file, since half of a test's time is waiting; then those that set two programs' clocks side by side.
 SIDE_BY_SIDE := -m 'not compose and not proof and not extra and not alone'
 ALONE := -m 'alone and not proof and not extra'
-test: $(VENV)/.dev  ## every test (under 10 minutes)
+test: $(VENV)/.dev $(NODE_TOOLS)  ## every test (under 10 minutes)
 	$(call tried_twice,$(SIDE_BY_SIDE) -n 4 --dist loadfile --no-loadscope-reorder,$(SIDE_BY_SIDE))
 	$(call tried_twice,$(ALONE),$(ALONE))
 
@@ -59,7 +60,6 @@ compose-test: $(VENV)/.dev  ## the quick plan through docker compose (needs an e
 	$(call tried_twice,-m compose -n 3 --dist loadfile tests/compose,-m compose tests/compose)
 
 # What checks the browser's module: three tools, whose versions package.json pins. No npm, no check (it says so).
-NODE_TOOLS := clients/browser/node_modules/.installed
 $(NODE_TOOLS): clients/browser/package.json
 	@if command -v npm >/dev/null; then cd $(@D)/.. && npm install --silent --no-audit --no-fund --ignore-scripts && touch ../../$@; fi
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -184,16 +184,15 @@ async def _serve(settings: Settings, told: TextIO) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = Service(settings)
-    async with _serving(service) as port:
-        # What exists by now lives as long as the process; looking through it again and again costs pauses.
-        gc.collect()
-        gc.freeze()
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(json.dumps(_ready(settings, f"http://{host}:{port}")), file=told, flush=True)
-        await stop.wait()
-        await service.stop()
-    service.close()
+    with closing(Service(settings)) as service:
+        async with _serving(service) as port:
+            # What exists by now lives as long as the process; looking through it again and again costs pauses.
+            gc.collect()
+            gc.freeze()
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            print(json.dumps(_ready(settings, f"http://{host}:{port}")), file=told, flush=True)
+            await stop.wait()
+            await service.stop()
     if service.source is not None and service.source.is_running:
         os._exit(0)  # all is closed but for a source that does not obey, which asyncio would wait for
 

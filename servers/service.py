@@ -99,11 +99,11 @@ class Service:
         self.emitter = Emitter()
         self.lags = {"emit": self.emitter.lags, "loop": Lags()}
         self.generations = Generations(self.emitter, settings.keep_s, raw_text=settings.raw_text)
-        self._pace = Pace()
-        self._probe = LoopProbe(self._note_beats, is_busy=lambda: self.generations.active)
         self.stats = Stats()
         self.stopping = asyncio.Event()
         self.generations.source = self.source = self._named_source()
+        self._pace = Pace()
+        self._probe = LoopProbe(self._note_beats, is_busy=lambda: self.generations.active)
         self._answering: set[Stoppable] = set()
         self.spans = Spans()
         self._idle = asyncio.Event()
