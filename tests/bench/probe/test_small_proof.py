@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.probe.proof import prove, running_servers
+from bench.probe.foretold import foretold
+from bench.probe.proof import proof_of_real, prove, running_servers
 from bench.probe.real_cases import REAL_CASES
 
 TIME_SCALE = 60.0
@@ -25,3 +26,14 @@ def test_a_few_profiles_and_a_real_nginx_are_found_out() -> None:
     assert {verdict.question for proof in proofs for verdict in proof.verdicts if verdict.is_shown} >= {
         *("idle", "first_byte", "keep_alive", "buffering", "upgrade")
     }
+
+
+def test_what_a_kernel_does_at_times_may_be_found_or_not_and_nothing_else() -> None:
+    case = next(case for case in REAL_CASES if case.at_times)
+    everything, always = case.alternatives
+    assert len(always) == len(everything) - 1
+    for seen in (everything, always):
+        assert proof_of_real(case, foretold(seen, REAL_UP_TO_S)).holds
+    assert not proof_of_real(case, foretold(always[1:], REAL_UP_TO_S)).holds
+    regular = next(case for case in REAL_CASES if case.name == REAL)
+    assert not proof_of_real(regular, foretold(regular.shows[1:], REAL_UP_TO_S)).holds
