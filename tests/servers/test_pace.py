@@ -25,6 +25,17 @@ def test_the_mean_of_what_the_work_cost_since_a_moment() -> None:
     assert pace.us_since(4) is None
 
 
+def test_what_the_kernel_did_once_is_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs_ns = [20_000] * 30 + [5_000_000]
+    moments = iter([moment for cost_ns in costs_ns for moment in (0, cost_ns)])
+    monkeypatch.setattr("servers.pace.thread_time_ns", lambda: next(moments))
+    pace = Pace()
+    for now_ns in range(len(costs_ns)):
+        pace.measure(now_ns)
+    pace.close()
+    assert pace.us_since() == 20
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_server_tells_its_pace_since_a_moment(server: Callable[[str], RunningServer], transport: str) -> None:
     running = server(transport)
