@@ -47,7 +47,7 @@ class Pace:
     def us_since(self, since_ns: int = 0) -> float | None:
         """The mean cost since then without the cheapest and the dearest tenth, in µs of processor time.
 
-        A single measurement can be a hundred times as dear, by what the kernel did meanwhile. None if there is none.
+        A few dear ones, of what the kernel did meanwhile, would double it. None if there is none.
         """
         costs_ns = sorted(cost_ns for at_ns, cost_ns in self._costs if at_ns >= since_ns)
         cut = len(costs_ns) // 10
