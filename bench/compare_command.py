@@ -31,8 +31,8 @@ def compare(run_a: str, run_b: str, *, force: bool, every: bool, numbers: list[s
       tokenderby compare results/reference latest --markdown comment.md --junit comparison.xml
       tokenderby compare results/reference latest --numbers server_cpu_us_per_token
     """
-    from bench.analysis.comparison import COLUMNS
-    from bench.analysis.comparison import compare as compared
+    from bench.analysis.findings.comparison import COLUMNS
+    from bench.analysis.findings.comparison import compare as compared
     from bench.export.changes import print_comparison
     from bench.store import open_run
 

@@ -109,8 +109,8 @@ def conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) ->
 
 def _reported_faults(folder: RunFolder, run: Run, console: Console, exports: Exports) -> list[str]:
     """Write and print the report; why that was not possible, what got nothing through, which limits are not met."""
-    from bench.analysis.gates import gates
-    from bench.analysis.groups import measure
+    from bench.analysis.findings.gates import gates
+    from bench.analysis.measures.groups import measure
     from bench.store import StoreError, link_latest
 
     try:
@@ -139,9 +139,9 @@ def write_and_print(
 
     `more_limits` stand as if the plan's `[slo]` had them.
     """
-    from bench.analysis.failures import faults
-    from bench.analysis.report import print_summary, write_report
-    from bench.analysis.story import claims_told, print_claims
+    from bench.analysis.findings.failures import faults
+    from bench.analysis.findings.story import claims_told, print_claims
+    from bench.analysis.report.report import print_summary, write_report
     from bench.export.outcome import judge
 
     summary = write_report(folder, more_limits)

@@ -8,7 +8,7 @@
     [slos.patient]           # for cells that say `slo = "patient"`; stands for itself, as a stream does
     ttft_ms_p95 = 3000
 
-How a limit is judged: bench.analysis.gates.
+How a limit is judged: bench.analysis.findings.gates.
 """
 
 from __future__ import annotations

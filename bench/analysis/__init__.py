@@ -1,1 +1,4 @@
-"""What a run means: metrics with intervals, warnings, verdicts, charts, report. Reads run folders, measures nothing."""
+"""What a run means; it reads run folders and measures nothing. Four rooms, each built on those before it:
+
+statistics  ->  measures  ->  findings  ->  report
+"""

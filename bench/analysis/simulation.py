@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.analysis.claims import Bools, claimed_at_once
-from bench.analysis.comparison import independent_errors
-from bench.analysis.contrasts import contrast, fit, log_values, prior_df_of_two_runs
-from bench.analysis.estimators import Floats, quantile_of_values
-from bench.analysis.resolution import MOST_BLOCKS, blocks_of_two_runs
+from bench.analysis.findings.comparison import independent_errors
+from bench.analysis.statistics.claims import Bools, claimed_at_once
+from bench.analysis.statistics.contrasts import contrast, fit, log_values, prior_df_of_two_runs
+from bench.analysis.statistics.estimators import Floats, quantile_of_values
+from bench.analysis.statistics.resolution import MOST_BLOCKS, blocks_of_two_runs
 from clients.minima import MESSAGES_NEEDED
 
 RUNS = 2000
@@ -60,8 +60,8 @@ class Spreads:
 
 def spreads_of(path: Path) -> Spreads:
     """The spreads of a run with the cells of the plan quick. Raises StoreError, KeyError."""
-    from bench.analysis.groups import measure  # pandas and pyarrow: only where a run is read
-    from bench.analysis.metrics import estimator
+    from bench.analysis.measures.groups import measure  # pandas and pyarrow: only where a run is read
+    from bench.analysis.measures.metrics import estimator
     from bench.store import open_run
 
     measured = measure(open_run(path))

@@ -10,12 +10,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis import harness_error, waterfall_chart
-from bench.analysis.groups import measure
-from bench.analysis.harness_error import ClientError, HarnessError
-from bench.analysis.noise import print_noise
-from bench.analysis.waterfall import STAGES, Waterfall
-from bench.analysis.wording import count, counted, listed, number, with_unit
+from bench.analysis.findings.noise import print_noise
+from bench.analysis.measures import harness_error
+from bench.analysis.measures.groups import measure
+from bench.analysis.measures.harness_error import ClientError, HarnessError
+from bench.analysis.measures.waterfall import STAGES, Waterfall
+from bench.analysis.report import waterfall_chart
+from bench.analysis.statistics.wording import count, counted, listed, number, with_unit
 from bench.calibration import golden_clock, waterfalls
 from bench.calibration.golden_clock import LEVELS
 from bench.running.machine import machine_facts

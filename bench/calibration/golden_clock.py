@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from bench.analysis.estimators import Ints
-from bench.analysis.harness_error import ClientError
+from bench.analysis.measures.harness_error import ClientError
+from bench.analysis.statistics.estimators import Ints
 from bench.calibration.golden_client import ClientJob
 from bench.calibration.golden_formats import TRANSPORTS
 from bench.running.machine import pinning

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bench.analysis.waterfall import Waterfall, waterfall
+from bench.analysis.measures.waterfall import Waterfall, waterfall
 from bench.calibration.waterfall_client import WaterfallJob
 from bench.running.machine import pinning
 from bench.selfcost.child_process import ChildError, running

@@ -6,10 +6,10 @@ import math
 
 import msgspec
 
-from bench.analysis.groups import MeasuredCell, Measurements
-from bench.analysis.intervals import Estimate
-from bench.analysis.metrics import METRICS, estimate
-from bench.analysis.wording import counted, interval
+from bench.analysis.measures.groups import MeasuredCell, Measurements
+from bench.analysis.measures.metrics import METRICS, estimate
+from bench.analysis.statistics.intervals import Estimate
+from bench.analysis.statistics.wording import counted, interval
 
 COLUMNS = (
     *("ttft_overhead_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.claims import MIN_BLOCKS
-from bench.analysis.comparison import Change, Comparison, Judgement
-from bench.analysis.likeness import notes
-from bench.analysis.metrics import METRICS
-from bench.analysis.quantities import quantity
-from bench.analysis.wording import counted, listed, number, times
+from bench.analysis.findings.comparison import Change, Comparison, Judgement
+from bench.analysis.findings.likeness import notes
+from bench.analysis.measures.metrics import METRICS
+from bench.analysis.measures.quantities import quantity
+from bench.analysis.statistics.claims import MIN_BLOCKS
+from bench.analysis.statistics.wording import counted, listed, number, times
 
 HEADINGS = ("cell", "number", "A", "B", "B/A (95 %)", "")
 _BLIND = f"no cell has {MIN_BLOCKS} valid blocks in both runs"

@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from bench.analysis import scoreboard
-from bench.analysis.comparison import Change, Comparison
-from bench.analysis.failures import faults
-from bench.analysis.gates import Gate, passed
-from bench.analysis.groups import Key, MeasuredCell, Measurements
-from bench.analysis.intervals import Estimate
-from bench.analysis.metrics import METRICS, estimate
-from bench.analysis.missing import INFINITE, why_not_finite
-from bench.analysis.page import headline_of
-from bench.analysis.run_warnings import run_warnings
-from bench.analysis.story import claims_told
+from bench.analysis.findings import scoreboard
+from bench.analysis.findings.comparison import Change, Comparison
+from bench.analysis.findings.failures import faults
+from bench.analysis.findings.gates import Gate, passed
+from bench.analysis.findings.run_warnings import run_warnings
+from bench.analysis.findings.story import claims_told
+from bench.analysis.measures.groups import Key, MeasuredCell, Measurements
+from bench.analysis.measures.metrics import METRICS, estimate
+from bench.analysis.measures.missing import INFINITE, why_not_finite
+from bench.analysis.report.page import headline_of
+from bench.analysis.statistics.intervals import Estimate
 from bench.export import changes, shape
 from bench.run_record import Run
 from bench.slo import LIMITED

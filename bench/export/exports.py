@@ -19,9 +19,9 @@ from bench.option_types import writable
 from servers.user_errors import reason
 
 if TYPE_CHECKING:
-    from bench.analysis.comparison import Comparison
-    from bench.analysis.gates import Gate
-    from bench.analysis.groups import Measurements
+    from bench.analysis.findings.comparison import Comparison
+    from bench.analysis.findings.gates import Gate
+    from bench.analysis.measures.groups import Measurements
     from bench.console import Console
 
 STANDARD_OUTPUT = "-"

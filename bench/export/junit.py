@@ -14,12 +14,12 @@ from itertools import groupby
 from typing import Literal
 from xml.etree import ElementTree
 
-from bench.analysis.comparison import Change, Comparison
-from bench.analysis.failures import faults
-from bench.analysis.gates import Gate
-from bench.analysis.groups import MeasuredCell, Measurements
-from bench.analysis.metrics import METRICS
-from bench.analysis.races import group_title
+from bench.analysis.findings.comparison import Change, Comparison
+from bench.analysis.findings.failures import faults
+from bench.analysis.findings.gates import Gate
+from bench.analysis.findings.races import group_title
+from bench.analysis.measures.groups import MeasuredCell, Measurements
+from bench.analysis.measures.metrics import METRICS
 from bench.export.changes import texts
 from bench.run_record import Run
 from servers.foreign_text import printable

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import get_args
 
-from bench.analysis import scoreboard
-from bench.analysis.comparison import Comparison
-from bench.analysis.failures import faults, nothing_measured
-from bench.analysis.gates import Gate, not_met
-from bench.analysis.groups import MeasuredCell, Measurements
-from bench.analysis.likeness import notes
-from bench.analysis.metrics import METRICS, estimate
-from bench.analysis.quantities import as_shown, quantity, unit_of
-from bench.analysis.run_warnings import run_warnings
-from bench.analysis.wording import counted, shown, times
+from bench.analysis.findings import scoreboard
+from bench.analysis.findings.comparison import Comparison
+from bench.analysis.findings.failures import faults, nothing_measured
+from bench.analysis.findings.gates import Gate, not_met
+from bench.analysis.findings.likeness import notes
+from bench.analysis.findings.run_warnings import run_warnings
+from bench.analysis.measures.groups import MeasuredCell, Measurements
+from bench.analysis.measures.metrics import METRICS, estimate
+from bench.analysis.measures.quantities import as_shown, quantity, unit_of
+from bench.analysis.statistics.wording import counted, shown, times
 from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
 from bench.run_record import Run

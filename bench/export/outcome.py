@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from bench.analysis.gates import Gate, gates, not_met
-from bench.analysis.groups import Measurements
-from bench.analysis.recommendation import faults, that_count
-from bench.analysis.wording import counted
+from bench.analysis.findings.gates import Gate, gates, not_met
+from bench.analysis.findings.recommendation import faults, that_count
+from bench.analysis.measures.groups import Measurements
+from bench.analysis.statistics.wording import counted
 from bench.console import Console
 from bench.export.exports import Exports
 from bench.store import RunFolder

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.analysis.comparison import Judgement
-from bench.analysis.gates import GateOutcome
-from bench.analysis.scoreboard import QuestionStatus, Standing
+from bench.analysis.findings.comparison import Judgement
+from bench.analysis.findings.gates import GateOutcome
+from bench.analysis.findings.scoreboard import QuestionStatus, Standing
 from bench.run_record import CellStatus, RunStatus
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

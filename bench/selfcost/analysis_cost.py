@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 
-from bench.analysis.report import write_report
+from bench.analysis.report.report import write_report
 from bench.analysis.synthetic import FIELD, synthetic_run
 from bench.selfcost.child_process import running
 from bench.store import RunFolder

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.wording import number
+from bench.analysis.statistics.wording import number
 from bench.option_types import Names
 from bench.stacks.leaving import WAYS, Left, leave_each_way
 from bench.stacks.stream_limit import LIMIT_MS, SECONDS_PER_STACK, Borne, most_streams

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.runs import Message, RunBuilder
 
-from bench.analysis.groups import measure
+from bench.analysis.measures.groups import measure
 from bench.cli import main
 from bench.plan import parse
 from bench.running.fingerprint import schedule_sha256

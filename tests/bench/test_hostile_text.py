@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.runs import Message, RunBuilder
 
-from bench.analysis.report import print_summary, write_report
+from bench.analysis.report.report import print_summary, write_report
 from bench.console import Console
 from bench.export.markdown import escaped
 from bench.run_to_report import say

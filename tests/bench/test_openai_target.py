@@ -16,11 +16,11 @@ from support.processes import RunningServer, running_server
 from support.runs import Message, RunBuilder
 from support.scripted import Connection, closed_port, response, scripted
 
-from bench.analysis.groups import measure
-from bench.analysis.metrics import summary_table
-from bench.analysis.missing import why_no_value
-from bench.analysis.report import write_report
-from bench.analysis.run_warnings import run_warnings
+from bench.analysis.findings.run_warnings import run_warnings
+from bench.analysis.measures.groups import measure
+from bench.analysis.measures.metrics import summary_table
+from bench.analysis.measures.missing import why_no_value
+from bench.analysis.report.report import write_report
 from bench.plan import parse
 from bench.plan_options import changed
 from bench.running.endpoints import Counters, Route, Server, token_for

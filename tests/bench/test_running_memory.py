@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
-from bench.analysis.groups import measure
-from bench.analysis.metrics import estimate
-from bench.analysis.report import print_summary, write_report
+from bench.analysis.measures.groups import measure
+from bench.analysis.measures.metrics import estimate
+from bench.analysis.report.report import print_summary, write_report
 from bench.plan import Cell, Plan
 from bench.running.blocks import schedule
 from bench.running.endpoints import Fleet

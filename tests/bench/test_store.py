@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.analysis.groups import measure
+from bench.analysis.measures.groups import measure
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.run_record import CellAttempt, CellRecord, CellStatus, Run
 from bench.store import RunFolder, StoreError, create_run, link_latest, open_run

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
-from bench.analysis.groups import measure
-from bench.analysis.story import SeenCell, access_claim, claims, claims_in, print_claims, seen
+from bench.analysis.findings.story import SeenCell, access_claim, claims, claims_in, print_claims, seen
+from bench.analysis.measures.groups import measure
 from bench.plan import beside, read_plan
 
 SMOOTH = SeenCell(

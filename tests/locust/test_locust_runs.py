@@ -16,8 +16,8 @@ from support.agreement import QUANTITIES, compare
 from support.locusts import LOCUSTFILE, headless, locust
 from support.processes import RunningServer
 
-from bench.analysis.groups import measure
-from bench.analysis.report import summarize
+from bench.analysis.measures.groups import measure
+from bench.analysis.report.report import summarize
 from bench.store import RunFolder, open_run
 from servers.process import free_port
 from servers.transport import STREAMING

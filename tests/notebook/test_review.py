@@ -15,7 +15,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from support.notebooks import NOTEBOOK, WIDGET, execute, readable_without_running
 
-from bench.analysis.charts import CHARTS
+from bench.analysis.report.charts import CHARTS
 
 REFERENCE = NOTEBOOK.parent / "reference"
 DEFINITIONS = {"imports", "ask"}  # cells that only define what the others use

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.analysis import intervals
+from bench.analysis.statistics import intervals
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bench.analysis import simulation
-from bench.analysis.claims import Scale, judged
-from bench.analysis.contrasts import contrast, fit
 from bench.analysis.simulation import CELLS, CHANGES, COLUMNS, CPU, KINDS, NULLS, PAIRS, QUIET, MakeSamples, Spreads
+from bench.analysis.statistics.claims import Scale, judged
+from bench.analysis.statistics.contrasts import contrast, fit
 
 RUNS = 300
 SPREADS = Spreads(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.analysis import harness_error
-from bench.analysis.harness_error import ClientError, HarnessError
+from bench.analysis.measures import harness_error
+from bench.analysis.measures.harness_error import ClientError, HarnessError
 from bench.analysis.synthetic import synthetic_run
 from bench.calibration import calibrate, golden_clock, waterfalls
 from bench.calibration.golden_formats import TRANSPORTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.analysis.waterfall import STAGES, waterfall
+from bench.analysis.measures.waterfall import STAGES, waterfall
 from bench.calibration.tapped_proxy import tokens_of
 from bench.calibration.waterfalls import WaterfallError, joined, waterfalls
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from bench.analysis.recommendation import NEAR_S, Candidate, SeenWay, choose
-from bench.analysis.situations import Situation
-from bench.analysis.survival import Way, settings_of
+from bench.analysis.findings.recommendation import NEAR_S, Candidate, SeenWay, choose
+from bench.analysis.findings.survival import Way, settings_of
+from bench.analysis.measures.situations import Situation
 from bench.decide.matrix import ExpectedTraffic, heartbeat_s, matrix
 from bench.plan import Cell
 from bench.probe.rehearsal import Scene, outcome

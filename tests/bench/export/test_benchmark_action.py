@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.outcomes import raced, troubled
 
-from bench.analysis.groups import measure
+from bench.analysis.measures.groups import measure
 from bench.export.benchmark_action import benchmark_json
 
 

@@ -12,11 +12,11 @@ from jsonschema import Draft202012Validator
 from support.outcomes import lost, raced, troubled
 from support.runs import Message, RunBuilder
 
-from bench.analysis.comparison import compare
-from bench.analysis.failures import nothing_measured
-from bench.analysis.gates import gates
-from bench.analysis.groups import measure
-from bench.analysis.report import summarize
+from bench.analysis.findings.comparison import compare
+from bench.analysis.findings.failures import nothing_measured
+from bench.analysis.findings.gates import gates
+from bench.analysis.measures.groups import measure
+from bench.analysis.report.report import summarize
 from bench.export.document import comparison_document, encoded, run_document
 from bench.export.shape import document_schema
 from bench.run_record import CellRecord, Run

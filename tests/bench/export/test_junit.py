@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 from support.outcomes import lost, raced, troubled
 
-from bench.analysis.comparison import compare
-from bench.analysis.gates import gates
-from bench.analysis.groups import measure
+from bench.analysis.findings.comparison import compare
+from bench.analysis.findings.gates import gates
+from bench.analysis.measures.groups import measure
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.export.junit import comparison_junit, run_junit
 from bench.store import RunFolder

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from support.outcomes import HOSTILE, lost, raced, troubled
 
-from bench.analysis.comparison import compare
-from bench.analysis.gates import gates
-from bench.analysis.groups import measure
+from bench.analysis.findings.comparison import compare
+from bench.analysis.findings.gates import gates
+from bench.analysis.measures.groups import measure
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.export import markdown
 from bench.export.markdown import MAX_ROWS, MAX_SQUARE, MAX_TEXT, comparison_markdown, escaped, run_markdown, table

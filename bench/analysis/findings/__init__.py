@@ -1,0 +1,1 @@
+"""What the numbers say: races, scoreboard, headline, survival, gates, warnings, and two runs against each other."""
