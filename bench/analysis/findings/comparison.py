@@ -2,8 +2,9 @@
 
 Runs compare only if they did the same work on the same machine. The blocks of two runs are no pairs: each run's blocks
 have moods of their own, which all its cells share, so that a cell's error is what its blocks differ by, moods included.
-As within a run (statistics.contrasts) that variance is drawn towards the one of all cells. All changes are one
-family for bench.analysis.statistics.claims.
+As within a run (statistics.contrasts) that variance is drawn towards the one of all cells. What all cells share is one
+more change by itself (ALL_CELLS): in their mean the cells' own errors cancel out. All changes are one family for
+statistics.claims.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from bench.analysis.findings.topics import COMPLETED
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements, measure
 from bench.analysis.measures.metrics import METRICS, estimate, estimator
 from bench.analysis.statistics.claims import MIN_BLOCKS, JudgedContrast, Obstacle, fewer_arrived, judged, scale
-from bench.analysis.statistics.contrasts import Contrast, contrast, divided, log_values, prior_df_of_two_runs
+from bench.analysis.statistics.contrasts import (
+    Contrast,
+    contrast,
+    divided,
+    log_values,
+    mean_logs,
+    prior_df_of_two_runs,
+    tie,
+)
 from bench.analysis.statistics.estimators import Estimator, Floats
 from bench.analysis.statistics.intervals import Estimate
 from bench.analysis.statistics.resolution import blocks_of_two_runs, of_pairs
@@ -39,6 +48,9 @@ _NOT_COMPARED = frozenset(
     {"itl_ms_p50", "itl_ms_p95", "itl_ms_p99", "e2e_ms_p50", "e2e_ms_p95", "cpu_us_per_token_over_baseline"}
 )
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS and column not in _NOT_COMPARED)
+
+ALL_CELLS = Key("all cells", profile="", recovery="")
+"""Stands for the geometric mean of a number over all cells that both runs have, where there are two at least."""
 
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 CellPair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B
@@ -96,6 +108,8 @@ class Comparison:
     def _by_column(self) -> dict[str, list[Contrast]]:
         by_column: dict[str, list[Contrast]] = {}
         for change in self.changes:
+            if change.key == ALL_CELLS:
+                continue
             by_column.setdefault(change.column, []).append(change.contrast)
         return by_column
 
@@ -125,21 +139,23 @@ def compare(
 
 
 def changes(common: Mapping[Key, CellPair], unfit: str = "", numbers: Collection[str] = COLUMNS) -> list[Change]:
-    """The numbers of every cell that both runs have, judged as one family; `unfit` stands against all claims.
+    """The numbers of every cell that both runs have, and of ALL_CELLS together, judged as one family.
 
-    The fewer are asked for, the less it takes to show a change of one (docs/statistics.md).
+    `unfit` stands against all claims. The fewer are asked for, the less it takes to show a change of one
+    (docs/statistics.md).
     """
     chosen = [column for column in COLUMNS if column in numbers]
     found = [(key, column, each) for column in chosen for key, each in _contrasts(common, column).items()]
     findings = judged([(each, scale(column, METRICS[column].unit)) for _, column, each in found], unfit)
     return [
-        _change(key, column, common[key], finding) for (key, column, _), finding in zip(found, findings, strict=True)
+        _change(key, column, common.get(key), finding)
+        for (key, column, _), finding in zip(found, findings, strict=True)
     ]
 
 
-def _change(key: Key, column: str, pair: CellPair, finding: JudgedContrast) -> Change:
+def _change(key: Key, column: str, pair: CellPair | None, finding: JudgedContrast) -> Change:
     contrast, judgement = finding.contrast, _judgement(column, finding)
-    if column == COMPLETED and finding.obstacle is Obstacle.NO_NUMBER and contrast.a != contrast.b:
+    if pair and column == COMPLETED and finding.obstacle is Obstacle.NO_NUMBER and contrast.a != contrast.b:
         judgement = _by_counts(pair)
     reason = finding.reason if judgement == "not resolved" else ""
     return Change(key, column, contrast, finding.adjusted_p, judgement, reason)
@@ -154,14 +170,34 @@ def _by_counts(pair: CellPair) -> Judgement:
 
 
 def _contrasts(common: Mapping[Key, CellPair], column: str) -> dict[Key, Contrast]:
-    """One number of each cell, B against A, where both runs have it."""
+    """One number of each cell, B against A, where both runs have it; and of ALL_CELLS."""
     having = {
         key: pair for key, pair in common.items() if not any(math.isnan(estimate(cell, column).value) for cell in pair)
     }
     logs = {key: (_logs(estimator(old, column)), _logs(estimator(new, column))) for key, (old, new) in having.items()}
     spread = {key: each for key, each in logs.items() if all(map(len, each))}
     errors = dict(zip(spread, independent_errors(list(spread.values())), strict=True)) if spread else {}
-    return {key: _contrast(pair, column, logs[key], errors.get(key)) for key, pair in having.items()}
+    found = {key: _contrast(pair, column, logs[key], errors.get(key)) for key, pair in having.items()}
+    together = _together([having[key] for key in spread], column)
+    return found | ({ALL_CELLS: together} if together else {})
+
+
+def _together(pairs: Sequence[CellPair], column: str) -> Contrast | None:
+    """The cells' geometric mean, B against A; None if they are not two at least, or have too few blocks in common.
+
+    A block is one value here: what its cells share counts as often as there are blocks, not cells.
+    """
+    if len(pairs) < 2:
+        return None
+    old, new = (mean_logs([estimator(cell, column) for cell in cells]) for cells in zip(*pairs, strict=True))
+    blocks = min(len(old), len(new))
+    if blocks < MIN_BLOCKS or not np.isfinite([*old, *new]).all():
+        return None
+    a, b = math.exp(new.mean()), math.exp(old.mean())
+    if np.array_equal(np.unique(old), np.unique(new)):
+        return tie(a, blocks)
+    error, df = own_error(old, new)
+    return contrast(a, b, float(error), df, blocks)
 
 
 def _logs(of: Estimator) -> Floats:
@@ -174,7 +210,7 @@ def _contrast(pair: CellPair, column: str, logs: tuple[Floats, Floats], error: t
     b, a = (estimate(cell, column).value for cell in pair)
     blocks = min(len(estimator(cell, column).blocks) for cell in pair)
     if a == b and math.isfinite(a) and np.array_equal(np.unique(logs[0]), np.unique(logs[1])):
-        return Contrast(a, b, Estimate(1.0, 1.0, 1.0), 1.0, blocks, error=0.0)
+        return tie(a, blocks)
     if error is None:
         return Contrast(a, b, Estimate(divided(a, b)), 1.0, blocks)
     return contrast(a, b, float(error[0]), error[1], blocks)
@@ -194,6 +230,13 @@ def independent_errors(logs: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floa
         variance = (prior_df * pooled + square) / (prior_df + df)
         found.append((np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), prior_df + df))
     return found
+
+
+def own_error(old: Floats, new: Floats) -> tuple[Floats, float]:
+    """The same of one number alone, whose blocks have nobody's to lean on."""
+    df = old.shape[-1] + new.shape[-1] - 2
+    variance = (_squares(old) + _squares(new)) / df
+    return np.sqrt(variance * (1 / old.shape[-1] + 1 / new.shape[-1])), df
 
 
 def _squares(logs: Floats) -> Floats:

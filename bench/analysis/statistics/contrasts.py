@@ -125,11 +125,21 @@ def log_values(of: Estimator) -> Floats:
         return np.asarray(whole + (count - 1) * (np.mean(without) - without))
 
 
+def mean_logs(cells: Sequence[Estimator]) -> Floats:
+    """ln of the cells' geometric mean by block, on the blocks that all of them have; empty if that is one or none."""
+    common = _common_blocks(cells)
+    return np.mean([log_values(of.on(common)) for of in cells], axis=0) if len(common) > 1 else np.empty(0)
+
+
+def _common_blocks(cells: Sequence[Estimator]) -> list[int]:
+    return sorted(set.intersection(*(set(of.blocks) for of in cells))) if cells else []
+
+
 class Field:
     """Cells that are compared at one number, on the blocks that all of them have."""
 
     def __init__(self, cells: Sequence[Estimator], kinds: Sequence[Hashable]) -> None:
-        common = sorted(set.intersection(*(set(of.blocks) for of in cells))) if cells else []
+        common = _common_blocks(cells)
         self.blocks = len(common)
         self.values = [point(of.on(common)) for of in cells]
         self._logs = [log_values(of.on(common)) if self.blocks > 1 else np.empty(0) for of in cells]
@@ -143,7 +153,7 @@ class Field:
         """Cell a against cell b, by their places in the field."""
         of_a, of_b = self.values[a], self.values[b]
         if of_a == of_b and math.isfinite(of_a) and np.array_equal(self._logs[a], self._logs[b], equal_nan=True):
-            return Contrast(of_a, of_b, Estimate(1.0, 1.0, 1.0), 1.0, self.blocks, error=0.0)
+            return tie(of_a, self.blocks)
         if self._fit is None or not {a, b} <= self._columns.keys():
             return Contrast(of_a, of_b, Estimate(divided(of_a, of_b)), 1.0, self.blocks)
         found = self._fit.compared([self._columns[a]], [self._columns[b]])
@@ -154,6 +164,11 @@ class Field:
 def paired(a: Estimator, b: Estimator) -> Contrast:
     """Two cells of one run by themselves, on the blocks that both have: the paired t test of ln(value)."""
     return Field([a, b], [0, 0]).contrast(0, 1)
+
+
+def tie(value: float, blocks: int) -> Contrast:
+    """Two numbers that are the same in every block."""
+    return Contrast(value, value, Estimate(1.0, 1.0, 1.0), 1.0, blocks, error=0.0)
 
 
 def contrast(a: float, b: float, error: float, df: float, blocks: int) -> Contrast:

@@ -41,6 +41,11 @@ def test_ten_percent_more_cpu_are_found_between_quiet_runs() -> None:
     assert simulation.compared(np.random.default_rng(5), RUNS, 9, QUIET, equal)[1] <= 0.08
 
 
+def test_cells_that_share_their_block_s_mood_are_no_more_witnesses_than_blocks() -> None:
+    """All cells of a block are as slow as it is: of what they share there are nine values, not fifty-four."""
+    assert simulation.compared(np.random.default_rng(7), RUNS, 9, (0.01, 0.1), CHANGES[0])[1] <= 0.08
+
+
 def test_the_simulation_judges_as_the_report_does() -> None:
     """Pair by pair, in runs with real differences: the vectorised rule is `judged`'s."""
     logs = simulation.made(np.random.default_rng(6), 20, 5, SPREADS)

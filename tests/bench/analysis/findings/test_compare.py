@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.analysis.findings.comparison import ComparisonError, compare
+from bench.analysis.findings.comparison import ALL_CELLS, ComparisonError, compare
 from bench.analysis.measures.metrics import METRICS
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.cli import main
@@ -71,6 +72,40 @@ def test_cpu_at_equal_pace_shows_what_a_core_s_moods_hide(tmp_path: Path) -> Non
     assert paced.judgement == "regression"
     assert paced.contrast.ratio.lo < 1.1 < paced.contrast.ratio.hi
     assert changes["SSE", "server_cpu_us_per_token"].judgement == "not resolved"
+
+
+def with_cpu(folder: RunFolder, seed: int, ratio: float, spread: float) -> RunFolder:
+    """The run with `ratio` times as much server CPU, which varies from cell to cell."""
+    run, rng = folder.load(), np.random.default_rng(seed)
+    for cell in run.cells:
+        cell.server_cpu_s = (cell.server_cpu_s or 0.0) * ratio * float(rng.lognormal(0, spread))
+    folder.save(run)
+    return folder
+
+
+def test_what_all_cells_share_is_found_where_no_cell_shows_it(tmp_path: Path) -> None:
+    """+10 % of CPU in eight cells whose own spread is 12 %: each may be chance, together they are none."""
+    field = [Caricature(name, f"copy={k}") for name in ("sse", "chunked") for k in range(4)]
+    a = with_cpu(run_in(tmp_path, 1, *field, blocks=9), 1, 1.0, 0.12)
+    b = with_cpu(run_in(tmp_path, 2, *field, blocks=9), 2, 1.1, 0.12)
+    found = compare(a, b)
+    cpu = {change.key: change for change in found.changes if change.column == "server_cpu_us_per_token"}
+    together = cpu.pop(ALL_CELLS)
+    assert {change.judgement for change in cpu.values()} == {"not resolved"}
+    assert together.judgement == "regression"
+    assert together.contrast.ratio.lo < 1.1 < together.contrast.ratio.hi
+    mean_ratio = np.exp(np.mean([math.log(change.contrast.ratio.value) for change in cpu.values()]))
+    assert together.contrast.ratio.value == pytest.approx(mean_ratio, rel=0.01)
+    assert found.regressed
+    assert "all cells" in text_of(found)
+    assert ("all cells", "server_cpu_us_per_token", "regression") in {
+        (row.transport, row.column, row.judgement) for row in comparison_document(found, ("a", "b")).rows
+    }
+
+
+def test_one_cell_alone_is_all_cells_and_is_counted_once(tmp_path: Path) -> None:
+    found = compare(run_in(tmp_path, 1, SSE), run_in(tmp_path, 2, SSE))
+    assert ALL_CELLS not in {change.key for change in found.changes}
 
 
 def test_what_could_not_have_been_found_is_said(tmp_path: Path) -> None:
@@ -209,7 +244,7 @@ def test_a_number_that_is_asked_for_alone_is_not_paid_for_by_others(tmp_path: Pa
     column = "server_cpu_us_per_token"
     every, alone = compare(a, b), compare(a, b, numbers=[column])
     assert {change.column for change in alone.changes} == {column}
-    assert len(alone.changes) == 2 < len(every.changes)
+    assert len(alone.changes) == 3 < len(every.changes), "two cells, and both together"
     assert alone.resolution[column] < every.resolution[column]
     wanted = 1.02
     assert (alone.blocks_needed(column, wanted) or 0) < (every.blocks_needed(column, wanted) or 10_000)
