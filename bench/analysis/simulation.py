@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.analysis.findings.comparison import independent_errors, own_error
+from bench.analysis.findings.comparison import COSTS, independent_errors, own_error
 from bench.analysis.statistics.claims import Bools, claimed_at_once
 from bench.analysis.statistics.contrasts import contrast, fit, log_values, prior_df_of_two_runs
 from bench.analysis.statistics.estimators import Floats, quantile_of_values
@@ -208,8 +208,8 @@ def compared(
 ) -> tuple[float, float]:
     """Two runs: the share of trials in which the change is claimed, of a cell or of all, and anything else.
 
-    `spread` is the standard deviation of a cell's own error and of the mood that its block's cells share. Each cell,
-    and all together, are compared by so many `numbers`, of which the first has changed.
+    `spread` is the standard deviation of a cell's own error and of the mood that its block's cells share. Each cell is
+    compared by so many `numbers`, and all together by those that are COSTS; the first of these has changed.
     """
     shape = (runs, numbers, blocks, len(CELLS))
     before, after = (
@@ -217,13 +217,14 @@ def compared(
     )
     after[:, 0, :, list(change.cells)] += math.log(change.ratio)
     pairs = [(before[..., cell], after[..., cell]) for cell in range(len(CELLS))]
-    together = before.mean(-1), after.mean(-1)
+    together = before[:, : len(COSTS)].mean(-1), after[:, : len(COSTS)].mean(-1)
     found = [*independent_errors(pairs), own_error(*together)]
-    differences = np.stack([new.mean(-1) - old.mean(-1) for old, new in (*pairs, together)], -1)
-    hits = claimed_at_once(differences, np.stack([error for error, _ in found], -1), np.array([df for _, df in found]))
-    changed = np.zeros(hits.shape[1:], bool)
-    changed[0, list(change.cells)] = True
-    changed[0, -1] = bool(change.cells)
+    differences = [new.mean(-1) - old.mean(-1) for old, new in (*pairs, together)]  # (runs, numbers) each
+    df = [np.full(each.shape[1], df) for each, (_, df) in zip(differences, found, strict=True)]
+    hits = claimed_at_once(*(np.concatenate(part, -1) for part in (differences, [error for error, _ in found], df)))
+    is_first = [np.arange(each.shape[1]) == 0 for each in differences]
+    is_meant = [*(cell in change.cells for cell in range(len(CELLS))), bool(change.cells)]
+    changed = np.concatenate([first & meant for first, meant in zip(is_first, is_meant, strict=True)])
     return float(hits[:, changed].any(1).mean()), float(hits[:, ~changed].any(1).mean())
 
 
@@ -264,7 +265,7 @@ def _compared_lines(rng: np.random.Generator, runs: int, spreads: Spreads) -> It
 def blocks_for(spread: float) -> int:
     """The blocks that each of two runs takes for WANTED, as `compare` says it; `spread` of a block's ln(value)."""
     pair = contrast(1.0, 1.0, spread * math.sqrt(2 / 9), prior_df_of_two_runs(16) + 16, 9)
-    return blocks_of_two_runs([pair], COMPARED * (len(CELLS) + 1), WANTED) or MOST_BLOCKS
+    return blocks_of_two_runs([pair], COMPARED * len(CELLS) + len(COSTS), WANTED) or MOST_BLOCKS
 
 
 def _line(name: str, shares: Sequence[float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -54,14 +54,23 @@ def findable(comparison: Comparison) -> str:
 
     Without it "no regression" would be read as "nothing became worse".
     """
+    if not (found := _ratios(comparison.resolution)):
+        return ""
+    shared = _ratios(comparison.shared_resolution)
+    together = f" What all cells share shows from {shared} on." if shared else ""
+    return (
+        f"Changes that two such runs show 4 times in 5: {found}; smaller ones may be missed."
+        f"{together}{_takes(comparison)}"
+    )
+
+
+def _ratios(resolution: Mapping[str, float]) -> str:
+    """For example "1.22× in A and B; 1.4× in C"."""
     found: dict[str, list[str]] = {}
-    for column, ratio in comparison.resolution.items():
+    for column, ratio in resolution.items():
         if column in _TOLD and math.isfinite(ratio):
             found.setdefault(f"{number(ratio)}×", []).append(METRICS[column].title)
-    if not found:
-        return ""
-    parts = "; ".join(f"{ratio} in {listed(names)}" for ratio, names in found.items())
-    return f"Changes that two such runs show 4 times in 5: {parts}; smaller ones may be missed.{_takes(comparison)}"
+    return "; ".join(f"{ratio} in {listed(names)}" for ratio, names in found.items())
 
 
 def _takes(comparison: Comparison) -> str:

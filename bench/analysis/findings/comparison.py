@@ -2,8 +2,8 @@
 
 Runs compare only if they did the same work on the same machine. The blocks of two runs are no pairs: each run's blocks
 have moods of their own, which all its cells share, so that a cell's error is what its blocks differ by, moods included.
-As within a run (statistics.contrasts) that variance is drawn towards the one of all cells. What all cells share is one
-more change by itself (ALL_CELLS): in their mean the cells' own errors cancel out. All changes are one family for
+As within a run (statistics.contrasts) that variance is drawn towards the one of all cells. What all cells spend more
+is one more change by itself (ALL_CELLS): in their mean the cells' own errors cancel out. All changes are one family for
 statistics.claims.
 """
 
@@ -50,7 +50,13 @@ _NOT_COMPARED = frozenset(
 COLUMNS = tuple(column for column in columns.SUMMARY if column in METRICS and column not in _NOT_COMPARED)
 
 ALL_CELLS = Key("all cells", profile="", recovery="")
-"""Stands for the geometric mean of a number over all cells that both runs have, where there are two at least."""
+"""Stands for the geometric mean of a cost over all cells that both runs have, where there are two at least."""
+COSTS = (
+    *("client_cpu_us_per_token", "server_cpu_us_per_token", "server_cpu_us_per_token_at_equal_pace"),
+    "server_memory_kb_per_open_stream",
+)
+"""The numbers that ALL_CELLS has: they vary most, and what they are spent on is largely the same code. More would make
+every single cell's change harder to show."""
 
 Judgement = Literal["regression", "improvement", "no difference", "not resolved"]
 CellPair = tuple[MeasuredCell, MeasuredCell]  # the same cell in run A and in run B
@@ -93,8 +99,17 @@ class Comparison:
 
     @property
     def resolution(self) -> dict[str, float]:
-        """By column: the smallest ratio that two such runs would show in 4 of 5 comparisons; infinite if none."""
+        """By column: the smallest ratio that two such runs would show in 4 of 5 comparisons; infinite if none.
+
+        It is that of a single cell; see `shared_resolution`.
+        """
         return {column: of_pairs(contrasts, self._open) for column, contrasts in self._by_column.items()}
+
+    @property
+    def shared_resolution(self) -> dict[str, float]:
+        """The same of what all cells share, for those columns that ALL_CELLS has."""
+        together = [change for change in self.changes if change.key == ALL_CELLS]
+        return {change.column: of_pairs([change.contrast], self._open) for change in together}
 
     def blocks_needed(self, column: str, ratio: float) -> int | None:
         """How many blocks it takes to find a change by `ratio` of a number in 4 of 5 comparisons; None if too many."""
@@ -108,9 +123,8 @@ class Comparison:
     def _by_column(self) -> dict[str, list[Contrast]]:
         by_column: dict[str, list[Contrast]] = {}
         for change in self.changes:
-            if change.key == ALL_CELLS:
-                continue
-            by_column.setdefault(change.column, []).append(change.contrast)
+            if change.key != ALL_CELLS:
+                by_column.setdefault(change.column, []).append(change.contrast)
         return by_column
 
 
@@ -139,7 +153,7 @@ def compare(
 
 
 def changes(common: Mapping[Key, CellPair], unfit: str = "", numbers: Collection[str] = COLUMNS) -> list[Change]:
-    """The numbers of every cell that both runs have, and of ALL_CELLS together, judged as one family.
+    """The numbers of every cell that both runs have, and the costs of ALL_CELLS, judged as one family.
 
     `unfit` stands against all claims. The fewer are asked for, the less it takes to show a change of one
     (docs/statistics.md).
@@ -170,7 +184,7 @@ def _by_counts(pair: CellPair) -> Judgement:
 
 
 def _contrasts(common: Mapping[Key, CellPair], column: str) -> dict[Key, Contrast]:
-    """One number of each cell, B against A, where both runs have it; and of ALL_CELLS."""
+    """One number of each cell, B against A, where both runs have it; a cost of ALL_CELLS too."""
     having = {
         key: pair for key, pair in common.items() if not any(math.isnan(estimate(cell, column).value) for cell in pair)
     }
@@ -178,7 +192,7 @@ def _contrasts(common: Mapping[Key, CellPair], column: str) -> dict[Key, Contras
     spread = {key: each for key, each in logs.items() if all(map(len, each))}
     errors = dict(zip(spread, independent_errors(list(spread.values())), strict=True)) if spread else {}
     found = {key: _contrast(pair, column, logs[key], errors.get(key)) for key, pair in having.items()}
-    together = _together([having[key] for key in spread], column)
+    together = _together([having[key] for key in spread], column) if column in COSTS else None
     return found | ({ALL_CELLS: together} if together else {})
 
 

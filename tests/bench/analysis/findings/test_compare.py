@@ -97,7 +97,10 @@ def test_what_all_cells_share_is_found_where_no_cell_shows_it(tmp_path: Path) ->
     mean_ratio = np.exp(np.mean([math.log(change.contrast.ratio.value) for change in cpu.values()]))
     assert together.contrast.ratio.value == pytest.approx(mean_ratio, rel=0.01)
     assert found.regressed
-    assert "all cells" in text_of(found)
+    said = " ".join(text_of(found).split())
+    assert "all cells" in said
+    assert 1 < found.shared_resolution["server_cpu_us_per_token"] < found.resolution["server_cpu_us_per_token"]
+    assert "What all cells share shows from" in said
     assert ("all cells", "server_cpu_us_per_token", "regression") in {
         (row.transport, row.column, row.judgement) for row in comparison_document(found, ("a", "b")).rows
     }
