@@ -87,7 +87,7 @@ class RowShape(CellShape, kw_only=True):
 
 
 class ChangeRow(CellShape, kw_only=True):
-    """One number of one cell in both runs; `ratio` is run ÷ baseline."""
+    """One number of one cell in both runs; `ratio` is run ÷ baseline. `transport` "all cells": their mean."""
 
     column: str
     unit: str
