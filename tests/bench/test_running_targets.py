@@ -130,6 +130,22 @@ async def test_the_token_of_a_target(http: aiohttp.ClientSession) -> None:
             assert "other" not in str(caught.value)
 
 
+async def test_the_token_of_our_own_servers(
+    http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment has it for both: the server asks for it, and the load shows it."""
+    monkeypatch.setenv("TOKENDERBY_AUTH_TOKEN", "s3cret")
+    fleet = Fleet(Plan(name="test"), http, tmp_path, [])
+    try:
+        route = await fleet.route(Cell(transport="sse"))
+        with pytest.raises(PartDied, match="asks for a token"):
+            await check_token(http, route.url, None)
+        assert route.server.token == "s3cret"
+        assert (await route.server.counters(http)).cores
+    finally:
+        await fleet.stop()
+
+
 async def test_a_server_that_hangs_does_not_answer(server: GetServer) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as http:
         running = server("sse")
