@@ -173,7 +173,7 @@ def _say(console: Console, finding: Finding) -> None:
 
 def _tell(console: Console, line: str) -> None:
     """Print on the way. Where nobody reads it any more the probe goes on: its files are still wanted."""
-    from bench.output import OutputLost
+    from servers.user_errors import OutputLost
 
     with suppress(OutputLost):
         console.print(line, soft_wrap=True)
