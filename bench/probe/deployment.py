@@ -114,7 +114,7 @@ def _address(argument: str, url: str) -> str:
 
 
 def _shown(argument: str) -> str:
-    """It in a message: without what stands before an @, which may be a password."""
+    """An argument in a message: without what stands before an @, which may be a password."""
     _, at, rest = argument.rpartition("@")
     return repr(f"…@{rest}"[:200] if at else argument[:200])
 
