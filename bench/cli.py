@@ -306,8 +306,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run_command(arguments: list[str] | None) -> int:
     """The exit code of a command line, its error said."""
-    from bench.output import OutputLost
-    from servers.user_errors import UserError
+    from servers.user_errors import OutputLost, UserError
 
     try:
         return cli.main(arguments, prog_name="tokenderby", standalone_mode=False) or DONE

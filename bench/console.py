@@ -8,8 +8,8 @@ from typing import Any
 import rich.console
 from rich.segment import Segment
 
-from bench.output import OutputLost
 from servers.foreign_text import printable
+from servers.user_errors import OutputLost
 
 
 class Console(rich.console.Console):

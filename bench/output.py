@@ -6,15 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from servers.user_errors import UserError, reason
-
-
-class OutputLost(UserError):
-    """Standard output takes nothing any more."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot write to standard output: {reason(error)}")
-        self.reader_left = isinstance(error, BrokenPipeError)
+from servers.user_errors import OutputLost
 
 
 def write_any_text() -> None:

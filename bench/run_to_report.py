@@ -36,10 +36,10 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
     """Run what is pending of a plan; how it ended."""
     import asyncio
 
-    from bench.output import OutputLost
     from bench.running import runner
     from bench.running.expected import expected
     from bench.running.progress import display
+    from servers.user_errors import OutputLost
 
     todo = runner.remaining(folder.load().cells)
     takes = f", {expected(chosen, todo).text()}" if todo else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-import json
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from servers.arguments import HELP, Command, Host, Origin, Port, RedisUrl, Secon
 from servers.connection import listening
 from servers.http import together
 from servers.process import run
+from servers.ready_line import say_ready
 from servers.service import KEEP_ALIVE_S, Service, Settings, source_function
 from servers.source import SILENCE_S
 from servers.stacks import STACKS, StackError, installed
@@ -190,7 +190,7 @@ async def _serve(settings: Settings, told: TextIO) -> None:
             gc.collect()
             gc.freeze()
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            print(json.dumps(_ready(settings, f"http://{host}:{port}")), file=told, flush=True)
+            say_ready(_ready(settings, f"http://{host}:{port}"), told)
             await stop.wait()
             await service.stop()
     if service.source is not None and service.source.is_running:

@@ -43,6 +43,14 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class OutputLost(UserError):
+    """Standard output takes nothing any more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write to standard output: {reason(error)}")
+        self.reader_left = isinstance(error, BrokenPipeError)
+
+
 class InputError(UserError, ValueError):
     """What was given is wrong; the message names the key and what it takes."""
 

@@ -101,7 +101,7 @@ def _put(target: str, data: bytes) -> None:
 
 
 def _to_standard_output(data: bytes) -> None:
-    from bench.output import OutputLost
+    from servers.user_errors import OutputLost
 
     try:
         sys.stdout.buffer.write(data)

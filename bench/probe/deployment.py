@@ -58,25 +58,27 @@ class Deployment:
         return await _fetched(self.client(transport), path, limit_s)
 
 
-async def find(words: Sequence[str], token: str | None, trust: Trust) -> Deployment:
-    """The deployment that a command line names: `sse=https://…` words, or URLs whose `/healthz` tells the transport.
+async def find(arguments: Sequence[str], token: str | None, trust: Trust) -> Deployment:
+    """The deployment that a command line names: `sse=https://…`, or URLs whose `/healthz` tells the transport.
 
-    Behind a URL without a word there may also be paths, one a transport (`https://chat.example.com/sse`).
+    Behind a URL without a transport there may also be paths, one a transport (`https://chat.example.com/sse`).
 
     Raises InputError for what is no address, UserError where nobody answers.
     """
     urls: dict[str, str] = {}
-    for word in words:
-        name, equals, url = word.partition("=")
+    for argument in arguments:
+        name, equals, url = argument.partition("=")
         if equals and name.isalpha() and name not in TRANSPORTS:
-            raise InputError(f"URL {_shown(word)}: no transport {name[:20]!r}; {suggestion(name, TRANSPORTS)}")
+            raise InputError(f"URL {_shown(argument)}: no transport {name[:20]!r}; {suggestion(name, TRANSPORTS)}")
         if equals and name in TRANSPORTS:
-            found = {name: _address(word, url)}
+            found = {name: _address(argument, url)}
             await _check(name, found[name], token, trust)
         else:
-            found = await _transports_behind(_address(word, word), token, trust)
+            found = await _transports_behind(_address(argument, argument), token, trust)
         if twice := found.keys() & urls.keys():
-            raise InputError(f"URL {_shown(word)}: {', '.join(sorted(twice))} has a URL already; takes one for each")
+            raise InputError(
+                f"URL {_shown(argument)}: {', '.join(sorted(twice))} has a URL already; takes one for each"
+            )
         urls |= found
     deployment = Deployment(urls, token, trust)
     await asyncio.gather(*(_check_silence(deployment, transport) for transport in urls))
@@ -103,18 +105,18 @@ async def _check_silence(deployment: Deployment, transport: str) -> None:
         raise UserError(f"{url}: sends heartbeats, which hide every limit on silence; serve it without --heartbeat")
 
 
-def _address(word: str, url: str) -> str:
+def _address(argument: str, url: str) -> str:
     try:
         return server_url(url, option="--token")
     except AddressError as error:
         why = "no address" if isinstance(error, NoAddressError) else str(error)
-        raise InputError(f"URL {_shown(word)}: {why}; takes https://HOST, or TRANSPORT=https://HOST") from None
+        raise InputError(f"URL {_shown(argument)}: {why}; takes https://HOST, or TRANSPORT=https://HOST") from None
 
 
-def _shown(word: str) -> str:
-    """A word in a message: without what stands before an @, which may be a password."""
-    _, at, rest = word.rpartition("@")
-    return repr(f"…@{rest}"[:200] if at else word[:200])
+def _shown(argument: str) -> str:
+    """An argument in a message: without what stands before an @, which may be a password."""
+    _, at, rest = argument.rpartition("@")
+    return repr(f"…@{rest}"[:200] if at else argument[:200])
 
 
 async def _check(transport: str, url: str, token: str | None, trust: Trust) -> None:

@@ -86,18 +86,18 @@ def probe(  # noqa: PLR0917 (click passes them by name)
         raise click.UsageError("takes a URL, as https://chat.example.com, or --resume FILE")
     if kept is not None and (urls or up_to is not None):
         raise click.UsageError("--resume goes on with the probe's own URLs and --up-to; leave them out")
-    words = urls or tuple(f"{transport}={url}" for transport, url in (kept.urls if kept else {}).items())
+    arguments = urls or tuple(f"{transport}={url}" for transport, url in (kept.urls if kept else {}).items())
     up_to_s = kept.up_to_s if kept else up_to or 600.0
     json_file = json_file or (str(resume) if resume else None)
     _check_places({"--json": json_file, "--out": None if out is None else str(out)})
     console = Console(stderr=json_file == "-")
-    findings = _ask(words, token, cafile, insecure, up_to_s, kept, console)
+    findings = _ask(arguments, token, cafile, insecure, up_to_s, kept, console)
     again = (*(("--cafile", cafile) if cafile else ()), *(("--insecure",) if insecure else ()))
     return _conclude(findings, json_file, out, again, console)
 
 
 def _ask(  # noqa: PLR0917
-    words: tuple[str, ...],
+    arguments: tuple[str, ...],
     token: str | None,
     cafile: str | None,
     insecure: bool,
@@ -117,7 +117,7 @@ def _ask(  # noqa: PLR0917
     async def main() -> Findings:
         from bench.probe.engine import Engine
 
-        deployment = await find(words, token, trust)
+        deployment = await find(arguments, token, trust)
         engine = Engine(deployment, up_to_s, kept=kept, on_finding=lambda finding: _say(console, finding))
         engines.append(engine)
         _say_load(console, deployment, engine)
@@ -173,7 +173,7 @@ def _say(console: Console, finding: Finding) -> None:
 
 def _tell(console: Console, line: str) -> None:
     """Print on the way. Where nobody reads it any more the probe goes on: its files are still wanted."""
-    from bench.output import OutputLost
+    from servers.user_errors import OutputLost
 
     with suppress(OutputLost):
         console.print(line, soft_wrap=True)

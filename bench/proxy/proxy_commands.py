@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from functools import partial
@@ -22,6 +21,7 @@ from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command
 from servers.checks import is_host, shown, suggestion
 from servers.process import run
+from servers.ready_line import say_ready
 from servers.user_errors import InputError, UserError, reason
 
 
@@ -119,7 +119,7 @@ def _cannot_serve(listen: tuple[str, int], error: OSError) -> UserError:
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:
-    print(json.dumps({"profile": name, "url": f"http://{written(address)}"}), flush=True)
+    say_ready({"profile": name, "url": f"http://{written(address)}"})
 
 
 def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], time_scale: float) -> None:
@@ -128,7 +128,7 @@ def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], t
     try:
         with real_proxy(name.removeprefix(PREFIX), upstream, time_scale=time_scale, listen=listen) as running:
             secure = {"cafile": str(running.cafile), "plain_url": running.plain_url} if running.cafile else {}
-            print(json.dumps({"profile": name, "url": running.url} | secure), flush=True)
+            say_ready({"profile": name, "url": running.url} | secure)
             while True:
                 time.sleep(0.5)  # signal.pause() would miss a signal that comes just before it
     except KeyboardInterrupt:

@@ -16,7 +16,6 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from bench.output import OutputLost
 from bench.plan import Plan, parse
 from bench.proxy import real
 from bench.proxy.log import behaviours_struck
@@ -40,6 +39,7 @@ from clients.core.tls import Trust
 from servers.process import usable_cores
 from servers.stacks import StackError, installed
 from servers.transport import ENDPOINTS
+from servers.user_errors import OutputLost
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 

@@ -96,7 +96,7 @@ class Subject:
 
     async def start_part(self, role: SubjectRole) -> None:
         """Start a process, where it was before if it was killed. Raises PartDied."""
-        child = await Child.start(self._name(role), self._words(role), self.folder / f"{role}.log")
+        child = await Child.start(self._name(role), self._argv(role), self.folder / f"{role}.log")
         self.children[role] = child
         try:
             async with asyncio.timeout(READY_S):
@@ -107,23 +107,23 @@ class Subject:
     def _name(self, role: SubjectRole) -> str:
         return f"{self.transport} server" if role == "server" else role
 
-    def _words(self, role: SubjectRole) -> list[str]:
-        words = ["env", f"TMPDIR={self._temporary}"]
+    def _argv(self, role: SubjectRole) -> list[str]:
+        argv = ["env", f"TMPDIR={self._temporary}"]
         host, port = _address(self.urls.get(role, "http://127.0.0.1:0"))
         if role == "server":
-            words += [sys.executable, "-m", "servers", self.transport]
-            words += ["--host", host, "--port", str(port), "--keep", f"{self.keep_s:g}"]
-            words += ["--recording", str(self._recording_file)] if self.recording else []
-            return words + (["--redis-url", self.urls["redis"]] if self.shared_redis else [])
+            argv += [sys.executable, "-m", "servers", self.transport]
+            argv += ["--host", host, "--port", str(port), "--keep", f"{self.keep_s:g}"]
+            argv += ["--recording", str(self._recording_file)] if self.recording else []
+            return argv + (["--redis-url", self.urls["redis"]] if self.shared_redis else [])
         if role == "proxy":
-            words += [sys.executable, "-m", "bench.proxy", "--upstream", self.urls["server"].removeprefix("http://")]
-            words += ["--profile", str(self.profile), "--listen", f"{host}:{port}"]
-            return [*words, "--log", str(self._proxy_log)]
+            argv += [sys.executable, "-m", "bench.proxy", "--upstream", self.urls["server"].removeprefix("http://")]
+            argv += ["--profile", str(self.profile), "--listen", f"{host}:{port}"]
+            return [*argv, "--log", str(self._proxy_log)]
         executable = redis_server.find_executable()
         if executable is None:
             raise PartDied("no redis-server is installed")
-        words += [executable, "--port", "0", "--unixsocket", str(self._redis_socket), "--save", ""]
-        return [*words, "--appendonly", "no", "--dir", str(self.folder)]
+        argv += [executable, "--port", "0", "--unixsocket", str(self._redis_socket), "--save", ""]
+        return [*argv, "--appendonly", "no", "--dir", str(self.folder)]
 
     @property
     def _redis_socket(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import tempfile
 import webbrowser
@@ -23,6 +22,7 @@ from bench.watch.site import Site
 from servers.arguments import HELP, Command, Host
 from servers.checks import shown
 from servers.process import free_port, run
+from servers.ready_line import say_ready
 from servers.transport import TRANSPORTS
 from servers.user_errors import UserError, reason
 
@@ -105,7 +105,7 @@ async def _race(profile: Profile, time_scale: float, places: Places, *, opens: b
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.TCPSite(runner, places.host, places.port).start()
-        print(json.dumps({"url": url}), flush=True)
+        say_ready({"url": url})
         if opens:
             await asyncio.to_thread(webbrowser.open, url)
         await _until(stop, track)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from clients.core.carrier import Place
-from clients.core.errors import ClientFailure, NotTheFormat, RequestRefused, refused
+from clients.core.errors import ClientFailure, NetworkFault, NotTheFormat, RequestRefused, SilenceTimeout, refused
 from clients.core.exchange import Exchange
 from clients.core.http1 import HttpConnection, Request
 from clients.core.ledger import Ledger
@@ -39,10 +39,6 @@ class Asked:
 
     connection: HttpConnection | Place
     response: Response
-
-
-class BodyTooLong(NotTheFormat):
-    """A body of more bytes than anybody wants to hold."""
 
 
 def respond(session: Session, exchange: Exchange, request: Request, statuses: tuple[int, ...]) -> Script[Asked]:
@@ -84,7 +80,7 @@ def whole_body(session: Session, asked: Asked, limit_bytes: int) -> Script[bytes
     while True:
         size += len(parts[-1])
         if size > limit_bytes:
-            raise BodyTooLong(f"a body of more than {limit_bytes} bytes")
+            raise NotTheFormat(f"a body of more than {limit_bytes} bytes")
         if response.is_complete:
             break
         if response.failure is not None:
@@ -119,8 +115,8 @@ def _refusal(session: Session, asked: Asked) -> Script[RequestRefused]:
     wish_s = retry_after_s(headers.get("retry-after"), headers.get("date"))
     try:
         body = b"" if status == _SWITCHING else (yield from whole_body(session, asked, _MAX_ERROR_BYTES))
-    except BodyTooLong:
-        body = b""  # somebody's page; its status says what it is
+    except (NetworkFault, NotTheFormat, SilenceTimeout):
+        body = b""  # cut, hanging, or somebody's page; its status says what it is
     if token := session.settings.auth_token:
         body = body.replace(token.encode(), b"(the token)")  # who repeats it must not bring it into our tables
     error = decode_error(body)

@@ -36,6 +36,8 @@ def test_the_plan_of_timeouts() -> None:
     assert plan.parallel > 1
     assert {cell.recovery for cell in plan.cells} == {"none", "restart", "resume"}
     assert len({cell.profile for cell in plan.cells}) > 5
+    assert {cell.transport for cell in plan.cells if cell.wait} == {"polling"}  # long polling has a place in it
+    assert {cell.transport for cell in plan.cells if cell.heartbeat} == {"chunked", "sse", "websocket"}
 
 
 def test_shipped_plans_are_large_enough_for_p99() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,22 @@ def test_setup_is_made_good_after_a_python_without_ensurepip(tmp_path: Path) -> 
 @pytest.mark.needs("make")
 def test_the_notebook_opens_for_root_too() -> None:
     assert "--allow-root" in made("notebook")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_what_is_written_is_ignored_by_git_unless_asked_for(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    kept = ["results/perf.csv", "results/README.md", "results/review.ipynb", "results/reference/run.json"]
+    written = [
+        ".venv/bin/python",
+        "results/20261126T170000Z-quick/run.json",
+        "results/latest",
+        "results/calibration.json",
+    ]
+    command = ["git", "check-ignore", *kept, *written]
+    ignored = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30).stdout.split()
+    assert ignored == written
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,22 @@ async def test_a_profiles_events_count_from_a_cells_measured_part(tmp_path: Path
             await fleet.stop()
 
 
+async def test_a_cell_whose_messages_are_all_refused_for_their_token_has_failed(tmp_path: Path) -> None:
+    """Else the transport would be to blame. A run asks before it begins; a server may be started anew under way."""
+    for name in ("cells", "logs"):
+        (tmp_path / name).mkdir()
+    load = Load(streams=2, rate_per_s=50, warmup_streams=0, timeout_s=20)
+    plan = Plan(name="test", blocks=1, load=load, stream={"profile": "fast"}, cells=(Cell(transport="sse"),))
+    with running_server("sse", "--auth-token", "s3cret") as locked:
+        async with aiohttp.ClientSession() as http:
+            fleet = Fleet(plan, http, tmp_path, [], {"sse": locked.url})
+            runner = CellRunner(plan, RunFolder(tmp_path), http, {"load": [], "servers": []}, print, trust=Trust())
+            (record,) = schedule(plan)
+            await runner.run(plan.cells[0], record, fleet, lambda _done, _of: None)
+    told = "the sse server refused every message for its token (status 401)"
+    assert (record.status, record.reasons) == ("failed", [told])
+
+
 async def test_the_meters_of_a_browser_are_read_while_it_is_still_there(tmp_path: Path) -> None:
     """Chromium waits for none of its processes, so that what they have used is nobody's once it has closed."""
     lags: dict[str, Any] = {name: None for name in JobResult.__struct_fields__ if "_ms_" in name}

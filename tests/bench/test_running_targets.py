@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import psutil
 import pytest
 from redis.asyncio import Redis
 from support.processes import RunningServer, has_ipv6, running_server
@@ -128,6 +129,37 @@ async def test_the_token_of_a_target(http: aiohttp.ClientSession) -> None:
                 await check_token(http, locked.url, token)
             assert "TOKENDERBY_TARGET_TOKEN" in str(caught.value)
             assert "other" not in str(caught.value)
+
+
+async def test_the_token_of_our_own_servers(
+    http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment has it for both: the server asks for it, and the load shows it."""
+    monkeypatch.setenv("TOKENDERBY_AUTH_TOKEN", "s3cret")
+    fleet = Fleet(Plan(name="test"), http, tmp_path, [])
+    try:
+        route = await fleet.route(Cell(transport="sse"))
+        with pytest.raises(PartDied, match="asks for a token"):
+            await check_token(http, route.url, None)
+        assert route.server.token == "s3cret"
+        assert (await route.server.counters(http)).cores
+    finally:
+        await fleet.stop()
+
+
+async def test_the_password_of_redis_is_in_no_list_of_processes(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    with redis_server.running(None) as found:
+        async with Redis.from_url(found.url) as redis:
+            await redis.config_set("requirepass", "hush-hush")
+        url = found.url.replace("redis://", "redis://:hush-hush@")
+        fleet = Fleet(Plan(name="test"), http, tmp_path, [], redis_url=url)
+        try:
+            await fleet.route(Cell(transport="polling"))
+            shown = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        finally:
+            await fleet.stop()
+    assert any("-m servers polling" in line for line in shown)
+    assert not any("hush" in line for line in shown)
 
 
 async def test_a_server_that_hangs_does_not_answer(server: GetServer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,21 @@ def test_what_cannot_be_done_here_is_exit_code_1_and_a_line(command: str, capfd:
     assert said.count("\n") == 1
     assert "Address already in use" in said  # the system's words alone: asyncio's have numbers and a Python tuple
     assert "(" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_standard_output_is_not_blamed_on_the_address() -> None:
+    """The line that says where a process serves is lost: an error of the system's, as a taken port is one."""
+    served = ("bench.cli serve sse", "bench.cli proxy --upstream 127.0.0.1:9")
+    with Path("/dev/full").open("wb") as full:
+        started = [
+            subprocess.Popen([sys.executable, "-m", *words.split()], stdout=full, stderr=subprocess.PIPE, text=True)
+            for words in served
+        ]
+    for words, process in zip(served, started, strict=True):
+        said = process.communicate(timeout=60)[1]
+        assert (process.returncode, said.count("\n")) == (1, 1), (words, said)
+        assert said.endswith(": cannot write to standard output: No space left on device\n")
 
 
 def test_an_error_of_tls_is_not_called_by_the_system_s_words_for_its_number() -> None:

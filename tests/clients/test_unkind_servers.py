@@ -179,6 +179,17 @@ async def test_a_refusal_with_a_long_page_is_a_refusal(client: MakeClient) -> No
     assert (record.outcome, record.detail, record.noticed_by) == (Outcome.HTTP_ERROR, "status 503", ["status 503"])
 
 
+async def test_a_refusal_whose_body_never_comes_is_a_refusal(client: MakeClient) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"busy", "text/plain", "503 No")[:-1])
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client("sse", server.url, silence_s=0.05).ask(question())
+    assert (record.outcome, record.detail) == (Outcome.HTTP_ERROR, "status 503")
+
+
 async def test_who_has_said_close_asks_no_more_over_that_connection(client: MakeClient) -> None:
     answers = iter([ACCEPTED, page(ANSWER, 0, 2), page(ANSWER, 2, 6)])
 

@@ -37,6 +37,14 @@ def serving(responses: Iterable[bytes], requests: list[tuple[float, bytes]]) -> 
     return script
 
 
+async def test_packed_answers_are_asked_for(client: MakeClient) -> None:
+    """As browsers ask for them: else an intermediary that compresses would not, and nobody would see it hold back."""
+    requests: list[tuple[float, bytes]] = []
+    async with scripted(serving([whole(ANSWER)], requests)) as server:
+        await client("blocking", server.url).ask(question())
+    assert b"\r\nAccept-Encoding: gzip, deflate\r\n" in requests[0][1]
+
+
 async def test_polling_asks_from_where_it_is(client: MakeClient) -> None:
     requests: list[tuple[float, bytes]] = []
     responses = [ACCEPTED, page(ANSWER, 0, 0), page(ANSWER, 0, 2), page(ANSWER, 2, 5), page(ANSWER, 5, 6)]

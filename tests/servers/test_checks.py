@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -47,3 +48,14 @@ def test_a_wrong_value_is_cut_whatever_it_is() -> None:
     for value in ("x" * 1_000_000, [["x" * 1_000] * 1_000] * 1_000, {"k" * 1_000: 1}, b"x" * 1_000_000, deep):
         assert len(shown(value)) < 200
     assert suggestion("ses" + "x" * 1_000_000, ["sse"]) == "takes: sse"
+
+
+def test_a_word_of_a_megabyte_is_cut_before_it_is_compared() -> None:
+    """Comparing notes each of its characters; a request may be such a word."""
+    word = "".join(chr(97 + k % 26) for k in range(1_000_000))
+    tracemalloc.start()
+    try:
+        assert suggestion(word, ["sse"]) == "takes: sse"
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

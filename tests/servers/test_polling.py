@@ -9,7 +9,7 @@ import signal
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -61,6 +61,22 @@ async def test_polls_of_one_stream_may_overlap(server: Callable[[str], RunningSe
         )
     assert [status for status, _ in answers] == [200] * 20
     assert all(page["tokens"][0]["i"] == 55 + k % 5 for k, (_, page) in enumerate(answers))
+
+
+async def test_each_waiter_is_woken_by_the_next_write(own_redis: RedisServer) -> None:
+    """Whoever else waits, and whoever has gone; a poll that is forgotten would look again a second later."""
+    clock = Emitter()
+    generations = Generations(clock, keep_s=60)
+    store = TokenStore(Address.parse(own_redis.url), clock, generations, lambda _: None)
+    await store.begin(generations.start(Schedule(("a",), array("q", [200_000_000])), "s"))
+    with ExitStack() as waiting:
+        waiters = [waiting.enter_context(store.next_write("s")) for _ in range(5)]
+        waiters[2].cancel()  # its client has left
+        await asyncio.wait(waiters, timeout=10)
+    assert [waiter.cancelled() for waiter in waiters] == [False, False, True, False, False]
+    assert not store._waiting
+    await store.close(generations.ids())
+    clock.close()
 
 
 async def test_more_polls_at_once_than_connections_lose_nothing(server: Callable[[str], RunningServer]) -> None:

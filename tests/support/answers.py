@@ -93,6 +93,7 @@ def _of_a_stream(transport: str, content_type: str, tokens: list[bytes], end: by
     good = head + one + two + over + last
     spoiled = b"data: nonsense\n\n" if transport == "sse" else b"nonsense\n"
     other = tokens[1].replace(b"\\u00e9", b"\\u00ea")
+    not_gzip = response(BUSY, status="503 No", more="Content-Encoding: gzip\r\n")
 
     def case(name: str, answer: bytes, ending: Ending, outcome: Outcome, how: str = "", tokens: int = 2) -> Case:
         return Case(transport, name, (answer,), ending, outcome, how, tokens)
@@ -138,7 +139,9 @@ def _of_a_stream(transport: str, content_type: str, tokens: list[bytes], end: by
         case("a message that is none", head + one + chunk(spoiled) + two + over + last, "hold", BROKEN, "format", 1),
         case("a refusal", response(BUSY, status="503 No", more="Retry-After: 1\r\n"), "hold", REFUSED, "status 503", 0),
         case("a refusal in plain words", response(b"no", "text/plain", "418 No"), "hold", REFUSED, "status 418", 0),
-        case("a refusal that is cut", response(BUSY, status="503 No")[:-4], "fin", TRUNCATED, "fin", 0),
+        case("a refusal that is cut", response(BUSY, status="503 No")[:-4], "fin", REFUSED, "status 503", 0),
+        case("a refusal that is reset", response(BUSY, status="503 No")[:-4], "rst", REFUSED, "status 503", 0),
+        case("a refusal that is not gzip", not_gzip, "hold", REFUSED, "status 503", 0),
         case(
             "a redirect", response(b"", status="302 Found", more="Location: /b\r\n"), "hold", REFUSED, "status 302", 0
         ),
@@ -413,6 +416,7 @@ def _of_websocket() -> list[Case]:
         case("another text", one.replace(b'"Hi"', b'"Ho"') + two + end, "hold", ALTERED, "", 2),
         opening("200", response(b"hi", "text/html"), "hold", REFUSED, "status 200"),
         opening("a refusal of the upgrade", response(BUSY, status="503 No"), "hold", REFUSED, "status 503"),
+        opening("a refusal that is cut", response(BUSY, status="503 No")[:-4], "fin", REFUSED, "status 503"),
         opening(
             "a redirect", response(b"", status="302 Found", more="Location: /b\r\n"), "hold", REFUSED, "status 302"
         ),

@@ -1,4 +1,4 @@
-"""What clients that know only the contract have in common: the standard library, none of the project's code."""
+"""What clients that know only docs/wire-format.md have in common: the standard library, none of the project's code."""
 
 from __future__ import annotations
 

@@ -19,10 +19,9 @@ from support.processes import RunningServer
 
 from bench.console import Console
 from bench.option_types import Duration
-from bench.output import OutputLost
 from bench.probe.finding import Finding, Findings, read_findings
 from bench.probe.probe_command import _conclude, _say, probe
-from servers.user_errors import InputError
+from servers.user_errors import InputError, OutputLost
 
 Serve = Callable[[str], RunningServer]
 

@@ -147,6 +147,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing(tmp_path: Path) -> Non
         stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
     ) as process:  # fmt: skip
         assert process.stdout is not None
+        assert process.stdout.readline().startswith("takes about ")
         for line in process.stdout:
             if line.startswith("[2/2]"):
                 break

@@ -1,4 +1,4 @@
-"""Every stack × transport keeps the contract: seen by an independent client, on a server that asks for a token."""
+"""Every stack × transport keeps docs/wire-format.md: seen by an independent client, where a token is asked for."""
 
 from __future__ import annotations
 
