@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from servers.process import ending
+
 NO_SECRETS: Mapping[str, str] = {}
 GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
 
@@ -69,7 +71,7 @@ class Child:
 
     def obituary(self) -> PartDied:
         """How it ended, and the last lines of its standard error."""
-        return PartDied(f"the {self.name} {_ending(self.process.returncode)}{self._last_words()}")
+        return PartDied(f"the {self.name} {ending(self.process.returncode)}{self._last_words()}")
 
     def _last_words(self, lines: int = 3) -> str:
         with contextlib.suppress(OSError):
@@ -99,12 +101,3 @@ class Child:
         """Tell its whole group to end at once."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def _ending(code: int | None) -> str:
-    match code:
-        case None:
-            return "does not answer"
-        case _ if code < 0:
-            return f"died (killed by {signal.Signals(-code).name})"
-    return f"died (exit code {code})"

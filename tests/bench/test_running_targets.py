@@ -321,11 +321,11 @@ async def test_a_redis_that_is_not_ours() -> None:
         assert first.cpu_s is not None
         assert second.cpu_s is not None
         assert 0 < first.cpu_s <= second.cpu_s
-        await check_redis(redis, "polling")
+        await check_redis(redis, "the Redis of the polling server")
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(NoAnswer, match="the Redis of the polling server does not answer"):
-            await check_redis(redis, "polling")
+            await check_redis(redis, "the Redis of the polling server")
         assert await RedisReading.take(redis) == RedisReading(None, None)
         await redis.aclose()
 
