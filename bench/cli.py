@@ -331,10 +331,16 @@ def _run_command(arguments: list[str] | None) -> int:
         return _said(error.exit_code, error.format_message() if isinstance(error, click.ClickException) else str(error))
     except (KeyboardInterrupt, click.Abort):
         return _said(INTERRUPTED, "interrupted")
-    except OSError as error:
-        return _said(FAILED, f"{error.filename or 'standard output'}: {reason(error)}")
+    except (OSError, MemoryError) as error:
+        return _said(FAILED, _said_by_system(error))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else _said(FAILED, ended.code or "ended")
+
+
+def _said_by_system(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory; if the shell sets a limit, `ulimit -v` shows it"
+    return f"{error.filename or 'standard output'}: {reason(error)}"
 
 
 def _said(code: int, message: str) -> int:

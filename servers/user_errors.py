@@ -22,6 +22,7 @@
         ├── ProfileError       an intermediary's profile
         ├── PlanError          a plan, or an argument that changes it
         ├── StoreError         a run's folder
+        │   └── TableClosed     a table that cannot be read as things are, and may be whole
         └── ComparisonError    two runs that cannot be compared
 
 Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError), of what answers them
