@@ -61,8 +61,8 @@ async def test_an_end_reaches_what_is_stopped_and_in_another_session(tmp_path: P
     grandchild = psutil.Process(int(await first_line(child)))
     assert os.getsid(grandchild.pid) == grandchild.pid
     grandchild.suspend()
-    await child.end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):  # it holds the pipes, for which a wait for the child waits too
+        await child.end()
         while grandchild.is_running() and grandchild.status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.01)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -24,7 +27,11 @@ async def _use_and_kill() -> None:
         await page.evaluate("new Promise(() => {})")
 
 
-async def test_a_browser_that_does_not_start() -> None:
+async def test_a_browser_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\necho of no use >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(NoBrowser, match=r"^Chromium does not start: [^\n]+$"):
-        async with chromium("--remote-debugging-port=none", "--user-data-dir=/nowhere"):
+        async with chromium():
             pass
