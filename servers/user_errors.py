@@ -4,7 +4,7 @@
     ├── RedisUnavailable       no Redis, and none can be started
     ├── RealProxyError         nginx or HAProxy is not installed, or does not start
     ├── CertificateError       no certificate for it could be made
-    ├── NoBrowser              Playwright or Chromium is not installed
+    ├── NoBrowser              Playwright or Chromium is not installed, or has died
     ├── OutputLost             standard output takes nothing any more
     ├── ChildError             a program of the self-cost benchmark ended or fell silent
     ├── GoldenError            the golden clock could not be read

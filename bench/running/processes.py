@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from servers.process import ending
 
 NO_SECRETS: Mapping[str, str] = {}
@@ -93,11 +95,24 @@ class Child:
             await self.end()
 
     async def end(self) -> None:
-        """End its whole group at once, and see it gone: else its pipes outlive the event loop, which complains."""
+        """End all of it at once, and see it gone: else its pipes outlive the event loop, which complains."""
         self.kill()
         await self.process.wait()
 
     def kill(self) -> None:
-        """Tell its whole group to end at once."""
+        """Tell its whole group to end at once, and what else it has started: a browser and Redis have own groups.
+
+        These end with their parent, unless they are stopped or hang.
+        """
+        below = self._below()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for process in below:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def _below(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            if self.alive:
+                return psutil.Process(self.process.pid).children(recursive=True)
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -22,8 +23,9 @@ async def _use_and_kill() -> None:
     async with chromium() as browser:
         page = await browser.new_page()
         for process in psutil.Process().children(recursive=True):
-            if "--remote-debugging-pipe" in process.cmdline():
-                process.kill()
+            with suppress(psutil.Error):  # helpers come and go
+                if "--remote-debugging-pipe" in process.cmdline():
+                    process.kill()
         await page.evaluate("new Promise(() => {})")
 
 
