@@ -184,9 +184,10 @@ def run(  # noqa: PLR0917 - click passes them by name
 
 
 def _typed() -> set[str]:
-    """The arguments' names of the options that stand on the command line itself."""
+    """The arguments' names of the options that stand on the command line itself; a target's is "target sse"."""
     context = click.get_current_context()
-    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return typed | {f"target {name}" for name in context.params["targets"] if "targets" in typed}
 
 
 def _trust(cafile: str | None, insecure: bool) -> Trust:

@@ -39,14 +39,11 @@ class _Needs:
 
 
 def check_used(typed: Collection[str], plan: Plan, targets: Mapping[str, str]) -> None:
-    """Raise PlanError if one of the options `typed` (by their arguments' names) has no use with `plan`.
+    """Raise PlanError if one of the options `typed` has no use with `plan` and its `targets`.
 
-    What the environment says is for all runs, and is left alone where it means nothing; so is what only says where
-    something would be found, `--redis-url` and `--target-wait`.
-
-    targets: those of the command line
+    An option goes by its argument's name, and a `--target` as "target sse". What the environment says is for all runs,
+    and is left alone where it means nothing; so is what only says where something is, `--redis-url`, `--target-wait`.
     """
-    given = {*typed, *(f"target {name}" for name in targets if "targets" in typed)}
     for name, why in _Needs(plan, targets).unused().items():
-        if name in given:
+        if name in typed:
             raise PlanError(f"--{name.replace('_', '-')}: {why}")

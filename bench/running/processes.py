@@ -112,7 +112,8 @@ class Child:
                 process.kill()
 
     def _below(self) -> list[psutil.Process]:
+        below: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
             if self.alive:
-                return psutil.Process(self.process.pid).children(recursive=True)
-        return []
+                below = psutil.Process(self.process.pid).children(recursive=True)
+        return below

@@ -197,8 +197,10 @@ async def _check_redis(options: RunOptions, plan: Plan, patience: Patience) -> N
                 await patience.wait(name, partial(check_redis, redis, name))
         elif any(cell.transport not in options.targets for cell in cells):
             redis_server.executable()
-    except (PartDied, RedisUnavailable) as error:
+    except PartDied as error:
         raise PlanError(f"--redis-url: {error}") from None
+    except RedisUnavailable as error:
+        raise PlanError(f"[[cells]] {cells[0].key}: {error}") from None
 
 
 def _targets(options: RunOptions) -> list[Server]:
