@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from bench import option_types
 from bench.elsewhere import Elsewhere
@@ -162,8 +163,11 @@ def run(  # noqa: PLR0917 - click passes them by name
 
     from bench.plan import beside
     from bench.running import runner
+    from bench.running.idle_options import check_used
 
+    typed = _typed()
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
+    given += ["model"] if "model" in typed else []
     if resume and given:
         raise click.UsageError(f"--resume goes on with the run's own plan; leave out {', '.join(given)}")
     options = runner.RunOptions(targets, target_token or None, redis_url, _trust(cafile, insecure))
@@ -172,10 +176,18 @@ def run(  # noqa: PLR0917 - click passes them by name
     chosen = planned(plan or "quick", changes | {"model": model})
     options = runner.with_targets(options, chosen)
     chosen = beside(chosen, options.targets)
-    asyncio.run(runner.check_targets(options, target_wait))
+    check_used(typed, chosen, options.targets)
+    asyncio.run(runner.check_services(options, chosen, target_wait))
     folder = begin(chosen, out, options.targets)
     with folder.lock():
         return carry_out(chosen, folder, options, exports)
+
+
+def _typed() -> set[str]:
+    """The arguments' names of the options that stand on the command line itself; a target's is "target sse"."""
+    context = click.get_current_context()
+    typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return typed | {f"target {name}" for name in context.params["targets"] if "targets" in typed}
 
 
 def _trust(cafile: str | None, insecure: bool) -> Trust:
@@ -294,9 +306,12 @@ def report(run: str, slo: dict[str, Any] | None, exports: Exports) -> int:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line (`arguments`, or the process's own); errors are one line (servers/user_errors.py)."""
+    import signal
+
     from bench.output import flush_output, write_any_text
 
     write_any_text()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what tidies up after Ctrl-C does so then too
     code = _run_command(arguments)
     lost = flush_output()
     if lost and not lost.reader_left and code == DONE:
@@ -316,10 +331,16 @@ def _run_command(arguments: list[str] | None) -> int:
         return _said(error.exit_code, error.format_message() if isinstance(error, click.ClickException) else str(error))
     except (KeyboardInterrupt, click.Abort):
         return _said(INTERRUPTED, "interrupted")
-    except OSError as error:
-        return _said(FAILED, f"{error.filename or 'standard output'}: {reason(error)}")
+    except (OSError, MemoryError) as error:
+        return _said(FAILED, _said_by_system(error))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else _said(FAILED, ended.code or "ended")
+
+
+def _said_by_system(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory; if the shell sets a limit, `ulimit -v` shows it"
+    return f"{error.filename or 'standard output'}: {reason(error)}"
 
 
 def _said(code: int, message: str) -> int:

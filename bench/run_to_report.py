@@ -49,6 +49,8 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
     except OutputLost as error:
         fail(FAILED, f"{error}; finished cells are kept, go on with: tokenderby run --resume {folder.path}")
     except OSError as error:
+        if not folder.path.is_dir():
+            fail(FAILED, f"the run's folder has gone, {folder.path}, and what was measured with it; start a new run")
         fail(FAILED, f"cannot write to {folder.path}: {reason(error)}; go on with --resume {folder.path}")
 
 
@@ -78,14 +80,15 @@ def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports:
     from pathlib import Path
 
     from bench.plan import parse
-    from bench.running.runner import check_targets, reopen_run, with_targets
+    from bench.running.runner import check_services, reopen_run, with_targets
     from bench.store import StoreError, open_unfinished
 
     try:
         folder = open_unfinished(path, Path(out))
         with folder.lock():
-            options = with_targets(options, parse(folder.load().plan))
-            asyncio.run(check_targets(options, target_wait))
+            plan = parse(folder.load().plan)
+            options = with_targets(options, plan)
+            asyncio.run(check_services(options, plan, target_wait))
             return carry_out(reopen_run(folder, options.targets), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None
@@ -93,7 +96,11 @@ def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports:
 
 def conclude(folder: RunFolder, run: Run, console: Console, exports: Exports) -> int:
     """Report what is finished; the exit code."""
-    found = _reported_faults(folder, run, console, exports)
+    try:
+        found = _reported_faults(folder, run, console, exports)
+    except KeyboardInterrupt:
+        what = "report" if run.status == "complete" else "run --resume"
+        fail(INTERRUPTED, f"interrupted; its cells are kept, go on with: tokenderby {what} {folder.path}")
     found += [
         f"failed: block {cell.block} {cell.cell}: {'; '.join(cell.reasons)}"
         for cell in run.cells

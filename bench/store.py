@@ -203,6 +203,8 @@ class RunFolder:
         """Block and name of the cells that the whole tables have, if these are good."""
         try:
             return self._read_held()
+        except tables.TableClosed:
+            raise
         except StoreError:
             return set()
 

@@ -7,16 +7,13 @@ from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import msgspec
-from msgspec import inspect
 
-from servers.checks import limit_text, shown, suggestion
+from servers.checks import shown, suggestion
+from servers.struct_words import explained
 from servers.user_errors import InputError
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-# msgspec says "Expected `int` >= 1 - at `$.streams`"; what we want of it is the key.
-_KEY = re.compile(r" - at `\$\.(\w+)")
-_MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"(?:plan|\[[^:]*\](?: \d+)?) (?P<key>\w+): (?P<rest>.*)", re.DOTALL)  # "[[cells]] 1 profile: …"
 
 
@@ -57,39 +54,4 @@ def to_struct(table: object, kind: type[S], where: str, error: type[InputError] 
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as invalid:
-        raise error(f"{where}{_explained(invalid, table, kind)}") from None
-
-
-def _explained(error: Exception, table: Mapping[str, object], kind: type[S]) -> str:
-    match = _KEY.search(str(error))
-    if match is None:
-        missing = _MISSING.search(str(error))
-        return f" {missing[1]}: is missing" if missing else f": {error}"
-    info = inspect.type_info(kind)
-    assert isinstance(info, inspect.StructType)
-    field = next(field for field in info.fields if field.name == match[1])
-    return f" {match[1]}: takes {takes(field.type)}, not {shown(table[match[1]])}"
-
-
-def takes(kind: inspect.Type) -> str:
-    """What a field of this type takes, in words."""
-    described = ""
-    if isinstance(kind, inspect.Metadata):  # around a type that has a description
-        described, kind = str((kind.extra_json_schema or {}).get("description", "")), kind.type
-    match kind:
-        case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) or '""' for value in kind.values)
-        case inspect.IntType() | inspect.FloatType():
-            return ("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _limits(kind)
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.StrType():
-            return described if kind.pattern and described else "a text"
-        case inspect.UnionType():
-            return " or ".join(takes(each) for each in kind.types if not isinstance(each, inspect.NoneType))
-    return "a list" if isinstance(kind, inspect.ListType | inspect.VarTupleType) else "a table"
-
-
-def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
-    words = (("from", kind.ge), ("above", kind.gt), ("to", kind.le), ("below", kind.lt))
-    return "".join(f" {word} {limit_text(limit)}" for word, limit in words if limit is not None)
+        raise error(f"{where} {explained(invalid, table, kind)}") from None

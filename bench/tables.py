@@ -6,6 +6,7 @@ names it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows tha
 
 class StoreError(InputError):
     """A run folder that is not there, not readable or of another version. The text is for the user, one line."""
+
+
+class TableClosed(StoreError):
+    """A table that cannot be read as things are: no memory, no descriptors, no permission. It may be whole."""
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -62,9 +67,18 @@ def readable(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: takes a file")
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, MemoryError) as error:
         why = reason(error).strip().partition("\n")[0]
+        if _is_the_machines(error):
+            raise TableClosed(f"{path}: cannot be read now ({why})") from error
         raise StoreError(f"{path}: damaged or not Parquet ({why})") from error
+
+
+def _is_the_machines(error: Exception) -> bool:
+    """Whether it says nothing about the file: it is not there to be opened, or there is no memory for it."""
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):  # Arrow's parser of headers has no kind of its own
+        return True
+    return getattr(error, "errno", None) not in (None, errno.ENOENT, errno.EISDIR, errno.EINVAL)
 
 
 def check(path: Path, table: str) -> None:
@@ -94,6 +108,8 @@ def fault(path: Path, table: str) -> str:
     try:
         check(path, table)
         read(path)
+    except TableClosed:
+        raise
     except StoreError as error:
         return str(error).removeprefix(f"{path.parent}/")
     return ""

@@ -50,6 +50,7 @@ from servers.lags import LoopProbe
 from servers.process import run
 from servers.stream import StreamSpec, build
 from servers.transport import CONTESTANTS, ENDPOINTS
+from servers.user_errors import UserError
 
 OnProgress = Callable[[int, int], object]
 """Is told how many messages are over, and of how many."""
@@ -330,6 +331,9 @@ def main(run_job: RunCell = run_cell) -> int:
     except ValueError as error:
         print(f"load: the job is wrong: {error}", file=sys.stderr)
         return 2
+    except UserError as error:
+        print(f"load: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         print(f"load: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

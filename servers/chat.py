@@ -13,9 +13,11 @@ import msgspec
 from servers.generation import Answers, Busy, Generation
 from servers.messages import NOT_JSON
 from servers.stream import StreamSpec, build
+from servers.struct_words import explained
 from servers.user_errors import StreamError
 
 STREAM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
+_STREAM_ID = "1 to 64 letters, digits, dashes or underscores"
 
 
 @dataclass
@@ -34,7 +36,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     message: str
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     stream: Any = None
-    stream_id: Annotated[str, msgspec.Meta(pattern=STREAM_ID_PATTERN)] | None = None
+    stream_id: Annotated[str, msgspec.Meta(pattern=STREAM_ID_PATTERN, description=_STREAM_ID)] | None = None
     first: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = msgspec.field(default=0, name="from")
 
     @classmethod
@@ -48,7 +50,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
         try:
             return msgspec.convert(value, cls, strict=strict)
         except msgspec.ValidationError as error:
-            raise RequestError(400, "bad_request", f"the request is wrong: {error}") from None
+            raise RequestError(400, "bad_request", f"the request is wrong: {explained(error, value, cls)}") from None
 
 
 def read_json(data: bytes | str, what: str) -> Any:

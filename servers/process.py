@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
@@ -74,3 +75,13 @@ def allow_many_files() -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else hard
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+def ending(code: int | None) -> str:
+    """How a process ended that had the return code `code`, as the end of a sentence; None for one that runs."""
+    match code:
+        case None:
+            return "does not answer"
+        case _ if code < 0:
+            return f"died (killed by {signal.Signals(-code).name})"
+    return f"died (exit code {code})"

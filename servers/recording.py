@@ -20,6 +20,7 @@ import msgspec
 
 from servers.given_file import read_given
 from servers.messages import MAX_MESSAGE_BYTES, MAX_TOKENS, NOT_JSON, json_text
+from servers.struct_words import explained
 from servers.user_errors import StreamError, reason
 
 MAX_RECORDING_BYTES = 64 * 2**20
@@ -74,11 +75,13 @@ def load(path: str | Path) -> Recording:
 def _answer(path: Path, number: int, line: bytes) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     """Texts and times (µs) of a line."""
     try:
-        answer = msgspec.json.decode(line, type=RecordedAnswer)
+        given = msgspec.json.decode(line)
+        answer = msgspec.convert(given, RecordedAnswer)
         "".join(answer.deltas).encode("utf-8")  # half a surrogate pair cannot be sent
     except NOT_JSON as error:
+        why = explained(error, given, RecordedAnswer) if isinstance(error, msgspec.ValidationError) else str(error)
         raise StreamError(
-            f"{path}, line {number}: {error}; a line is an object with `deltas` and perhaps `at_ms`"
+            f"{path}, line {number}: {why}; a line is an object with `deltas` and perhaps `at_ms`"
         ) from None
     try:
         check_deltas(answer.deltas)

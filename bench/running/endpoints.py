@@ -63,6 +63,7 @@ class Counters(msgspec.Struct):
     heartbeat_s: float | None = None
     late_head: bool | None = None
     stack: str | None = None
+    workers_ended: int | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,11 @@ class Route:
         return failure
 
 
+def needs_redis(plan: Plan, cell: Cell) -> bool:
+    """Whether what carries the cell's messages keeps them in Redis."""
+    return any(CONTESTANTS[name].needs_redis for name in plan.order_of(cell))
+
+
 def token_for(transport: str, target_token: str | None) -> str | None:
     """What a target is to be shown: an endpoint's key is its own, and the servers' token is not for it."""
     return os.environ.get("OPENAI_API_KEY") or None if transport in ENDPOINTS else target_token
@@ -300,7 +306,8 @@ class Fleet:
     async def _check_foreign(self, cell: Cell, server: Server) -> None:
         """Raise PartDied if what is not ours of a server does not answer, or is not what the cell asks for."""
         if redis := server.foreign_redis:
-            await self.patience.wait(f"{self.redis_url}", lambda: check_redis(redis, cell.transport))
+            name = f"the Redis of the {cell.transport} server"
+            await self.patience.wait(f"{self.redis_url}", lambda: check_redis(redis, name))
         if server.child is not None:
             return
         if cell.tls and not server.url.startswith("https:"):
@@ -319,7 +326,7 @@ class Fleet:
 
     async def _open_server(self, cell: Cell) -> Server:
         order = self.plan.order_of(cell)
-        redis = self._foreign_redis if any(CONTESTANTS[name].needs_redis for name in order) else None
+        redis = self._foreign_redis if needs_redis(self.plan, cell) else None
         if cell.transport in self.targets:
             others = {name: self._target_beside(cell, name) for name in order[1:]}
             url, token = self.targets[cell.transport], token_for(cell.transport, self.target_token)

@@ -14,6 +14,7 @@ from bench.table_checks import PlanError
 from clients.arrivals import PlannedMessage, plan_messages
 from clients.job import Load
 from servers.stream import StreamSpec, build
+from servers.struct_words import explained
 from servers.user_errors import StreamError
 
 FIRST_BLOCK = 1
@@ -37,7 +38,9 @@ def schedule_sha256(plan: Plan) -> str:
         except StreamError as error:
             raise PlanError(f"[{f'streams.{cell.stream}' if cell.stream else 'stream'}]: {error}") from None
         except msgspec.ValidationError as error:
-            raise PlanError(f"[{f'loads.{cell.load}' if cell.load else 'load'}] and time_scale: {error}") from None
+            where = f"[{f'loads.{cell.load}' if cell.load else 'load'}] and time_scale"
+            scaled = msgspec.to_builtins(scaled_load(plan.load_of(cell), plan.time_scale))
+            raise PlanError(f"{where}: {explained(error, scaled, Load)}") from None
     return digest.hexdigest()
 
 

@@ -142,6 +142,7 @@ class CellRunner:
             self._check_understood(route.server, job, result)
             after = at_last or await self._read(route, before)
             self._check_same(route.server, record, before, after)
+            self._tell_of_workers(record, before.counters, after.counters)
             _note(record, result)
             _note_meters(record, before, after)
             _note_surroundings(record, route, before, after)
@@ -210,6 +211,13 @@ class CellRunner:
             raise PartDied(f"{what} died, or was restarted, while the cell ran")
         for what in last.changed(before, server) if last else ():
             self._warn(f"{what} was restarted before block {record.block}, {record.cell}")
+
+    def _tell_of_workers(self, record: CellRecord, before: Counters, after: Counters) -> None:
+        """Warn where a stack's workers ended, by a foreign hand or its own (gunicorn's timeout): both look alike."""
+        if ended := _spent(before.workers_ended, after.workers_ended):
+            what = "1 worker process" if ended == 1 else f"{ended} worker processes"
+            told = f"{what} of the server ended, and with it what it had under way; see the server's log"
+            self._warn(f"In block {record.block}, {record.cell}, {told}.")
 
     def _watched_server(self, route: Route) -> Process | None:
         """The server whose memory is this cell's alone; None of one that is not ours, or that others ask at once."""

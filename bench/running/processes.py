@@ -10,6 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
+from servers.process import ending
+
 NO_SECRETS: Mapping[str, str] = {}
 GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
 
@@ -69,7 +73,7 @@ class Child:
 
     def obituary(self) -> PartDied:
         """How it ended, and the last lines of its standard error."""
-        return PartDied(f"the {self.name} {_ending(self.process.returncode)}{self._last_words()}")
+        return PartDied(f"the {self.name} {ending(self.process.returncode)}{self._last_words()}")
 
     def _last_words(self, lines: int = 3) -> str:
         with contextlib.suppress(OSError):
@@ -91,20 +95,25 @@ class Child:
             await self.end()
 
     async def end(self) -> None:
-        """End its whole group at once, and see it gone: else its pipes outlive the event loop, which complains."""
+        """End all of it at once, and see it gone: else its pipes outlive the event loop, which complains."""
         self.kill()
         await self.process.wait()
 
     def kill(self) -> None:
-        """Tell its whole group to end at once."""
+        """Tell its whole group to end at once, and what else it has started: a browser and Redis have own groups.
+
+        These end with their parent, unless they are stopped or hang.
+        """
+        below = self._below()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for process in below:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
-
-def _ending(code: int | None) -> str:
-    match code:
-        case None:
-            return "does not answer"
-        case _ if code < 0:
-            return f"died (killed by {signal.Signals(-code).name})"
-    return f"died (exit code {code})"
+    def _below(self) -> list[psutil.Process]:
+        below: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            if self.alive:
+                below = psutil.Process(self.process.pid).children(recursive=True)
+        return below

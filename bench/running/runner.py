@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from redis.asyncio import Redis
 
 from bench.plan import Plan, parse
 from bench.proxy import real
@@ -23,20 +24,22 @@ from bench.run_record import CellRecord, Run, RunStatus
 from bench.running import machine
 from bench.running.addresses import AddressError, server_url
 from bench.running.blocks import schedule
-from bench.running.endpoints import TLS_FRONT, Fleet, Server, token_for
+from bench.running.endpoints import TLS_FRONT, Fleet, Server, needs_redis, token_for
 from bench.running.expected import expected
 from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import RETURN_S, Patience, check_token, is_on_this_machine
+from bench.running.targets import RETURN_S, Patience, check_redis, check_token, is_on_this_machine
 from bench.running.unchecked_upgrades import ask_without_token
 from bench.running.validity import worth_another
 from bench.store import RunFolder, StoreError, create_run, utc_text
 from bench.table_checks import PlanError
 from clients.chromium.browser import NoBrowser, executable
 from clients.core.tls import Trust
+from servers import redis_server
 from servers.process import usable_cores
+from servers.redis_server import Address, RedisUnavailable
 from servers.stacks import StackError, installed
 from servers.transport import ENDPOINTS
 from servers.user_errors import OutputLost
@@ -159,12 +162,12 @@ def with_targets(options: RunOptions, plan: Plan) -> RunOptions:
     return replace(options, targets=targets)
 
 
-async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
-    """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`.
+async def check_services(options: RunOptions, plan: Plan, patience_s: float = 0.0) -> None:
+    """Raise PlanError if what `plan` finds running already does not answer within `patience_s`, or is something else.
 
     SIGINT and SIGTERM raise KeyboardInterrupt.
     """
-    work = asyncio.ensure_future(_check_targets(options, Patience(patience_s)))
+    work = asyncio.ensure_future(_check_services(options, plan, Patience(patience_s)))
     with _on_signals(work.cancel):
         try:
             await work
@@ -172,7 +175,8 @@ async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
             raise KeyboardInterrupt from None
 
 
-async def _check_targets(options: RunOptions, patience: Patience) -> None:
+async def _check_services(options: RunOptions, plan: Plan, patience: Patience) -> None:
+    await _check_redis(options, plan, patience)
     async with _http(options.trust) as http:
         for server in _targets(options):
             try:
@@ -181,6 +185,22 @@ async def _check_targets(options: RunOptions, patience: Patience) -> None:
                     await check_token(http, server.url, server.token)
             except PartDied as error:
                 raise PlanError(f"--target {server.transport}: {error}") from None
+
+
+async def _check_redis(options: RunOptions, plan: Plan, patience: Patience) -> None:
+    """Raise PlanError where cells would have no Redis."""
+    cells = [cell for cell in plan.cells if needs_redis(plan, cell)]
+    try:
+        if options.redis_url is not None and cells:
+            name = f"the Redis at {Address.parse(options.redis_url)}"
+            async with Redis.from_url(options.redis_url, socket_timeout=_HTTP_S) as redis:
+                await patience.wait(name, partial(check_redis, redis, name))
+        elif any(cell.transport not in options.targets for cell in cells):
+            redis_server.executable()
+    except PartDied as error:
+        raise PlanError(f"--redis-url: {error}") from None
+    except RedisUnavailable as error:
+        raise PlanError(f"[[cells]] {cells[0].key}: {error}") from None
 
 
 def _targets(options: RunOptions) -> list[Server]:
@@ -226,15 +246,26 @@ def _note_behaviours(run: Run, folder: RunFolder) -> None:
 
 @contextmanager
 def _on_signals(handler: Callable[[], object]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call `handler` instead of what they do by default."""
+    """Let the first SIGINT or SIGTERM call `handler`, instead of what they do by default.
+
+    One more changes nothing: it would cut short what ends the run's processes, and some would be left.
+    """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def first() -> None:
+        for number in before:
+            loop.add_signal_handler(number, lambda: None)
+        handler()
+
+    for number in before:
+        loop.add_signal_handler(number, first)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number, earlier in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, earlier)
 
 
 async def _blocks(plan: Plan, folder: RunFolder, run: Run, options: RunOptions, display: Display) -> None:

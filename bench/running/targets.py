@@ -11,16 +11,18 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from bench.running.addresses import base_path
 from bench.running.processes import PartDied
 from servers.messages import NOT_JSON, Count
+from servers.redis_server import KEY_PREFIX
 from servers.user_errors import reason
 
 RETURN_S = 10.0  # whoever died and is started again by somebody answers by then
 _ASK_AGAIN_S = 0.5
 _MOST_BYTES = 65_536  # of an answer to a probe
+_MOST_SHOWN = 100  # characters of what Redis says
 _ONE_CLOCK_NS = (
     1_000_000_000  # CLOCK_MONOTONIC of one machine's processes agrees far better, of two machines hardly ever
 )
@@ -179,7 +181,11 @@ class RedisReading:
         return cls(float(info["used_cpu_sys"]) + float(info["used_cpu_user"]), str(info["run_id"]))
 
 
-async def check_redis(redis: Redis, transport: str) -> None:
-    """Raise NoAnswer if the Redis that the server of `transport` uses does not answer."""
-    if (await RedisReading.take(redis)).run_id is None:
-        raise NoAnswer(f"the Redis of the {transport} server does not answer")
+async def check_redis(redis: Redis, name: str) -> None:
+    """Raise NoAnswer if a Redis, called `name`, does not answer, PartDied if it lets nobody in, or takes nothing."""
+    try:
+        await redis.set(f"{KEY_PREFIX}check", "", ex=1)  # some answer, but take nothing: a replica, or a full one
+    except (AuthenticationError, ResponseError) as error:
+        raise PartDied(f"{name} refuses: {str(error)[:_MOST_SHOWN]}") from error
+    except (RedisError, OSError) as error:
+        raise NoAnswer(f"{name} does not answer ({reason(error.__context__ or error)})") from error

@@ -45,7 +45,7 @@ _HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-
 
 
 class NoBrowser(UserError):
-    """Playwright or Chromium is missing; the text says what to install."""
+    """Playwright or Chromium is missing, and the text says what to install; or Chromium has died."""
 
 
 def executable() -> str:
@@ -61,14 +61,24 @@ def executable() -> str:
 
 @asynccontextmanager
 async def chromium(*more: str) -> AsyncIterator[Browser]:
-    """A browser of this process's own, with more words for its command line. Raises NoBrowser."""
+    """A browser of this process's own, with more words for its command line.
+
+    Raises NoBrowser, also when it dies while the context lasts: Playwright then says that some target was closed.
+    """
     path = executable()
-    from playwright.async_api import async_playwright
+    from playwright.async_api import Error, async_playwright
 
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=[*ARGS, NO_ADDRESS_CHECKS, *more])
+        try:
+            browser = await playwright.chromium.launch(executable_path=path, args=[*ARGS, NO_ADDRESS_CHECKS, *more])
+        except Error as error:
+            raise NoBrowser(f"Chromium does not start: {error.message.partition(chr(10))[0]}") from error
         try:
             yield browser
+        except Error as error:
+            if browser.is_connected():
+                raise
+            raise NoBrowser("Chromium died while it was used, or somebody closed it") from error
         finally:
             await browser.close()
 

@@ -20,13 +20,21 @@ from math import ceil
 from typing import Any
 from weakref import WeakValueDictionary
 
+from servers import redis_server
 from servers.emitter import Emitter
 from servers.generation import Generation, Generations
-from servers.polling.link import COMMAND_TIMEOUT_S, NoteLag, RedisAway, RedisCommand, RedisConnection, RedisError
+from servers.polling.link import (
+    COMMAND_TIMEOUT_S,
+    NoteLag,
+    RedisAway,
+    RedisCommand,
+    RedisConnection,
+    RedisError,
+    RedisRefused,
+)
 from servers.push import BATCH_BYTES
-from servers.redis_server import Address
 
-KEY_PREFIX = "tokenderby:stream:"
+KEY_PREFIX = f"{redis_server.KEY_PREFIX}stream:"
 RETRY_S = 0.2
 CLOSE_S = 0.5
 READS_AT_ONCE = 64  # pages on their way from Redis; the rest waits its turn, and the writer does not wait behind it
@@ -72,7 +80,7 @@ class TokenStore:
 
     def __init__(
         self,
-        address: Address,
+        address: redis_server.Address,
         emitter: Emitter,
         generations: Generations,
         note_commands: Callable[[int], object],
@@ -128,7 +136,10 @@ class TokenStore:
         self._flush()
 
     async def read(self, stream_id: str, first: int) -> StoredPart | None:
-        """The messages from index `first` on; None for a stream that Redis does not hold. Raises RedisError."""
+        """The messages from index `first` on; None for a stream that Redis does not hold.
+
+        Raises RedisError; where Redis lets be read, but takes nothing new, once there is nothing new to read.
+        """
         key = _key(stream_id)
         writer = self._writers.get(stream_id)
         count = FOREIGN_PAGE if writer is None else writer.page_length(first)
@@ -140,7 +151,10 @@ class TokenStore:
         for reply in (last, messages):
             if isinstance(reply, RedisError):
                 raise reply
-        return None if last is None else StoredPart(messages, count, last)
+        part = None if last is None else StoredPart(messages, count, last)
+        if writer is not None and writer.refusal and not (part and part.tells):
+            raise RedisRefused(writer.refusal)
+        return part
 
     def restore(self, stream_id: str) -> bool:
         """Write a stream of this process anew, since Redis has lost it; False if it is none."""
@@ -229,10 +243,12 @@ class TokenStore:
         try:
             await self._writes.transaction(*writer.rewrite())
         except RedisError as error:
+            writer.refusal = str(error) if isinstance(error, RedisRefused) else ""
             self._note_trouble(error)
             self._lose([writer])
             return False
         self._in_trouble = writer.lost = False
+        writer.refusal = ""
         self._fresh.add(writer)  # what fell due meanwhile
         self._flush()
         self._announce([writer])
@@ -260,6 +276,7 @@ class StreamWriter:
         self.generation = generation
         self.stream_id = generation.stream_id
         self.lost = False  # nothing is appended until the list was written anew
+        self.refusal = ""  # why Redis did not let it be, the last time
         self._key = _key(generation.stream_id)
         self._keep_s = keep_s
         self._fresh = fresh

@@ -13,6 +13,8 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
+import signal
+import sys
 import threading
 import time
 from array import array
@@ -28,6 +30,7 @@ from servers import recording
 from servers.generation import MAX_KEPT, Busy, Generation, Source
 from servers.messages import JsonTexts
 from servers.process import usable_cores
+from servers.redis_server import end_with_parent
 from servers.stacks.answer import EncodedMessage
 from servers.stacks.shared_spans import SharedSpans, spans_since
 from servers.stream import Schedule
@@ -87,6 +90,12 @@ def counted(folder: Path) -> dict[str, int]:
     cells = [array("q", file.read_bytes()) for file in folder.glob(f"*{_COUNTS_SUFFIX}")]
     columns = zip(*(row for row in cells if len(row) == len(_CELLS)), strict=True)  # one may be just beginning
     return {name: max(column) if name in _LATEST else sum(column) for name, column in zip(_CELLS, columns, strict=True)}
+
+
+def ended(folder: Path, main_pid: int) -> int:
+    """How many of the processes that have counts live no more: killed, or replaced by the server itself."""
+    alive = {str(process.pid) for process in psutil.Process(main_pid).children(recursive=True)}
+    return sum(file.stem not in alive for file in folder.glob(f"*{_COUNTS_SUFFIX}"))
 
 
 class KeptAnswers:
@@ -172,6 +181,8 @@ class Worker:
     @classmethod
     def from_environment(cls) -> Worker:
         """As the server's main process has set it. Raises StreamError."""
+        if sys.platform == "linux":  # gunicorn's would serve on for half its timeout when gunicorn itself is killed
+            end_with_parent(signal.SIGKILL)
         settings = msgspec.json.decode(os.environ[SETTINGS], type=WorkerSettings)
         for path in settings.recordings:
             recording.register(recording.load(path))
@@ -215,6 +226,7 @@ class Worker:
         return {
             "transport": self.settings.transport,
             **counted(folder),
+            "workers_ended": ended(folder, self.settings.main_pid),
             "streams_active": sum(end_ns > now_ns for end_ns in _ends_ns(folder).values()),
             "redis_commands": 0,
             "cpu_seconds": cpu_s,

@@ -17,10 +17,12 @@ import psutil
 
 from servers.connection import CLOSE_S
 from servers.own_folder import own_folder
+from servers.process import ending
 from servers.redis_server import end_with_parent
 from servers.service import DRAIN_S, Service
 from servers.stacks.ready import until_ready
 from servers.stacks.worker import SETTINGS, WorkerSettings, forget_expired
+from servers.user_errors import UserError
 
 FOLDER_PREFIX = "tokenderby-stack-"
 GRACE_S = DRAIN_S + CLOSE_S
@@ -33,7 +35,7 @@ async def commanded(
 ) -> AsyncIterator[int]:
     """Run the server `argv`, which listens at `port`, for as long as the context lasts; yields the port.
 
-    It gets the open files `fds`. Raises OSError if it does not begin to serve.
+    It gets the open files `fds`. Raises OSError if it does not begin to serve, UserError when it ends by itself.
     """
     with own_folder(FOLDER_PREFIX) as folder:
         process = await asyncio.create_subprocess_exec(
@@ -47,10 +49,29 @@ async def commanded(
         sweeping = asyncio.create_task(_sweep(folder, service.settings.keep_s))
         try:
             await until_ready(service.settings.host, port, lambda: process.returncode is None)
-            yield port
+            async with _as_long_as(process):
+                yield port
         finally:
             sweeping.cancel()
             await _end(process)
+
+
+@asynccontextmanager
+async def _as_long_as(process: Process) -> AsyncIterator[None]:
+    """Cancel what is done in this context when `process` ends by itself: nobody serves any more. Raises UserError."""
+    owner = asyncio.current_task()
+    assert owner is not None
+    watching = asyncio.create_task(process.wait())
+    watching.add_done_callback(lambda ended: ended.cancelled() or owner.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not watching.done():
+            raise
+        owner.uncancel()
+        raise UserError(f"the stack's own server {ending(watching.result())}; its log says more") from None
+    finally:
+        watching.cancel()
 
 
 def _told(service: Service, folder: Path) -> dict[str, str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from bench.plan import parse
 from bench.running.fingerprint import schedule_sha256
 from bench.running.runner import reopen_run
 from bench.store import LATEST, RunFolder, StoreError, open_run, open_unfinished
-from bench.tables import PAINTED, TABLES
+from bench.tables import PAINTED, TABLES, TableClosed, fault
 from servers.user_errors import UserError
 
 PLAN = parse({"name": "hand", "blocks": 2, "cells": [{"transport": "sse"}, {"transport": "chunked"}]})
@@ -338,3 +341,37 @@ def test_a_test_of_locusts_cannot_go_on(status: str, tmp_path: Path) -> None:
     for name in (str(locust), f"{tmp_path}/latest"):
         with pytest.raises(StoreError, match="Locust"):
             open_unfinished(name)
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """Of what is damaged, `mend` removes the rest: a want of descriptors or memory must not cost measured cells."""
+    folder = build(tmp_path, "interrupted", missing=1)
+    part = next((folder.path / "cells").glob("*.streams.parquet"))
+    assert fault(part, "streams") == ""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(TableClosed, match="Too many open files"):
+            fault(part, "streams")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert fault(part, "streams") == ""
+
+
+def test_without_memory_a_command_ends_in_a_line(whole: RunFolder) -> None:
+    program = """if True:
+        import resource, sys, psutil
+        from bench.cli import main
+        import bench.running.runner
+        room_bytes = psutil.Process().memory_info().vms + (6 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (room_bytes, room_bytes))
+        main(["report", sys.argv[1]])
+    """
+    argv = [sys.executable, "-c", program, str(whole.path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("tokenderby: ")
+    assert done.stderr.count("\n") == 1
+    assert "damaged" not in done.stderr

@@ -55,6 +55,18 @@ async def test_stop_ends_what_it_started_too(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_an_end_reaches_what_is_stopped_and_in_another_session(tmp_path: Path) -> None:
+    """As Chromium is: Playwright starts it apart, and nothing but SIGKILL ends a process that is stopped."""
+    child = await start(tmp_path, GRANDCHILD.replace("(60)'])", "(60)'], start_new_session=True)"))
+    grandchild = psutil.Process(int(await first_line(child)))
+    assert os.getsid(grandchild.pid) == grandchild.pid
+    grandchild.suspend()
+    async with asyncio.timeout(10):  # it holds the pipes, for which a wait for the child waits too
+        await child.end()
+        while grandchild.is_running() and grandchild.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are pinned on Linux only")
 async def test_it_stays_on_its_core(tmp_path: Path) -> None:
     core = min(os.sched_getaffinity(0))

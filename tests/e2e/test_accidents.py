@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,51 @@ def test_a_server_that_hangs_costs_its_cell_and_no_transport_is_blamed(bench: Be
     assert set(pq.read_table(folder.streams_path)["outcome"].to_pylist()) == {"ok"}
     for fault in ("Traceback", "Event loop is closed", "Exception ignored"):
         assert fault not in done.stderr
+    bench.wait_until_nothing_runs()
+
+
+def test_an_impatient_ctrl_c_leaves_nothing(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further one would cut short what ends the processes, and Redis would not tidy up behind itself."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    running = bench.start("run", bench.plan('[[cells]]\ntransport = "polling"\n', stream=LONG))
+    bench.wait_for("-m clients.load", connected=True)
+    assert list(temporary.glob("tokenderby-redis-*"))
+    for _ in range(4):
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    done = finished(running)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted; go on with: tokenderby run --resume" in done.stderr
+    assert bench.only_run()[1].status == "interrupted"
+    bench.wait_until_nothing_runs()
+    assert not list(temporary.glob("tokenderby-redis-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_report_that_is_interrupted_says_how_to_have_it(bench: Bench, number: signal.Signals) -> None:
+    running = bench.start("run", bench.plan('[[cells]]\ntransport = "sse"\n'))
+    while not list(bench.folder.glob("results/*/streams.parquet")):  # merged: the report comes next
+        time.sleep(0.002)
+        assert running.poll() is None
+    running.send_signal(number)
+    done = finished(running)
+    assert done.returncode == 130, done.stderr
+    folder, run = bench.only_run()
+    assert run.status == "complete"
+    assert done.stderr.endswith(f"go on with: tokenderby report {folder.path.relative_to(bench.folder)}\n")
+    assert bench.run("report", str(folder.path)).returncode == 0
+    assert not list(folder.path.glob(".*"))
+
+
+def test_a_run_whose_folder_goes_says_so(bench: Bench) -> None:
+    running = bench.start("run", bench.plan('[[cells]]\ntransport = "sse"\n'))
+    bench.wait_for("-m clients.load", connected=True)
+    shutil.rmtree(bench.only_run()[0].path)
+    done = finished(running)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the run's folder has gone" in done.stderr
     bench.wait_until_nothing_runs()
 
 

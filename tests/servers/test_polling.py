@@ -150,6 +150,31 @@ def test_a_refusal_concerns_one_stream_only(own_redis: RedisServer) -> None:
         assert made == len(names) + 1  # once each, and the one that was refused once more
 
 
+def test_a_poll_says_why_nothing_new_comes(own_redis: RedisServer) -> None:
+    """Redis lets read what it has, and takes nothing: an empty page would leave the user waiting for it in silence."""
+    with (
+        running_server("polling", "--redis-url", own_redis.url) as running,
+        redis.Redis.from_url(own_redis.url) as client,
+    ):
+        assert request(running.url, "POST", "/chat", {"message": "x", "stream_id": "s", "stream": STEADY})[0] == 202
+        while client.llen(KEY_PREFIX + "s") < 5:
+            time.sleep(0.01)
+        client.config_set("maxmemory", 1)
+        reached, began = 0, time.monotonic()
+        while (page := request(running.url, "GET", f"/chat/s?from={reached}"))[0] == 200:
+            reached = json.loads(page[2])["next"]  # what was written before is still told
+            assert time.monotonic() - began < 10
+            time.sleep(0.02)
+        assert reached > 0
+        assert page[0] == 503
+        assert json.loads(page[2])["error"]["message"].startswith("Redis refuses: OOM")
+        held = request(running.url, "GET", f"/chat/s?from={reached}&wait=20")  # and one that waits is not held
+        assert held[0] == 503
+        assert time.monotonic() - began < 15
+        client.config_set("maxmemory", 0)
+        assert [token["i"] for token in _poll_to_the_end(running.url, "s")["tokens"]] == list(range(60))
+
+
 def test_answers_come_back_when_redis_has_memory_again(own_redis: RedisServer) -> None:
     with (
         running_server("polling", "--redis-url", own_redis.url) as running,

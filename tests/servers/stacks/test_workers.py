@@ -60,6 +60,31 @@ def test_nothing_is_left_of_it(ended: tuple[signal.Signals, list[psutil.Process]
     assert len(left) == (number == signal.SIGKILL)  # which the next server of the kind removes
 
 
+@pytest.mark.parametrize("stack", ["flask-sync", "flask-dev"])
+def test_a_server_ends_with_its_stacks_own_and_says_why(
+    folder: Path, capfd: pytest.CaptureFixture[str], stack: str
+) -> None:
+    with running_server("sse", "--stack", stack) as server:
+        below = psutil.Process(server.process.pid).children(recursive=True)
+        command = next(process for process in below if process.ppid() == server.process.pid)
+        command.kill()
+        assert server.process.wait(15) == 1
+        wait_until(lambda: not any(process.is_running() for process in below))
+        assert not list(folder.glob(f"{FOLDER_PREFIX}*"))
+    assert "the stack's own server died (killed by SIGKILL); its log says more" in capfd.readouterr().err
+
+
+def test_workers_that_have_ended_are_counted(folder: Path) -> None:
+    with running_server("sse", "--stack", "flask-sync") as server:
+        main = psutil.Process(server.process.pid)
+        wait_until(lambda: len(list(folder.glob(f"{FOLDER_PREFIX}*/*.counts"))) == 2)
+        assert server.get("/stats")["workers_ended"] == 0
+        main.children()[0].children()[0].kill()
+        wait_until(lambda: server.get("/stats")["workers_ended"] == 1)
+        wait_until(lambda: len(main.children(recursive=True)) == 3)  # gunicorn has begun another
+        assert server.get("/stats")["workers_ended"] == 1
+
+
 def test_stats_count_all_processes(folder: Path) -> None:
     with running_server("sse", "--stack", "flask-sync") as server:
         for _ in range(4):  # each may go to another worker
