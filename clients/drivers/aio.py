@@ -203,6 +203,8 @@ class _Wire(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send now what the kernel takes, and the rest as soon as it takes it."""
+        if self._transport.is_closing():
+            return  # lost in this very event, which `connection_lost` tells; asyncio would log each further piece
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._transport.abort()  # which tells `connection_lost`, when the session is done with this event
             self._given_up = takes_nothing()

@@ -213,6 +213,8 @@ class _Wire:
     def write(self, data: bytes) -> None:
         """Send now what the kernel takes, and the rest as soon as it takes it."""
         sent = 0
+        if self._broken is not None:
+            return  # lost in this very event, and `_end` will tell
         if not self._unsent:
             self._socket.settimeout(0.0)  # for this call alone: the reader waits in one of its own
             try:
@@ -220,18 +222,22 @@ class _Wire:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self._broken = error
-                gevent.spawn(self._end, error)  # not within what the session is having done
+                self._break(error)
                 return
             finally:
                 self._socket.settimeout(None)
         if sent < len(data):
             if sum(map(len, self._unsent)) > MAX_UNSENT_BYTES:
-                gevent.spawn(self._end, takes_nothing())
+                self._break(takes_nothing())
                 return
             self._unsent.append(data[sent:])
             if len(self._unsent) == 1:
                 gevent.spawn(self._write_rest)
+
+    def _break(self, error: OSError) -> None:
+        """End it, but not within what the session is having done."""
+        self._broken = error
+        gevent.spawn(self._end, error)
 
     def _write_rest(self) -> None:
         try:

@@ -105,12 +105,19 @@ class RedisConnection:
     async def _open(self) -> _RedisSocket:
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                wire = await _connected(self._address, self._note_lag)
-                if self._address.greeting:
-                    _checked(await wire.send(self._address.greeting))
-                return wire
+                return await self._greeted(await _connected(self._address, self._note_lag))
         except (OSError, TimeoutError) as error:
             raise RedisAway("no connection in time" if isinstance(error, TimeoutError) else reason(error)) from error
+
+    async def _greeted(self, wire: _RedisSocket) -> _RedisSocket:
+        """`wire`, once Redis took password and database. Cut where it did not: each attempt would leave one open."""
+        try:
+            if self._address.greeting:
+                _checked(await wire.send(self._address.greeting))
+        except BaseException:
+            wire.cut("the greeting was not taken")
+            raise
+        return wire
 
 
 def _checked(replies: list[Any]) -> list[Any]:

@@ -17,11 +17,12 @@ import psutil
 import pytest
 import redis
 from support.independent import request
-from support.processes import running_server
+from support.processes import running_server, wait_until
 from support.programs import program
 from support.transports import ASK
 
 from servers import own_folder, redis_server
+from servers.polling.link import RedisConnection, RedisRefused
 from servers.polling.token_store import KEY_PREFIX
 from servers.redis_server import Address
 
@@ -105,6 +106,17 @@ def test_a_password_that_is_wrong_or_missing_is_one_clear_line_without_it(
     assert len(ended.stderr.strip().splitlines()) == 1
     assert f"refuses: {said}" in ended.stderr
     assert "mistaken" not in ended.stderr
+
+
+async def test_a_connection_whose_password_is_refused_is_not_left_open(tmp_path: Path) -> None:
+    with redis_with_password("right", tmp_path) as url:
+        link = RedisConnection(Address.parse(url.replace(":right@", ":wrong@")), lambda _: None)
+        for _ in range(5):
+            with pytest.raises(RedisRefused):
+                await link.execute(("PING",))
+        watcher = redis.Redis.from_url(url)
+        wait_until(lambda: len(watcher.client_list()) == 1)  # the watcher's own
+        watcher.close()
 
 
 def test_what_a_killed_server_has_left_is_removed_at_the_next_start(

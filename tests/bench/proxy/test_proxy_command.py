@@ -198,7 +198,7 @@ async def test_the_log_says_what_struck_and_what_could_not_be_followed(net: Net,
         assert await client.until_end() == (b"hel", "fin")
         process.terminate()
         process.wait(10)
-    started, unfollowed, closed = read_events(log)
+    started, unfollowed, closed = (event for event in read_events(log) if not isinstance(event, Late))
     assert started == Started(profile="mine", behaviours=["cut 1", "max_age", "cut 2"])
     assert isinstance(unfollowed, NotFollowed)
     assert (unfollowed.connection, unfollowed.why) == (1, "what the client sends is no HTTP/1.1 request")
