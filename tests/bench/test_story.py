@@ -132,7 +132,7 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
 def test_what_is_not_known_or_infinite_is_no_word_of_a_programmer() -> None:
     """Too few messages for a p95, and so many lost that a percentile is one of them."""
     for value in (math.nan, math.inf):
-        lost = replace(SMOOTH, **dict.fromkeys(("delay_ms_p50", "delay_ms_p95", "ttft_s", "answer_s", "cut_s"), value))
+        lost = replace(SMOOTH, delay_ms_p50=value, delay_ms_p95=value, ttft_s=value, answer_s=value, cut_s=value)
         told = " ".join(claim.measured for claim in claims(dict.fromkeys(CELLS, lost)))
         assert "p95 – ms" in told or "p95 ∞ ms" in told
         assert not re.search(r"\b(nan|inf)\b", told)
