@@ -1,4 +1,4 @@
-"""Text that comes from somebody else, on its way to a terminal, a page or a picture (pure).
+"""Text that comes from somebody else, on its way to a terminal, a page, a picture or Markdown (pure).
 
 A server says what it likes in its errors, and a run's folder may come from anybody. An escape sequence would steer the
 reader's terminal, a change of writing direction would turn the sentence around it, and XML cannot hold either's kind.
@@ -11,6 +11,8 @@ import re
 MOST_SIGNS = 200
 SENTENCE_SIGNS = 1000
 """Of a sentence of ours that quotes such text: long ones of our own stay whole."""
+MOST_OF_MARKDOWN = 4000
+"""Of a line of Markdown: an answer that ends within a word is none."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # What is left out of XML 1.0's "Characters": C0 and C1 controls but for tab and line ends, surrogates, U+FFFE, U+FFFF;
@@ -28,3 +30,16 @@ def printable(text: str) -> str:
 def in_one_line(text: str, most: int = MOST_SIGNS) -> str:
     """Its first `most` characters; those that a terminal might obey, and line ends, are question marks."""
     return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
+
+
+_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
+_NUMBERED = re.compile(r"^(\d+)([.)])(?= |$)")
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
+
+
+def in_markdown(text: str, most: int = MOST_OF_MARKDOWN) -> str:
+    """Text that Markdown shows as it is, in one line of a table too; of a longer one the first `most` characters."""
+    line = printable(" ".join(text.split()))
+    line = line if len(line) <= most else f"{line[:most]}…"
+    plain = _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
+    return _NUMBERED.sub(r"\1\\\2", plain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -21,28 +20,16 @@ from bench.analysis.statistics.wording import counted, shown, times
 from bench.export.changes import HEADINGS, counting, findable, sentence, texts
 from bench.export.document import answer
 from bench.run_record import Run
-from servers.foreign_text import printable
+from servers.foreign_text import in_markdown
 
 MAX_CHARACTERS = 60_000  # a comment on GitHub holds 65,536
 MAX_ROWS = 30  # of each table
 MAX_WARNINGS = 8
 MAX_SQUARE = 300  # characters of one square of a table
-MAX_TEXT = 4000  # of a line of text: an answer that ends within a word is none
 _COLUMNS = (
     *("ttft_ms_p50", "ttft_ms_p95", "delay_ms_p50", "delay_ms_p99", "requests_per_message"),
     *("bytes_per_token", "client_cpu_us_per_token", "server_cpu_us_per_token"),
 )
-_SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
-_NUMBERED = re.compile(r"^(\d+)([.)])(?= |$)")
-_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger
-
-
-def escaped(text: str, most: int = MAX_TEXT) -> str:
-    """Text that Markdown shows as it is, in one line of a table too; of a longer one the first `most` characters."""
-    line = printable(" ".join(text.split()))
-    line = line if len(line) <= most else f"{line[:most]}…"
-    plain = _SPECIAL.sub(r"\\\g<0>", "".join(_HTML.get(letter, letter) for letter in line))
-    return _NUMBERED.sub(r"\1\\\2", plain)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -54,13 +41,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _line(texts: Sequence[str]) -> str:
-    return "".join(f"| {escaped(text, MAX_SQUARE)} " for text in texts) + "|"
+    return "".join(f"| {in_markdown(text, MAX_SQUARE)} " for text in texts) + "|"
 
 
 def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) -> str:
     """The verdict, the limits that are not met, the scoreboard, and folded away the numbers of every cell."""
     run = measured.run
-    lines = [f"### Tokenderby: {escaped(_state(measured, judged))}", "", escaped(answer(measured)), ""]
+    lines = [f"### Tokenderby: {in_markdown(_state(measured, judged))}", "", in_markdown(answer(measured)), ""]
     lines += _warnings(list(faults(measured).values()))
     lines += _limits(judged)
     lines += _scoreboard(measured)
@@ -71,12 +58,12 @@ def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) ->
 
 def comparison_markdown(comparison: Comparison, folders: tuple[str, str]) -> str:
     """What changed, both values side by side; what limits the comparison."""
-    lines = [f"### Tokenderby: {escaped(sentence(comparison))}", ""]
+    lines = [f"### Tokenderby: {in_markdown(sentence(comparison))}", ""]
     found = counting(comparison)
     if found:
         lines += table(HEADINGS, map(texts, found))
     if said := findable(comparison):
-        lines += [escaped(said), ""]
+        lines += [in_markdown(said), ""]
     lines += _warnings([*comparison.warnings, *notes(comparison.a, comparison.b)])
     for name, run, folder in (("A", comparison.a, folders[0]), ("B", comparison.b, folders[1])):
         lines += [f"{name}: {_footing(run, folder)}", ""]
@@ -133,13 +120,13 @@ def _square(square: scoreboard.Square) -> str:
 
 
 def _warnings(warnings: Sequence[str]) -> list[str]:
-    lines = [f"- {escaped(text)}" for text in warnings[:MAX_WARNINGS]]
+    lines = [f"- {in_markdown(text)}" for text in warnings[:MAX_WARNINGS]]
     more = len(warnings) - MAX_WARNINGS
     return [*lines, *([f"- … and {more} more"] if more > 0 else []), *([""] if lines else [])]
 
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"<details><summary>{escaped(title)}</summary>", "", *lines, "</details>", ""]
+    return [f"<details><summary>{in_markdown(title)}</summary>", "", *lines, "</details>", ""]
 
 
 def _numbers(cells: Sequence[MeasuredCell]) -> list[str]:
@@ -159,4 +146,4 @@ def _footing(run: Run, folder: str) -> str:
     ended = ", ".join(f"{count} {status}" for status, count in cells.items())
     commit = run.git_commit[:7] if run.git_commit else "no commit known"
     machine = f"{run.machine.get('cpu', 'unknown processor')}, {run.machine.get('cores', '?')} cores"
-    return f"<sub>{escaped(f'{folder} · cells: {ended} · seed {run.seed} · {commit} · {machine}')}</sub>"
+    return f"<sub>{in_markdown(f'{folder} · cells: {ended} · seed {run.seed} · {commit} · {machine}')}</sub>"

@@ -10,9 +10,8 @@ from support.runs import Message, RunBuilder
 
 from bench.analysis.report.report import print_summary, write_report
 from bench.console import Console
-from bench.export.markdown import escaped
 from bench.run_to_report import say
-from servers.foreign_text import REPLACEMENT, printable
+from servers.foreign_text import REPLACEMENT, in_markdown, printable
 
 ESCAPE, TURN = "\x1b[2J\x1b]0;mine\x07", "\u202e"
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -42,7 +41,7 @@ def test_a_hostile_run_s_report_is_harmless_everywhere(tmp_path: Path, capsys: p
     say(f"gone{ESCAPE}{TURN}")
     shown = capsys.readouterr()
     page = summary.report.read_text("utf-8")
-    for text in (shown.out, shown.err, page, escaped(f"md{ESCAPE}{TURN}")):
+    for text in (shown.out, shown.err, page, in_markdown(f"md{ESCAPE}{TURN}")):
         assert not STEERING.search(text)
     for word in ("evil", "warned", "status 500: said", "void"):
         assert f"{word}{REPLACEMENT}" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,10 +129,19 @@ def test_seen_from_two_messages(tmp_path: Path) -> None:
     assert [claim.verdict for claim in claims_in(measure(folder))] == ["not judged"] * 8
 
 
+def test_what_is_not_known_or_infinite_is_no_word_of_a_programmer() -> None:
+    """Too few messages for a p95, and so many lost that a percentile is one of them."""
+    for value in (math.nan, math.inf):
+        lost = replace(SMOOTH, delay_ms_p50=value, delay_ms_p95=value, ttft_s=value, answer_s=value, cut_s=value)
+        told = " ".join(claim.measured for claim in claims(dict.fromkeys(CELLS, lost)))
+        assert "p95 – ms" in told or "p95 ∞ ms" in told
+        assert not re.search(r"\b(nan|inf)\b", told)
+
+
 def test_table_prints() -> None:
     console = Console(record=True, width=160, markup=False)
     print_claims(claims(CELLS), console)
     text = console.export_text()
     assert "The story, claim by claim" in text
-    assert "31.0 requests a message" in text
+    assert "31 requests a message" in text
     assert "[green]" not in text

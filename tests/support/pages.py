@@ -49,6 +49,48 @@ _FAINT = """() => {
   return found
 }"""
 
+# Words of the tables that reach out of their square, or are broken amid, and headings that touch their neighbour's.
+_CRAMPED = """() => {
+  const rectangles = (node, from, to) => {
+    const range = document.createRange()
+    range.setStart(node, from)
+    range.setEnd(node, to)
+    return [...range.getClientRects()].filter(box => box.width > 0)
+  }
+  const hidden = element => {
+    const head = element.closest('thead')
+    return !element.checkVisibility() || (head && getComputedStyle(head).position === 'absolute')
+  }
+  const found = []
+  for (const square of document.querySelectorAll('.board :is(td, thead th), .heat td, .numbers td')) {
+    if (hidden(square)) continue
+    const edge = square.getBoundingClientRect()
+    const walker = document.createTreeWalker(square, NodeFilter.SHOW_TEXT)
+    for (let node; (node = walker.nextNode());) {
+      for (const word of node.data.matchAll(/[^\\s–]+/g)) {
+        const boxes = rectangles(node, word.index, word.index + word[0].length)
+        if (new Set(boxes.map(box => Math.round(box.top))).size > 1) found.push(`broken: ${word[0]}`)
+        if (boxes.some(box => box.right > edge.right + 1 || box.left < edge.left - 1)) found.push(`beyond: ${word[0]}`)
+      }
+    }
+  }
+  for (const row of document.querySelectorAll('.board thead tr')) {
+    const spans = [...row.children].filter(each => !hidden(each)).map(each => {
+      const boxes = [...each.childNodes].flatMap(node => {
+        const range = document.createRange()
+        range.selectNodeContents(node)
+        return [...range.getClientRects()]
+      }).filter(box => box.width > 0)
+      const [left, right] = [Math.min(...boxes.map(box => box.left)), Math.max(...boxes.map(box => box.right))]
+      return {left, right, text: each.textContent}
+    })
+    spans.slice(1).forEach((span, k) => {
+      if (span.left - spans[k].right < 2) found.push(`touching: ${spans[k].text} / ${span.text}`)
+    })
+  }
+  return found
+}"""
+
 _UNNAMED = """() => [...document.querySelectorAll('svg')].filter(svg => {
   const texts = ['aria-labelledby', 'aria-describedby'].map(name => document.getElementById(svg.getAttribute(name)))
   return svg.getAttribute('role') !== 'img' || texts.some(text => !text?.textContent.trim())
@@ -64,11 +106,33 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+@contextmanager
+def with_scroll_bars(beside: Browser) -> Iterator[Browser]:
+    """Another one, whose scroll bars take room as on a desk."""
+    shown = ["--hide-scrollbars"]
+    running = beside.browser_type.launch(
+        executable_path=program("chromium"), args=list(ARGS), ignore_default_args=shown
+    )
+    yield running
+    running.close()
+
+
 def overflowing(page: Page) -> list[str]:
     """What is wider than the window, in no box that scrolls by itself."""
     beyond: list[str] = page.evaluate(_OVERFLOWING)
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return beyond + ([f"the page itself, by {wide} px"] if wide > 0 else [])
+
+
+def cramped(page: Page) -> list[str]:
+    """Words of tables that are cut or reach out of their square, and headings that touch."""
+    found: list[str] = page.evaluate(_CRAMPED)
+    return found
+
+
+def set_letters(page: Page, size_px: int) -> None:
+    """What a reader sets as the size of letters, which is 16 px if nobody does."""
+    page.context.new_cdp_session(page).send("Page.setFontSizes", {"fontSizes": {"standard": size_px}})
 
 
 def faint(page: Page) -> list[str]:

@@ -4,7 +4,7 @@ Readers feel how soon the first token comes, and whether the text flows; what it
 as good there. All of it follows from the scoreboard of the first group: "take" are those that are best, as good as the
 best, or surely behind it by less than anybody feels (UNFELT_MS, at the far end of the interval, be the ratio judged or
 not), at all that is felt; who is said to be late or to cost more is claimed to be. Where whom it names does worse in
-another group, that is said too.
+another group, that is said too; and where one that is not judged has the better number.
 """
 
 from __future__ import annotations
@@ -80,9 +80,15 @@ def _take(good: Sequence[Key], felt: Sequence[Answer], rows: Sequence[Answer]) -
     """Whom to take and why, and how far behind others are: "Take WebSocket or SSE: …"."""
     topics = listed([_lower(row) for row in felt])
     others = [*_late(felt), *_lossy(rows), *_maybe_lossy(good, rows), *_not_judged(felt, rows)]
-    named = _named(good, "or")
+    take = f"{'Of those judged, take' if any(map(_is_beaten, felt)) else 'Take'} {_named(good, 'or')}"
     why = "it leads" if _leads_alone(good, felt) else _near(good, felt)
-    return f"{'; '.join([f'Take {named}: {why} at {topics}', *others])}."
+    return f"{'; '.join([f'{take}: {why} at {topics}', *others])}."
+
+
+def _is_beaten(row: Answer) -> bool:
+    """Whether one that is not judged has a better number than the best: "the best" is then the best of those judged."""
+    best, *others = row.question.squares
+    return any(square.standing == "not judged" and square.estimate.value < best.estimate.value for square in others)
 
 
 def _leads_alone(good: Sequence[Key], felt: Sequence[Answer]) -> bool:

@@ -253,6 +253,7 @@ def _redis(measured: Measurements) -> Iterator[RunWarning]:
         and TRANSPORTS[g.key.transport].needs_redis
         and len(g.totals)
         and g.totals["redis_cpu_us"].isna().any()
+        and g.totals["server_only_cpu_us"].notna().any()  # else it is not Redis's that is missing
     ]
     if unknown:
         yield RunWarning(

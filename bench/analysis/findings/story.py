@@ -151,8 +151,8 @@ def _lacks_p95(cell: SeenCell, needed: int) -> bool:
 
 def _nothing_to_see(blocking: SeenCell, sse: SeenCell) -> tuple[str, bool]:
     measured = (
-        f"first word after {blocking.ttft_s:.2f} s of a {blocking.answer_s:.1f} s answer; "
-        f"streamed (SSE) after {sse.ttft_s:.2f} s"
+        f"first word after {number(blocking.ttft_s)} s of a {number(blocking.answer_s)} s answer; "
+        f"streamed (SSE) after {number(sse.ttft_s)} s"
     )
     return measured, blocking.ttft_s >= 0.95 * blocking.answer_s and sse.ttft_s <= 0.5 * blocking.ttft_s
 
@@ -160,8 +160,8 @@ def _nothing_to_see(blocking: SeenCell, sse: SeenCell) -> tuple[str, bool]:
 def _bursts(polling: SeenCell, interval_s: float) -> tuple[str, bool]:
     expected = polling.answer_s / interval_s
     measured = (
-        f"{polling.requests:.1f} requests a message for a {polling.answer_s:.1f} s answer, "
-        f"{polling.tokens_per_read:.1f} tokens at a time, each {polling.delay_ms_p50:.0f} ms late (p50)"
+        f"{number(polling.requests)} requests a message for a {number(polling.answer_s)} s answer, "
+        f"{number(polling.tokens_per_read)} tokens at a time, each {number(polling.delay_ms_p50)} ms late (p50)"
     )
     return measured, polling.requests >= 0.8 * expected and polling.tokens_per_read >= 2
 
@@ -172,24 +172,24 @@ def _smooth(cell: SeenCell) -> tuple[str, bool]:
 
 def _smoothness(cell: SeenCell) -> str:
     return (
-        f"{cell.complete} of {cell.messages} complete, token delay p50 {cell.delay_ms_p50:.2f} ms, "
-        f"p95 {cell.delay_ms_p95:.2f} ms, {cell.stalls_per_1k:.2g} stalls in 1,000 tokens"
+        f"{cell.complete} of {cell.messages} complete, token delay p50 {number(cell.delay_ms_p50)} ms, "
+        f"p95 {number(cell.delay_ms_p95)} ms, {number(cell.stalls_per_1k)} stalls in 1,000 tokens"
     )
 
 
 def _one_request(post: SeenCell, get: SeenCell) -> tuple[str, bool]:
     difference_ms = abs(post.delay_ms_p95 - get.delay_ms_p95)
     measured = (
-        f"{post.requests:.1f} requests a message; POST: {_smoothness(post)}; EventSource: {_smoothness(get)}; "
-        f"their p95 differ by {number(difference_ms)} ms; a screen shows a frame every {FRAME_MS:.1f} ms"
+        f"{number(post.requests)} requests a message; POST: {_smoothness(post)}; EventSource: {_smoothness(get)}; "
+        f"their p95 differ by {number(difference_ms)} ms; a screen shows a frame every {number(FRAME_MS)} ms"
     )
     return measured, post.smooth and get.smooth and post.requests == 1 and difference_ms <= FRAME_MS
 
 
 def _cut(cell: SeenCell) -> tuple[str, bool]:
-    whole = f"{cell.complete} of {cell.messages} answers of about {cell.answer_s:.0f} s arrived whole"
+    whole = f"{cell.complete} of {cell.messages} answers of about {number(cell.answer_s)} s arrived whole"
     return (
-        (f"{whole}; the others were cut after {cell.cut_s:.1f} s", True)
+        (f"{whole}; the others were cut after {number(cell.cut_s)} s", True)
         if cell.complete < cell.messages
         else (whole, False)
     )

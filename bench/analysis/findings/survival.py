@@ -21,12 +21,13 @@ from bench.analysis.measures.metrics import estimate
 from bench.analysis.measures.situations import Situation, described, real_plan, seconds, situation_words
 from bench.analysis.statistics import intervals
 from bench.analysis.statistics.intervals import Estimate
-from bench.analysis.statistics.wording import counted, listed
+from bench.analysis.statistics.wording import listed
 from bench.proxy import profile as proxy_profiles
 from clients.core.record import Outcome
 from servers.transport import CONTESTANTS
 
 _DIRECT = "direct"
+MAX_NAMED = 3  # intermediaries, in the answer
 _RECOVERIES = {
     "resume": "resuming",
     "restart": "starting again",
@@ -294,15 +295,14 @@ def answer(maps: Sequence[SurvivalMap]) -> str:
         for way in everywhere
         if not any(set(settings_of(o)) < set(settings_of(way)) for o in _siblings(everywhere, way))
     ]
-    profiles = counted(
-        len({p for each in between for p in each.profiles} - {_DIRECT}), "intermediary", "intermediaries"
-    )
+    behind = {profile for each in between for profile in each.profiles} - {_DIRECT}
+    through = listed(sorted(behind)) if len(behind) <= MAX_NAMED else f"all {len(behind)} intermediaries"
     if not simple:
-        return f"No transport brought every message through all {profiles}."
+        return f"No transport brought every message through {through}."
     others = dict.fromkeys(
         transport_title(way.transport) for way in ways if way.transport not in {w.transport for w in simple}
     )
-    lead = f"Brought every message through all {profiles}: {listed([named_way(way) for way in simple])}."
+    lead = f"Brought every message through {through}: {listed([named_way(way) for way in simple])}."
     return f"{lead} Not so {listed(list(others))}, however it was set." if others else lead
 
 

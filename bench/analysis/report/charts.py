@@ -7,7 +7,6 @@ that a notebook can show the same pictures; another makes the tables that a read
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ from bench.analysis.report.distributions import (
 from bench.analysis.report.heatmaps import recovery_cost, survival
 from bench.analysis.report.knee import knee_curve, knee_data
 from bench.analysis.report.number_tables import Table
-from bench.analysis.report.theme import STYLE
+from bench.analysis.report.theme import STYLE, any_letters
 from bench.analysis.report.waterfall_chart import data as waterfall_data
 from bench.analysis.report.waterfall_chart import of_this_machine
 from servers.foreign_text import printable
@@ -88,8 +87,7 @@ def write_charts(measured: Measurements, folder: Path) -> list[Chart]:
 
 def _save(figure: Figure, stem: Path) -> None:
     FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a cell's name may hold anything
+    with any_letters():
         figure.savefig(stem.with_suffix(".png"), dpi=144, metadata={"Software": None})
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None})

@@ -1,14 +1,14 @@
 """A reader's own questions to a run, for results/review.ipynb: what the report does not ask.
 
 One cell against another, one message token by token, and what it would take at so many users. Tables hold text as
-people read it.
+people read it. A run's folder may come from anybody: names in Markdown and tables are words there, and nothing else.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ from bench.analysis.report.page import excluded_lines
 from bench.analysis.report.report import Summary, summarize
 from bench.analysis.report.score_view import STANDINGS, ScoreSquare, boards
 from bench.analysis.report.shown_cells import charted
-from bench.analysis.report.theme import STYLE, TEXT, WIDTH_INCHES, colour, label, log_ms
+from bench.analysis.report.theme import STYLE, TEXT, WIDTH_INCHES, any_letters, colour, label, log_ms
 from bench.analysis.statistics import intervals
 from bench.analysis.statistics.claims import MIN_BLOCKS, judged, scale
 from bench.analysis.statistics.contrasts import Contrast, paired
 from bench.analysis.statistics.intervals import Estimate
 from bench.analysis.statistics.wording import count, counted, listed, number, shown, times, with_unit
 from bench.store import LATEST, RunFolder, StoreError, open_run
+from servers.foreign_text import in_markdown, printable
 
 DPI = 96
 MEASURES = {"token delay": "delay_ms", "first token": "ttft_ms", "first token over the model's own": "ttft_overhead_ms"}
@@ -60,7 +61,23 @@ def latest(results_dir: Path = Path()) -> Summary:
 
 def answer(summary: Summary) -> str:
     """What failed altogether, and the sentence that answers what the run was made for, as Markdown."""
-    return "\n\n".join([*(found.sentence for found in summary.failed), f"**{summary.headline}**"])
+    failed = [in_markdown(found.sentence) for found in summary.failed]
+    return "\n\n".join([*failed, f"**{in_markdown(summary.headline)}**", *points(summary.decision)])
+
+
+def points(sentences: Iterable[str]) -> list[str]:
+    """Sentences as the points of a list in Markdown, to be displayed one by one or together."""
+    return [f"- {in_markdown(sentence)}" for sentence in sentences]
+
+
+def chosen(name: str, summary: Summary) -> str:
+    """Which run all that follows is about, and its answer, as Markdown."""
+    return f"All that follows is about **{in_markdown(name)}**. {answer(summary)}"
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What makes a run's numbers weak: each a point in Markdown."""
+    return [f"- **{warning.severity}**: {in_markdown(warning.text)}" for warning in summary.warnings]
 
 
 def board(measured: Measurements) -> pd.DataFrame:
@@ -70,7 +87,16 @@ def board(measured: Measurements) -> pd.DataFrame:
         return pd.DataFrame()
     columns = [f"{title} [{unit}]" for title, unit in first.headings]
     rows = {row.title: [_square(square, first.notes) for square in row.squares] for row in first.rows}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return _readable(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of text without signs that steer what shows it; pandas itself escapes what HTML would obey."""
+
+    def words(value: object) -> object:
+        return printable(value) if isinstance(value, str) else value
+
+    return table.rename(index=words, columns=words).map(words)
 
 
 def _square(square: ScoreSquare, notes: Sequence[str]) -> str:
@@ -85,7 +111,8 @@ def verdicts(summary: Summary) -> str:
     if not summary.verdicts:
         return "*The cells of this run ran side by side, so it is no race.*"
     asked = ((f"{v.question} ({v.group})" if v.group else v.question, v) for v in summary.verdicts)
-    return "\n\n".join(f"**{question}** *{v.status}*  \n{v.sentence}" for question, v in asked)
+    told = ((in_markdown(question), v.status, in_markdown(v.sentence)) for question, v in asked)
+    return "\n\n".join(f"**{question}** *{status}*  \n{sentence}" for question, status, sentence in told)
 
 
 def facts(measured: Measurements) -> pd.DataFrame:
@@ -106,12 +133,12 @@ def facts(measured: Measurements) -> pd.DataFrame:
         "schedule SHA-256": run.schedule_sha256,
     }
     rows = {name.replace("_", " "): str(value) for name, value in known.items() if value not in (None, "")}
-    return pd.DataFrame({run.name: rows})
+    return _readable(pd.DataFrame({run.name: rows}))
 
 
 def excluded(measured: Measurements) -> pd.DataFrame:
     """The cells that count in no number, and why; empty if there are none."""
-    return pd.DataFrame(excluded_lines(measured.excluded), columns=["cell", "status", "blocks", "why"])
+    return _readable(pd.DataFrame(excluded_lines(measured.excluded), columns=["cell", "status", "blocks", "why"]))
 
 
 def numbers(measured: Measurements) -> dict[str, pd.DataFrame]:
@@ -123,14 +150,14 @@ def _frame(table: Table) -> pd.DataFrame:
     columns = [f"{name} [{unit}]" if unit else name for name, unit in table.headings]
     rows = [[f"{value} ({sure})" if sure else value for value, sure in row.cells] for row in table.rows]
     titles = [f"{row.title} ({row.standing})" if row.standing else row.title for row in table.rows]
-    return pd.DataFrame(rows, columns=columns, index=titles).T
+    return _readable(pd.DataFrame(rows, columns=columns, index=titles).T)
 
 
 def png(figure: Figure) -> bytes:
     """A figure as a picture."""
     FigureCanvasAgg(figure)
     data = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), any_letters():
         figure.savefig(data, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     return data.getvalue()
 
@@ -182,13 +209,14 @@ def find(measured: Measurements, title: str) -> MeasuredCell:
 
 
 def against(measured: Measurements, a: str, b: str, measure: str = "token delay", percentile: int = 50) -> str:
-    """One cell against another at a percentile, in words, judged as `tokenderby compare` does. Raises KeyError."""
+    """One cell against another at a percentile, as Markdown, judged as `tokenderby compare` does. Raises KeyError."""
     column = f"{MEASURES[measure]}_p{percentile}"
     if column not in METRICS:
         return f"There is no p{percentile} of “{measure}”; take another percentile."
     pair = [find(measured, title) for title in (a, b)]
     common = sorted(set(pair[0].blocks) & set(pair[1].blocks))  # only these compare
     of_a, of_b = (estimator(each, column).on(common) for each in pair)
+    a, b = in_markdown(a), in_markdown(b)
     values = [f"{title} {shown(intervals.estimate(of))} ms" for title, of in ((a, of_a), (b, of_b))]
     sentence = f"**{METRICS[column].title}** over {counted(len(common), 'common block')}: {listed(values)}."
     if measured.cells_at_once > 1:
@@ -220,13 +248,14 @@ class Message:
 
     @property
     def sentence(self) -> str:
-        """What became of it."""
+        """What became of it, as Markdown."""
         row = self.row
         first = f"first token after {with_unit(row['ttft_ms'], 'ms')}"
         over = f"{with_unit(row['ttft_overhead_ms'], 'ms')} of it over the model's own"
         got = f"tokens {len(self.tokens)} of {row['tokens_expected']}, reads {self.tokens['read'].nunique()}"
         got += f", requests {row['requests']}"
-        return f"{self.key.title}, {row['stream_id']} (block {row['block']}): {row['outcome']}, {first}, {over}; {got}."
+        who = f"{self.key.title}, {row['stream_id']} (block {row['block']}): {row['outcome']}"
+        return in_markdown(f"{who}, {first}, {over}; {got}.")
 
 
 def message(folder: RunFolder, measured: Measurements, title: str, which: str = "median") -> Message:
@@ -293,4 +322,4 @@ def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0)
             )
             if measured.cells_at_once == 1 or "cpu" not in column
         }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return _readable(pd.DataFrame.from_dict(rows, orient="index"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +87,14 @@ def label(key: Key) -> str:
 def in_two_lines(title: str) -> str:
     """A name beside an axis."""
     return textwrap.fill(title, width=22, max_lines=2, placeholder=" …")
+
+
+@contextmanager
+def any_letters() -> Iterator[None]:
+    """A picture is drawn without a word about letters that its font lacks: a cell's name may hold anything."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def log_ms(axes: Axes) -> None:

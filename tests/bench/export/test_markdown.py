@@ -16,9 +16,9 @@ from bench.analysis.findings.gates import gates
 from bench.analysis.measures.groups import measure
 from bench.analysis.synthetic import Caricature, synthetic_run
 from bench.export import markdown
-from bench.export.markdown import MAX_ROWS, MAX_SQUARE, MAX_TEXT, comparison_markdown, escaped, run_markdown, table
+from bench.export.markdown import MAX_ROWS, MAX_SQUARE, comparison_markdown, run_markdown, table
 from bench.store import RunFolder
-from servers.foreign_text import printable
+from servers.foreign_text import MOST_OF_MARKDOWN, in_markdown, printable
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 LIMIT_OF_A_COMMENT = 65_536
@@ -77,14 +77,14 @@ def test_any_words_stay_in_their_square(words: list[str]) -> None:
 @example("<!-- one")
 @example("> one")
 def test_any_words_are_a_line_of_a_list(words: str) -> None:
-    page = read(f"- {escaped(words)}")
+    page = read(f"- {in_markdown(words)}")
     assert page.elements <= {"ul", "li"}
     assert page.text.strip() == as_shown(words)
 
 
 def test_a_stranger_is_not_called_and_nothing_is_endless() -> None:
-    assert "@someone" not in escaped(HOSTILE)
-    assert len(escaped("x" * 10_000)) == MAX_TEXT + 1
+    assert "@someone" not in in_markdown(HOSTILE)
+    assert len(in_markdown("x" * 10_000)) == MOST_OF_MARKDOWN + 1
     lines = table(["h"], [[str(k)] for k in range(MAX_ROWS + 3)])
     assert lines[-2:] == ["… and 3 more.", ""]
 

@@ -64,6 +64,24 @@ def test_who_is_good_at_one_thing_is_not_simply_called_not_judged(tmp_path: Path
     assert headline(measured).endswith("; WebSocket is not judged at smoothness.")
 
 
+def test_the_best_of_those_judged_is_no_more_than_that(tmp_path: Path) -> None:
+    """The soonest one lacks every second block, and takes no part in the race; its number stands beside the others."""
+    run, chance = RunBuilder(tmp_path), random.Random(1)
+    for block in range(1, 11):
+        for transport, late_ms in (("websocket", 1), ("polling", 400), ("blocking", 140)):
+            late = [late_ms * (1 + chance.random() / 10) for _ in range(6)]
+            status = "void" if transport == "websocket" and block % 3 else "ok"
+            messages = [Message([(100, 100 + x), (110, 110 + x), (120, 120 + x)]) for x in late]
+            run.cell(transport, block, messages, status=status)
+    measured = measure(run.write())
+    first = next(row for row in scoreboard.scoreboard(measured) if row.id == "first_token")
+    websocket = next(square for square in first.squares if square.key.transport == "websocket")
+    assert websocket.standing == "not judged"
+    assert websocket.estimate.value < first.squares[0].estimate.value
+    assert headline(measured).startswith("Of those judged, take Blocking: ")
+    assert "WebSocket is not judged" in headline(measured)
+
+
 def test_who_loses_messages_is_not_to_be_taken(tmp_path: Path) -> None:
     found = said(tmp_path, Caricature("websocket", delay_ms=0.1, failing=1.0), SSE, POLLING)
     assert found.startswith("Take SSE: ")

@@ -156,6 +156,22 @@ def test_other_measurements_give_other_advice(run: RunBuilder) -> None:
     assert advice["aws-alb"].endswith("SSE lost 3 of 4 messages.")
 
 
+@pytest.mark.parametrize(
+    ("profiles", "through"),
+    [
+        (["aws-alb"], "through aws-alb: SSE."),
+        (["nginx", "aws-alb"], "through aws-alb and nginx: SSE."),
+        (["a", "b", "c", "d"], "through all 4 intermediaries: SSE."),
+    ],
+)
+def test_a_few_intermediaries_are_named(tmp_path: Path, profiles: list[str], through: str) -> None:
+    """“All 1 intermediary” is no English."""
+    builder = RunBuilder(tmp_path)
+    for profile in ["direct", *profiles]:
+        builder.cell("sse", 1, [arrived()], profile=profile)
+    assert survival.answer(survival.survival_maps(measure(builder.write()))) == f"Brought every message {through}"
+
+
 def test_what_was_not_measured_as_it_is_says_with_what(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path, {"plan": PLAN})
     builder.cell("sse", 1, [arrived()] * 3, profile="nginx", recovery="resume")

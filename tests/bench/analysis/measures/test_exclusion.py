@@ -199,3 +199,13 @@ def test_tokens_that_do_not_add_up_are_a_warning(tmp_path: Path) -> None:
     assert "books" in codes
     assert "early tokens" in codes
     assert "clocks" in codes
+
+
+@pytest.mark.parametrize(("server_cpu_s", "told"), [(1.0, True), (None, False)])
+def test_a_run_without_any_cpu_has_no_word_about_redis_s(
+    tmp_path: Path, server_cpu_s: float | None, told: bool
+) -> None:
+    run = RunBuilder(tmp_path)
+    run.cell("polling", 1, [Message([(1, 2), (3, 4)])], server_cpu_s=server_cpu_s)
+    found = [warning.text for warning in run_warnings(measure(run.write()))]
+    assert any("Redis's CPU was not measured" in text for text in found) is told

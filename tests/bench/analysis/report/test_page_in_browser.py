@@ -115,6 +115,29 @@ def test_nothing_is_wider_than_the_window_and_every_text_is_legible(
     page.close()
 
 
+@pytest.fixture(scope="module")
+def desk(browser: Browser) -> Iterator[Browser]:
+    with pages.with_scroll_bars(browser) as running:
+        yield running
+
+
+@pytest.mark.parametrize("letters_px", [16, 32])
+@pytest.mark.parametrize("kind", ["race", "survival", "broken"])
+def test_tables_have_room_beside_a_scroll_bar_and_for_large_letters(
+    desk: Browser, reports: dict[str, Path], kind: str, letters_px: int
+) -> None:
+    page = desk.new_page()
+    pages.set_letters(page, letters_px)
+    page.goto(reports[kind].as_uri())
+    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") == letters_px
+    for width in (360, *WIDTHS):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert pages.cramped(page) == [], width
+        unfolded(page)
+        assert pages.overflowing(page) == [], width
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_answer_is_on_the_first_screen(browser: Browser, reports: dict[str, Path], width: int) -> None:
     page = opened(browser, reports["race"], width)
@@ -160,9 +183,9 @@ def test_a_survival_map_opens_the_page_and_its_numbers_are_folded(browser: Brows
     assert pages.bottom(page, ".heat caption") < WIDTHS[390]
     assert page.evaluate("document.documentElement.scrollHeight") < 12_000
     assert not page.locator(".words").first.is_visible()
-    wide = page.locator(".scroll").first  # more profiles than a phone has room for
+    wide = page.locator(".wide").first  # more profiles than a phone has room for
     wide.focus()
-    assert page.evaluate("document.activeElement.className") == "scroll"
+    assert page.evaluate("document.activeElement.className") == "wide scroll"
     page.close()
 
 
