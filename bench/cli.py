@@ -107,7 +107,12 @@ _limit = option(
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
 @option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
-@option("--time-scale", type=Number(), metavar="X", help="Divide every time of the plan and the proxies.")
+@option(
+    "--time-scale",
+    type=Number(min=0.01, max=1000),
+    metavar="X",
+    help="Divide every time of the plan and the proxies.",
+)
 @option(
     "--target",
     "targets",
@@ -172,7 +177,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     chosen = planned(plan or "quick", changes | {"model": model})
     options = runner.with_targets(options, chosen)
     chosen = beside(chosen, options.targets)
-    asyncio.run(runner.check_targets(options, target_wait))
+    asyncio.run(runner.check_foreign(chosen, options, target_wait))
     folder = begin(chosen, out, options.targets)
     with folder.lock():
         return carry_out(chosen, folder, options, exports)

