@@ -108,7 +108,12 @@ _limit = option(
 @option("--streams", type=int, metavar="N", help="Measured messages per cell and block.")
 @option("--blocks", type=int, metavar="N", help="How many times each cell runs.")
 @option("--seed", type=int, metavar="N", help="Another schedule of answers, arrivals and cells.")
-@option("--time-scale", type=Number(), metavar="X", help="Divide every time of the plan and the proxies.")
+@option(
+    "--time-scale",
+    type=Number(min=0.01, max=1000),
+    metavar="X",
+    help="Divide every time of the plan and the proxies.",
+)
 @option(
     "--target",
     "targets",

@@ -140,7 +140,7 @@ def _check_load(load: Load, where: str) -> None:
         if name not in STREAMING:
             raise unknown(f"{where} fallback", name, STREAMING)
     if load.arrivals == "trace" and load.trace is None:
-        raise PlanError(f'{where} trace: arrivals = "trace" takes a file in Azure\'s format')
+        raise PlanError(f'{where} trace: arrivals = "trace" takes a file as Azure, BurstGPT or Mooncake publish them')
     if load.arrivals in ("poisson", "constant", "gamma", "burst") and load.streams / load.rate_per_s > MAX_SPAN_S:
         lasts = f"{load.streams} messages at {load.rate_per_s:g} a second last longer than {MAX_SPAN_S:g} s"
         raise PlanError(f"{where} rate_per_s: {lasts}")

@@ -314,7 +314,7 @@ def open_run(path: str | Path, results_dir: Path = Path("results")) -> RunFolder
     with suppress(OSError):
         if Path(path).is_file():
             raise StoreError(f"{str(path)[:200]}: a file; takes the folder of a run")
-    raise StoreError(f"no run at {str(path)[:200]}, nor in {results_dir}")
+    raise StoreError(f"no run at {str(path)[:200]}, nor in {results_dir}; `tokenderby run` makes one")
 
 
 def open_unfinished(path: str, results_dir: Path = Path("results")) -> RunFolder:

@@ -322,23 +322,31 @@ def _row_of(tool: Tool, task: Task) -> str:
         return f"| {task.streams} | {tool.name} | no result: {type(error).__name__}, see runs/{task.out.name} | | | |"
 
 
+def numbers(text: str) -> list[int]:
+    """Whole numbers, separated by commas. Raises ValueError, which argparse says."""
+    return [int(word) for word in text.split(",")]
+
+
 def main() -> None:
     """Run all tools at each number of streams, and print the table."""
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--streams", default="20,200", help="how many users at once, separated by commas")
+    words.add_argument("--streams", type=numbers, default="20,200", help="how many users at once, separated by commas")
     words.add_argument("--only", default="", help="tools whose names contain this")
     words.add_argument("--tools", type=Path, default=ROOT / ".referees", help="where they are installed and write")
     words.add_argument("--write", type=Path, help="a document whose table is replaced, as docs/referees.md")
     words.add_argument("--install", action="store_true", help="install them, and no more")
     given = words.parse_args()
+    chosen = [tool for tool in TOOLS if given.only.lower() in tool.name.lower()]
+    if not chosen:
+        words.error(f"--only: no tool has {given.only!r} in its name; takes some of {', '.join(t.name for t in TOOLS)}")
     tools = given.tools.resolve()
     tools.mkdir(parents=True, exist_ok=True)
     install(tools)
     if given.install:
         return
     began, rows = time.monotonic(), []
-    for streams in map(int, given.streams.split(",")):
-        for tool in (tool for tool in TOOLS if given.only.lower() in tool.name.lower()):
+    for streams in given.streams:
+        for tool in chosen:
             out = tools / "runs" / f"{time.time_ns()}-{streams}-{tool.name.replace(' ', '-')}"
             rows.append(_row_of(tool, Task("", streams, REQUESTS.get(streams, 10 * streams), tools, out)))
             print(rows[-1], file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ What is repeated of a wrong value is cut before it is looked at: a request may b
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from reprlib import Repr
 from urllib.parse import SplitResult, urlsplit
@@ -37,9 +37,16 @@ def shown(value: object) -> str:
 
 def suggestion(word: object, choices: Collection[str]) -> str:
     """What may stand in the place of a `word` that is none of `choices`, the nearest first: the end of a sentence."""
-    near = get_close_matches(str(word)[:_MOST_SHOWN], choices, n=1)
+    near = _nearest(str(word)[:_MOST_SHOWN].lower(), {choice.lower(): choice for choice in choices})
     takes = f"takes: {', '.join(choices)}"
-    return f"did you mean {near[0]!r}? It {takes}" if near else takes
+    return f"did you mean {near!r}? It {takes}" if near else takes
+
+
+def _nearest(word: str, choices: Mapping[str, str]) -> str | None:
+    """The choice that `word` begins, as `rate` does `rate_per_s`, or that has nearly its letters."""
+    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
+    near = get_close_matches(word, begun or choices, n=1, cutoff=0.0 if begun else 0.6)
+    return choices[near[0]] if near else None
 
 
 def number(

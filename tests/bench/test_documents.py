@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -305,3 +306,58 @@ def test_every_column_and_field_of_a_run_stands_in_a_document() -> None:
 def test_the_number_of_profiles() -> None:
     """An intermediary more is a number more in the README."""
     assert f"has {len(profile.names())} profiles" in " ".join((ROOT / "README.md").read_text().split())
+
+
+def linked(document: Path) -> set[Path]:
+    """The files that a document links to, its pictures included."""
+    text = document.read_text()
+    links = re.findall(r"\]\(([^)#]+)", text) + re.findall(r'<img src="([^"]+)"', text)
+    return {(document.parent / link).resolve() for link in links if not link.startswith("http")}
+
+
+def test_every_page_can_be_reached_from_the_readme_and_every_picture_is_there() -> None:
+    reached, new = set(), {ROOT / "README.md"}
+    while new:
+        page = new.pop()
+        reached.add(page)
+        files = linked(page)
+        assert [file for file in files if not file.exists()] == [], page.name
+        new |= {file for file in files if file.suffix == ".md"} - reached
+    assert sorted({ROOT / document for document in DOCUMENTS} - reached) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_heading_stands_twice(document: str) -> None:
+    """A link to it could lead to one of them only."""
+    headings = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", (ROOT / document).read_text()))
+    assert [heading for heading in headings if headings.count(heading) > 1] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_row_belongs_to_a_table(document: str) -> None:
+    """An empty line ends a table; what follows is shown as text full of bars."""
+    text = re.sub(r"(?ms)^```.*?^```", "", (ROOT / document).read_text())
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        head, rule, *rows = table.splitlines()
+        assert re.fullmatch(r"\|(?: *:?-+:? *\|)+", rule), f"{head} is the head of no table"
+        assert {row.replace(r"\|", "").count("|") for row in rows} <= {rule.count("|")}, head
+
+
+def test_the_readme_s_table_is_the_reference_run() -> None:
+    with (ROOT / "results" / "reference" / "summary.csv").open() as file:
+        runs = {row["transport"]: row for row in csv.DictReader(file) if not row["variant"]}
+    of = {"Blocking (no streaming)": "blocking", "Polling every second": "polling"}
+    rows = re.findall(r"(?m)^\| ([A-Z][^|]+) \|(.* ms \|.*)\|$", (ROOT / "README.md").read_text())
+    assert len(rows) == len(runs)
+    columns_shown = [
+        *("ttft_overhead_ms_p50", "delay_ms_p50", "delay_ms_p99", "wait_s_per_answer", "burst_tokens_mean"),
+        *("requests_per_message", "bytes_per_token", "wire_bytes_per_token"),
+    ]
+    for name, cells in rows:
+        run = runs[of.get(name, name.lower())]
+        measured = [float(run[column]) * (1000 if column == "wait_s_per_answer" else 1) for column in columns_shown]
+        measured.append(float(run["client_cpu_us_per_token"]) + float(run["server_cpu_us_per_token"]))
+        for said, value in zip(re.findall(r"[\d.]+", cells), measured, strict=True):
+            assert float(said) == pytest.approx(value, abs=0.5 * 10.0 ** -len(said.partition(".")[2]) + 1e-9), name
+    late_ms = float(runs["polling"]["ttft_overhead_ms_p50"])
+    assert f"So the {late_ms:.0f} ms by which" in (ROOT / "docs" / "metrics.md").read_text()

@@ -58,3 +58,19 @@ def test_the_table_goes_between_the_documents_marks(referees: Any, tmp_path: Pat
     assert "first\n" not in written
     assert written.startswith("# Referees")
     assert "**Messages lost.**" in written
+
+
+@pytest.mark.parametrize(("words", "said"), [(("--only", "nobody"), "--only: no tool"), (("--streams", "x"), "'x'")])
+def test_wrong_words_install_nothing(
+    referees: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, str],
+    said: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["referees.py", *words, "--tools", str(tmp_path / "tools")])
+    with pytest.raises(SystemExit, match="2"):
+        referees.main()
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "tools").exists()

@@ -37,13 +37,13 @@ async def test_a_transport_has_one_url(server: Serve) -> None:
 
 
 async def test_nobody_there_is_no_fault_of_the_words() -> None:
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1: nobody takes connections there") as error:
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1: nobody takes connections there \(Connect") as error:
         await find(["http://127.0.0.1:1"], None, Trust())
     assert error.value.exit_code == 1
 
 
 async def test_a_name_that_nobody_knows_is_no_closed_port() -> None:
-    with pytest.raises(UserError, match=r"http://nobody\.invalid: nobody knows this name \(\[Errno -"):
+    with pytest.raises(UserError, match=r"http://nobody\.invalid: nobody knows this name \([A-Z]"):
         await find(["http://nobody.invalid"], None, Trust())
 
 
