@@ -30,6 +30,7 @@ import msgspec
 from bench import tables
 from bench.run_record import CellRecord, Run
 from bench.tables import PAINTED, TABLES
+from clients.whole_file import remove_unfinished, replace_file, replacing
 from servers.given_file import read_given
 from servers.user_errors import reason
 
@@ -227,14 +228,8 @@ class RunFolder:
             (self.path / "cells").rmdir()
 
     def _remove_unfinished_files(self) -> None:
-        """What `replace_file`, `tables.concatenate` and a load process leave when they are killed."""
-        for path in self.path.iterdir():
-            if re.fullmatch(
-                r"\.(run\.json|summary\.csv|report\.html|(streams|tokens|painted)\.parquet)\.\d+", path.name
-            ):
-                path.unlink()
-        for path in (self.path / "cells").glob("*.parquet.part"):
-            path.unlink()
+        remove_unfinished(self.path, r"run\.json|summary\.csv|report\.html|(streams|tokens|painted)\.parquet")
+        remove_unfinished(self.path / "cells", r".*\.parquet")
 
 
 def _rows_in(cell: CellRecord) -> list[tuple[str, str, object]]:
@@ -348,24 +343,8 @@ def _behind_latest(path: Path) -> Path:
 def link_latest(folder: RunFolder) -> None:
     """Point `latest` beside `folder` at it: a symbolic link, or a file with its name where links are not possible."""
     link = folder.path.parent / LATEST
-    fresh = link.with_name(f".{LATEST}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
     try:
-        fresh.symlink_to(folder.path.name, target_is_directory=True)
-        fresh.replace(link)
+        with replacing(link) as fresh:
+            fresh.symlink_to(folder.path.name, target_is_directory=True)
     except OSError:
-        fresh.unlink(missing_ok=True)
         replace_file(link, f"{folder.path.name}\n".encode())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new one."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

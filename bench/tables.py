@@ -6,7 +6,6 @@ names it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from clients import columns
 from clients.columns import Column
+from clients.whole_file import replacing
 from servers.user_errors import InputError, reason
 
 TABLES = ("streams", "tokens")
@@ -120,21 +120,19 @@ def concatenate(pieces: Mapping[str, Callable[[], pa.Table]], target: Path) -> N
     (first_name, read_first), *others = pieces.items()
     first = read_first()
     numbers = [f.name for f in first.schema if pa.types.is_integer(f.type)]
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with pq.ParquetWriter(
+    with (
+        replacing(target) as fresh,
+        pq.ParquetWriter(
             fresh,
             first.schema,
             compression="zstd",
             use_dictionary=[f.name for f in first.schema if f.name not in numbers],
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),  # times ascend: a tenth of the bytes
-        ) as writer:
-            writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
-            for name, read_rows in others:
-                rows = read_rows()
-                if not rows.schema.equals(first.schema):
-                    raise StoreError(f"{target}: {name} has other columns than {first_name}")
-                writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
+        for name, read_rows in others:
+            rows = read_rows()
+            if not rows.schema.equals(first.schema):
+                raise StoreError(f"{target}: {name} has other columns than {first_name}")
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)

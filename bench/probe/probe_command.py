@@ -6,11 +6,13 @@ import asyncio
 import shlex
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.option_types import Duration
+from clients.whole_file import replace_file
 from servers.arguments import HELP
 
 if TYPE_CHECKING:
@@ -229,9 +231,7 @@ def _why_unwritable(path: Path) -> str:
     try:
         if not path.name or (path.exists() and not path.is_file()):
             return "a folder" if path.is_dir() else "no file"
-        part = _part_of(path)
-        part.touch()
-        part.unlink()
+        TemporaryFile(dir=path.parent).close()
     except OSError as error:
         return reason(error)
     return ""
@@ -246,19 +246,12 @@ def _written(place: str, data: bytes) -> list[OSError]:
     return []
 
 
-def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
 def write(place: str, data: bytes) -> None:
     """Write a file whole, or to standard output. Raises OSError."""
     if place == "-":
         click.echo(data, nl=False)
-        return
-    path = Path(place)
-    part = _part_of(path)
-    part.write_bytes(data)
-    part.replace(path)
+    else:
+        replace_file(Path(place), data)
 
 
 def _minutes(value_s: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bench.analysis.measures.waterfall import Waterfall
-from bench.store import replace_file
+from clients.whole_file import replace_file
 
 FILE = "calibration.json"
 _MAX_BYTES = 1 << 20
