@@ -16,12 +16,12 @@ from bench.run_to_report import (
     FAILED,
     INTERRUPTED,
     begin,
-    carry_out,
     conclude,
     fail,
     go_on,
     no_report,
     planned,
+    run_and_report,
     run_cells,
     say,
     write_and_print,
@@ -85,7 +85,7 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
 _limit = option(
     "--slo",
     multiple=True,
-    callback=option_types.limits,
+    callback=option_types.limits_option,
     metavar="KEY=VALUE",
     help="A limit, as [slo] of a plan has it.",
 )
@@ -113,7 +113,7 @@ _limit = option(
     "targets",
     envvar=f"{ENVIRONMENT}_RUN_TARGET",
     multiple=True,
-    callback=option_types.targets,
+    callback=option_types.targets_option,
     metavar="TRANSPORT=URL",
     help="A server that runs already; may be given for each transport. openai=URL: any OpenAI-compatible endpoint.",
 )
@@ -175,7 +175,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     asyncio.run(runner.check_targets(options, target_wait))
     folder = begin(chosen, out, options.targets)
     with folder.lock():
-        return carry_out(chosen, folder, options, exports)
+        return run_and_report(chosen, folder, options, exports)
 
 
 def _trust(cafile: str | None, insecure: bool) -> Trust:

@@ -19,7 +19,7 @@ from clients.whole_file import replacing
 from servers.user_errors import InputError, reason
 
 TABLES = ("streams", "tokens")
-PAINTED = "painted"
+PAINTED_TABLE = "painted"
 """A third one, which only cells that a browser asked have: a row per message (clients.chromium.answers.Painted)."""
 ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
 
@@ -37,7 +37,7 @@ def _is_text(kind: pa.DataType) -> bool:
 _COLUMNS: dict[str, Sequence[Column]] = {
     "streams": (*columns.CELL, *columns.MESSAGE),
     "tokens": columns.TOKEN,
-    PAINTED: columns.PAINTED,
+    PAINTED_TABLE: columns.PAINTED,
 }
 _IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
     "int64": pa.types.is_integer,
@@ -67,12 +67,12 @@ def readable(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: damaged or not Parquet ({why})") from error
 
 
-def check(path: Path, table: str) -> None:
+def check_table(path: Path, table: str) -> None:
     """Raise StoreError if `path` cannot be opened, or lacks columns of `table` or values in them."""
     with readable(path), pq.ParquetFile(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
     try:
-        absent = columns.missing(_COLUMNS[table], schema.names, schema.metadata)
+        absent = columns.missing_columns(_COLUMNS[table], schema.names, schema.metadata)
     except columns.ColumnsError as error:
         raise StoreError(f"{path}: {error}") from error
     for column in (each for each in _COLUMNS[table] if each not in absent):
@@ -92,8 +92,8 @@ def _has_gaps(metadata: pq.FileMetaData, name: str) -> bool:
 def fault(path: Path, table: str) -> str:
     """Why the part `path` cannot be used, having read all of it; empty if it can."""
     try:
-        check(path, table)
-        read(path)
+        check_table(path, table)
+        read_rows(path)
     except StoreError as error:
         return str(error).removeprefix(f"{path.parent}/")
     return ""
@@ -106,7 +106,7 @@ def cells_in(path: Path) -> set[tuple[int, str]]:
     return set(zip(found["block"], found["cell"], strict=True))
 
 
-def read(path: Path, only: list[tuple[str, str, object]] | None = None) -> pa.Table:
+def read_rows(path: Path, only: list[tuple[str, str, object]] | None = None) -> pa.Table:
     """The rows of `path`, all or those for which `only` holds (column, operator, value). Raises StoreError."""
     with readable(path):
         return pq.read_table(path, filters=only)
@@ -131,8 +131,8 @@ def concatenate(pieces: Mapping[str, Callable[[], pa.Table]], target: Path) -> N
         ) as writer,
     ):
         writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
-        for name, read_rows in others:
-            rows = read_rows()
+        for name, read_piece in others:
+            rows = read_piece()
             if not rows.schema.equals(first.schema):
                 raise StoreError(f"{target}: {name} has other columns than {first_name}")
             writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)

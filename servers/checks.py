@@ -42,7 +42,7 @@ def suggestion(word: object, choices: Collection[str]) -> str:
     return f"did you mean {near[0]!r}? It {takes}" if near else takes
 
 
-def number(
+def check_number(
     key: str,
     value: object,
     least: float,

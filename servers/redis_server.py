@@ -112,7 +112,7 @@ def find_executable() -> str | None:
 
 
 @contextlib.contextmanager
-def running(url: str | None) -> Iterator[RedisServer]:
+def running_redis(url: str | None) -> Iterator[RedisServer]:
     """The Redis at `url`, or one started for as long as the context lasts. Raises RedisUnavailable."""
     if url is not None:
         yield RedisServer(url)

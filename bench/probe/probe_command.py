@@ -108,7 +108,7 @@ def _ask(  # noqa: PLR0917
     console: Console,
 ) -> Findings:
     """Ask all questions; what is known when that is over, or interrupted."""
-    from bench.probe.deployment import find
+    from bench.probe.deployment import find_deployment
     from clients.core.tls import Trust
     from servers.process import run
 
@@ -119,7 +119,7 @@ def _ask(  # noqa: PLR0917
     async def main() -> Findings:
         from bench.probe.engine import Engine
 
-        deployment = await find(words, token, trust)
+        deployment = await find_deployment(words, token, trust)
         engine = Engine(deployment, up_to_s, kept=kept, on_finding=lambda finding: _say(console, finding))
         engines.append(engine)
         _say_load(console, deployment, engine)
@@ -188,7 +188,7 @@ def _conclude(
 
     `again`: the options that a resumed probe needs as well
     """
-    from bench.probe.probe_report import report
+    from bench.probe.probe_report import findings_report
     from bench.probe.profile_writer import profile_text
 
     is_interrupted, kept_in = findings.interrupted, KEPT if json_file in (None, "-") else json_file
@@ -198,7 +198,7 @@ def _conclude(
     if out is not None and not is_interrupted:
         failed += _written(str(out), profile_text(findings).encode())
     try:
-        console.print(report(findings))
+        console.print(findings_report(findings))
     except KeyboardInterrupt:  # it takes a moment, and so long a probe must not be lost in it
         is_interrupted = True
         failed += _written(kept_in, findings.encode())

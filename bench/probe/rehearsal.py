@@ -72,7 +72,7 @@ class SceneOutcome:
     answers: int = 0
 
 
-def outcome(rules: Sequence[Rule], scene: Scene) -> SceneOutcome:
+def rehearse(rules: Sequence[Rule], scene: Scene) -> SceneOutcome:
     """Play `scene` through `rules`."""
     stage = _Stage(rules, scene)
     stage.play()

@@ -16,7 +16,7 @@ from servers.arguments import HELP, Command, Seconds
 from servers.emitter import Emitter
 from servers.generation import Failure, Generations, LiveGeneration
 from servers.given_file import read_given
-from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load
+from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load_recording
 from servers.service import source_function
 from servers.source import SILENCE_S, LiveSource
 from servers.user_errors import InputError, StreamError, UserError, reason
@@ -184,7 +184,7 @@ def _transcript(file: Path) -> transcript.Transcript:
     except OSError as error:
         raise InputError(f"{file}: {reason(error)}") from None
     try:
-        found = transcript.read(data)
+        found = transcript.read_transcript(data)
         for texts in found.answers:
             check_deltas(texts)
     except ValueError as error:
@@ -215,6 +215,6 @@ def _write(out: Path, answers: Iterable[RecordedAnswer]) -> None:
 def _check(fresh: Path, out: Path) -> None:
     """Raise UserError, in words about `out`, if the recording `fresh` cannot be read. Raises OSError."""
     try:
-        load(fresh)
+        load_recording(fresh)
     except StreamError as error:
         raise UserError(str(error).replace(str(fresh), str(out))) from None

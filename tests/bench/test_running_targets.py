@@ -30,7 +30,7 @@ from bench.running.targets import (
     check_endpoint,
     check_redis,
     check_server,
-    check_token,
+    check_target_token,
     is_on_this_machine,
 )
 from servers import redis_server
@@ -120,12 +120,12 @@ async def test_what_somebody_elses_server_lacks_is_said(
 
 async def test_the_token_of_a_target(http: aiohttp.ClientSession) -> None:
     with running_server("sse", "--auth-token", "s3cret") as locked:
-        await check_token(http, locked.url, "s3cret")
+        await check_target_token(http, locked.url, "s3cret")
         assert await is_on_this_machine(http, locked.url, "s3cret")
         assert (await Server("sse", locked.url, "s3cret").counters(http)).cores
         for token, words in ((None, "asks for a token"), ("other", "does not take this token")):
             with pytest.raises(PartDied, match=words) as caught:
-                await check_token(http, locked.url, token)
+                await check_target_token(http, locked.url, token)
             assert "TOKENDERBY_TARGET_TOKEN" in str(caught.value)
             assert "other" not in str(caught.value)
 
@@ -313,7 +313,7 @@ async def test_another_machine_has_another_clock(http: aiohttp.ClientSession, se
 
 @pytest.mark.needs("redis")
 async def test_a_redis_that_is_not_ours() -> None:
-    with redis_server.running(None) as server:
+    with redis_server.running_redis(None) as server:
         redis = Redis.from_url(server.url, socket_timeout=1)
         first, second = await RedisReading.take(redis), await RedisReading.take(redis)
         assert first.run_id is not None

@@ -229,7 +229,7 @@ def measure(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> 
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
-    per_message.add(messages, counts, message_limits_of(run))
+    per_message.add_counts(messages, counts, message_limits_of(run))
     valid, void = messages[_in_cells(run, messages, "ok")], messages[_in_cells(run, messages, "void")]
     # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.
@@ -245,7 +245,7 @@ def measure(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> 
         early_tokens=int(counts.early.sum()),
         void_cells=[cell for cell in voids if cell.blocks],
         painted=read_painted(folder),
-        harness_error=harness_error.read(folder.path, run.machine),
+        harness_error=harness_error.read_calibration(folder.path, run.machine),
     )
 
 
