@@ -134,11 +134,11 @@ def _finding(
 
 def _buffering(rules: Sequence[Rule], transport: str) -> Finding:
     """As the question asks it: first without the hint, and with it where that is held."""
-    unhinted, hinted = (_holding(rules, HELD_TYPES[transport], hint) for hint in (False, True))
+    unhinted, hinted = (_holding(rules, HELD_TYPES[transport], hint=hint) for hint in (False, True))
     return held_finding("buffering", transport, unhinted, hinted)
 
 
-def _holding(rules: Sequence[Rule], content_type: str, hint: bool) -> Holding | None:
+def _holding(rules: Sequence[Rule], content_type: str, *, hint: bool) -> Holding | None:
     slow, steady, large = (
         [rehearsed(rules, stream, content_type=content_type, hint=hint)] * TIMES
         for stream in (slow_stream(LONGEST_S), STEADY, LARGE)
@@ -159,7 +159,7 @@ def _late_head(transport: str, out: SceneOutcome) -> Finding:
 
 
 def rehearsed(
-    rules: Sequence[Rule], stream: Stream, content_type: str = "text/event-stream", hint: bool = True
+    rules: Sequence[Rule], stream: Stream, content_type: str = "text/event-stream", *, hint: bool = True
 ) -> Trace:
     """A stream through `rules`, as its client would see it."""
     tokens = int(stream["tokens"])

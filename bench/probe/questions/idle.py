@@ -146,10 +146,11 @@ def _reset_by(kept: dict[str, bool]) -> str:
 
 
 def _kept_words(kept: dict[str, bool]) -> str:
-    def titles(wanted: bool) -> str:
+    def titles(*, wanted: bool) -> str:
         return ", ".join(LIFE_SIGNS[name].title for name, is_kept in kept.items() if is_kept is wanted)
 
-    parts = [f"kept open by {titles(True)}" * bool(titles(True)), f"not by {titles(False)}" * bool(titles(False))]
+    keeping, others = titles(wanted=True), titles(wanted=False)
+    parts = [f"kept open by {keeping}" * bool(keeping), f"not by {others}" * bool(others)]
     return "; ".join(filter(None, parts)) or "no time to see what keeps it open"
 
 
