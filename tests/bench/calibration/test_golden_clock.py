@@ -82,7 +82,9 @@ def test_a_busy_machine_is_named(streams: int, p50_ms: float, p99_ms: float, bus
 
 
 def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden_clock, "errors", partial(golden_clock.client_errors, (2,), ("sse",), length_s=0.1))
+    monkeypatch.setattr(
+        golden_clock, "client_errors", partial(golden_clock.client_errors, (2,), ("sse",), length_s=0.1)
+    )
     monkeypatch.setattr(waterfalls, "waterfalls", partial(waterfalls.waterfalls, ("sse",), 1))
     monkeypatch.setattr(calibrate, "measure_floors", _floors)  # tests/bench/selfcost has them
     console = Console(record=True, width=100)
