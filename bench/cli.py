@@ -17,12 +17,12 @@ from bench.run_to_report import (
     FAILED,
     INTERRUPTED,
     begin,
-    carry_out,
     conclude,
     fail,
     go_on,
     no_report,
     planned,
+    run_and_report,
     run_cells,
     say,
     write_and_print,
@@ -86,7 +86,7 @@ _out = option("--out", default="results", show_default=True, metavar="DIR", help
 _limit = option(
     "--slo",
     multiple=True,
-    callback=option_types.limits,
+    callback=option_types.limits_option,
     metavar="KEY=VALUE",
     help="A limit, as [slo] of a plan has it.",
 )
@@ -119,7 +119,7 @@ _limit = option(
     "targets",
     envvar=f"{ENVIRONMENT}_RUN_TARGET",
     multiple=True,
-    callback=option_types.targets,
+    callback=option_types.targets_option,
     metavar="TRANSPORT=URL",
     help="A server that runs already; may be given for each transport. openai=URL: any OpenAI-compatible endpoint.",
 )
@@ -185,7 +185,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     asyncio.run(runner.check_services(options, chosen, target_wait))
     folder = begin(chosen, out, options.targets)
     with folder.lock():
-        return carry_out(chosen, folder, options, exports)
+        return run_and_report(chosen, folder, options, exports)
 
 
 def _typed() -> set[str]:

@@ -82,7 +82,7 @@ def comma_list(_: click.Context, parameter: click.Parameter, value: str | None) 
     return names
 
 
-def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def targets_option(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Click callback: TRANSPORT=URL pairs as a table."""
     from bench.running.addresses import AddressError, server_url
     from servers.transport import CONTESTANTS
@@ -100,7 +100,7 @@ def targets(_: click.Context, parameter: click.Parameter, values: tuple[str, ...
     return found
 
 
-def limits(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
+def limits_option(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
     """Click callback: KEY=VALUE pairs as a plan's table of limits, None without any."""
     from bench.slo import from_options
 
@@ -131,10 +131,10 @@ def writable(_: click.Context, parameter: click.Parameter, target: P) -> P:
 
 def named_profile(name: str) -> Profile:
     """The profile that `--profile` names. Raises InputError, which names the option too."""
-    from bench.proxy.profile import ProfileError, load
+    from bench.proxy.profile import ProfileError, load_profile
 
     try:
-        return load(name)
+        return load_profile(name)
     except ProfileError as error:
         raise InputError(f"--profile: {error}") from None
 

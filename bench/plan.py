@@ -28,7 +28,7 @@ from clients.core.fallback import order_from
 from clients.core.settings import MAX_SHARE
 from clients.job import Load
 from servers.checks import shown
-from servers.recording import load as load_recording
+from servers.recording import load_recording
 from servers.stream import StreamSpec, check_times
 from servers.transport import CONTESTANTS
 
@@ -225,8 +225,8 @@ def parse(table: Mapping[str, Any], folder: Path | None = None) -> Plan:
         "stream": _stream(table.get("stream", {"profile": "hosted"}), "[stream]", folder),
         "streams": _tables(table, "streams", lambda t, w: _stream(t, w, folder)),
         "validity": to_struct(table.get("validity", {}), Validity, "[validity]"),
-        "slo": slo_checks.checked(_table(table.get("slo", {}), "[slo]"), "[slo]"),
-        "slos": _tables(table, "slos", slo_checks.checked),
+        "slo": slo_checks.checked_slo(_table(table.get("slo", {}), "[slo]"), "[slo]"),
+        "slos": _tables(table, "slos", slo_checks.checked_slo),
         "targets": _targets(table.get("targets", ())),
         "cells": _cells(table.get("cells"), folder),
     }

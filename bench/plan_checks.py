@@ -86,7 +86,7 @@ def _check_shared(cell: Cell, where: str) -> None:
 
 def _check_stack(cell: Cell, where: str) -> None:
     try:
-        stacks.find(cell.stack, cell.transport)
+        stacks.find_stack(cell.stack, cell.transport)
     except stacks.StackError as error:
         raise PlanError(f"{where} stack: {error}") from None
     if cell.heartbeat:
@@ -106,9 +106,9 @@ def check_profile(profile: str, where: str) -> None:
         raise unknown(f"{where} profile", profile, ["direct", *proxy_profiles.names(), *real, "FILE.toml"])
     try:
         if profile in real:
-            real_proxy.find(profile.removeprefix(real_proxy.PREFIX))
+            real_proxy.find_program(profile.removeprefix(real_proxy.PREFIX))
         else:
-            proxy_profiles.load(profile)
+            proxy_profiles.load_profile(profile)
     except (proxy_profiles.ProfileError, real_proxy.RealProxyError) as error:
         raise PlanError(f"{where} profile: {error}") from None
 

@@ -26,7 +26,7 @@ _OPTION_OF = {
 """By which option a key of a plan is changed."""
 
 
-def changed(
+def with_options(
     plan: Plan,
     *,
     transports: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def _of_transports(cells: list[dict[str, Any]], transports: Sequence[str] | None
 def _is_left_out(plan: Plan, cell: Mapping[str, Any]) -> bool:
     """Whether a story goes on without `cell`, whose stack is not installed here; any other plan is refused."""
     stack = cell.get("stack")
-    return plan.story and bool(stack) and bool(stacks.find(str(stack), cell["transport"]).missing)
+    return plan.story and bool(stack) and bool(stacks.find_stack(str(stack), cell["transport"]).missing)
 
 
 def _without(cells: Iterable[dict[str, Any]], keys: Collection[str]) -> Iterable[dict[str, Any]]:

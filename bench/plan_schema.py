@@ -15,7 +15,7 @@ import msgspec
 from bench.plan import MAX_TABLES, Cell, Plan, Validity
 from bench.proxy import profile as proxy_profiles
 from bench.proxy import real as real_proxy
-from bench.slo import MESSAGE, MessageLimits, Slo
+from bench.slo import MESSAGE_LIMITS, MessageLimits, Slo
 from clients.job import Load
 from servers.stacks import STACKS
 from servers.stream import PROFILES, RANGES, StreamSpec
@@ -98,7 +98,7 @@ def _complete_cell(cell: Schema) -> None:
 
 def _complete_slo(slo: Schema) -> None:
     """A share of good messages takes a table that says which are good."""
-    said = {"required": [MESSAGE], "properties": {MESSAGE: {"minProperties": 1}}}
+    said = {"required": [MESSAGE_LIMITS], "properties": {MESSAGE_LIMITS: {"minProperties": 1}}}
     slo["dependencies"] = {"goodput_ratio": said}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2: what was given is wrong (servers/user_errors.py)
 
 
-def carry_out(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
+def run_and_report(chosen: Plan, folder: RunFolder, options: RunOptions, exports: Exports) -> int:
     """Run a plan into its folder and report; the exit code. The caller holds the folder's lock."""
     console = exports.console()
     return conclude(folder, run_cells(chosen, folder, options, console), console, exports)
@@ -57,9 +57,9 @@ def run_cells(chosen: Plan, folder: RunFolder, options: RunOptions, console: Con
 def planned(name: str, changes: Mapping[str, object] | None = None) -> Plan:
     """The plan of that name, or in that file, as options change it, with its A/A control. Raises PlanError."""
     from bench.plan import read_plan, with_control
-    from bench.plan_options import changed
+    from bench.plan_options import with_options
 
-    return with_control(changed(read_plan(name), **(changes or {})))  # type: ignore[arg-type] # click has checked them
+    return with_control(with_options(read_plan(name), **(changes or {})))  # type: ignore[arg-type] # click has checked them
 
 
 def begin(plan: Plan, out: str, targets: Collection[str] = ()) -> RunFolder:
@@ -89,7 +89,7 @@ def go_on(path: str, out: str, options: RunOptions, target_wait: float, exports:
             plan = parse(folder.load().plan)
             options = with_targets(options, plan)
             asyncio.run(check_services(options, plan, target_wait))
-            return carry_out(reopen_run(folder, options.targets), folder, options, exports)
+            return run_and_report(reopen_run(folder, options.targets), folder, options, exports)
     except StoreError as error:
         raise click.UsageError(f"--resume {path[:200]}: {error}") from None
 
@@ -146,17 +146,17 @@ def write_and_print(
 
     `more_limits` stand as if the plan's `[slo]` had them.
     """
-    from bench.analysis.findings.failures import faults
+    from bench.analysis.findings.failures import fault_lines
     from bench.analysis.findings.story import claims_told, print_claims
     from bench.analysis.report.report import print_summary, write_report
-    from bench.export.outcome import judge
+    from bench.export.outcome import judge_run
 
     summary = write_report(folder, more_limits)
     print_summary(summary, console)
     if claims := claims_told(summary.measured):
         print_claims(claims, console)
     console.print(f"Report: {folder.report_path}", soft_wrap=True)
-    return [*faults(summary.measured).values(), *judge(summary.measured, folder, console, exports)]
+    return [*fault_lines(summary.measured).values(), *judge_run(summary.measured, folder, console, exports)]
 
 
 def fail(code: int, message: str) -> NoReturn:

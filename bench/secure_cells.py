@@ -33,4 +33,4 @@ def check_secure(cell: Cell, where: str) -> None:
 
 
 def _looks_into_http(profile: str) -> bool:
-    return profile.startswith(PREFIX) or reads_http(proxy_profiles.load(profile).rules)
+    return profile.startswith(PREFIX) or reads_http(proxy_profiles.load_profile(profile).rules)

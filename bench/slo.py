@@ -25,7 +25,7 @@ from clients import columns
 OPTION = "--slo"
 """By which a command line gives limits, as KEY=VALUE."""
 
-MESSAGE = "message"
+MESSAGE_LIMITS = "message"
 """The table of limits for single messages, inside an SLO."""
 
 LARGER_IS_BETTER = frozenset({"completed_ratio", "goodput_ratio"})
@@ -53,7 +53,7 @@ Slo = msgspec.defstruct(
     "Slo",
     [
         *((column, (Share if column in LARGER_IS_BETTER else Ceiling) | None, None) for column in LIMITED),
-        (MESSAGE, MessageLimits | None, None),
+        (MESSAGE_LIMITS, MessageLimits | None, None),
     ],
     namespace={"__doc__": "Limits on the numbers of a cell, by their names in summary.csv. Times are real ones."},
     frozen=True,
@@ -61,34 +61,34 @@ Slo = msgspec.defstruct(
 )
 
 
-def checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+def checked_slo(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`table` as an SLO: its limits as they were given. Raises PlanError, which names the key and what it takes."""
     given = dict(table)
     _check_keys(given, where)
-    if given.get("goodput_ratio") is not None and not given.get(MESSAGE):
+    if given.get("goodput_ratio") is not None and not given.get(MESSAGE_LIMITS):
         raise PlanError(f"{where} goodput_ratio: takes beside it what makes a message good, as message.ttft_ms=800")
     return given
 
 
 def _check_keys(table: Mapping[str, Any], where: str) -> None:
-    if table.get(MESSAGE) is not None:
-        to_struct(table[MESSAGE], MessageLimits, _inside(where))
+    if table.get(MESSAGE_LIMITS) is not None:
+        to_struct(table[MESSAGE_LIMITS], MessageLimits, _inside(where))
     to_struct(table, Slo, where)
 
 
 def _inside(where: str) -> str:
     """The place of the limits on single messages; `where` is a table's name, or the option."""
-    return f"{where[:-1]}.{MESSAGE}]" if where.endswith("]") else f"{where} {MESSAGE}"
+    return f"{where[:-1]}.{MESSAGE_LIMITS}]" if where.endswith("]") else f"{where} {MESSAGE_LIMITS}"
 
 
-def limits(table: Mapping[str, Any]) -> dict[str, float]:
+def cell_limits(table: Mapping[str, Any]) -> dict[str, float]:
     """The limits on a cell's numbers in a checked SLO, without those on single messages."""
-    return {column: float(limit) for column, limit in table.items() if column != MESSAGE and limit is not None}
+    return {column: float(limit) for column, limit in table.items() if column != MESSAGE_LIMITS and limit is not None}
 
 
 def message_limits(table: Mapping[str, Any]) -> dict[str, float]:
     """The limits on single messages in a checked SLO."""
-    return {name: float(limit) for name, limit in (table.get(MESSAGE) or {}).items() if limit is not None}
+    return {name: float(limit) for name, limit in (table.get(MESSAGE_LIMITS) or {}).items() if limit is not None}
 
 
 def is_time(name: str) -> bool:
@@ -105,16 +105,20 @@ def from_options(given: Mapping[str, float]) -> dict[str, Any]:
     """Limits of a command line as a table; `message.ttft_ms` is one on single messages. Raises PlanError."""
     table: dict[str, Any] = {}
     for name, limit in given.items():
-        inside = name.removeprefix(f"{MESSAGE}.")
+        inside = name.removeprefix(f"{MESSAGE_LIMITS}.")
         if inside == name:
             table[name] = limit
         else:
-            table.setdefault(MESSAGE, {})[inside] = limit
+            table.setdefault(MESSAGE_LIMITS, {})[inside] = limit
     _check_keys(table, OPTION)
     return table
 
 
 def joined(table: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """An SLO in which the limits of another stand in place of its own. Raises PlanError."""
-    inside = {MESSAGE: {**(table.get(MESSAGE) or {}), **more[MESSAGE]}} if more.get(MESSAGE) else {}
-    return checked({**table, **more, **inside}, OPTION if more else "[slo]")
+    inside = (
+        {MESSAGE_LIMITS: {**(table.get(MESSAGE_LIMITS) or {}), **more[MESSAGE_LIMITS]}}
+        if more.get(MESSAGE_LIMITS)
+        else {}
+    )
+    return checked_slo({**table, **more, **inside}, OPTION if more else "[slo]")

@@ -29,7 +29,8 @@ import msgspec
 
 from bench import tables
 from bench.run_record import CellRecord, Run
-from bench.tables import PAINTED, TABLES
+from bench.tables import PAINTED_TABLE, TABLES
+from clients.whole_file import remove_unfinished, replace_file, replacing
 from servers.given_file import read_given
 from servers.user_errors import reason
 
@@ -66,7 +67,7 @@ class RunFolder:
     @property
     def painted_path(self) -> Path:
         """The table of what a browser painted; only runs with one have it."""
-        return self._table(PAINTED)
+        return self._table(PAINTED_TABLE)
 
     @property
     def charts_path(self) -> Path:
@@ -118,8 +119,8 @@ class RunFolder:
     def check(self) -> None:
         """Raise StoreError if a table is damaged, lacks columns, or is there without the other. None at all is fine."""
         found = [table for table in TABLES if self._table(table).exists()]
-        for table in (*found, PAINTED) if self.painted_path.exists() else found:
-            tables.check(self._table(table), table)
+        for table in (*found, PAINTED_TABLE) if self.painted_path.exists() else found:
+            tables.check_table(self._table(table), table)
         if len(found) == 1:
             raise StoreError(f"{self.path}: {found[0]}.parquet is there, but not the other of {' and '.join(TABLES)}")
 
@@ -150,8 +151,8 @@ class RunFolder:
             raise StoreError(f"{self.path}: {text}")
         for cell in measured:
             parts = {table: self._part(cell.id, table) for table in TABLES}
-            if (painted := self._part(cell.id, PAINTED)).exists():
-                parts[PAINTED] = painted
+            if (painted := self._part(cell.id, PAINTED_TABLE)).exists():
+                parts[PAINTED_TABLE] = painted
             faults = (tables.fault(path, table) for table, path in parts.items())
             if why := next(filter(None, faults), ""):
                 for part in parts.values():
@@ -183,21 +184,21 @@ class RunFolder:
         held = tables.cells_in(self.painted_path) if self.painted_path.exists() else set()
         rows: dict[str, Callable[[], Any]] = {}
         for cell in kept:
-            part = self._part(cell.id, PAINTED)
+            part = self._part(cell.id, PAINTED_TABLE)
             if part.exists():
-                rows[cell.id] = partial(tables.read, part)
+                rows[cell.id] = partial(tables.read_rows, part)
             elif (cell.block, cell.cell) in held:
-                rows[cell.id] = partial(tables.read, self.painted_path, _rows_in(cell))
+                rows[cell.id] = partial(tables.read_rows, self.painted_path, _rows_in(cell))
         if rows:
             tables.concatenate(rows, self.painted_path)
 
     def _rows_of(self, cell: CellRecord, table: str) -> Any:
         if self._has_parts(cell.id):
-            return tables.read(self._part(cell.id, table))
-        messages = tables.read(self.streams_path, _rows_in(cell))
+            return tables.read_rows(self._part(cell.id, table))
+        messages = tables.read_rows(self.streams_path, _rows_in(cell))
         if table == "streams":
             return messages
-        return tables.read(self.tokens_path, [("stream_id", "in", messages["stream_id"].to_pylist())])
+        return tables.read_rows(self.tokens_path, [("stream_id", "in", messages["stream_id"].to_pylist())])
 
     def _held(self) -> set[tuple[int, str]]:
         """Block and name of the cells that the whole tables have, if these are good."""
@@ -229,14 +230,8 @@ class RunFolder:
             (self.path / "cells").rmdir()
 
     def _remove_unfinished_files(self) -> None:
-        """What `replace_file`, `tables.concatenate` and a load process leave when they are killed."""
-        for path in self.path.iterdir():
-            if re.fullmatch(
-                r"\.(run\.json|summary\.csv|report\.html|(streams|tokens|painted)\.parquet)\.\d+", path.name
-            ):
-                path.unlink()
-        for path in (self.path / "cells").glob("*.parquet.part"):
-            path.unlink()
+        remove_unfinished(self.path, r"run\.json|summary\.csv|report\.html|(streams|tokens|painted)\.parquet")
+        remove_unfinished(self.path / "cells", r".*\.parquet")
 
 
 def _rows_in(cell: CellRecord) -> list[tuple[str, str, object]]:
@@ -350,24 +345,8 @@ def _behind_latest(path: Path) -> Path:
 def link_latest(folder: RunFolder) -> None:
     """Point `latest` beside `folder` at it: a symbolic link, or a file with its name where links are not possible."""
     link = folder.path.parent / LATEST
-    fresh = link.with_name(f".{LATEST}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
     try:
-        fresh.symlink_to(folder.path.name, target_is_directory=True)
-        fresh.replace(link)
+        with replacing(link) as fresh:
+            fresh.symlink_to(folder.path.name, target_is_directory=True)
     except OSError:
-        fresh.unlink(missing_ok=True)
         replace_file(link, f"{folder.path.name}\n".encode())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new one."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

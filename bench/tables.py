@@ -7,7 +7,6 @@ names it.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,11 @@ import pyarrow.parquet as pq
 
 from clients import columns
 from clients.columns import Column
+from clients.whole_file import replacing
 from servers.user_errors import InputError, reason
 
 TABLES = ("streams", "tokens")
-PAINTED = "painted"
+PAINTED_TABLE = "painted"
 """A third one, which only cells that a browser asked have: a row per message (clients.chromium.answers.Painted)."""
 ROW_GROUP_ROWS = 1 << 20  # a cell is one row group, unless it has more rows than this
 
@@ -42,7 +42,7 @@ def _is_text(kind: pa.DataType) -> bool:
 _COLUMNS: dict[str, Sequence[Column]] = {
     "streams": (*columns.CELL, *columns.MESSAGE),
     "tokens": columns.TOKEN,
-    PAINTED: columns.PAINTED,
+    PAINTED_TABLE: columns.PAINTED,
 }
 _IS: dict[columns.Type, Callable[[pa.DataType], bool]] = {
     "int64": pa.types.is_integer,
@@ -81,12 +81,12 @@ def _is_the_machines(error: Exception) -> bool:
     return getattr(error, "errno", None) not in (None, errno.ENOENT, errno.EISDIR, errno.EINVAL)
 
 
-def check(path: Path, table: str) -> None:
+def check_table(path: Path, table: str) -> None:
     """Raise StoreError if `path` cannot be opened, or lacks columns of `table` or values in them."""
     with readable(path), pq.ParquetFile(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
     try:
-        absent = columns.missing(_COLUMNS[table], schema.names, schema.metadata)
+        absent = columns.missing_columns(_COLUMNS[table], schema.names, schema.metadata)
     except columns.ColumnsError as error:
         raise StoreError(f"{path}: {error}") from error
     for column in (each for each in _COLUMNS[table] if each not in absent):
@@ -106,8 +106,8 @@ def _has_gaps(metadata: pq.FileMetaData, name: str) -> bool:
 def fault(path: Path, table: str) -> str:
     """Why the part `path` cannot be used, having read all of it; empty if it can."""
     try:
-        check(path, table)
-        read(path)
+        check_table(path, table)
+        read_rows(path)
     except TableClosed:
         raise
     except StoreError as error:
@@ -122,7 +122,7 @@ def cells_in(path: Path) -> set[tuple[int, str]]:
     return set(zip(found["block"], found["cell"], strict=True))
 
 
-def read(path: Path, only: list[tuple[str, str, object]] | None = None) -> pa.Table:
+def read_rows(path: Path, only: list[tuple[str, str, object]] | None = None) -> pa.Table:
     """The rows of `path`, all or those for which `only` holds (column, operator, value). Raises StoreError."""
     with readable(path):
         return pq.read_table(path, filters=only)
@@ -136,21 +136,19 @@ def concatenate(pieces: Mapping[str, Callable[[], pa.Table]], target: Path) -> N
     (first_name, read_first), *others = pieces.items()
     first = read_first()
     numbers = [f.name for f in first.schema if pa.types.is_integer(f.type)]
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with pq.ParquetWriter(
+    with (
+        replacing(target) as fresh,
+        pq.ParquetWriter(
             fresh,
             first.schema,
             compression="zstd",
             use_dictionary=[f.name for f in first.schema if f.name not in numbers],
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),  # times ascend: a tenth of the bytes
-        ) as writer:
-            writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
-            for name, read_rows in others:
-                rows = read_rows()
-                if not rows.schema.equals(first.schema):
-                    raise StoreError(f"{target}: {name} has other columns than {first_name}")
-                writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
+        for name, read_piece in others:
+            rows = read_piece()
+            if not rows.schema.equals(first.schema):
+                raise StoreError(f"{target}: {name} has other columns than {first_name}")
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)

@@ -109,7 +109,9 @@ def metadata() -> dict[bytes, bytes]:
     return {METADATA_KEY: str(VERSION).encode()}
 
 
-def missing(columns: Sequence[Column], present: Sequence[str], told: Mapping[bytes, bytes] | None) -> list[Column]:
+def missing_columns(
+    columns: Sequence[Column], present: Sequence[str], told: Mapping[bytes, bytes] | None
+) -> list[Column]:
     """The columns that a file of before has not, to be filled with `before`. Raises ColumnsError.
 
     `present` are the file's columns, `told` is its metadata.

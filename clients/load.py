@@ -184,7 +184,7 @@ def _settings(job: Job) -> ClientSettings:
     if job.recovery not in get_args(Mode):
         raise ValueError(f"recovery: takes one of {', '.join(get_args(Mode))}, not {job.recovery!r}")
     for path in job.recordings:
-        recording.register(recording.load(path))
+        recording.register(recording.load_recording(path))
     return ClientSettings.of_variant(
         job.variant | job.settings,
         url=job.url,

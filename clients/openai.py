@@ -19,7 +19,7 @@ from clients.core.http_scripts import stream
 from clients.core.record import UNKNOWN_NS
 from clients.core.session import Script, Session
 from servers.messages import AnswerFailed, EndMessage, ErrorMessage, ProtocolError, TokenMessage
-from servers.openai_events import DONE, BrokenOff, EndpointError, piece_of_chat
+from servers.openai_events import SENTINEL, BrokenOff, EndpointError, piece_of_chat
 from servers.sse.event_reader import EventReader, Found, NotPlain
 from servers.sse.events import Event
 from servers.sse.wire import CONTENT_TYPE
@@ -93,7 +93,7 @@ class OpenAIDecoder:
             self._add(delta.content, found)
 
     def _exact(self, event: Event, found: Found) -> None:
-        if event.data.strip() == DONE:
+        if event.data.strip() == SENTINEL:
             self._end(found)
             return
         try:

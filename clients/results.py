@@ -11,6 +11,7 @@ import numpy as np
 
 from clients import columns
 from clients.core.record import StreamRecord
+from clients.whole_file import replacing
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,5 @@ def _tokens(records: Sequence[StreamRecord]) -> Any:
 def _write(table: Any, path: Path) -> None:
     import pyarrow.parquet as pq
 
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        pq.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path) as fresh:
+        pq.write_table(table, fresh, compression="zstd")

@@ -174,7 +174,7 @@ def _check_stack(settings: Settings) -> None:
 def _register(paths: tuple[str, ...]) -> None:
     try:
         for path in paths:
-            recording.register(recording.load(path))
+            recording.register(recording.load_recording(path))
     except StreamError as error:
         raise click.BadParameter(str(error), param_hint="'--recording'") from None
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from time import monotonic_ns
 
-KEPT = 4096  # of the latest that are over, and told of those that are not
+KEPT_SPANS = 4096  # of the latest that are over, and told of those that are not
 
 Span = tuple[str, int, int | None]
 """Stream id, begin and end (CLOCK_MONOTONIC ns); None: it goes on."""
@@ -22,7 +22,7 @@ class Spans:
     """The spans of one server."""
 
     def __init__(self) -> None:
-        self._over: deque[Span] = deque(maxlen=KEPT)
+        self._over: deque[Span] = deque(maxlen=KEPT_SPANS)
         self._running: dict[object, Span] = {}
 
     @contextmanager
@@ -39,4 +39,4 @@ class Spans:
     def since(self, since_ns: int) -> list[Span]:
         """Those that were over after `since_ns`, and those that go on."""
         over = [span for span in self._over if (span[2] or 0) > since_ns]
-        return [*over, *islice(self._running.values(), KEPT)]
+        return [*over, *islice(self._running.values(), KEPT_SPANS)]

@@ -6,7 +6,7 @@ import zlib
 
 from servers.chat import RequestError
 from servers.codings import CODINGS, unpacker
-from servers.service import MAX_BODY_BYTES
+from servers.service import MAX_REQUEST_BYTES
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:
@@ -21,10 +21,10 @@ def unpacked(body: bytes, encoding: str) -> bytes:
         raise RequestError(415, "unsupported_encoding", "Content-Encoding: takes gzip or deflate")
     unpack = unpacker(encoding, body[0] if body else 0)
     try:
-        content: bytes = unpack.decompress(body, MAX_BODY_BYTES + 1)
+        content: bytes = unpack.decompress(body, MAX_REQUEST_BYTES + 1)
     except zlib.error:
         raise RequestError(400, "bad_body", f"the body is not {encoding}, as its Content-Encoding says") from None
-    if len(content) > MAX_BODY_BYTES:
+    if len(content) > MAX_REQUEST_BYTES:
         raise too_large()
     if not unpack.eof or unpack.unused_data:
         raise RequestError(400, "bad_body", f"the body is not one whole piece of {encoding}")
@@ -33,4 +33,4 @@ def unpacked(body: bytes, encoding: str) -> bytes:
 
 def too_large() -> RequestError:
     """The error for a body over the limit, packed or unpacked."""
-    return RequestError(413, "too_large", f"a body may have {MAX_BODY_BYTES} bytes")
+    return RequestError(413, "too_large", f"a body may have {MAX_REQUEST_BYTES} bytes")

@@ -49,7 +49,7 @@ def _nearest(word: str, choices: Mapping[str, str]) -> str | None:
     return choices[near[0]] if near else None
 
 
-def number(
+def check_number(
     key: str,
     value: object,
     least: float,

@@ -18,7 +18,7 @@ from servers.chat import ChatRequest, RequestError
 from servers.connection import ServerConnection, error_response
 from servers.generation import Generation
 from servers.push import ReaderGone
-from servers.service import MAX_BODY_BYTES, Service
+from servers.service import MAX_REQUEST_BYTES, Service
 
 BODY_TIMEOUT_S = 30.0
 _VERSIONS = ((1, 0), (1, 1))  # the parser reads 0.9 and 2.0 as well, which nobody speaks so
@@ -43,7 +43,7 @@ _CHUNK_HEADS = tuple(b"%x\r\n" % n_bytes for n_bytes in range(1024))
 
 def application(service: Service) -> web.Application:
     """An application with the probes and the shared checks; a transport adds its routes."""
-    app = web.Application(middlewares=[_shared_checks], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_shared_checks], client_max_size=MAX_REQUEST_BYTES)
     app[SERVICE] = service
     app[PREFIX] = f"/{service.settings.transport}" if service.settings.also else ""
     for path, report in (
@@ -60,7 +60,7 @@ def application(service: Service) -> web.Application:
 
 def together(applications: Iterable[web.Application]) -> web.Application:
     """Applications of several transports behind one port, each below its transport's name."""
-    root = web.Application(client_max_size=MAX_BODY_BYTES)
+    root = web.Application(client_max_size=MAX_REQUEST_BYTES)
     for app in applications:
         root.add_subapp(app[PREFIX], app)
     return root
@@ -154,8 +154,8 @@ async def read_chat(request: web.Request) -> ChatRequest:
 
 async def read_body(request: web.Request) -> bytes:
     """The body, unpacked. Raises RequestError; too large a body raises aiohttp's 413."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+    if (request.content_length or 0) > MAX_REQUEST_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_REQUEST_BYTES, request.content_length or 0)
     if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":  # as `gzip, chunked`
         raise RequestError(400, "bad_body", "Transfer-Encoding: takes chunked")
     # Nearly always it has come with the head: then nothing is waited for.

@@ -12,7 +12,7 @@ from time import monotonic_ns
 
 from servers.alarm import alarm
 
-KEPT = 8192
+KEPT_LAGS = 8192
 BEAT_NS = 20_000_000  # of a server's loop and a proxy's; each beat is a wake-up, which costs some 10 to 80 µs
 IDLE_BEATS = 10  # so many of them pass between two looks while there is nothing to do
 
@@ -31,10 +31,10 @@ class Lags:
     """Lags in ns, each with the moment (CLOCK_MONOTONIC, ns) at which it was noted: the latest, and the largest."""
 
     def __init__(self) -> None:
-        self._latest: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        self._latest: deque[tuple[int, int]] = deque(maxlen=KEPT_LAGS)
         # Each is larger than all that came after it, so the first of any time's is the largest: a stall is remembered,
         # however much comes after it.
-        self._largest: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        self._largest: deque[tuple[int, int]] = deque(maxlen=KEPT_LAGS)
 
     def note(self, now_ns: int, lag_ns: int) -> None:
         """Note one."""
@@ -48,10 +48,10 @@ class Lags:
     def note_all(self, now_ns: int, lags_ns: Sequence[int]) -> None:
         """Note what has fallen due by `now_ns`, the most late first; of more than are kept, the latest."""
         self.note(now_ns, lags_ns[0])
-        self._latest.extend([(now_ns, lag_ns) for lag_ns in lags_ns[1:][-KEPT:]])
+        self._latest.extend([(now_ns, lag_ns) for lag_ns in lags_ns[1:][-KEPT_LAGS:]])
 
     def us_since(self, since_ns: int = 0) -> tuple[float, float]:
-        """The 99th percentile of the latest `KEPT` noted since then and the largest of all, in µs; 0 of none."""
+        """The 99th percentile of the latest `KEPT_LAGS` noted since then and the largest of all, in µs; 0 of none."""
         found = sorted(lag_ns for at_ns, lag_ns in self._latest if at_ns >= since_ns)
         if not found:
             return 0.0, 0.0

@@ -15,7 +15,7 @@ import msgspec
 from servers.sse.events import Event, EventDecoder
 
 Api = Literal["chat", "responses"]
-DONE = "[DONE]"
+SENTINEL = "[DONE]"
 _MOST_TOKENS = 2**31
 # Reasons that others give where an answer is not whole: OpenRouter and Mistral, vLLM and SGLang, DeepSeek.
 _GIVEN_UP = ("error", "abort", "insufficient_system_resource")
@@ -56,7 +56,7 @@ class AnswerReader:
         for event in self._events.feed(data):
             if self.is_over:
                 return  # what stands behind the end is none of the answer, in the same read as in another
-            if event.data.strip() == DONE:
+            if event.data.strip() == SENTINEL:
                 self.is_over = True
                 return
             piece = self._piece_of(_message(event))

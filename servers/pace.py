@@ -13,7 +13,7 @@ from collections import deque
 from statistics import fmean
 from time import thread_time_ns
 
-from servers.lags import KEPT
+from servers.lags import KEPT_LAGS
 
 USUAL_PACE_US = 20.0
 """What the work costs on a usual core of today, roughly: numbers at equal pace are as if it cost this everywhere."""
@@ -22,13 +22,13 @@ _PIECE = b"x" * 150  # about a token with its frame
 
 
 class Pace:
-    """Does the fixed work when asked to, and remembers what it cost: the latest `KEPT` times.
+    """Does the fixed work when asked to, and remembers what it cost: the latest `KEPT_LAGS` times.
 
     The work is what a token costs most: bytes are given to the kernel and taken from it, through a pipe and a socket.
     """
 
     def __init__(self) -> None:
-        self._costs: deque[tuple[int, int]] = deque(maxlen=KEPT)  # the moment, and the processor time, in ns
+        self._costs: deque[tuple[int, int]] = deque(maxlen=KEPT_LAGS)  # the moment, and the processor time, in ns
         self._pipe = os.pipe()
         self._sockets = socket.socketpair()
 

@@ -53,7 +53,7 @@ class Recording:
 _known: dict[str, Recording] = {}
 
 
-def load(path: str | Path) -> Recording:
+def load_recording(path: str | Path) -> Recording:
     """Read and check a recording. Raises StreamError, which names file, line and what is wrong."""
     path = Path(path)
     try:

@@ -125,7 +125,7 @@ def executable() -> str:
 
 
 @contextlib.contextmanager
-def running(url: str | None) -> Iterator[RedisServer]:
+def running_redis(url: str | None) -> Iterator[RedisServer]:
     """The Redis at `url`, or one started for as long as the context lasts. Raises RedisUnavailable."""
     if url is not None:
         yield RedisServer(url)

@@ -27,7 +27,7 @@ from servers.source import SILENCE_S, LiveSource
 from servers.text import prose
 from servers.text.hazards import hazards
 
-MAX_BODY_BYTES = 2**20
+MAX_REQUEST_BYTES = 2**20
 KEEP_ALIVE_S = 75.0  # nginx's default; a connection on which nobody asks is closed after so long
 DRAIN_S = 2.0  # what runs when a server is told to stop may go on for so long
 
@@ -88,7 +88,7 @@ def source_function(name: str) -> tuple[source.Function, Callable[[], Awaitable[
     if name.startswith("http://"):
         relay = RelayedServer.of(name, os.environ.get("TOKENDERBY_AUTH_TOKEN") or None)
         return relay.tokens, relay.close
-    return source.load(name), None
+    return source.load_function(name), None
 
 
 class Service:

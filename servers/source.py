@@ -230,7 +230,7 @@ class _Given:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 
-def load(name: str) -> Function:
+def load_function(name: str) -> Function:
     """The function of a message that `MODULE:FUNCTION` names, looked for from the current folder on too.
 
     Raises InputError.

@@ -23,7 +23,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from servers.checks import choice, number, shown, suggestion
+from servers.checks import check_number, choice, shown, suggestion
 from servers.messages import MAX_TOKENS
 from servers.recording import Recording, registered
 from servers.struct_words import explained
@@ -133,7 +133,7 @@ def _check(key: object, value: object) -> None:
         takes = suggestion(key, ("profile", *StreamSpec.__struct_fields__))
         raise StreamError(f"stream.{str(key)[:64]}: unknown parameter; {takes}")
     if key in RANGES:
-        number(f"stream.{key}", value, *RANGES[str(key)], StreamError, whole=key in _WHOLE)
+        check_number(f"stream.{key}", value, *RANGES[str(key)], StreamError, whole=key in _WHOLE)
     if key in _WORDS:
         choice(f"stream.{key}", value, _WORDS[str(key)], StreamError)
 

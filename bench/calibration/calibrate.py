@@ -34,14 +34,14 @@ def calibrate(folder: RunFolder, out: Path, console: Console) -> None:
     `folder` is the run of the plan `calibrate`. Raises OSError, UserError.
     """
     console.print("Setting the clients' stamps against an independent server's:")
-    clients = tuple(_told(golden_clock.errors(), console))
+    clients = tuple(_told(golden_clock.client_errors(), console))
     console.print("Following tokens from stage to stage …")
     falls = tuple(waterfalls.waterfalls())
     facts = machine_facts()
     cpu, cores = str(facts["cpu"]), int(str(facts["cores"]))
     found = HarnessError(measured=utc_text(), cpu=cpu, cores=cores, clients=clients, waterfalls=falls)
-    path = harness_error.write(out, found)
-    waterfall_chart.write(falls, out / "waterfall.svg")
+    path = harness_error.write_calibration(out, found)
+    waterfall_chart.write_waterfalls(falls, out / "waterfall.svg")
     console.print("\nThe harness's own error", style="bold")
     print_errors(clients, console)
     console.print("\nWhere a token's delay comes from (ms, means)", style="bold")

@@ -15,8 +15,8 @@ from array import array
 
 import msgspec
 
-from bench.calibration.golden_formats import texts
-from bench.calibration.json_lines import say
+from bench.calibration.golden_formats import golden_texts
+from bench.calibration.json_lines import print_line
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
@@ -65,7 +65,7 @@ async def _converse(user: AioClient, job: ClientJob, number: int) -> list[Stream
 
 
 async def _ask(user: AioClient, job: ClientJob, name: str, tokens: int) -> StreamRecord:
-    schedule = Schedule(texts(tokens), array("q", [round(i * job.gap_ms * 1e6) for i in range(tokens)]))
+    schedule = Schedule(golden_texts(tokens), array("q", [round(i * job.gap_ms * 1e6) for i in range(tokens)]))
     timeout_s = _TIMEOUT_S + _PATIENCE * tokens * job.gap_ms / 1e3
     question = Question(name, 1, {"tokens": tokens}, schedule, time.monotonic_ns(), timeout_s=timeout_s)
     return await user.ask(question)
@@ -77,7 +77,7 @@ def main() -> None:
     records = run(ask_all(job))
     failed = [f"{record.outcome}: {record.detail}" for record in records if record.outcome is not Outcome.OK]
     received = {record.stream_id: record.received_ns.tolist() for record in records}
-    say({"received": received, "failed": failed[:3]})
+    print_line({"received": received, "failed": failed[:3]})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from bench.analysis.measures.harness_error import ClientError
 from bench.analysis.statistics.estimators import Ints
 from bench.calibration.golden_client import ClientJob
-from bench.calibration.golden_formats import TRANSPORTS
+from bench.calibration.golden_formats import GOLDEN_TRANSPORTS
 from bench.running.machine import pinning
 from bench.selfcost.child_process import running
 from servers.user_errors import UserError
@@ -29,8 +29,8 @@ class GoldenError(UserError):
     """The golden clock could not be read."""
 
 
-def errors(
-    levels: Sequence[int] = LEVELS, transports: Sequence[str] = TRANSPORTS, *, length_s: float = _LENGTH_S
+def client_errors(
+    levels: Sequence[int] = LEVELS, transports: Sequence[str] = GOLDEN_TRANSPORTS, *, length_s: float = _LENGTH_S
 ) -> Iterator[ClientError]:
     """Each transport at each level, as it is measured. Raises GoldenError, ChildError."""
     cores = pinning()

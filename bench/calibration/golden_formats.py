@@ -25,7 +25,7 @@ class GoldenFormat:
     end: Callable[[int], bytes]
 
 
-def texts(tokens: int) -> list[str]:
+def golden_texts(tokens: int) -> list[str]:
     """The answer."""
     return [TEXT] * tokens
 
@@ -38,7 +38,7 @@ def token_message(i: int) -> bytes:
 
 def end_fields(tokens: int) -> dict[str, object]:
     """What the end message says beside `done`."""
-    return {"n": tokens, "sha256": hashlib.sha256("".join(texts(tokens)).encode()).hexdigest()}
+    return {"n": tokens, "sha256": hashlib.sha256("".join(golden_texts(tokens)).encode()).hexdigest()}
 
 
 def end_message(tokens: int) -> bytes:
@@ -46,14 +46,14 @@ def end_message(tokens: int) -> bytes:
     return json.dumps({"done": True, **end_fields(tokens)}).encode()
 
 
-def page(first: int, until: int, tokens: int) -> bytes:
+def tokens_page(first: int, until: int, tokens: int) -> bytes:
     """What a poll brings, or a whole answer: the tokens from `first` to before `until`, of `tokens` in all."""
     found = [json.loads(token_message(i)) for i in range(first, until)]
     fields: dict[str, object] = {"tokens": found, "next": until, "done": until == tokens}
     return json.dumps(fields | (end_fields(tokens) if until == tokens else {})).encode()
 
 
-def response(status: str, body: bytes) -> bytes:
+def whole_response(status: str, body: bytes) -> bytes:
     """A whole HTTP response."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -86,7 +86,7 @@ def _sse_token(name: str, i: int) -> bytes:
     return _chunk(b"id: %b/%d\ndata: %b\n\n" % (name.encode(), i, token_message(i)))
 
 
-FORMATS = {
+GOLDEN_FORMATS = {
     "sse": GoldenFormat(
         _chunked_head("text/event-stream"),
         _sse_token,
@@ -101,4 +101,4 @@ FORMATS = {
 }
 """Of the transports that push tokens; the others bring pages."""
 
-TRANSPORTS = (*FORMATS, "polling", "blocking")
+GOLDEN_TRANSPORTS = (*GOLDEN_FORMATS, "polling", "blocking")

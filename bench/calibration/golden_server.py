@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 
 from bench.calibration import golden_formats as formats
-from bench.calibration.json_lines import say
+from bench.calibration.json_lines import print_line
 
 _LEAD_NS = 20_000_000  # the model's time to its first token
 _GOLDEN_RATIO = 0.618034  # spreads the streams evenly over a gap, however many there are
@@ -56,7 +56,7 @@ class GoldenServer:
 
     def __init__(self, transport: str, gap_ms: float) -> None:
         self._transport, self._gap_ns = transport, round(gap_ms * 1e6)
-        self._format = formats.FORMATS.get(transport)
+        self._format = formats.GOLDEN_FORMATS.get(transport)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -128,7 +128,7 @@ class GoldenServer:
         if self._transport == "polling":
             self._answers[answer.name] = answer
             accepted = {"stream_id": answer.name, "poll": f"/poll/{answer.name}"}
-            peer.socket.sendall(formats.response("202 Accepted", json.dumps(accepted).encode()))
+            peer.socket.sendall(formats.whole_response("202 Accepted", json.dumps(accepted).encode()))
             return
         if self._format is not None:
             peer.socket.sendall(self._format.head)
@@ -176,7 +176,7 @@ class GoldenServer:
 
     def _send_page(self, answer: GoldenAnswer, peer: Peer, first: int) -> None:
         made = min(max((monotonic_ns() - answer.begun_ns) // self._gap_ns + 1, first), answer.tokens)
-        data = formats.response("200 OK", formats.page(first, made, answer.tokens))
+        data = formats.whole_response("200 OK", formats.tokens_page(first, made, answer.tokens))
         self._send(answer.name, peer, data, made - first)
 
     def _send(self, name: str, peer: Peer, data: bytes, tokens: int = 1) -> None:
@@ -192,9 +192,9 @@ def main(arguments: Sequence[str]) -> None:
     transport, gap_ms = arguments
     server = GoldenServer(transport, float(gap_ms))
     signal.signal(signal.SIGTERM, server.stop)
-    say({"url": server.url})
+    print_line({"url": server.url})
     server.serve()
-    say({"before": server.before, "after": server.after})
+    print_line({"before": server.before, "after": server.after})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 
-def say(fields: Mapping[str, object]) -> None:
+def print_line(fields: Mapping[str, object]) -> None:
     """Print a line, all of it.
 
     Where output is unbuffered (PYTHONUNBUFFERED, as in many containers) `print` loses what the system did not take at

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from time import monotonic_ns
 from typing import Any
 
-from bench.calibration.json_lines import say
+from bench.calibration.json_lines import print_line
 from bench.proxy.relay import Relay, Side
 from bench.proxy.serve import Proxy, serve
 from servers.process import run
@@ -71,8 +71,8 @@ def main(arguments: Sequence[str]) -> None:
     """Relay until SIGTERM, then print the stamps."""
     host, port = arguments
     proxy = TappedProxy((host, int(port)))
-    run(serve(proxy, lambda address: say({"url": f"http://{address[0]}:{address[1]}"})))
-    say({"tokens": proxy.tokens()})
+    run(serve(proxy, lambda address: print_line({"url": f"http://{address[0]}:{address[1]}"})))
+    print_line({"tokens": proxy.tokens()})
 
 
 if __name__ == "__main__":

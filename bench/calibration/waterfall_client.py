@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from bench.calibration.json_lines import say
+from bench.calibration.json_lines import print_line
 from clients.core.exchange import Question
 from clients.core.record import Outcome, StreamRecord
 from clients.core.session import Session
@@ -73,7 +73,7 @@ def main() -> None:
         for record in records
         for i, due, sent, read in zip(record.i, record.due_ns, record.sent_ns, record.received_ns, strict=True)
     ]
-    say({"tokens": tokens, "failed": failed})
+    print_line({"tokens": tokens, "failed": failed})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ PROFILES = "decide"
 @click.option(
     "--slo",
     multiple=True,
-    callback=option_types.limits,
+    callback=option_types.limits_option,
     metavar="KEY=VALUE",
     help="A limit that the choice has to keep, as ttft_ms_p95=900.",
 )
@@ -93,22 +93,22 @@ def decide(  # noqa: PLR0917 - click passes them by name
     Exit code: 0 done, 1 nothing brings every message or keeps every limit, 2 the words are wrong, 130 interrupted.
     """
     from bench.decide import matrix
-    from bench.proxy.profile import load
-    from bench.run_to_report import begin, carry_out
+    from bench.proxy.profile import load_profile
+    from bench.run_to_report import begin, run_and_report
     from bench.running.runner import RunOptions
     from bench.table_checks import PlanError, as_option
 
     traffic = matrix.ExpectedTraffic(silence_s, think_s, trace)
-    found = load(profile)
+    found = load_profile(profile)
     named = _with_round_trip(found, rtt_ms, out) if rtt_ms else profile
-    scale = time_scale or matrix.time_scale(traffic)
+    scale = time_scale or matrix.fitting_time_scale(traffic)
     try:
         plan = matrix.matrix(named, matrix.heartbeat_s(found), traffic, slo or {}, scale)
     except PlanError as error:
         raise as_option(error, {"trace": "--trace", "goodput_ratio": "--slo goodput_ratio"}) from None
     folder = begin(plan, out)
     with folder.lock():
-        return carry_out(plan, folder, RunOptions(), exports)
+        return run_and_report(plan, folder, RunOptions(), exports)
 
 
 def _with_round_trip(profile: Profile, rtt_ms: float, out: str) -> str:

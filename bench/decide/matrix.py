@@ -57,7 +57,7 @@ def heartbeat_s(profile: Profile) -> float:
     return next((each for each in HEARTBEATS_S if each <= min(limits, default=math.inf) / 2), HEARTBEATS_S[-1])
 
 
-def time_scale(traffic: ExpectedTraffic) -> float:
+def fitting_time_scale(traffic: ExpectedTraffic) -> float:
     """By what to divide all times, so that no cell takes much longer than CELL_S; 1 for short silences."""
     longest_s = max(2 * ANSWER_S + traffic.think_s, ANSWER_S + traffic.silence_s) + START_S
     return float(max(1, math.ceil(longest_s / CELL_S)))

@@ -89,7 +89,7 @@ def _too_small(comparison: Comparison) -> list[str]:
     return [title for title, blocks in most.items() if blocks < MIN_BLOCKS]
 
 
-def texts(change: Change) -> tuple[str, ...]:
+def change_row(change: Change) -> tuple[str, ...]:
     """A change as the row of a table under HEADINGS."""
     contrast = change.contrast
     ratio = "–" if math.isnan(contrast.ratio.value) else times(contrast.ratio)
@@ -116,5 +116,5 @@ def _table(changes: Sequence[Change]) -> Table:
     """The changes of one cell; fits 80 columns."""
     table = Table(*HEADINGS[1:], box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for change in changes:
-        table.add_row(*map(Text, texts(change)[1:]), style=_STYLES.get(change.judgement, ""))
+        table.add_row(*map(Text, change_row(change)[1:]), style=_STYLES.get(change.judgement, ""))
     return table

@@ -11,7 +11,7 @@ import msgspec
 
 from bench.analysis.findings import scoreboard
 from bench.analysis.findings.comparison import Change, Comparison
-from bench.analysis.findings.failures import faults
+from bench.analysis.findings.failures import fault_lines
 from bench.analysis.findings.gates import Gate, passed
 from bench.analysis.findings.run_warnings import run_warnings
 from bench.analysis.findings.story import claims_told
@@ -29,7 +29,7 @@ def run_document(measured: Measurements, judged: Sequence[Gate], folder: str) ->
     """The document of the run in `folder`, whether or not anything of it was measured; `judged` are its limits."""
     return shape.RunDocument(
         run=_facts(measured.run, folder, [warning.text for warning in run_warnings(measured)]),
-        verdict=shape.VerdictShape(passed=run_passed(measured, judged), sentence=answer(measured)),
+        verdict=shape.VerdictShape(passed=run_passed(measured, judged), sentence=answer_sentence(measured)),
         questions=[_question(row, measured) for row in scoreboard.scoreboard(measured)],
         slo=[_limit(gate, measured) for gate in judged],
         rows=[_row(cell) for cell in measured.cells],
@@ -52,7 +52,7 @@ def comparison_document(comparison: Comparison, folders: tuple[str, str]) -> sha
     )
 
 
-def answer(measured: Measurements) -> str:
+def answer_sentence(measured: Measurements) -> str:
     """The sentence that answers the plan's question, as the report's first line; or says why there is no answer."""
     return headline_of(measured, claims_told(measured))
 
@@ -66,7 +66,7 @@ def run_passed(measured: Measurements, judged: Iterable[Gate]) -> bool:
     """Whether a run is complete, no cell of it failed or got nothing through for no reason, and every limit is met."""
     run = measured.run
     ended = run.status == "complete" and all(cell.status != "failed" for cell in run.cells)
-    return ended and not faults(measured) and passed(judged)
+    return ended and not fault_lines(measured) and passed(judged)
 
 
 def _facts(run: Run, folder: str, warnings: Sequence[str]) -> shape.RunFacts:

@@ -89,7 +89,7 @@ def _flag(name: str) -> str:
 
 def _put(target: str, data: bytes) -> None:
     """Write a file whole or not at all; into what is no file (a pipe, a device) as it comes."""
-    from bench.store import replace_file
+    from clients.whole_file import replace_file
 
     path = Path(target)
     if target == STANDARD_OUTPUT:

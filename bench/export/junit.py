@@ -15,12 +15,12 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from bench.analysis.findings.comparison import Change, Comparison
-from bench.analysis.findings.failures import faults
+from bench.analysis.findings.failures import fault_lines
 from bench.analysis.findings.gates import Gate
 from bench.analysis.findings.races import group_title
 from bench.analysis.measures.groups import MeasuredCell, Measurements
 from bench.analysis.measures.metrics import METRICS
-from bench.export.changes import texts
+from bench.export.changes import change_row
 from bench.run_record import Run
 from servers.foreign_text import printable
 
@@ -41,7 +41,7 @@ class Test:
 
 def run_junit(measured: Measurements, judged: Sequence[Gate]) -> bytes:
     """The document of a run: a suite for each group of cells that race against each other."""
-    lost = faults(measured)
+    lost = fault_lines(measured)
     tests = [test for cell in measured.cells for test in _of_cell(cell, judged, lost.get(cell.key, ""))]
     return _document(measured.run, tests)
 
@@ -75,7 +75,7 @@ def _fate_of_gate(gate: Gate) -> Fate:
 
 
 def _of_change(change: Change) -> Test:
-    _, title, before, after, ratio, _ = texts(change)
+    _, title, before, after, ratio, _ = change_row(change)
     bad = change.judgement == "regression"
     message = f"{title}: {before} became {after}, {ratio}" if bad else ""
     return Test("comparison", change.key.title, METRICS[change.column].title, "failure" if bad else "passed", message)

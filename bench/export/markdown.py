@@ -9,16 +9,16 @@ from typing import get_args
 
 from bench.analysis.findings import scoreboard
 from bench.analysis.findings.comparison import Comparison
-from bench.analysis.findings.failures import faults, nothing_measured
+from bench.analysis.findings.failures import fault_lines, nothing_measured
 from bench.analysis.findings.gates import Gate, not_met
 from bench.analysis.findings.likeness import notes
 from bench.analysis.findings.run_warnings import run_warnings
 from bench.analysis.measures.groups import MeasuredCell, Measurements
 from bench.analysis.measures.metrics import METRICS, estimate
 from bench.analysis.measures.quantities import as_shown, quantity, unit_of
-from bench.analysis.statistics.wording import counted, shown, times
-from bench.export.changes import HEADINGS, counting, findable, sentence, texts
-from bench.export.document import answer
+from bench.analysis.statistics.wording import counted, times, value_with_interval
+from bench.export.changes import HEADINGS, change_row, counting, findable, sentence
+from bench.export.document import answer_sentence
 from bench.run_record import Run
 from servers.foreign_text import in_markdown
 
@@ -47,8 +47,8 @@ def _line(texts: Sequence[str]) -> str:
 def run_markdown(measured: Measurements, judged: Sequence[Gate], folder: str) -> str:
     """The verdict, the limits that are not met, the scoreboard, and folded away the numbers of every cell."""
     run = measured.run
-    lines = [f"### Tokenderby: {in_markdown(_state(measured, judged))}", "", in_markdown(answer(measured)), ""]
-    lines += _warnings(list(faults(measured).values()))
+    lines = [f"### Tokenderby: {in_markdown(_state(measured, judged))}", "", in_markdown(answer_sentence(measured)), ""]
+    lines += _warnings(list(fault_lines(measured).values()))
     lines += _limits(judged)
     lines += _scoreboard(measured)
     lines += _warnings([w.text for w in run_warnings(measured) if w.severity == "warning"])
@@ -61,7 +61,7 @@ def comparison_markdown(comparison: Comparison, folders: tuple[str, str]) -> str
     lines = [f"### Tokenderby: {in_markdown(sentence(comparison))}", ""]
     found = counting(comparison)
     if found:
-        lines += table(HEADINGS, map(texts, found))
+        lines += table(HEADINGS, map(change_row, found))
     if said := findable(comparison):
         lines += [in_markdown(said), ""]
     lines += _warnings([*comparison.warnings, *notes(comparison.a, comparison.b)])
@@ -78,7 +78,7 @@ def _cut(lines: Sequence[str]) -> str:
 
 
 def _state(measured: Measurements, judged: Sequence[Gate]) -> str:
-    run, lost = measured.run, len(faults(measured))
+    run, lost = measured.run, len(fault_lines(measured))
     failed = sum(cell.status == "failed" for cell in run.cells)
     parts = [f"plan {run.name}"]
     parts += [f"the run is {run.status}"] if run.status != "complete" else []
@@ -138,7 +138,7 @@ def _row(cell: MeasuredCell) -> list[str]:
     title = cell.key.title if cell.is_valid else f"{cell.key.title} ({cell.apart or 'void'})"
     complete = f"{int(cell.messages['completed'].sum())}/{len(cell.messages)}"
     found = (as_shown(estimate(cell, column), column) for column in _COLUMNS)
-    return [title, complete, *map(shown, found)]
+    return [title, complete, *map(value_with_interval, found)]
 
 
 def _footing(run: Run, folder: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from bench.analysis.findings.gates import Gate, gates, not_met
-from bench.analysis.findings.recommendation import faults, that_count
+from bench.analysis.findings.recommendation import that_count, unmet_recommendation
 from bench.analysis.measures.groups import Measurements
 from bench.analysis.statistics.wording import counted
 from bench.console import Console
@@ -17,7 +17,7 @@ from bench.store import RunFolder
 MAX_LINES = 12  # of limits that are not met; the documents have all
 
 
-def judge(measured: Measurements, folder: RunFolder, console: Console, exports: Exports) -> list[str]:
+def judge_run(measured: Measurements, folder: RunFolder, console: Console, exports: Exports) -> list[str]:
     """Write the exports; a line for each limit that is not met, and each file that could not be written.
 
     Raises StoreError, OutputLost.
@@ -27,7 +27,7 @@ def judge(measured: Measurements, folder: RunFolder, console: Console, exports: 
     if judged:
         text = f"{len(judged) - len(not_met(judged))} of {counted(len(judged), 'limit')} met"
         console.print(Text(f"SLO: {text}", style="bold red" if missed else "bold green"))
-    return faults(measured) + _lines(missed) + exports.write_run(measured, judged, folder.path)
+    return unmet_recommendation(measured) + _lines(missed) + exports.write_run(measured, judged, folder.path)
 
 
 def _lines(missed: Sequence[Gate]) -> list[str]:

@@ -14,7 +14,7 @@ _OFTEN: Mapping[str, Any] = {"stop_s": 0.03, "times": 40, "at": 0.0}  # each too
 _CLOSED: Mapping[str, object] = {"arrivals": "closed", "concurrency": 8, "streams": 24}
 
 
-def words_of(part: RunPart) -> str:
+def command_words(part: RunPart) -> str:
     """What the part's command line has, and no other's."""
     redis = (find_executable() or "redis-server").rpartition("/")[2]
     return {"load": "-m clients.load", "server": "-m servers", "redis": redis, "proxy": "-m bench.proxy"}[part]

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 
 from bench.injuries.hog import computing
-from bench.injuries.injury import Injury, RunPart, words_of
+from bench.injuries.injury import Injury, RunPart, command_words
 from bench.plan import Plan, parse, read_plan
 from bench.run_record import CellRecord
 from bench.running.endpoints import ready_child
@@ -87,7 +87,7 @@ class _Striking:
             await self._strike
 
     async def _stand_still(self, part: RunPart) -> None:
-        process = self._process(words_of(part))
+        process = self._process(command_words(part))
         with suppress(psutil.NoSuchProcess):  # the cell may be over before the last time
             for _ in range(self._injury.times):
                 process.suspend()

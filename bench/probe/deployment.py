@@ -23,7 +23,7 @@ from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
 
 MAX_CONNECTIONS = 96  # open at once, however many questions are asked; the control's come on top
-ANSWER_S = 10.0  # for a small answer
+SMALL_ANSWER_S = 10.0  # for a small answer
 _NO_NAME = "[Errno -"  # getaddrinfo's numbers are below 0
 _WANTED = "takes the URL of one of Tokenderby's own servers (tokenderby serve sse)"
 
@@ -54,12 +54,12 @@ class Deployment:
         """A client without a connection; who uses it opens one at a time."""
         return AioClient(transport, ClientSettings(self.urls[transport], self.token, trust=self.trust))
 
-    async def fetch(self, transport: str, path: str, limit_s: float = ANSWER_S) -> tuple[int, bytes]:
+    async def fetch(self, transport: str, path: str, limit_s: float = SMALL_ANSWER_S) -> tuple[int, bytes]:
         """A small answer to a GET, over a connection of its own: status and body. Raises ClientFailure."""
         return await _fetched(self.client(transport), path, limit_s)
 
 
-async def find(arguments: Sequence[str], token: str | None, trust: Trust) -> Deployment:
+async def find_deployment(arguments: Sequence[str], token: str | None, trust: Trust) -> Deployment:
     """The deployment that a command line names: `sse=https://…`, or URLs whose `/healthz` tells the transport.
 
     Behind a URL without a transport there may also be paths, one a transport (`https://chat.example.com/sse`).
@@ -152,7 +152,7 @@ async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
     """What `/healthz` says, or why it says nothing that we know."""
     settings = ClientSettings(url, token, trust=trust)
     try:
-        status, body = await _fetched(AioClient("blocking", settings), "/healthz", ANSWER_S)
+        status, body = await _fetched(AioClient("blocking", settings), "/healthz", SMALL_ANSWER_S)
     except ClientFailure as failure:
         return _in_words(failure)
     if status != 200:
@@ -182,7 +182,7 @@ def _in_words(failure: ClientFailure) -> str:
     if is_name:
         return in_one_line(f"nobody knows this name ({detail})")
     words = {
-        "timeout": f"no whole answer within {ANSWER_S:g} s",
+        "timeout": f"no whole answer within {SMALL_ANSWER_S:g} s",
         "format": f"the answer is no HTTP, or too large ({detail})",
         "refused": f"nobody takes connections there ({detail})",
     }.get(failure.how, detail or failure.how)

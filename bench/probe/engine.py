@@ -15,18 +15,18 @@ import msgspec
 from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk
 from bench.probe.control import CYCLES, Control
-from bench.probe.deployment import ANSWER_S, MAX_CONNECTIONS, Deployment
+from bench.probe.deployment import MAX_CONNECTIONS, SMALL_ANSWER_S, Deployment
 from bench.probe.finding import NO_CUT, Finding, Findings, Seen
 from bench.probe.own_lateness import OwnLateness
 from bench.probe.probe_clock import Clock, look
-from bench.probe.question import ProbeQuestion, questions
+from bench.probe.question import ProbeQuestion, all_questions
 from bench.probe.search import STAGGER
 from bench.probe.streams import talking
 
 OVERALL = 1.5  # times the longest silence: how long a probe may take
 LEAST_S = 4.0  # beyond the longest silence, however short that is
 LAST_ANSWERS_S = 4.0  # after which nothing is waited for that was begun in time
-_SHORT = Talk(talking(0.01, 0.02), ANSWER_S)
+_SHORT = Talk(talking(0.01, 0.02), SMALL_ANSWER_S)
 _log = logging.getLogger(__name__)
 
 FindingKey = tuple[str, str]
@@ -66,7 +66,7 @@ class Engine:
         self._until_s = monotonic() + limit_s(up_to_s)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._on_finding = on_finding
-        self._plan = plan(deployment, questions().values() if chosen is None else chosen)
+        self._plan = plan(deployment, all_questions().values() if chosen is None else chosen)
         self._kept = (
             {(each.question, each.transport): each for each in kept.findings if each.is_complete} if kept else {}
         )
@@ -150,7 +150,7 @@ class Engine:
         found: dict[str, Known] = {}
         async with asyncio.TaskGroup() as group:
             watching, transports = [], self.deployment.transports
-            patience_s = min(2 * ANSWER_S, limit_s(self.up_to_s) - self.up_to_s)
+            patience_s = min(2 * SMALL_ANSWER_S, limit_s(self.up_to_s) - self.up_to_s)
             looks = await asyncio.gather(*(_first_look(self.deployment, name, patience_s) for name in transports))
             for transport, (clock, passes) in zip(transports, looks, strict=True):
                 self._controls[transport] = control = Control(self.deployment, transport, self.up_to_s)

@@ -15,7 +15,7 @@ from bench.probe.finding import NO_CUT, Finding, Findings, Value
 from bench.probe.held import held_finding
 from bench.probe.holding import Holding, holding
 from bench.probe.profile_likeness import is_close
-from bench.probe.rehearsal import Scene, SceneOutcome, outcome, scenes
+from bench.probe.rehearsal import Scene, SceneOutcome, rehearse, scenes
 from bench.probe.shape_rules import HELD_TYPES
 from bench.probe.shape_streams import LARGE, STEADY, TIMES, is_late
 from bench.probe.shape_streams import slow as slow_stream
@@ -26,14 +26,14 @@ from bench.proxy.rule import Rule
 LONGEST_S = 60.0
 """Of a shape's streams; a limit within that cuts them, here as there."""
 
-TRANSPORTS = ("blocking", "chunked", "sse", "websocket")
+PROBED_TRANSPORTS = ("blocking", "chunked", "sse", "websocket")
 """Of which a probe asks; polling shows what a blocking answer shows, and needs a Redis."""
 MakeFinding = Callable[..., Finding]
 
 
-def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = TRANSPORTS) -> Findings:
+def foretold(rules: Sequence[Rule], up_to_s: float, transports: Sequence[str] = PROBED_TRANSPORTS) -> Findings:
     """The findings that `rules` give, where silences of `up_to_s` are tried."""
-    seen = {scene.name: outcome(rules, scene) for scene in scenes(up_to_s)}
+    seen = {scene.name: rehearse(rules, scene) for scene in scenes(up_to_s)}
     found: list[Finding] = []
     for transport in transports:
         if transport == "blocking":
@@ -134,11 +134,11 @@ def _finding(
 
 def _buffering(rules: Sequence[Rule], transport: str) -> Finding:
     """As the question asks it: first without the hint, and with it where that is held."""
-    unhinted, hinted = (_holding(rules, HELD_TYPES[transport], hint) for hint in (False, True))
+    unhinted, hinted = (_holding(rules, HELD_TYPES[transport], hint=hint) for hint in (False, True))
     return held_finding("buffering", transport, unhinted, hinted)
 
 
-def _holding(rules: Sequence[Rule], content_type: str, hint: bool) -> Holding | None:
+def _holding(rules: Sequence[Rule], content_type: str, *, hint: bool) -> Holding | None:
     slow, steady, large = (
         [rehearsed(rules, stream, content_type=content_type, hint=hint)] * TIMES
         for stream in (slow_stream(LONGEST_S), STEADY, LARGE)
@@ -159,16 +159,16 @@ def _late_head(transport: str, out: SceneOutcome) -> Finding:
 
 
 def rehearsed(
-    rules: Sequence[Rule], stream: Stream, content_type: str = "text/event-stream", hint: bool = True
+    rules: Sequence[Rule], stream: Stream, content_type: str = "text/event-stream", *, hint: bool = True
 ) -> Trace:
     """A stream through `rules`, as its client would see it."""
     tokens = int(stream["tokens"])
     together = int(stream.get("per_emission", 1))
     sent_s = tuple(k // together * stream["gap_ms"] / 1000 for k in range(tokens))
     scene = Scene("", "stream", 10 * LONGEST_S, tokens_s=sent_s, ends=True, content_type=content_type, hint=hint)
-    ends = [n_bytes for _, n_bytes in outcome((), scene).arrivals[1:]][:tokens]
+    ends = [n_bytes for _, n_bytes in rehearse((), scene).arrivals[1:]][:tokens]
     reads, told = [], 0
-    for at_s, n_bytes in outcome(rules, scene).arrivals:
+    for at_s, n_bytes in rehearse(rules, scene).arrivals:
         there = bisect_right(ends, n_bytes)
         reads.append(Read(round(at_s * 1e9), n_bytes, tuple(round(s * 1e9) for s in sent_s[told:there])))
         told = there

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.probe.finding import Finding, Findings
 from bench.probe.profile_likeness import RELATIVE, is_close
-from bench.probe.words import cut_words, seconds
+from bench.probe.words import cut_words, rounded_seconds
 
 ONCE = ("keep_alive", "age", "requests")
 """Asked of one transport, for all."""
@@ -105,7 +105,7 @@ def _words(finding: Finding) -> str:
         return f"{finding.value} requests"
     if _is_number(finding.value):
         reset_by = f", kept open by {finding.facts['reset_by']}" if finding.facts.get("reset_by") else ""
-        return f"{seconds(float(finding.value or 0))}: {cut_words(finding.ending)}{reset_by}"
+        return f"{rounded_seconds(float(finding.value or 0))}: {cut_words(finding.ending)}{reset_by}"
     if finding.question == "buffering" and finding.value not in _NOTHING:
         return finding.words
     if finding.question == "upgrade":

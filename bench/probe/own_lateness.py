@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from bench.probe.search import NEAR_S, WIDTH
-from servers.lags import KEPT, LoopProbe
+from servers.lags import KEPT_LAGS, LoopProbe
 
 LATE_ITSELF = "this machine was late itself"
 NOTED_S = NEAR_S / 2
@@ -16,7 +16,7 @@ class OwnLateness:
     """Watches the running event loop until it is closed: the latest spans in which it stood still."""
 
     def __init__(self) -> None:
-        self._spans: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        self._spans: deque[tuple[int, int]] = deque(maxlen=KEPT_LAGS)
         self._probe = LoopProbe(self._note)
 
     def _note(self, now_ns: int, lags_ns: range) -> None:

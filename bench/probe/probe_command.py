@@ -6,11 +6,13 @@ import asyncio
 import shlex
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.option_types import Duration
+from clients.whole_file import replace_file
 from servers.arguments import HELP
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def _ask(  # noqa: PLR0917
     console: Console,
 ) -> Findings:
     """Ask all questions; what is known when that is over, or interrupted."""
-    from bench.probe.deployment import find
+    from bench.probe.deployment import find_deployment
     from clients.core.tls import Trust
     from servers.process import run
 
@@ -117,7 +119,7 @@ def _ask(  # noqa: PLR0917
     async def main() -> Findings:
         from bench.probe.engine import Engine
 
-        deployment = await find(arguments, token, trust)
+        deployment = await find_deployment(arguments, token, trust)
         engine = Engine(deployment, up_to_s, kept=kept, on_finding=lambda finding: _say(console, finding))
         engines.append(engine)
         _say_load(console, deployment, engine)
@@ -186,7 +188,7 @@ def _conclude(
 
     `again`: the options that a resumed probe needs as well
     """
-    from bench.probe.probe_report import report
+    from bench.probe.probe_report import findings_report
     from bench.probe.profile_writer import profile_text
 
     is_interrupted, kept_in = findings.interrupted, KEPT if json_file in (None, "-") else json_file
@@ -196,7 +198,7 @@ def _conclude(
     if out is not None and not is_interrupted:
         failed += _written(str(out), profile_text(findings).encode())
     try:
-        console.print(report(findings))
+        console.print(findings_report(findings))
     except KeyboardInterrupt:  # it takes a moment, and so long a probe must not be lost in it
         is_interrupted = True
         failed += _written(kept_in, findings.encode())
@@ -229,9 +231,7 @@ def _why_unwritable(path: Path) -> str:
     try:
         if not path.name or (path.exists() and not path.is_file()):
             return "a folder" if path.is_dir() else "no file"
-        part = _part_of(path)
-        part.touch()
-        part.unlink()
+        TemporaryFile(dir=path.parent).close()
     except OSError as error:
         return reason(error)
     return ""
@@ -246,19 +246,12 @@ def _written(place: str, data: bytes) -> list[OSError]:
     return []
 
 
-def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
 def write(place: str, data: bytes) -> None:
     """Write a file whole, or to standard output. Raises OSError."""
     if place == "-":
         click.echo(data, nl=False)
-        return
-    path = Path(place)
-    part = _part_of(path)
-    part.write_bytes(data)
-    part.replace(path)
+    else:
+        replace_file(Path(place), data)
 
 
 def _minutes(value_s: float) -> str:

@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings
 from bench.probe.own_lateness import LATE_ITSELF
+from bench.probe.probe_advice import probe_advice
 from bench.probe.profile_likeness import Near, nearest
 from bench.probe.profile_writer import profile_of
-from bench.probe.question import questions
-from bench.probe.words import seconds
+from bench.probe.question import all_questions
+from bench.probe.words import rounded_seconds
 from servers.foreign_text import SENTENCE_SIGNS, in_one_line
 
 _SAME = "looks the same from outside"
@@ -26,7 +26,7 @@ NOTHING_PASSES = (
 )
 
 
-def report(findings: Findings) -> Group:
+def findings_report(findings: Findings) -> Group:
     """Everything, for a console: the table, the nearest shipped profiles, the advice; no more where nothing passes."""
     parts: list[RenderableType] = [findings_table(findings), *map(_text, _disturbed(findings))]
     told = [*_nearest(findings), "", *_advice(findings)] if findings.passing else [NOTHING_PASSES]
@@ -52,7 +52,7 @@ def _text(words: str) -> Text:
 
 
 def _title(finding: Finding) -> str:
-    question = questions().get(finding.question)
+    question = all_questions().get(finding.question)
     return question.title if question else finding.question
 
 
@@ -65,7 +65,9 @@ def _disturbed(findings: Findings) -> Iterator[str]:
         else:
             spans.append((began_s, ended_s))
     if spans:
-        shown = ", ".join(f"from {seconds(began_s)} to {seconds(ended_s)}" for began_s, ended_s in spans[:SHOWN_SPANS])
+        shown = ", ".join(
+            f"from {rounded_seconds(began_s)} to {rounded_seconds(ended_s)}" for began_s, ended_s in spans[:SHOWN_SPANS]
+        )
         more = f" and {len(spans) - SHOWN_SPANS} times more" if len(spans) > SHOWN_SPANS else ""
         yield (
             f"Something was wrong {shown}{more} of the probe: what ended then does not count. A server was restarted, "
@@ -92,7 +94,7 @@ def _near(near: Near) -> Iterator[str]:
 
 
 def _advice(findings: Findings) -> Sequence[str]:
-    found = advice(findings)
+    found = probe_advice(findings)
     if not found:
         return ["Nothing found that a stream has to beware of."]
     return ["What follows from it:", *(f"  - {each.words} ({_name(each.question, each.transport)})" for each in found)]

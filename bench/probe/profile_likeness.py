@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from bench.probe.rehearsal import Scene, SceneOutcome, outcome, scenes
-from bench.probe.words import cut_words, seconds
+from bench.probe.rehearsal import Scene, SceneOutcome, rehearse, scenes
+from bench.probe.words import cut_words, rounded_seconds
 from bench.proxy import profile as profiles
 from bench.proxy.profile import Profile
 from bench.proxy.rule import Rule
@@ -33,7 +33,7 @@ class Difference:
     other: str
 
 
-def differences(one: Sequence[Rule], other: Sequence[Rule], up_to_s: float) -> list[Difference]:
+def profile_differences(one: Sequence[Rule], other: Sequence[Rule], up_to_s: float) -> list[Difference]:
     """Where two profiles can be told apart by silences of `up_to_s` at most."""
     pairs = zip(scenes(up_to_s), _outcomes(tuple(one), up_to_s), _outcomes(tuple(other), up_to_s), strict=True)
     return [_difference(scene, *both) for scene, *both in pairs if not is_alike(scene, *both)]
@@ -52,12 +52,12 @@ def _before(out: SceneOutcome) -> str:
         return "nothing before"
     pieces = len(out.arrivals)
     how = "at once" if pieces == 1 else f"in {pieces} pieces"
-    return f"{_bytes(out)} bytes before, {how}, the first after {seconds(out.arrivals[0][0])}"
+    return f"{_bytes(out)} bytes before, {how}, the first after {rounded_seconds(out.arrivals[0][0])}"
 
 
 @cache
 def _outcomes(rules: tuple[Rule, ...], up_to_s: float) -> tuple[SceneOutcome, ...]:
-    return tuple(outcome(rules, scene) for scene in scenes(up_to_s))
+    return tuple(rehearse(rules, scene) for scene in scenes(up_to_s))
 
 
 def is_alike(scene: Scene, one: SceneOutcome, other: SceneOutcome) -> bool:
@@ -94,9 +94,9 @@ def outcome_words(out: SceneOutcome) -> str:
     """What a client sees, in a few words."""
     if out.ending == "none":
         first_s = out.arrivals[0][0] if out.arrivals else None
-        late = f", its first bytes after {seconds(first_s)}" if first_s and first_s > ABSOLUTE_S else ""
+        late = f", its first bytes after {rounded_seconds(first_s)}" if first_s and first_s > ABSOLUTE_S else ""
         return f"no cut{late} ({len(out.arrivals)} pieces)" if out.status < 400 else f"status {out.status}"
-    return f"{cut_words(out.ending)} after {seconds(out.at_s or 0)}"
+    return f"{cut_words(out.ending)} after {rounded_seconds(out.at_s or 0)}"
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,19 @@ class Near:
 
 def nearest(rules: Sequence[Rule], up_to_s: float, most: int = 3) -> list[Near]:
     """The shipped profiles that look most alike; those that cannot be told apart first."""
-    loaded = (profiles.load(name) for name in profiles.names())
-    found = [Near(each, tuple(differences(rules, each.rules, up_to_s))) for each in loaded]
+    loaded = (profiles.load_profile(name) for name in profiles.names())
+    found = [Near(each, tuple(profile_differences(rules, each.rules, up_to_s))) for each in loaded]
     return sorted(found, key=lambda near: (len(near.differences), near.profile.name))[:most]
 
 
 def visible_rules(rules: Sequence[Rule], up_to_s: float) -> list[bool]:
     """Of each rule, whether anything looks different without it: else nobody outside can see it."""
-    return [bool(differences(rules, [*rules[:place], *rules[place + 1 :]], up_to_s)) for place in range(len(rules))]
+    return [
+        bool(profile_differences(rules, [*rules[:place], *rules[place + 1 :]], up_to_s)) for place in range(len(rules))
+    ]
 
 
-def survival(rules: Sequence[Rule]) -> dict[tuple[str, float, float | None], bool]:
+def survived(rules: Sequence[Rule]) -> dict[tuple[str, float, float | None], bool]:
     """(transport, silence in an answer, heartbeat) → whether the answer comes whole, as the plan `timeouts` asks."""
     return {
         (transport, silence_s, heartbeat_s): _survives(rules, transport, silence_s, heartbeat_s)
@@ -141,7 +143,7 @@ def _survives(rules: Sequence[Rule], transport: str, silence_s: float, heartbeat
         ends=not is_socket,
         content_type="application/x-ndjson" if transport == "chunked" else "text/event-stream",
     )
-    return _bytes(outcome(rules, scene)) == _bytes(outcome((), scene))
+    return _bytes(rehearse(rules, scene)) == _bytes(rehearse((), scene))
 
 
 def _beats(silence_s: float, heartbeat_s: float | None) -> Iterable[float]:

@@ -25,7 +25,7 @@ from bench.proxy.behaviours import (
     ResponseBuffering,
     Upgrade,
 )
-from bench.proxy.profile import Profile, ProfileError, parse
+from bench.proxy.profile import Profile, ProfileError, parse_profile
 from bench.proxy.profile_toml import profile_toml
 from bench.proxy.rule import Rule, check_order, seconds
 
@@ -78,7 +78,7 @@ def _made(findings: Findings) -> list[Written]:
 def _why_not(rule: Rule) -> str:
     """Why a proxy would not take this rule; "" if it does."""
     try:
-        parse("probe", tomllib.loads(profile_toml(Profile(name="probe", rules=(rule,)))))
+        parse_profile("probe", tomllib.loads(profile_toml(Profile(name="probe", rules=(rule,)))))
     except (ProfileError, tomllib.TOMLDecodeError) as error:
         return str(error)
     return ""

@@ -16,13 +16,13 @@ import click
 import msgspec
 
 from bench.probe.finding import Findings
-from bench.probe.foretold import TRANSPORTS, foretold
+from bench.probe.foretold import PROBED_TRANSPORTS, foretold
 from bench.probe.judging import ProofVerdict, judge
-from bench.probe.profile_likeness import Difference, differences, survival
+from bench.probe.profile_likeness import Difference, profile_differences, survived
 from bench.probe.profile_writer import profile_of
 from bench.probe.real_cases import NGINX_EARLY_S, REAL_CASES, RealCase, real_sweep
 from bench.probe.sweep import SIDE_BY_SIDE, ServerAddress, sweep
-from bench.probe.unseen import unseen, words_of
+from bench.probe.unseen import rule_in_short, unseen
 from bench.proxy import profile as profiles
 from bench.proxy.profile import Profile
 from bench.proxy.rule import Rule
@@ -107,9 +107,9 @@ def _made(
 def _emulated(
     names: Sequence[str], servers: Mapping[str, ServerAddress], time_scale: float, at_once: int
 ) -> list[Proof]:
-    cases = {name: profiles.load(name).scaled(time_scale).rules for name in names}
+    cases = {name: profiles.load_profile(name).scaled(time_scale).rules for name in names}
     found = sweep(cases, servers, UP_TO_S / time_scale, at_once)
-    return [_emulated_proof(name, found[name], profiles.load(name).rules, time_scale) for name in names]
+    return [_emulated_proof(name, found[name], profiles.load_profile(name).rules, time_scale) for name in names]
 
 
 def _emulated_proof(name: str, findings: Findings, rules: tuple[Rule, ...], time_scale: float) -> Proof:
@@ -121,8 +121,8 @@ def _emulated_proof(name: str, findings: Findings, rules: tuple[Rule, ...], time
         findings=findings,
         written=real,
         verdicts=judge(findings, foretold(scaled, findings.up_to_s)),
-        differences=differences(scaled, written.rules, EDGE * findings.up_to_s),
-        survives_alike=survival(rules) == survival(real.rules),
+        differences=profile_differences(scaled, written.rules, EDGE * findings.up_to_s),
+        survives_alike=survived(rules) == survived(real.rules),
         rules=rules,
         up_to_s=UP_TO_S,
     )
@@ -154,7 +154,9 @@ def running_servers() -> Iterator[dict[str, ServerAddress]]:
     """Our servers, a process each, that keep connections for an hour."""
     with ExitStack() as stack:
         options = ("--keep-alive", str(SERVER_KEEP_ALIVE_S))
-        urls = {name: stack.enter_context(running("servers", name, *options)).line()["url"] for name in TRANSPORTS}
+        urls = {
+            name: stack.enter_context(running("servers", name, *options)).line()["url"] for name in PROBED_TRANSPORTS
+        }
         yield {name: ((at := Endpoint.parse(url)).host, at.port) for name, url in urls.items()}
 
 
@@ -164,7 +166,7 @@ def markdown(proofs: Sequence[Proof]) -> str:
     for proof in proofs:
         shown = [verdict for verdict in proof.verdicts if verdict.is_shown or not verdict.is_right]
         found = "; ".join(f"{_name(verdict)}: {verdict.true} → {verdict.found}" for verdict in shown) or "nothing"
-        hidden = "; ".join(f"{words_of(rule)}: {why}" for rule, why in unseen(proof.rules, proof.up_to_s))
+        hidden = "; ".join(f"{rule_in_short(rule)}: {why}" for rule, why in unseen(proof.rules, proof.up_to_s))
         lines.append(f"| {proof.name} | {found} | {hidden} | {'holds' if proof.holds else '**fails**'} |")
     return "\n".join(lines)
 

@@ -50,7 +50,7 @@ class ProbeQuestion:
 
 
 @cache
-def questions() -> dict[str, ProbeQuestion]:
+def all_questions() -> dict[str, ProbeQuestion]:
     """All questions by id, those that others need before them. Raises ValueError where ids clash or a need is none."""
     package = import_module("bench.probe.questions")
     found: dict[str, ProbeQuestion] = {}

@@ -26,7 +26,7 @@ from bench.proxy.behaviours import (
     ResponseBuffering,
     Upgrade,
 )
-from bench.proxy.real import NGINX_HEAD, NGINX_HTTP11, RealProxyError, find, wait_until_ready
+from bench.proxy.real import NGINX_HEAD, NGINX_HTTP11, RealProxyError, find_program, wait_until_ready
 from bench.proxy.rule import Rule
 from servers.process import free_ports, run
 
@@ -232,7 +232,7 @@ def _open(case: RealCase, config: str, folder: Path) -> subprocess.Popen[bytes]:
     (folder / "config").write_text(config)
     options = ["-e", f"{folder}/error.log", "-c"] if case.program == "nginx" else ["-db", "-f"]
     with (folder / "output").open("wb") as output:
-        command = [find(case.program), *options, f"{folder}/config"]
+        command = [find_program(case.program), *options, f"{folder}/config"]
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 

@@ -8,9 +8,9 @@ which no outcome changes cannot be seen. A day passes in milliseconds here.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, product
 from typing import Literal
 
 from bench.probe.shape_streams import LATE_MS
@@ -72,7 +72,7 @@ class SceneOutcome:
     answers: int = 0
 
 
-def outcome(rules: Sequence[Rule], scene: Scene) -> SceneOutcome:
+def rehearse(rules: Sequence[Rule], scene: Scene) -> SceneOutcome:
     """Play `scene` through `rules`."""
     stage = _Stage(rules, scene)
     stage.play()
@@ -234,30 +234,20 @@ def scenes(up_to_s: float) -> list[Scene]:
         _like(websocket, "a WebSocket on which only the server talks", tokens_s=whole[1:]),
         _like(websocket, "a WebSocket on which only the client talks", client_s=whole[1:]),
         _like(websocket, "a busy WebSocket", tokens_s=whole[1:], client_s=whole[1:]),
-        *(
-            Scene(
-                f"a head long before a body of {content_type}",
-                "stream",
-                1.0,
-                tokens_s=(LATE_MS / 1000,),
-                ends=True,
-                content_type=content_type,
-            )
-            for content_type in ("text/event-stream", "application/x-ndjson")
-        ),
-        *(
-            _like(
-                Scene("", "stream", 5.0),
-                f"tokens of {content_type}{'' if hint else ', unhinted'}",
-                tokens_s=tuple(k * 0.01 for k in range(300)),
-                ends=True,
-                content_type=content_type,
-                hint=hint,
-            )
-            for content_type in ("text/event-stream", "application/x-ndjson")
-            for hint in (True, False)
-        ),
+        *_shape_scenes(),
     ]
+
+
+def _shape_scenes() -> Iterator[Scene]:
+    """What is asked about the pieces in which an answer comes."""
+    content_types = ("text/event-stream", "application/x-ndjson")
+    for content_type in content_types:
+        head = Scene(f"a head long before a body of {content_type}", "stream", 1.0, content_type=content_type)
+        yield _like(head, head.name, tokens_s=(LATE_MS / 1000,), ends=True)
+    tokens = Scene("", "stream", 5.0, tokens_s=tuple(k * 0.01 for k in range(300)), ends=True)
+    for content_type, hint in product(content_types, (True, False)):
+        name = f"tokens of {content_type}{'' if hint else ', unhinted'}"
+        yield _like(tokens, name, content_type=content_type, hint=hint)
 
 
 def _like(scene: Scene, name: str, **changes: object) -> Scene:

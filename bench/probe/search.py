@@ -29,7 +29,7 @@ EARLY, EARLY_S = 0.002, 0.01  # a cut may look so much earlier than it is, relat
 STAGGER = 1 / 400  # of the longest wait: so much later each connection begins than the one before
 ROUNDS = 3  # after the ladder
 SHORT_OF = 0.85  # times a limit: a wait that survives, if it is the limit
-BEYOND = 1.1  # times a limit: a wait that is cut
+CUT_BEYOND = 1.1  # times a limit: a wait that is cut
 SEEN = 3  # so often a finding is seen at least
 HOLES = 2  # the same of an end at no moment that was seen: every wait below survived, which confirms it
 TWICE = 2  # what agrees so often is no chance, though no finding
@@ -95,7 +95,7 @@ class Search:
             is_sharp = limit.seen >= SEEN and width_s <= WIDTH * limit.high_s
             waits_s = [] if is_sharp else [limit.low_s + width_s * k / DIVISIONS for k in range(1, DIVISIONS + 1)]
         else:
-            waits_s = [] if limit.is_sure else [BEYOND * limit.high_s] * SEEN
+            waits_s = [] if limit.is_sure else [CUT_BEYOND * limit.high_s] * SEEN
             waits_s += [] if self._has_survived(SHORT_OF * limit.low_s) else [(SHORT_OF + 1) / 2 * limit.low_s]
         return [wait_s for wait_s in waits_s if wait_s + self.slack_s <= self.left_s()]
 
@@ -163,7 +163,7 @@ class Limit:
 def limit_of(trials: list[Trial]) -> Limit:
     """What trials say together (pure)."""
     cut = limit_of_cuts(trials)
-    low_s, high_s = interval([trial for trial in trials if cut is None or not _is_the_same(trial, cut)])
+    low_s, high_s = wait_limits([trial for trial in trials if cut is None or not _is_the_same(trial, cut)])
     # What ends a forgotten connection at last, after its black hole, is not the limit.
     if cut is not None and cut.value_s < high_s:
         return cut
@@ -233,7 +233,7 @@ def agreed(cuts: Iterable[Trial]) -> list[Trial]:
     return max(groups, key=len, default=[])
 
 
-def interval(trials: list[Trial]) -> tuple[float, float]:
+def wait_limits(trials: list[Trial]) -> tuple[float, float]:
     """The longest wait that was survived (0: none), and the shortest that was not (infinite: all were) (pure).
 
     Where some contradict each other, since something was late, as many as possible are right.

@@ -12,7 +12,7 @@ import msgspec
 from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine
 from bench.probe.finding import Findings
-from bench.probe.question import questions
+from bench.probe.question import all_questions
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from servers.process import run
@@ -67,7 +67,7 @@ async def probe_all(places: Mapping[str, Deployment], up_to_s: float, at_once: i
 
 async def _probe_one(place: Deployment, up_to_s: float) -> Findings:
     """Shapes first: streams of many tokens would make the machine late for the times."""
-    shapes = [question for question in questions().values() if question.group == "shape" and not question.needs]
+    shapes = [question for question in all_questions().values() if question.group == "shape" and not question.needs]
     known = await Engine(place, up_to_s, chosen=shapes).run()
     fewer = replace(place, urls={name: url for name, url in place.urls.items() if name not in SHAPES_ONLY})
     found = await Engine(fewer, up_to_s, kept=known).run()

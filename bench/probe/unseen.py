@@ -76,7 +76,7 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-def words_of(rule: Rule) -> str:
+def rule_in_short(rule: Rule) -> str:
     """A rule, short enough for a table."""
     limits = [getattr(rule, name) for name in rule.__struct_fields__ if name.endswith("_s") and name != "forget_s"]
     numbers = [seconds(limit) for limit in limits if isinstance(limit, int | float)]

@@ -14,7 +14,7 @@ _ENDINGS = {
 }
 
 
-def seconds(value_s: float) -> str:
+def rounded_seconds(value_s: float) -> str:
     """A time, to three digits."""
     return _seconds(float(f"{value_s:.3g}"))
 
@@ -37,14 +37,14 @@ def no_cut_words(low_s: float, up_to_s: float, what: str) -> str:
     """
     if not low_s:
         return "not known: none of the tries counts"
-    longer = f"; longer, up to {seconds(up_to_s)}, could not be tried" if low_s < NEARLY * up_to_s else ""
-    return f"no cut within {seconds(low_s)} {what}{longer}"
+    longer = f"; longer, up to {rounded_seconds(up_to_s)}, could not be tried" if low_s < NEARLY * up_to_s else ""
+    return f"no cut within {rounded_seconds(low_s)} {what}{longer}"
 
 
 def limit_words(limit: Limit) -> str:
     """A limit that was found, up to the `of` of what it limits."""
-    after = seconds(limit.value_s)
-    low, high = seconds(limit.low_s), seconds(limit.high_s)
+    after = rounded_seconds(limit.value_s)
+    low, high = rounded_seconds(limit.low_s), rounded_seconds(limit.high_s)
     times = f"seen {limit.seen} times" if limit.seen > 1 else "seen once"
     seen = times if limit.is_sure else f"{times} only, too seldom to be sure"
     between = f"between {low} and {high}, " if low != high else ""

@@ -45,7 +45,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name_or_file: str) -> Profile:
+def load_profile(name_or_file: str) -> Profile:
     """A shipped profile by name, or a user's own by path (a name that ends in .toml, or has a slash).
 
     Raises ProfileError.
@@ -57,10 +57,10 @@ def load(name_or_file: str) -> Profile:
                 f"unknown profile {name_or_file!r}; {suggestion(name_or_file, names())}; see `tokenderby profiles`"
             )
         path = FOLDER / f"{name_or_file}.toml"
-    return parse(path.stem, read_toml(path, "profile", ProfileError))
+    return parse_profile(path.stem, read_toml(path, "profile", ProfileError))
 
 
-def parse(name: str, table: dict[str, Any]) -> Profile:
+def parse_profile(name: str, table: dict[str, Any]) -> Profile:
     """A profile from its table. Raises ProfileError, whose message names the key."""
     where = f"profile {name}"
     check_keys(table, where, ("title", "notes", "behaviour"), ProfileError)

@@ -28,11 +28,11 @@ def _lines(profile: Profile, comments: Comments) -> Iterator[str]:
             yield f"{key} = {_written(text)}"
     for n, rule in enumerate(profile.rules):
         yield from ("", "[[behaviour]]", _line("type", rule.name, comments.get(n, {})))
-        yield from (_line(key, value, comments.get(n, {})) for key, value in changed(rule))
+        yield from (_line(key, value, comments.get(n, {})) for key, value in set_parameters(rule))
     yield ""
 
 
-def changed(rule: Rule) -> Iterator[tuple[str, object]]:
+def set_parameters(rule: Rule) -> Iterator[tuple[str, object]]:
     """The parameters of a rule that are not at their defaults, in the order in which its class names them."""
     fields = msgspec.structs.fields(rule)
     shared = len(Rule.__struct_fields__)  # source, unsure, unscaled: they stand last

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import option_types
-from bench.proxy.profile import Profile, load
+from bench.proxy.profile import Profile, load_profile
 from bench.proxy.profile import names as names_of_all
-from bench.proxy.real import KINDS, PREFIX, real_proxy, written
+from bench.proxy.real import KINDS, PREFIX, host_port, real_proxy
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy, serve
 from servers.arguments import HELP, Command
@@ -115,11 +115,11 @@ def proxy(  # noqa: PLR0917 (click passes them by name)
 
 
 def _cannot_serve(listen: tuple[str, int], error: OSError) -> UserError:
-    return UserError(f"cannot serve on {written(listen)}: {reason(error)}")
+    return UserError(f"cannot serve on {host_port(listen)}: {reason(error)}")
 
 
 def _say_ready(name: str, address: tuple[str, int]) -> None:
-    say_ready({"profile": name, "url": f"http://{written(address)}"})
+    say_ready({"profile": name, "url": f"http://{host_port(address)}"})
 
 
 def _serve_real(name: str, upstream: tuple[str, int], listen: tuple[str, int], time_scale: float) -> None:
@@ -148,7 +148,7 @@ def profiles(names: tuple[str, ...], markdown: bool) -> None:
       tokenderby profiles
       tokenderby profiles aws-alb nginx
     """
-    loaded = [load(name) for name in names or names_of_all()]
+    loaded = [load_profile(name) for name in names or names_of_all()]
     if markdown:
         click.echo(profile_markdown(loaded))
         return

@@ -172,19 +172,19 @@ class Running:
     @property
     def url(self) -> str:
         """Where to ask; https if it speaks TLS."""
-        return f"{'http' if self.plain is None else 'https'}://{written(self.address)}"
+        return f"{'http' if self.plain is None else 'https'}://{host_port(self.address)}"
 
     @property
     def plain_url(self) -> str:
         """Where to ask without TLS."""
-        return f"http://{written(self.plain or self.address)}"
+        return f"http://{host_port(self.plain or self.address)}"
 
 
 class RealProxyError(UserError):
     """The real proxy is not installed, or does not start; the message says what to do."""
 
 
-def find(name: str) -> str:
+def find_program(name: str) -> str:
     """The program's path. Raises ProfileError for an unknown name, RealProxyError if what it takes is not installed."""
     if name not in KINDS:
         raise ProfileError(f"unknown real proxy {name!r}; known: {', '.join(KINDS)}")
@@ -215,12 +215,12 @@ def real_proxy(
     listen: where; port 0 is any free one. The plain port of one that speaks TLS is any on 127.0.0.1
     Raises ProfileError, RealProxyError, CertificateError.
     """
-    program, kind = find(name), KINDS[name]
+    program, kind = find_program(name), KINDS[name]
     address = (listen[0], listen[1] or free_port(listen[0]))
     with tempfile.TemporaryDirectory(prefix=f"tokenderby-{name}-") as text:
         folder = Path(text)
         running = _secured(folder, address) if kind.twin else Running(address)
-        timeouts = profiles.load(kind.twin or name).scaled(time_scale)
+        timeouts = profiles.load_profile(kind.twin or name).scaled(time_scale)
         words = _words(kind, timeouts, upstream) | _places(folder, running)
         if kind.twin and kind.program == "nginx":
             words |= _http2_words(program)
@@ -249,7 +249,7 @@ def _words(kind: _Kind, profile: Profile, upstream: tuple[str, int]) -> dict[str
     idle = next(rule for rule in profile.rules if isinstance(rule, IdleTimeout))
     keepalive = next(rule for rule in profile.rules if isinstance(rule, KeepaliveTimeout))
     return {
-        "upstream": written(upstream),
+        "upstream": host_port(upstream),
         "idle_ms": round(idle.idle_timeout_s * 1000),
         "keepalive_ms": round(keepalive.keepalive_timeout_s * 1000),
         "extra": kind.extra,
@@ -257,11 +257,11 @@ def _words(kind: _Kind, profile: Profile, upstream: tuple[str, int]) -> dict[str
 
 
 def _places(folder: Path, running: Running) -> dict[str, object]:
-    places: dict[str, object] = {"folder": folder, "listen": written(running.address)}
+    places: dict[str, object] = {"folder": folder, "listen": host_port(running.address)}
     if running.plain is None:
         return places
     files = {"cert": folder / "cert.pem", "key": folder / "key.pem", "both": folder / "both.pem"}
-    return places | files | {"plain": written(running.plain)}
+    return places | files | {"plain": host_port(running.plain)}
 
 
 def _http2_words(program: str) -> dict[str, object]:
@@ -272,7 +272,7 @@ def _http2_words(program: str) -> dict[str, object]:
     return {"http2_word": " http2" if is_old else "", "http2_line": "" if is_old else "http2 on;"}
 
 
-def written(address: tuple[str, int]) -> str:
+def host_port(address: tuple[str, int]) -> str:
     """HOST:PORT as URLs and configurations have it: an IPv6 address in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

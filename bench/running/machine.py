@@ -80,7 +80,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Python and the packages that numbers may depend on."""
     found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
     for package in ("tokenderby", *_PACKAGES):

@@ -24,13 +24,13 @@ from bench.run_record import CellRecord, Run, RunStatus
 from bench.running import machine
 from bench.running.addresses import AddressError, server_url
 from bench.running.blocks import schedule
+from bench.running.cell_runner import CellRunner
 from bench.running.endpoints import TLS_FRONT, Fleet, Server, needs_redis, token_for
 from bench.running.expected import expected
 from bench.running.fingerprint import schedule_sha256
-from bench.running.measure import CellRunner
 from bench.running.processes import PartDied
 from bench.running.progress import Display
-from bench.running.targets import RETURN_S, Patience, check_redis, check_token, is_on_this_machine
+from bench.running.targets import RETURN_S, Patience, check_redis, check_target_token, is_on_this_machine
 from bench.running.unchecked_upgrades import ask_without_token
 from bench.running.validity import worth_another
 from bench.store import RunFolder, StoreError, create_run, utc_text
@@ -76,7 +76,7 @@ def new_run(plan: Plan, out_dir: Path, targets: Collection[str] = ()) -> RunFold
         schedule_sha256=schedule_sha256(plan),
         time_scale=plan.time_scale,
         machine=machine.machine_facts() | pinned,
-        versions=machine.versions(),
+        versions=machine.package_versions(),
         git_commit=machine.git_commit(),
         started=utc_text(),
         cells=schedule(plan),
@@ -128,7 +128,7 @@ def _check_installed(plan: Plan, targets: Collection[str]) -> None:
             if cell.client == "browser":
                 executable()
             if cell.tls and cell.transport not in targets:
-                real.find(TLS_FRONT.removeprefix(real.PREFIX))
+                real.find_program(TLS_FRONT.removeprefix(real.PREFIX))
         except (StackError, NoBrowser, real.RealProxyError) as error:
             word = {NoBrowser: "client", real.RealProxyError: "tls"}.get(type(error), "stack")
             raise PlanError(f"[[cells]] {word}: {error}") from None
@@ -182,7 +182,7 @@ async def _check_services(options: RunOptions, plan: Plan, patience: Patience) -
             try:
                 await patience.wait(server.url, partial(server.check, http))
                 if not server.is_endpoint:
-                    await check_token(http, server.url, server.token)
+                    await check_target_token(http, server.url, server.token)
             except PartDied as error:
                 raise PlanError(f"--target {server.transport}: {error}") from None
 

@@ -136,7 +136,7 @@ def _transport_in(body: bytes) -> str | None:
     return str(told["transport"])[:64] if isinstance(told, dict) and "transport" in told else None
 
 
-async def check_token(http: aiohttp.ClientSession, url: str, token: str | None) -> None:
+async def check_target_token(http: aiohttp.ClientSession, url: str, token: str | None) -> None:
     """Raise PartDied if the server at `url` asks for another token than `token`."""
     try:
         async with http.get(f"{url}/stats", headers=bearer(token)) as response:

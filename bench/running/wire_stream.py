@@ -18,6 +18,6 @@ def wire_stream(table: dict[str, object]) -> tuple[dict[str, object], list[str]]
 @lru_cache(maxsize=32)
 def _registered(file: str) -> str:
     """The id of a recording, known to this process from now on. Raises servers.user_errors.StreamError."""
-    loaded = recording.load(file)
+    loaded = recording.load_recording(file)
     recording.register(loaded)
     return loaded.id

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.proxy.profile import load
+from bench.proxy.profile import load_profile
 from bench.proxy.serve import Proxy
 from bench.running.machine import pinning
 from bench.selfcost.child_process import ChildError, MeasuredChild, running
@@ -95,7 +95,7 @@ async def observed_proxy(upstream_url: str) -> None:
     upstream = urlsplit(upstream_url)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Proxy((upstream.hostname or "", upstream.port or 80), load(PROFILE).rules) as proxy:
+    async with Proxy((upstream.hostname or "", upstream.port or 80), load_profile(PROFILE).rules) as proxy:
         print(json.dumps({"url": f"http://127.0.0.1:{proxy.address[1]}"}), flush=True)
         await stop.wait()
         phases = Counter(relay.chain.phase for relay in proxy.relays)

@@ -6,7 +6,7 @@ import asyncio
 
 from bench.soak.bounds import ANSWER_S, MemoryBound
 from bench.soak.scenario import Scenario
-from bench.soak.scripts import SoakScript, question
+from bench.soak.scripts import SoakScript, question_script
 from bench.soak.subject import Subject
 from bench.soak.users import not_served
 from bench.soak.visitors import in_turn, visit
@@ -28,7 +28,7 @@ class StartAndAbort(Scenario):
 
         async def ask_and_leave(number: int) -> None:
             body: dict[str, object] = {"message": "x", "stream_id": f"abort-{number}", "stream": _SHORT, "seed": number}
-            visitor = await visit(under.address, question(under.transport, body))
+            visitor = await visit(under.address, question_script(under.transport, body))
             try:
                 async with asyncio.timeout(ANSWER_S):
                     await (visitor.answered if number % 2 else visitor.asked)
@@ -46,4 +46,4 @@ class StartAndAbort(Scenario):
 
     def parting(self, transport: str, number: int) -> SoakScript:
         """Answers that go on for longer than the server may."""
-        return question(transport, {"message": "x", "stream_id": f"long-{number}", "stream": _LONG})
+        return question_script(transport, {"message": "x", "stream_id": f"long-{number}", "stream": _LONG})

@@ -7,7 +7,7 @@ from collections import Counter
 
 from bench.soak.bounds import ANSWER_S, MemoryBound
 from bench.soak.scenario import Scenario
-from bench.soak.scripts import HALF_A_HEAD, SoakScript, bad_request, refused
+from bench.soak.scripts import HALF_A_HEAD, SoakScript, bad_request, refusal_fault
 from bench.soak.subject import Subject
 from bench.soak.users import not_served
 from bench.soak.visitors import in_turn, visit
@@ -37,7 +37,7 @@ class BadRequests(Scenario):
             finally:
                 visitor.reset()
                 await visitor.ended
-            if fault := refused(name, visitor.received):
+            if fault := refusal_fault(name, visitor.received):
                 wrong[f"{name}: {fault}"] += 1
 
         loading = asyncio.create_task(in_turn(connections, send))

@@ -11,7 +11,7 @@ from bench.running.processes import PartDied
 from bench.soak import bounds
 from bench.soak.bounds import ServerCounts, SubjectRole
 from bench.soak.subject import Subject, subject
-from bench.soak.users import ask, not_served
+from bench.soak.users import ask_as_user, not_served
 from clients.core.record import Outcome, StreamRecord
 from clients.core.recovery import Mode
 from servers.transport import TRANSPORTS
@@ -90,7 +90,7 @@ async def _asked(under: Subject, finding: FaultFinding) -> list[StreamRecord]:
 
     async def message(number: int) -> StreamRecord:
         name = f"fault-{number}"
-        return await ask(under, _STREAM, name, seed=number, mode=finding.fault.mode, timeout_s=_PATIENCE_S)
+        return await ask_as_user(under, _STREAM, name, seed=number, mode=finding.fault.mode, timeout_s=_PATIENCE_S)
 
     async with asyncio.TaskGroup() as group:
         asking = [group.create_task(message(number)) for number in range(finding.messages)]

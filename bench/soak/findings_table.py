@@ -20,7 +20,7 @@ _LOAD_WIDTHS = (6, 9, 6, 11, 7, 30, 27, 7, 9, 9, 9)
 _FAULT_WIDTHS = (9, 19, 7, 8, 11, 5, 9, 24)
 
 
-def lines(finding: SoakFinding) -> list[str]:
+def finding_lines(finding: SoakFinding) -> list[str]:
     """A line for each process (or one for a fault), then one for each broken bound."""
     widths = _LOAD_WIDTHS if isinstance(finding, LoadFinding) else _FAULT_WIDTHS
     return [*(_line(row, widths) for row in _rows(finding)), *(f"  broken: {reason}" for reason in finding.broken)]
@@ -32,7 +32,7 @@ def head(finding: SoakFinding) -> str:
     return _line(LOAD_HEAD, _LOAD_WIDTHS) if is_load else _line(FAULT_HEAD, _FAULT_WIDTHS)
 
 
-def markdown(findings: Sequence[SoakFinding]) -> str:
+def findings_markdown(findings: Sequence[SoakFinding]) -> str:
     """Both tables, and below them a line for each broken bound."""
     parts = []
     for kind, columns in ((LoadFinding, LOAD_HEAD), (FaultFinding, FAULT_HEAD)):

@@ -31,7 +31,7 @@ class SoakScript:
     reads: bool = True
 
 
-def question(transport: str, body: Mapping[str, object], *, reads: bool = True) -> SoakScript:
+def question_script(transport: str, body: Mapping[str, object], *, reads: bool = True) -> SoakScript:
     """Ask, and read the answer (or not). Polling needs a `stream_id` in the body."""
     data = msgspec.json.encode(body)
     if transport == "websocket":
@@ -43,7 +43,11 @@ def question(transport: str, body: Mapping[str, object], *, reads: bool = True) 
 def kept_answer(transport: str, stream_id: str) -> SoakScript:
     """Ask for an answer that the server keeps, and read nothing of it."""
     body = {"message": "x", "stream_id": stream_id}
-    return SoakScript((_poll(body),), reads=False) if transport == "polling" else question(transport, body, reads=False)
+    return (
+        SoakScript((_poll(body),), reads=False)
+        if transport == "polling"
+        else question_script(transport, body, reads=False)
+    )
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/chat", length: int | None = None) -> bytes:
@@ -133,7 +137,7 @@ def _wrong_frames() -> dict[str, bytes]:
     }
 
 
-def refused(name: str, received: bytes) -> str:
+def refusal_fault(name: str, received: bytes) -> str:
     """What is wrong with the answer to a bad request; empty if it was refused as documented."""
     if name.startswith("frame: "):
         # An error message, or a close frame alone (RFC 6455 §7.1.7: what is no WebSocket has no message).

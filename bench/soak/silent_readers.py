@@ -13,7 +13,7 @@ from bench.soak.bounds import MemoryBound
 from bench.soak.scenario import Scenario
 from bench.soak.scripts import SoakScript, kept_answer
 from bench.soak.subject import Subject, size_of
-from bench.soak.users import ask, not_served
+from bench.soak.users import ask_as_user, not_served
 from bench.soak.visitors import crowd
 from clients.core.record import Outcome
 from servers.recording import Recording, register
@@ -47,7 +47,7 @@ class SilentReaders(Scenario):
     async def prepare(self, under: Subject) -> list[str]:
         """Have the large answer produced, and read it once."""
         register(Recording(str(_LARGE["recording"]), ((_PIECE,) * _PIECES,)))
-        record = await ask(under, _LARGE, _STREAM_ID, timeout_s=60)
+        record = await ask_as_user(under, _LARGE, _STREAM_ID, timeout_s=60)
         return [] if record.outcome is Outcome.OK else [f"the large answer: {record.outcome} {record.detail}"]
 
     async def load(self, under: Subject, connections: int, *, is_quick: bool) -> list[str]:

@@ -77,7 +77,7 @@ class Soak:
             if type(finding) not in self._said:
                 self._said.add(type(finding))
                 click.echo(findings_table.head(finding))
-            for line in findings_table.lines(finding):
+            for line in findings_table.finding_lines(finding):
                 click.echo(line)
 
 
@@ -148,7 +148,7 @@ def finish(soaking: Soak, file: Path | None) -> int:
             click.echo(f"BROKEN {findings_table.title(finding)}: {reason}")
     click.echo(f"{len(soaking.findings)} finished, {len(broken)} of them broke a bound")
     if file is not None:
-        file.write_text(f"{_where()}\n\n{findings_table.markdown(soaking.findings)}", encoding="utf-8")
+        file.write_text(f"{_where()}\n\n{findings_table.findings_markdown(soaking.findings)}", encoding="utf-8")
     return code or (BROKEN if broken else HELD)
 
 

@@ -16,7 +16,7 @@ from servers.stream import StreamSpec, build
 _SHORT: dict[str, object] = {"profile": "fast", "tokens": 20, "ttft_ms": 20, "gap_ms": 5}
 
 
-async def ask(
+async def ask_as_user(
     subject: Subject,
     stream: dict[str, object],
     stream_id: str,
@@ -39,7 +39,7 @@ async def ask(
 
 async def not_served(subject: Subject, when: str) -> list[str]:
     """Ask a short message; a sentence if its answer did not come whole and soon."""
-    record = await ask(subject, _SHORT, f"well-{time.monotonic_ns()}", timeout_s=2 * ANSWER_S)
+    record = await ask_as_user(subject, _SHORT, f"well-{time.monotonic_ns()}", timeout_s=2 * ANSWER_S)
     took_s = (record.end_ns - record.intended_start_ns) / 1e9
     if record.outcome is not Outcome.OK:
         return [f"{when}, another user's message: {record.outcome} {record.detail}".rstrip()]

@@ -13,9 +13,9 @@ from rich.table import Table
 from bench.analysis.statistics.wording import number
 from bench.option_types import Names
 from bench.stacks.leaving import WAYS, Left, leave_each_way
-from bench.stacks.stream_limit import LIMIT_MS, SECONDS_PER_STACK, Borne, most_streams
+from bench.stacks.stream_limit import SECONDS_PER_STACK, STACK_LIMIT_MS, Borne, most_streams
 from servers.arguments import HELP, Seconds
-from servers.stacks import REMEDY, STACKS, TRANSPORTS
+from servers.stacks import REMEDY, STACK_TRANSPORTS, STACKS
 from servers.user_errors import UserError
 
 OURS = "ours"
@@ -38,7 +38,11 @@ _which = click.option(
 @stacks.command(short_help="How long a server works for a client that has left.")
 @_which
 @click.option(
-    "--transports", type=Names(TRANSPORTS), default=",".join(TRANSPORTS), show_default=True, help="Only these."
+    "--transports",
+    type=Names(STACK_TRANSPORTS),
+    default=",".join(STACK_TRANSPORTS),
+    show_default=True,
+    help="Only these.",
 )
 @click.option("--seconds", default=4.0, show_default=True, type=Seconds(0.5, 300), help="Length of an answer.")
 def leaving(names: tuple[str, ...], transports: tuple[str, ...], seconds: float) -> None:
@@ -68,7 +72,7 @@ def load(names: tuple[str, ...]) -> None:
     """How many streams a core bears on each stack until its p99 token delay passes 50 ms (half a minute for each)."""
     subjects = [(transport, name) for name in _installed(names) for transport in _one_transport(name)]
     click.echo(f"This takes about {math.ceil(len(subjects) * SECONDS_PER_STACK / 60)} minutes.", err=True)
-    table = Table(title=f"Most streams × 30 tokens/s on one core, p99 delay within {LIMIT_MS:g} ms")
+    table = Table(title=f"Most streams × 30 tokens/s on one core, p99 delay within {STACK_LIMIT_MS:g} ms")
     for title in ("stack", "transport", "streams", "CPU µs per token", "kB per stream"):
         table.add_column(title, justify="left" if title in ("stack", "transport") else "right")
     for transport, name in subjects:
@@ -90,7 +94,7 @@ def _stack(name: str) -> str:
 
 
 def _transports(name: str) -> Sequence[str]:
-    return TRANSPORTS if name == OURS else STACKS[name].transports
+    return STACK_TRANSPORTS if name == OURS else STACKS[name].transports
 
 
 def _one_transport(name: str) -> Iterator[str]:

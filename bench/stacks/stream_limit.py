@@ -13,7 +13,7 @@ from bench.selfcost.child_process import ChildError
 from bench.selfcost.loaded_server import Loaded
 from bench.selfcost.stream_capacity import find_capacity, load_with, steady_p99_ms
 
-LIMIT_MS = 50.0
+STACK_LIMIT_MS = 50.0
 STEPS = (200, 25, 5)
 MOST_STEPS = 7
 RAMP_S, STEADY_S, LATE_S = 2.0, 3.0, 2.0
@@ -43,7 +43,7 @@ def most_streams(transport: str, stack: str, steps: tuple[int, ...] = STEPS, mos
         return steady_p99_ms(loaded.due_ns, loaded.received_ns, RAMP_S)
 
     for step in steps:
-        if streams := find_capacity(delay_ms, lambda _: None, step, most_steps, LIMIT_MS):
+        if streams := find_capacity(delay_ms, lambda _: None, step, most_steps, STACK_LIMIT_MS):
             found = held[streams]
             return Borne(streams, found.cpu_us_per_token("server"), found.server_rss_bytes / streams)
     return Borne(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import msgspec
 
 from bench.option_types import writable
 from bench.transcripts import transcript
+from clients.whole_file import replacing
 from servers.arguments import HELP, Command, Seconds
 from servers.emitter import Emitter
 from servers.generation import Failure, Generations, LiveGeneration
 from servers.given_file import read_given
-from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load
+from servers.recording import MAX_RECORDING_BYTES, RecordedAnswer, check_deltas, load_recording
 from servers.service import source_function
 from servers.source import SILENCE_S, LiveSource
 from servers.user_errors import InputError, StreamError, UserError, reason
@@ -184,7 +184,7 @@ def _transcript(file: Path) -> transcript.Transcript:
     except OSError as error:
         raise InputError(f"{file}: {reason(error)}") from None
     try:
-        found = transcript.read(data)
+        found = transcript.read_transcript(data)
         for texts in found.answers:
             check_deltas(texts)
     except ValueError as error:
@@ -204,14 +204,17 @@ def _count(answers: Iterable[RecordedAnswer]) -> str:
 
 def _write(out: Path, answers: Iterable[RecordedAnswer]) -> None:
     """Write a recording, whole or not at all, and only one that can be read."""
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        fresh.write_bytes(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers))
-        load(fresh)
-        fresh.replace(out)
-    except StreamError as error:
-        raise UserError(str(error).replace(str(fresh), str(out))) from None
+        with replacing(out) as fresh:
+            fresh.write_bytes(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers))
+            _check(fresh, out)
     except OSError as error:
         raise UserError(f"{out}: {reason(error)}") from None
-    finally:
-        fresh.unlink(missing_ok=True)
+
+
+def _check(fresh: Path, out: Path) -> None:
+    """Raise UserError, in words about `out`, if the recording `fresh` cannot be read. Raises OSError."""
+    try:
+        load_recording(fresh)
+    except StreamError as error:
+        raise UserError(str(error).replace(str(fresh), str(out))) from None

@@ -44,7 +44,7 @@ class Transcript:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def read(data: bytes) -> Transcript:
+def read_transcript(data: bytes) -> Transcript:
     """The answers in `data`. Raises TranscriptError."""
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _refuse_what_is_known(data)

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from aiohttp import web
 
-from bench.proxy.profile import Profile, load
+from bench.proxy.profile import Profile, load_profile
 from bench.proxy.profile import names as names_of_all
 from bench.watch.race_track import RaceTrack
 from servers import access, page
@@ -98,7 +98,7 @@ class Site:
         name = (await _read(request, _Choice)).profile
         if name != self._own.name and name not in names_of_all():  # no path: a page must not make us read files
             raise RequestError(400, "bad_request", "profile: takes one of the listed names")
-        profile = self._own if name == self._own.name else load(name)
+        profile = self._own if name == self._own.name else load_profile(name)
         await self.put(profile)
         return json_response({"intermediary": profile.name})
 

@@ -26,7 +26,7 @@ ARGS = (
 """Nothing that a browser does by itself, and no window."""
 NO_ADDRESS_CHECKS = "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"
 """For a page that was fetched from nowhere, which Chromium does not take for one of this machine."""
-HTTP_1 = "--disable-http2"
+WITHOUT_HTTP_2 = "--disable-http2"
 """Over TLS a browser takes HTTP/2 where a server offers it, unless it is told not to."""
 ANY_CERTIFICATE = "--ignore-certificate-errors"
 """Chromium takes no file of authorities. Holds for WebSockets too, other than Playwright's `ignore_https_errors`."""

@@ -23,7 +23,7 @@ import psutil
 from clients import results
 from clients.arrivals import PlannedMessage, plan_messages, plan_warmup
 from clients.chromium.answers import PageAnswer, Painted, painted_of, record_of
-from clients.chromium.browser import ANY_CERTIFICATE, HTTP_1, chromium, open_page
+from clients.chromium.browser import ANY_CERTIFICATE, WITHOUT_HTTP_2, chromium, open_page
 from clients.chromium.page_clock import PageClock, PageRoundTrip
 from clients.core.endpoint import Endpoint
 from clients.core.exchange import GREETING
@@ -116,7 +116,7 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
     if job.recovery not in RECOVERIES:
         raise ValueError(f"recovery: a browser's client takes {' or '.join(RECOVERIES)}, not {job.recovery!r}")
     for path in job.recordings:
-        recording.register(recording.load(path))
+        recording.register(recording.load_recording(path))
     trust = Trust(job.cafile, job.insecure)
     settings = ClientSettings.of_variant(
         job.variant | job.settings, url=job.url, auth_token=job.auth_token, trust=trust
@@ -166,7 +166,7 @@ def page_options(job: Job, settings: ClientSettings) -> dict[str, Any]:
 @asynccontextmanager
 async def _asker(job: Job) -> AsyncIterator[_Asker]:
     cookies = {_COOKIE: job.auth_token} if job.auth_token else {}
-    words = [] if job.variant.get("http") == 2 else [HTTP_1]
+    words = [] if job.variant.get("http") == 2 else [WITHOUT_HTTP_2]
     words += [ANY_CERTIFICATE] if await _is_trusted(job) else []
     async with (
         _clock() as clock_url,

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 from clients.core.recovery import Backoff, EventSourcePolicy, Policy
 from clients.core.tls import Trust
-from servers.checks import choice, number
+from servers.checks import check_number, choice
 from servers.user_errors import InputError
 
 MAX_WAIT_S = 3600  # between two polls, or in one
@@ -61,9 +61,11 @@ class ClientSettings:
         Raises InputError, which names the word and what it takes.
         """
         if "interval" in variant:
-            given["interval_s"] = number("interval", variant["interval"], 0, MAX_WAIT_S, what="seconds", text=True)
+            given["interval_s"] = check_number(
+                "interval", variant["interval"], 0, MAX_WAIT_S, what="seconds", text=True
+            )
         if "wait" in variant:
-            given["wait_s"] = number("wait", variant["wait"], 0, MAX_WAIT_S, what="seconds", text=True)
+            given["wait_s"] = check_number("wait", variant["wait"], 0, MAX_WAIT_S, what="seconds", text=True)
         if "reuse" in variant:
             given["reuse"] = choice("reuse", str(variant["reuse"]).lower(), ("on", "off", "true", "false")) in (
                 "on",
@@ -72,14 +74,14 @@ class ClientSettings:
         if "method" in variant:
             given["method"] = choice("method", str(variant["method"]).lower(), ("post", "get"))
         if "unread" in variant:
-            given["unread_s"] = number("unread", variant["unread"], 0, MAX_UNREAD_S, what="seconds", text=True)
+            given["unread_s"] = check_number("unread", variant["unread"], 0, MAX_UNREAD_S, what="seconds", text=True)
         if "backoff" in variant:
             backoff = choice("backoff", str(variant["backoff"]).lower(), get_args(Backoff))
             given["recovery"] = replace(given.get("recovery", Policy()), backoff=cast(Backoff, backoff))
         if "http" in variant:
             given["http"] = int(choice("http", str(variant["http"]), ("1", "2")))
         if "share" in variant:
-            given["share"] = int(number("share", variant["share"], 1, MAX_SHARE, whole=True, text=True))
+            given["share"] = int(check_number("share", variant["share"], 1, MAX_SHARE, whole=True, text=True))
         given |= {word: str(variant[word]) for word in ("model", "limit", "dialect") if word in variant}
         return cls(**given)
 

@@ -16,7 +16,7 @@ from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.results import variant_words
-from servers.checks import choice, number
+from servers.checks import check_number, choice
 from servers.stream import PROFILES, StreamSpec, build
 from servers.transport import STREAMING, TRANSPORTS
 from servers.user_errors import InputError, StreamError
@@ -76,7 +76,7 @@ class Options:
             token_silence_s=_seconds(given, "token_silence") or None,
             timeout_s=_seconds(given, "message_timeout", least=0.1),
             finish_s=_seconds(given, "finish"),
-            seed=int(number("--seed", given["seed"], 0, 2**53 - 1, OptionError, whole=True, text=True)),
+            seed=int(check_number("--seed", given["seed"], 0, 2**53 - 1, OptionError, whole=True, text=True)),
             profile=str(given["network_profile"]).strip() or "direct",
             heartbeat_s=_seconds(given, "server_heartbeat"),
             auth_token=str(given["auth_token"] or "") or None,
@@ -181,7 +181,7 @@ def check_knee(given: Mapping[str, Any]) -> None:
     """The options of the search for the knee, if it is loaded (clients/locust_knee.py). Raises OptionError."""
     for name, (kind, least, most) in _KNEE.items():
         if name in given:
-            number(_option(name), given[name], least, most, OptionError, whole=kind is int, text=True)
+            check_number(_option(name), given[name], least, most, OptionError, whole=kind is int, text=True)
 
 
 def _urls(given: Mapping[str, Any], host: str | None, transports: tuple[str, ...]) -> dict[str, str]:
@@ -237,7 +237,7 @@ def _build_longest(spec: StreamSpec) -> None:
 
 
 def _seconds(given: Mapping[str, Any], name: str, least: float = 0.0) -> float:
-    return number(_option(name), given[name], least, 86_400, OptionError, what="seconds", text=True)
+    return check_number(_option(name), given[name], least, 86_400, OptionError, what="seconds", text=True)
 
 
 def _option(name: str) -> str:

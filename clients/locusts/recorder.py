@@ -106,7 +106,7 @@ class Recorder:
             # The messages depend on how fast they are asked for, so this is the hash of what they are drawn from.
             schedule_sha256=hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest(),
             machine=machine.machine_facts(),
-            versions=machine.versions(),
+            versions=machine.package_versions(),
             git_commit=machine.git_commit(),
             started=utc_text(),
         )

@@ -20,7 +20,7 @@ from clients.core.record import StreamRecord
 from clients.drivers.gev import GeventClient
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
-from servers.lags import BEAT_NS, KEPT, beats_missed
+from servers.lags import BEAT_NS, KEPT_LAGS, beats_missed
 from servers.stream import StreamSpec, build, message_seed
 
 _REPORT_S = 1.0
@@ -147,7 +147,7 @@ class WorkerLoad:
         while True:
             gevent.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
             lags_ns = beats_missed(time.monotonic_ns() - due_ns, BEAT_NS)
-            self._health.loop_lags_ns.extend(lags_ns[-KEPT:])
+            self._health.loop_lags_ns.extend(lags_ns[-KEPT_LAGS:])
             due_ns += len(lags_ns) * BEAT_NS
 
 

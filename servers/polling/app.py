@@ -42,7 +42,7 @@ def create(service: Service) -> web.Application:
 
 async def _redis(app: web.Application) -> AsyncIterator[None]:
     service = app[SERVICE]
-    with redis_server.running(service.settings.redis_url) as server:
+    with redis_server.running_redis(service.settings.redis_url) as server:
         if server.pid is not None:
             service.stats.extra["redis_pid"] = server.pid
         address = redis_server.Address.parse(server.url)

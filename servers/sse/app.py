@@ -18,7 +18,7 @@ def create(service: Service) -> web.Application:
     app = application(service)
     app.router.add_post("/chat", _post)
     app.router.add_get("/chat", _get, allow_head=False)
-    openai_routes.add(app)
+    openai_routes.add_openai_routes(app)
     return app
 
 

@@ -29,7 +29,7 @@ _ROUTES = "there is no such route here: POST /v1/chat/completions, GET /v1/model
 _CODES = {401: "invalid_api_key"}  # where OpenAI has a word of its own for what a status means here
 
 
-def add(app: web.Application) -> None:
+def add_openai_routes(app: web.Application) -> None:
     """Give `app` the routes, and errors in OpenAI's form."""
     app.middlewares.insert(0, _errors)
     app.router.add_post("/v1/chat/completions", _complete)
@@ -48,7 +48,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             code = _CODES.get(response.status, error.code)
             is_route = request.match_info.http_exception is None
             message = error.message if is_route or response.status != 404 else _ROUTES
-            response.body = openai_wire.encode_error(response.status, code, message)
+            response.body = openai_wire.encode_openai_error(response.status, code, message)
     return response
 
 
@@ -89,7 +89,7 @@ async def _complete(request: web.Request) -> web.StreamResponse:
         generation.stream_id,
         int(time.time()),
         asked.model,
-        openai_wire.fingerprint(PROFILES.get(asked.model, asked.model)),
+        openai_wire.system_fingerprint(PROFILES.get(asked.model, asked.model)),
         len(asked.text.split()),
         asked.limit,
         asked.wants_usage,
@@ -114,7 +114,9 @@ async def _stream(request: web.Request, generation: Generation, completion: Comp
             chunks.insert(0, completion.role())
         if end is not None:
             failure = generation.failure
-            chunks.append(completion.end(generation.n) if failure is None else openai_wire.encode_failure(*failure[:3]))
+            chunks.append(
+                completion.end(generation.n) if failure is None else openai_wire.encode_openai_failure(*failure[:3])
+            )
         return b"".join(chunks)
 
     await until_begun(request.app[SERVICE], generation, 0)

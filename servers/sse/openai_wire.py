@@ -125,7 +125,7 @@ def _complaint(text: str) -> str:
     return f"{where or 'the request'}: {what}"
 
 
-def fingerprint(spec: StreamSpec | str) -> str:
+def system_fingerprint(spec: StreamSpec | str) -> str:
     """`system_fingerprint`: the same as long as the model's parameters, or the source's name, are the same."""
     return f"fp_{hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:10]}"
 
@@ -203,12 +203,12 @@ def error_kind(status: int) -> str:
     return "server_error" if status >= 500 else "invalid_request_error"
 
 
-def encode_failure(status: int, code: str, message: str) -> bytes:
+def encode_openai_failure(status: int, code: str, message: str) -> bytes:
     """The event of an answer that failed in mid-stream; no sentinel follows."""
-    return b"data: %b\n\n" % encode_error(status, code, message)
+    return b"data: %b\n\n" % encode_openai_error(status, code, message)
 
 
-def encode_error(status: int, code: str, message: str) -> bytes:
+def encode_openai_error(status: int, code: str, message: str) -> bytes:
     """An error in OpenAI's form. `param` is what the message names in front."""
     named = _PARAMETER.match(message)
     error = {"message": message, "type": error_kind(status), "param": named[1] if named else None, "code": code}

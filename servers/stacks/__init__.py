@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # plans know this table, and not what serves
 REMEDY = "in the project's folder, `make dev` or `pip install -r requirements/stacks.txt`"
 
 
-TRANSPORTS = ("sse", "chunked", "websocket")  # that a stack may have
+STACK_TRANSPORTS = ("sse", "chunked", "websocket")  # that a stack may have
 
 
 class StackError(InputError):
@@ -75,12 +75,14 @@ _GUNICORN = ("flask", "gunicorn")
 STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
-        Stack("fastapi", "FastAPI", TRANSPORTS, "fastapi_uvicorn", _FASTAPI),
+        Stack("fastapi", "FastAPI", STACK_TRANSPORTS, "fastapi_uvicorn", _FASTAPI),
         Stack("fastapi-sse", "FastAPI's own SSE", ("sse",), "fastapi_sse", _FASTAPI),
         Stack("sse-starlette", "sse-starlette", ("sse",), "starlette_sse", (*_FASTAPI, "sse_starlette")),
-        Stack("fastapi-hypercorn", "FastAPI, Hypercorn", TRANSPORTS, "fastapi_hypercorn", (*_FASTAPI, "hypercorn")),
-        Stack("fastapi-granian", "FastAPI, Granian", TRANSPORTS, "fastapi_granian", (*_FASTAPI, "granian")),
-        Stack("django", "Django", TRANSPORTS, "django_asgi", _DJANGO),
+        Stack(
+            "fastapi-hypercorn", "FastAPI, Hypercorn", STACK_TRANSPORTS, "fastapi_hypercorn", (*_FASTAPI, "hypercorn")
+        ),
+        Stack("fastapi-granian", "FastAPI, Granian", STACK_TRANSPORTS, "fastapi_granian", (*_FASTAPI, "granian")),
+        Stack("django", "Django", STACK_TRANSPORTS, "django_asgi", _DJANGO),
         _flask("flask-sync", "Flask, gunicorn sync", "flask_gunicorn", _GUNICORN),
         _flask("flask-gthread", "Flask, gunicorn gthread", "flask_gunicorn", _GUNICORN),
         _flask("flask-gevent", "Flask, gunicorn gevent", "flask_gunicorn", (*_GUNICORN, "gevent")),
@@ -88,7 +90,7 @@ STACKS: dict[str, Stack] = {
         Stack("aiohttp-write", "aiohttp, await write", ("sse", "chunked"), "aiohttp_write"),
         Stack("picows", "picows, send", ("websocket",), "picows_send", ("picows",)),
         Stack("websockets-send", "websockets, await send", ("websocket",), "websockets_send"),
-        _trap("fastapi-http-middleware", "FastAPI, access checked by HTTP middleware", TRANSPORTS, _FASTAPI),
+        _trap("fastapi-http-middleware", "FastAPI, access checked by HTTP middleware", STACK_TRANSPORTS, _FASTAPI),
         _trap("fastapi-gzip", "FastAPI, GZipMiddleware", ("sse", "chunked"), _FASTAPI),
         _trap("fastapi-gzip-unflushed", "FastAPI, gzip without a flush", ("sse", "chunked"), _FASTAPI),
         _trap("django-gzip", "Django, GZipMiddleware", ("sse", "chunked"), _DJANGO),
@@ -96,12 +98,12 @@ STACKS: dict[str, Stack] = {
         _trap("fastapi-sync-generator", "FastAPI, a generator that blocks", ("sse",), _FASTAPI),
         _trap("fastapi-splitlines", "FastAPI, events by splitlines", ("sse",), _FASTAPI),
         _trap("fastapi-no-grace", "FastAPI, a stop without end", ("sse",), _FASTAPI),
-        _trap("django-http-middleware", "Django, access checked by its middleware", TRANSPORTS, _DJANGO),
+        _trap("django-http-middleware", "Django, access checked by its middleware", STACK_TRANSPORTS, _DJANGO),
     )
 }
 
 
-def find(name: str, transport: str) -> Stack:
+def find_stack(name: str, transport: str) -> Stack:
     """The stack of that name, which serves `transport`. Raises StackError."""
     stack = STACKS.get(name)
     if stack is None:
@@ -113,7 +115,7 @@ def find(name: str, transport: str) -> Stack:
 
 def installed(name: str, transport: str) -> Stack:
     """The same, and what it needs is installed. Raises StackError."""
-    stack = find(name, transport)
+    stack = find_stack(name, transport)
     if missing := stack.missing:
         raise StackError(f"{name} needs {', '.join(missing)}: {REMEDY}")
     return stack

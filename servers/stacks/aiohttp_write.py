@@ -36,7 +36,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
 async def _post_chunked(request: web.Request) -> web.StreamResponse:
     service, chat = request.app[SERVICE], await read_chat(request)
     generation = open_answer(service.generations, chat)
-    lines = answer.lines(service, generation, chat.first)
+    lines = answer.encoded_lines(service, generation, chat.first)
     return await _write(request, generation, chunked_wire.CONTENT_TYPE, lines)
 
 
@@ -54,7 +54,7 @@ async def _get_sse(request: web.Request) -> web.StreamResponse:
 
 
 async def _write_events(request: web.Request, generation: Generation, first: int) -> web.StreamResponse:
-    events = answer.events(request.app[SERVICE], generation, first)
+    events = answer.encoded_events(request.app[SERVICE], generation, first)
     return await _write(request, generation, sse_wire.CONTENT_TYPE, events)
 
 

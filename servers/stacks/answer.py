@@ -16,12 +16,12 @@ from servers.chat import ChatRequest, RequestError, open_answer
 from servers.chunked import wire as chunked_wire
 from servers.generation import Generation
 from servers.http import BODY_TIMEOUT_S
-from servers.service import MAX_BODY_BYTES, Service
+from servers.service import MAX_REQUEST_BYTES, Service
 from servers.sse import wire as sse_wire
 from servers.websocket.protocol import INVALID_DATA, POLICY_VIOLATION
 
 # Too large a body is read on until here: a server that closes the connection before takes the refusal along.
-READ_ON_BYTES = 2 * MAX_BODY_BYTES
+READ_ON_BYTES = 2 * MAX_REQUEST_BYTES
 PROBE_HEADERS = {"Cache-Control": "no-store"}  # behind a cache the clock would stand still
 
 
@@ -33,7 +33,7 @@ class EncodedMessage(NamedTuple):
     is_error: bool = False
 
 
-async def messages(
+async def encoded_messages(
     service: Service, generation: Generation, first: int, *, stops: bool = True
 ) -> AsyncIterator[EncodedMessage]:
     """The tokens from `first` on, each as it falls due, then the end; less if the server stops before, and it `stops`.
@@ -96,10 +96,12 @@ class _Reader:
         self._changed.clear()
 
 
-async def events(service: Service, generation: Generation, first: int, *, stops: bool = True) -> AsyncIterator[bytes]:
+async def encoded_events(
+    service: Service, generation: Generation, first: int, *, stops: bool = True
+) -> AsyncIterator[bytes]:
     """The answer as Server-Sent Events, message by message."""
     yield sse_wire.encode_retry()
-    async for message in messages(service, generation, first, stops=stops):
+    async for message in encoded_messages(service, generation, first, stops=stops):
         yield event(generation.stream_id, message)
 
 
@@ -110,26 +112,26 @@ def event(stream_id: str, message: EncodedMessage) -> bytes:
     return sse_wire.encode_failure(message.data) if message.is_error else sse_wire.encode_end(message.data)
 
 
-async def lines(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
+async def encoded_lines(service: Service, generation: Generation, first: int) -> AsyncIterator[bytes]:
     """The answer as JSON lines, message by message."""
-    async for message in messages(service, generation, first):
+    async for message in encoded_messages(service, generation, first):
         yield chunked_wire.encode_token(message.data)
 
 
-async def read_body(pieces: AsyncIterator[bytes], encoding: str) -> bytes:
+async def unpacked_body(pieces: AsyncIterator[bytes], encoding: str) -> bytes:
     """A body, unpacked. Raises RequestError if it is too large, late, or not packed as `encoding` says."""
     body, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for piece in pieces:
                 size += len(piece)
-                if size <= MAX_BODY_BYTES:
+                if size <= MAX_REQUEST_BYTES:
                     body += piece
                 elif size > READ_ON_BYTES:
                     break
     except TimeoutError:
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    if size > MAX_BODY_BYTES:
+    if size > MAX_REQUEST_BYTES:
         raise too_large()
     return unpacked(bytes(body), encoding)
 
@@ -139,8 +141,8 @@ def open_frame(service: Service, frame: str | bytes | None) -> tuple[Generation,
     service.stats.requests += 1
     if not isinstance(frame, str):
         raise RequestError(400, "bad_request", "a chat request is a text frame")
-    if len(frame.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
-        raise RequestError(413, "too_large", f"a request may have {MAX_BODY_BYTES} bytes")
+    if len(frame.encode("utf-8", "surrogatepass")) > MAX_REQUEST_BYTES:
+        raise RequestError(413, "too_large", f"a request may have {MAX_REQUEST_BYTES} bytes")
     chat = ChatRequest.parse(frame)
     return open_answer(service.generations, chat), chat.first
 

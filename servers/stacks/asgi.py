@@ -25,7 +25,7 @@ from servers.sse.wire import CONTENT_TYPE
 from servers.stacks import answer
 
 
-def application(service: Service) -> FastAPI:
+def fastapi_application(service: Service) -> FastAPI:
     """An application with the open probe and errors in our form; a stack includes its routes."""
     app = FastAPI(openapi_url=None)
     app.add_exception_handler(RequestError, _refuse)
@@ -43,7 +43,7 @@ def sse_application(service: Service, stream: Callable[[Generation, int], Respon
     """An application of SSE alone, with the access check; `stream` answers from an index on."""
     router = probes(service, APIRouter(dependencies=[needs_token(service)]))
     add_sse(service, router, stream)
-    app = application(service)
+    app = fastapi_application(service)
     app.include_router(router)
     return app
 
@@ -89,13 +89,13 @@ def needs_token(service: Service) -> Any:
     return Depends(check)
 
 
-async def read_chat(service: Service, request: Request) -> ChatRequest:
+async def read_asgi_chat(service: Service, request: Request) -> ChatRequest:
     """The chat request in the body; counts it. Raises RequestError."""
     service.stats.requests += 1
     if int(request.headers.get("Content-Length", "0")) > answer.READ_ON_BYTES:
         raise too_large()
     encoding = request.headers.get("Content-Encoding", "")
-    return ChatRequest.parse(await answer.read_body(request.stream(), encoding))
+    return ChatRequest.parse(await answer.unpacked_body(request.stream(), encoding))
 
 
 def add_sse(service: Service, router: APIRouter, stream: Callable[[Generation, int], Response]) -> None:
@@ -103,7 +103,7 @@ def add_sse(service: Service, router: APIRouter, stream: Callable[[Generation, i
 
     @router.post("/chat")
     async def post(request: Request) -> Response:
-        chat = await read_chat(service, request)
+        chat = await read_asgi_chat(service, request)
         return stream(*opened(service.generations, chat, request.headers.get("Last-Event-ID")))
 
     @router.get("/chat")

@@ -67,7 +67,7 @@ async def _answer(service: Service, receive: Receive, send: Send) -> None:
     if received["type"] == "websocket.disconnect":
         raise _Left
     generation, first = answer.open_frame(service, received.get("text"))
-    async for message in answer.messages(service, generation, first):
+    async for message in answer.encoded_messages(service, generation, first):
         await send({"type": "websocket.send", "text": message.data.decode()})
     if generation.failure is not None:
         await send({"type": "websocket.close", "code": INTERNAL_ERROR, "reason": generation.failure.code})

@@ -27,7 +27,7 @@ from servers.connection import refusal_headers
 from servers.generation import Generation
 from servers.http import STREAM_HEADERS, read_since
 from servers.messages import encode_error
-from servers.service import MAX_BODY_BYTES, Service
+from servers.service import MAX_REQUEST_BYTES, Service
 from servers.sse import wire as sse_wire
 from servers.sse.opening import chat_from_query, is_over, opened
 from servers.stacks import answer, asgi_websocket, uvicorn_server
@@ -49,7 +49,7 @@ def create(
     """
     django_settings.configure(
         ALLOWED_HOSTS=["*"],
-        DATA_UPLOAD_MAX_MEMORY_SIZE=MAX_BODY_BYTES,
+        DATA_UPLOAD_MAX_MEMORY_SIZE=MAX_REQUEST_BYTES,
         LOGGING_CONFIG=None,
         MIDDLEWARE=[*middleware, f"{__name__}.check_access"],
         ROOT_URLCONF=__name__,
@@ -140,13 +140,13 @@ def _stream(pieces: AsyncIterator[bytes], content_type: str, generation: Generat
 
 
 def _events(generation: Generation, first: int) -> HttpResponseBase:
-    return _stream(answer.events(_service(), generation, first), sse_wire.CONTENT_TYPE, generation)
+    return _stream(answer.encoded_events(_service(), generation, first), sse_wire.CONTENT_TYPE, generation)
 
 
 async def _chunked(request: HttpRequest) -> HttpResponseBase:
     asked = _read_chat(request)
     generation = open_answer(_service().generations, asked)
-    return _stream(answer.lines(_service(), generation, asked.first), chunked_wire.CONTENT_TYPE, generation)
+    return _stream(answer.encoded_lines(_service(), generation, asked.first), chunked_wire.CONTENT_TYPE, generation)
 
 
 async def _sse(request: HttpRequest) -> HttpResponseBase:

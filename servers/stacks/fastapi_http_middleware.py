@@ -18,7 +18,7 @@ from servers.stacks import asgi, fastapi_uvicorn, uvicorn_server
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
     """Serve for as long as the context lasts; yields the port."""
-    app = asgi.application(service)
+    app = asgi.fastapi_application(service)
     app.include_router(fastapi_uvicorn.routes(service))
 
     @app.middleware("http")

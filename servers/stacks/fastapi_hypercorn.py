@@ -15,16 +15,16 @@ from hypercorn.config import Config
 from servers.connection import CLOSE_S, QUEUED_CONNECTIONS
 from servers.service import Service, Settings
 from servers.stacks import fastapi_uvicorn
-from servers.stacks.listener import listening
+from servers.stacks.listener import listening_socket
 from servers.stacks.ready import until_ready
-from servers.websocket.protocol import MAX_MESSAGE_BYTES
+from servers.websocket.protocol import MAX_INCOMING_BYTES
 
 
 @asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; yields the port. Raises OSError."""
     stop = asyncio.Event()
-    with listening(service.settings) as listener:
+    with listening_socket(service.settings) as listener:
         port: int = listener.getsockname()[1]
         config = _config(service.settings, listener.detach())  # Hypercorn closes it
         app = fastapi_uvicorn.create(service)
@@ -44,5 +44,5 @@ def _config(settings: Settings, descriptor: int) -> Config:
     config.backlog = QUEUED_CONNECTIONS
     config.keep_alive_timeout = settings.keep_alive_s
     config.graceful_timeout = CLOSE_S
-    config.websocket_max_message_size = MAX_MESSAGE_BYTES
+    config.websocket_max_message_size = MAX_INCOMING_BYTES
     return config

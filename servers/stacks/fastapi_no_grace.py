@@ -18,6 +18,6 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
     """Serve for as long as the context lasts; yields the port."""
 
     def stream(generation: Generation, first: int) -> Response:
-        return asgi.event_stream(generation, answer.events(service, generation, first, stops=False))
+        return asgi.event_stream(generation, answer.encoded_events(service, generation, first, stops=False))
 
     return uvicorn_server.serving(asgi.sse_application(service, stream), service.settings, graceful_s=None)

@@ -26,7 +26,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
 
 
 async def _events(service: Service, generation: Generation, first: int) -> AsyncIterator[str]:
-    async for message in answer.messages(service, generation, first):
+    async for message in answer.encoded_messages(service, generation, first):
         name = "message" if message.i is not None else "error" if message.is_error else "end"
         yield f"event: {name}\n{_data_lines(message.data.decode())}\n"
 

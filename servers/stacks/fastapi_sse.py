@@ -28,7 +28,7 @@ class _Over(Exception):
 
 def serving(service: Service) -> AbstractAsyncContextManager[int]:
     """Serve for as long as the context lasts; yields the port."""
-    app = asgi.application(service)
+    app = asgi.fastapi_application(service)
     app.add_exception_handler(_Over, _say_over)
     app.include_router(_routes(service), dependencies=[asgi.needs_token(service)])
     return uvicorn_server.serving(app, service.settings)
@@ -42,7 +42,7 @@ def _routes(service: Service) -> APIRouter:
     router = asgi.probes(service, APIRouter())
 
     async def by_body(request: Request, response: Response) -> Opened:
-        chat = await asgi.read_chat(service, request)
+        chat = await asgi.read_asgi_chat(service, request)
         found = opened(service.generations, chat, request.headers.get("Last-Event-ID"))
         response.headers["Stream-Id"] = found[0].stream_id
         return found
@@ -70,7 +70,7 @@ def _routes(service: Service) -> APIRouter:
 
 
 async def _events(service: Service, generation: Generation, first: int) -> AsyncIterator[ServerSentEvent]:
-    async for message in answer.messages(service, generation, first):
+    async for message in answer.encoded_messages(service, generation, first):
         data = message.data.decode()
         if message.i is not None:
             retry = RETRY_MS if message.i == first else None

@@ -22,7 +22,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
     loop = asyncio.get_running_loop()
 
     def stream(generation: Generation, first: int) -> Response:
-        return asgi.event_stream(generation, _blocking(answer.events(service, generation, first), loop))
+        return asgi.event_stream(generation, _blocking(answer.encoded_events(service, generation, first), loop))
 
     return uvicorn_server.serving(asgi.sse_application(service, stream), service.settings)
 

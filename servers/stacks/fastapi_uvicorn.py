@@ -26,7 +26,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
 
 def create(service: Service) -> FastAPI:
     """The application."""
-    app = asgi.application(service)
+    app = asgi.fastapi_application(service)
     app.include_router(routes(service), dependencies=[asgi.needs_token(service)])
     return app
 
@@ -41,7 +41,7 @@ def routes(service: Service) -> APIRouter:
 
 def _add_sse(service: Service, router: APIRouter) -> None:
     def stream(generation: Generation, first: int) -> Response:
-        return asgi.event_stream(generation, answer.events(service, generation, first))
+        return asgi.event_stream(generation, answer.encoded_events(service, generation, first))
 
     asgi.add_sse(service, router, stream)
 
@@ -49,10 +49,10 @@ def _add_sse(service: Service, router: APIRouter) -> None:
 def _add_chunked(service: Service, router: APIRouter) -> None:
     @router.post("/chat")
     async def chat(request: Request) -> Response:
-        asked = await asgi.read_chat(service, request)
+        asked = await asgi.read_asgi_chat(service, request)
         generation = open_answer(service.generations, asked)
         headers = asgi.stream_headers(generation.stream_id)
-        lines = answer.lines(service, generation, asked.first)
+        lines = answer.encoded_lines(service, generation, asked.first)
         return StreamingResponse(lines, media_type=chunked_wire.CONTENT_TYPE, headers=headers)
 
 
@@ -76,7 +76,7 @@ async def _answer(service: Service, websocket: WebSocket) -> None:
     if received["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(received["code"])
     generation, first = answer.open_frame(service, received.get("text"))
-    async for message in answer.messages(service, generation, first):
+    async for message in answer.encoded_messages(service, generation, first):
         await websocket.send_text(message.data.decode())
     if generation.failure is not None:
         await websocket.close(INTERNAL_ERROR, generation.failure.code)

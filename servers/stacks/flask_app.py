@@ -20,7 +20,7 @@ from servers.connection import refusal_headers
 from servers.generation import Generation
 from servers.http import STREAM_HEADERS, read_since
 from servers.messages import encode_error
-from servers.service import MAX_BODY_BYTES
+from servers.service import MAX_REQUEST_BYTES
 from servers.sse import wire as sse_wire
 from servers.sse.opening import chat_from_query, is_over, opened
 from servers.stacks import answer
@@ -32,7 +32,7 @@ def create() -> Flask:
     worker = Worker.from_environment()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its development server writes a line per request
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.register_error_handler(RequestError, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
     _add_probes(app, worker)

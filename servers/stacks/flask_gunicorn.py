@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from servers.service import DRAIN_S, Service
-from servers.stacks.listener import listening
+from servers.stacks.listener import listening_socket
 from servers.stacks.worker_processes import commanded
 
 APP = "servers.stacks.flask_app:create()"
@@ -28,7 +28,7 @@ _ARGUMENTS = "GUNICORN_CMD_ARGS"
 @asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; yields the port. Raises OSError."""
-    with listening(service.settings) as listener:
+    with listening_socket(service.settings) as listener:
         argv = [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", APP]
         environment = {_ARGUMENTS: f"{_arguments(service)} {os.environ.get(_ARGUMENTS, '')}"}
         port: int = listener.getsockname()[1]

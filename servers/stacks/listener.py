@@ -15,7 +15,7 @@ from servers.service import Settings
 
 
 @contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
+def listening_socket(settings: Settings) -> Iterator[socket.socket]:
     """The server's port, with our limit for readers that take nothing. Raises OSError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=QUEUED_CONNECTIONS) as listener:
@@ -28,7 +28,7 @@ def own_port(settings: Settings) -> int:
 
     Such a server says nothing when it is ready; whoever had its port before would answer, and be taken for it.
     """
-    with listening(settings) as listener:
+    with listening_socket(settings) as listener:
         port: int = listener.getsockname()[1]
         return port
 

@@ -22,7 +22,7 @@ from servers.websocket.protocol import (
     GOING_AWAY,
     INTERNAL_ERROR,
     INVALID_DATA,
-    MAX_MESSAGE_BYTES,
+    MAX_INCOMING_BYTES,
     QUEUED_REQUESTS,
 )
 
@@ -44,7 +44,7 @@ async def serving(service: Service) -> AsyncIterator[int]:
         route,
         settings.host,
         settings.port,
-        max_frame_size=MAX_MESSAGE_BYTES,
+        max_frame_size=MAX_INCOMING_BYTES,
         enable_auto_ping=True,
         backlog=QUEUED_CONNECTIONS,
     )
@@ -59,7 +59,7 @@ def _route(
 ) -> WSListener | picows.WSUpgradeResponseWithListener:
     headers = {name.title(): value for name, value in request.headers.items()}
     try:
-        probe = upgrades.checked(service, request.path.decode("ascii", "replace"), headers)
+        probe = upgrades.checked_upgrade(service, request.path.decode("ascii", "replace"), headers)
     except RequestError as error:
         body = encode_error(error.code, error.message)
         headers = _JSON | refusal_headers(error)
@@ -123,8 +123,8 @@ class _Conversation(WSListener):
     def _take(self, frame: WSFrame) -> None:
         if (frame.msg_type == WSMsgType.CONTINUATION) != (self._opened_by is not None):
             self.close(WSCloseCode.PROTOCOL_ERROR, "a message within another, or the rest of none")
-        elif len(self._unfinished) + frame.payload_size > MAX_MESSAGE_BYTES:
-            self.close(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {MAX_MESSAGE_BYTES} bytes")
+        elif len(self._unfinished) + frame.payload_size > MAX_INCOMING_BYTES:
+            self.close(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {MAX_INCOMING_BYTES} bytes")
         else:
             self._opened_by = self._opened_by or frame.msg_type
             self._unfinished += frame.get_payload_as_memoryview()
@@ -162,7 +162,7 @@ class _Conversation(WSListener):
 
     async def _answer(self, frame: str | bytes) -> None:
         generation, first = answer.open_frame(self._service, frame)
-        async for message in answer.messages(self._service, generation, first):
+        async for message in answer.encoded_messages(self._service, generation, first):
             self._transport.send(WSMsgType.TEXT, message.data)
         if generation.failure is not None:
             self.close(INTERNAL_ERROR, generation.failure.code)

@@ -16,7 +16,7 @@ from time import monotonic_ns
 
 import psutil
 
-from servers.answering import KEPT, Span
+from servers.answering import KEPT_SPANS, Span
 
 _SUFFIX = ".spans"
 _MOST_FILES = 64  # of processes: a worker that dies again and again leaves many
@@ -31,20 +31,20 @@ class SharedSpans:
         self._next = 0
         _forget_oldest(folder)
         with (folder / f"{os.getpid()}{_SUFFIX}").open("w+b") as file:
-            file.truncate(KEPT * _SLOT.size)
-            self._slots = mmap.mmap(file.fileno(), KEPT * _SLOT.size)
+            file.truncate(KEPT_SPANS * _SLOT.size)
+            self._slots = mmap.mmap(file.fileno(), KEPT_SPANS * _SLOT.size)
 
     @contextmanager
     def of(self, stream_id: str) -> Iterator[None]:
         """One of them."""
         with self._lock:  # threads begin answers too
             number, self._next = self._next, self._next + 1
-        at, begin_ns = number % KEPT * _SLOT.size, monotonic_ns()
+        at, begin_ns = number % KEPT_SPANS * _SLOT.size, monotonic_ns()
         _SLOT.pack_into(self._slots, at, stream_id.encode("ascii"), begin_ns, 0)
         try:
             yield
         finally:
-            if self._next - number <= KEPT:  # else the room is another's by now
+            if self._next - number <= KEPT_SPANS:  # else the room is another's by now
                 _SLOT.pack_into(self._slots, at, stream_id.encode("ascii"), begin_ns, monotonic_ns())
 
 

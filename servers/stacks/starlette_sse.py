@@ -29,7 +29,7 @@ def serving(service: Service) -> AbstractAsyncContextManager[int]:
 
 
 async def _events(service: Service, generation: Generation, first: int) -> AsyncIterator[ServerSentEvent]:
-    async for message in answer.messages(service, generation, first):
+    async for message in answer.encoded_messages(service, generation, first):
         data = message.data.decode()
         if message.i is not None:
             retry = RETRY_MS if message.i == first else None

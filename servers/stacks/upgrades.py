@@ -13,7 +13,7 @@ from servers.http import read_since
 from servers.service import Service
 
 
-def checked(service: Service, target: str, headers: Mapping[str, str]) -> bytes | None:
+def checked_upgrade(service: Service, target: str, headers: Mapping[str, str]) -> bytes | None:
     """A probe's body; None for an upgrade on /chat, which may go on. Raises RequestError.
 
     The headers' names are capitalised (`Authorization`).

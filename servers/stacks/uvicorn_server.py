@@ -11,8 +11,8 @@ import uvicorn
 
 from servers.connection import CLOSE_S, QUEUED_CONNECTIONS
 from servers.service import DRAIN_S, Settings
-from servers.stacks.listener import listening
-from servers.websocket.protocol import MAX_MESSAGE_BYTES
+from servers.stacks.listener import listening_socket
+from servers.websocket.protocol import MAX_INCOMING_BYTES
 
 _LOOK_S = 0.01
 
@@ -28,7 +28,7 @@ async def serving(
 
     Told to stop, uvicorn waits `graceful_s` for the answers under way; None, its default: for ever.
     """
-    with listening(settings) as listener:
+    with listening_socket(settings) as listener:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -36,7 +36,7 @@ async def serving(
             backlog=QUEUED_CONNECTIONS,
             timeout_keep_alive=max(1, round(settings.keep_alive_s)),
             timeout_graceful_shutdown=None if graceful_s is None else round(graceful_s),
-            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_max_size=MAX_INCOMING_BYTES,
             lifespan=lifespan,
         )
         server = uvicorn.Server(config)

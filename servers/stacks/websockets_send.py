@@ -17,7 +17,7 @@ from servers.messages import encode_error
 from servers.service import Service
 from servers.stacks import answer, upgrades
 from servers.stacks.listener import open_until_stopped
-from servers.websocket.protocol import INTERNAL_ERROR, MAX_MESSAGE_BYTES
+from servers.websocket.protocol import INTERNAL_ERROR, MAX_INCOMING_BYTES
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def serving(service: Service) -> AsyncIterator[int]:
         settings.host,
         settings.port,
         process_request=before_upgrade,
-        max_size=MAX_MESSAGE_BYTES,
+        max_size=MAX_INCOMING_BYTES,
         close_timeout=CLOSE_S,
     )
     async with open_until_stopped(server) as port:
@@ -48,7 +48,7 @@ async def _converse(service: Service, connection: ServerConnection) -> None:
     try:
         async for frame in connection:
             generation, first = answer.open_frame(service, frame)
-            async for message in answer.messages(service, generation, first):
+            async for message in answer.encoded_messages(service, generation, first):
                 await connection.send(message.data, text=True)
             if generation.failure is not None:
                 await connection.close(INTERNAL_ERROR, generation.failure.code)
@@ -63,7 +63,7 @@ def _before_upgrade(service: Service, request: Request) -> Response | None:
     """The answer to what is no upgrade on /chat, or may not be; None lets it go on."""
     headers = {name.title(): value for name, value in request.headers.raw_items()}
     try:
-        probe = upgrades.checked(service, request.path, headers)
+        probe = upgrades.checked_upgrade(service, request.path, headers)
     except RequestError as error:
         return _response(error.status, encode_error(error.code, error.message), refusal_headers(error))
     return None if probe is None else _response(200, probe, answer.PROBE_HEADERS)

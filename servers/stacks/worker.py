@@ -185,7 +185,7 @@ class Worker:
             end_with_parent(signal.SIGKILL)
         settings = msgspec.json.decode(os.environ[SETTINGS], type=WorkerSettings)
         for path in settings.recordings:
-            recording.register(recording.load(path))
+            recording.register(recording.load_recording(path))
         folder = Path(settings.folder)
         counts = WorkerCounts(folder)
         answers = KeptAnswers(folder, counts, settings.keep_s, JsonTexts(raw=settings.raw_text))

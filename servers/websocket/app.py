@@ -21,9 +21,9 @@ from servers.connection import ServerConnection
 from servers.http import SERVICE, application
 from servers.messages import encode_error
 from servers.push import ReaderGone
-from servers.service import MAX_BODY_BYTES, Service
+from servers.service import MAX_REQUEST_BYTES, Service
 from servers.websocket.protocol import (
-    CLOSE_S,
+    FAREWELL_S,
     GOING_AWAY,
     INTERNAL_ERROR,
     INVALID_DATA,
@@ -91,7 +91,7 @@ async def _say_goodbye(app: web.Application) -> None:
     for websocket in tuple(still_open):
         websocket.close(GOING_AWAY, "the server is stopping")
     if still_open:
-        await asyncio.wait({websocket.lost for websocket in still_open}, timeout=2 * CLOSE_S)
+        await asyncio.wait({websocket.lost for websocket in still_open}, timeout=2 * FAREWELL_S)
 
 
 async def _converse(service: Service, websocket: WebSocket) -> None:
@@ -113,8 +113,8 @@ async def _converse(service: Service, websocket: WebSocket) -> None:
 async def _answer(service: Service, websocket: WebSocket, received: Received) -> None:
     if not received.is_text:
         raise RequestError(400, "bad_request", "a chat request is a text frame")
-    if len(received.data) > MAX_BODY_BYTES:
-        raise RequestError(413, "too_large", f"a request may have {MAX_BODY_BYTES} bytes")
+    if len(received.data) > MAX_REQUEST_BYTES:
+        raise RequestError(413, "too_large", f"a request may have {MAX_REQUEST_BYTES} bytes")
     chat = ChatRequest.parse(received.data)
     if service.stopping.is_set():
         websocket.close(GOING_AWAY, "the server is stopping")

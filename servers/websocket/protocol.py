@@ -16,14 +16,14 @@ from websockets.protocol import Protocol, Side
 
 from servers import push
 from servers.generation import Generation
-from servers.service import MAX_BODY_BYTES
+from servers.service import MAX_REQUEST_BYTES
 from servers.websocket import wire
 
 # Larger requests than the limit are read up to here, to be refused in words; beyond, RFC 6455's 1009 must do.
-MAX_MESSAGE_BYTES = 2 * MAX_BODY_BYTES
+MAX_INCOMING_BYTES = 2 * MAX_REQUEST_BYTES
 QUEUED_REQUESTS = 16
 PONG_TIMEOUT_S = 20.0
-CLOSE_S = 1.0  # a client that does not answer a farewell is cut after so long, as over HTTP when the server stops
+FAREWELL_S = 1.0  # a client that does not answer a farewell is cut after so long, as over HTTP when the server stops
 INVALID_DATA, POLICY_VIOLATION, INTERNAL_ERROR, GOING_AWAY = 1007, 1008, 1011, 1001  # close codes of RFC 6455, 7.4.1
 
 
@@ -49,7 +49,7 @@ class WebSocket:
         self._is_open = True
         self._transport = transport
         self._drained = drain
-        self._protocol = Protocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES)
+        self._protocol = Protocol(Side.SERVER, max_size=MAX_INCOMING_BYTES)
         self._unfinished = bytearray()
         self._is_text = True
         self._received: deque[Received] = deque()
@@ -126,7 +126,7 @@ class WebSocket:
 
     def _steer_reading(self) -> None:
         """Read while there is room for more requests, and while the client takes what it has asked for."""
-        room = len(self._received) < QUEUED_REQUESTS and self._received_bytes < MAX_MESSAGE_BYTES
+        room = len(self._received) < QUEUED_REQUESTS and self._received_bytes < MAX_INCOMING_BYTES
         was_reading, self._reading = self._reading, self._writable and room
         if self._transport.is_closing():
             return
@@ -162,7 +162,7 @@ class WebSocket:
         await self._drained()
 
     def close(self, code: int, reason: str) -> None:
-        """Say good-bye, and cut the connection if the client does not answer within `CLOSE_S`."""
+        """Say good-bye, and cut the connection if the client does not answer within `FAREWELL_S`."""
         if self._is_open:
             self._protocol.send_close(code, reason)
             self._flush()
@@ -198,7 +198,7 @@ class WebSocket:
     def _leave(self) -> None:
         self._end()
         if self._farewell is None:
-            self._farewell = self._later(CLOSE_S, self.abort)
+            self._farewell = self._later(FAREWELL_S, self.abort)
 
     def _end(self) -> None:
         if self._is_open:

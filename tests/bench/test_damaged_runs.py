@@ -25,7 +25,7 @@ from bench.plan import parse
 from bench.running.fingerprint import schedule_sha256
 from bench.running.runner import reopen_run
 from bench.store import LATEST, RunFolder, StoreError, open_run, open_unfinished
-from bench.tables import PAINTED, TABLES, TableClosed, fault
+from bench.tables import PAINTED_TABLE, TABLES, TableClosed, fault
 from servers.user_errors import UserError
 
 PLAN = parse({"name": "hand", "blocks": 2, "cells": [{"transport": "sse"}, {"transport": "chunked"}]})
@@ -222,7 +222,12 @@ def test_killed_behind_the_last_cell(tmp_path: Path, capsys: pytest.CaptureFixtu
         folder = build(tmp_path / str(n), "running")
         for path in (folder.streams_path, folder.tokens_path):
             path.unlink()
-        for name in ("run.json", "summary.csv", "report.html", *(f"{table}.parquet" for table in (*TABLES, PAINTED))):
+        for name in (
+            "run.json",
+            "summary.csv",
+            "report.html",
+            *(f"{table}.parquet" for table in (*TABLES, PAINTED_TABLE)),
+        ):
             (folder.path / f".{name}.{os.getpid()}").write_text("half")
         with pytest.raises(SystemExit) as ended:
             main([*command, str(folder.path)])

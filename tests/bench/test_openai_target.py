@@ -22,7 +22,7 @@ from bench.analysis.measures.metrics import summary_table
 from bench.analysis.measures.missing import why_no_value
 from bench.analysis.report.report import write_report
 from bench.plan import parse
-from bench.plan_options import changed
+from bench.plan_options import with_options
 from bench.running.endpoints import Counters, Route, Server, token_for
 from bench.running.processes import PartDied
 from bench.running.runner import RunOptions, new_run, with_targets
@@ -125,7 +125,7 @@ def test_the_command_lines_target_and_model_are_taken_first() -> None:
     options = with_targets(RunOptions({"openai": "http://c/v1"}), plan)
     assert options.targets == {"openai": "http://c/v1", "sse": "http://b"}
     assert with_targets(RunOptions(), plan).targets["openai"] == "http://a/v1"
-    cells = changed(plan, model="mine").cells
+    cells = with_options(plan, model="mine").cells
     assert [(cell.transport, cell.model) for cell in cells] == [("openai", "mine"), ("openai", "theirs"), ("sse", "")]
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bench.plan import Cell, parse, plan_names, read_plan, with_control
-from bench.plan_options import changed
+from bench.plan_options import with_options
 from bench.slo import from_options
 from bench.table_checks import PlanError
 from clients.minima import MESSAGES_NEEDED
@@ -196,7 +196,7 @@ def test_a_plan_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
 
 def test_options_change_the_plan() -> None:
     plan = parse(plan_table(loads={"b": {"streams": 9}}, cells=[SSE, SSE | {"load": "b"}, {"transport": "polling"}]))
-    other = changed(plan, transports=["sse", "chunked"], streams=5, blocks=2, seed=7, time_scale=20.0)
+    other = with_options(plan, transports=["sse", "chunked"], streams=5, blocks=2, seed=7, time_scale=20.0)
     assert [cell.key for cell in other.cells] == ["sse", "sse load=b", "chunked"]
     assert (other.blocks, other.seed, other.time_scale) == (2, 7, 20.0)
     assert [other.load_of(cell).streams for cell in other.cells] == [5, 5, 5]
@@ -204,13 +204,13 @@ def test_options_change_the_plan() -> None:
 
 def test_limits_of_options_stand_beside_the_plans() -> None:
     plan = parse(plan_table(slo={"drops": 0, "ttft_ms_p95": 500, "message": {"ttft_ms": 500}}))
-    other = changed(plan, slo=from_options({"ttft_ms_p95": 800, "message.e2e_ms": 9000}))
+    other = with_options(plan, slo=from_options({"ttft_ms_p95": 800, "message.e2e_ms": 9000}))
     assert other.slo == {"drops": 0, "ttft_ms_p95": 800, "message": {"ttft_ms": 500, "e2e_ms": 9000}}
-    assert changed(plan, blocks=2).slo == plan.slo
+    assert with_options(plan, blocks=2).slo == plan.slo
 
 
 def test_options_spread_recoveries_over_every_cell() -> None:
-    plan = changed(parse(plan_table(cells=[SSE, SSE | {"recovery": "resume"}])), recoveries=["none", "restart"])
+    plan = with_options(parse(plan_table(cells=[SSE, SSE | {"recovery": "resume"}])), recoveries=["none", "restart"])
     assert [cell.key for cell in plan.cells] == ["sse", "sse restart"]
 
 
@@ -226,14 +226,14 @@ def test_options_spread_recoveries_over_every_cell() -> None:
 )
 def test_options_are_checked_like_the_plan(changes: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(PlanError) as caught:
-        changed(parse(plan_table()), **changes)
+        with_options(parse(plan_table()), **changes)
     for word in words:
         assert word in str(caught.value)
 
 
 def test_control_copies_one_cell() -> None:
     assert [cell.key for cell in with_control(parse(plan_table())).cells] == ["sse", "polling", "sse copy=aa"]
-    without_sse = changed(parse(plan_table()), transports=["websocket", "polling"])
+    without_sse = with_options(parse(plan_table()), transports=["websocket", "polling"])
     assert with_control(without_sse).cells[-1].key == "polling copy=aa"
 
 

@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 from bench.plan import parse
-from bench.plan_options import changed
+from bench.plan_options import with_options
 from bench.running.blocks import schedule, slug
 
 PLAN = parse({"name": "p", "blocks": 6, "cells": [{"transport": ["sse", "chunked", "websocket", "polling"]}]})
 
 
 def order(seed: int) -> list[tuple[int, str]]:
-    return [(record.block, record.cell) for record in schedule(changed(PLAN, seed=seed))]
+    return [(record.block, record.cell) for record in schedule(with_options(PLAN, seed=seed))]
 
 
 def test_every_cell_once_a_block() -> None:
@@ -43,7 +43,7 @@ def test_ids_are_unique_and_safe_as_file_names(tmp_path: Path) -> None:
     assert len({record.id for record in records}) == len(records)
     assert slug("sse copy=aa") == "sse-copy_aa"
     alike = parse({"name": "p", "cells": [{"transport": "sse", "profile": names_of_files(tmp_path)}]})
-    records = schedule(changed(alike, blocks=2))
+    records = schedule(with_options(alike, blocks=2))
     assert len({record.id for record in records}) == len(records)
     assert all(len(record.id) < 200 for record in records)
     assert slug("polling interval=0.1 my/own.toml") == "polling-interval_0.1-my_own.toml"

@@ -10,7 +10,7 @@ import pytest
 
 from bench.cli import main as tokenderby
 from bench.plan import parse, read_plan
-from bench.plan_options import changed
+from bench.plan_options import with_options
 from bench.running.runner import new_run
 from bench.table_checks import PlanError
 
@@ -51,7 +51,7 @@ def test_mistakes_are_named(cell: dict[str, object], said: str) -> None:
 
 
 def test_every_plan_can_be_asked_by_a_browser() -> None:
-    plan = changed(read_plan("quick"), clients=["asyncio", "browser"])
+    plan = with_options(read_plan("quick"), clients=["asyncio", "browser"])
     assert len(plan.cells) == 2 * len(read_plan("quick").cells)
     assert {cell.client for cell in plan.cells} == {"asyncio", "browser"}
 

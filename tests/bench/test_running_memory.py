@@ -21,8 +21,8 @@ from bench.analysis.measures.metrics import estimate
 from bench.analysis.report.report import print_summary, write_report
 from bench.plan import Cell, Plan
 from bench.running.blocks import schedule
+from bench.running.cell_runner import CellRunner
 from bench.running.endpoints import Fleet
-from bench.running.measure import CellRunner
 from bench.running.memory import LOOK_S, watched
 from bench.store import RunFolder
 from clients.core.tls import Trust

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from bench.plan import Cell, parse, read_plan
-from bench.plan_options import changed
+from bench.plan_options import with_options
 from bench.run_record import CellRecord
+from bench.running.cell_runner import job_for
 from bench.running.endpoints import Route, Server
 from bench.running.fingerprint import schedule_sha256
-from bench.running.measure import job_for
 from bench.running.scaling import scaled_load, scaled_settings, scaled_stream
 from bench.store import RunFolder
 from bench.table_checks import PlanError
@@ -119,7 +119,7 @@ def test_a_scale_below_one_may_make_answers_too_long() -> None:
 
 def test_the_real_timeouts_are_the_same_plan() -> None:
     scaled = read_plan("timeouts")
-    real = changed(scaled, time_scale=1)
+    real = with_options(scaled, time_scale=1)
     assert (scaled.time_scale, real.time_scale) == (20, 1)
     assert schedule_sha256(scaled) == schedule_sha256(real)
     for cell in scaled.cells:

@@ -13,7 +13,7 @@ from support.processes import RunningServer
 
 from bench.cli import main as tokenderby
 from bench.plan import Cell, Plan, parse, read_plan
-from bench.plan_options import changed
+from bench.plan_options import with_options
 from bench.running.endpoints import Fleet
 from bench.running.processes import PartDied
 from bench.running.runner import new_run
@@ -61,7 +61,7 @@ def test_what_is_missing_is_said_before_a_run_has_a_folder(tmp_path: Path) -> No
 @pytest.mark.usefixtures("without_uvicorn")
 def test_a_story_goes_on_without_what_is_missing(tmp_path: Path) -> None:
     whole = read_plan("article")
-    plan = changed(whole)
+    plan = with_options(whole)
     assert {cell.stack for cell in whole.cells} - {cell.stack for cell in plan.cells} == {"fastapi"}
     new_run(plan, tmp_path)
 

@@ -34,7 +34,7 @@ from bench.running.targets import (
     check_endpoint,
     check_redis,
     check_server,
-    check_token,
+    check_target_token,
     is_on_this_machine,
 )
 from bench.table_checks import PlanError
@@ -125,12 +125,12 @@ async def test_what_somebody_elses_server_lacks_is_said(
 
 async def test_the_token_of_a_target(http: aiohttp.ClientSession) -> None:
     with running_server("sse", "--auth-token", "s3cret") as locked:
-        await check_token(http, locked.url, "s3cret")
+        await check_target_token(http, locked.url, "s3cret")
         assert await is_on_this_machine(http, locked.url, "s3cret")
         assert (await Server("sse", locked.url, "s3cret").counters(http)).cores
         for token, words in ((None, "asks for a token"), ("other", "does not take this token")):
             with pytest.raises(PartDied, match=words) as caught:
-                await check_token(http, locked.url, token)
+                await check_target_token(http, locked.url, token)
             assert "TOKENDERBY_TARGET_TOKEN" in str(caught.value)
             assert "other" not in str(caught.value)
 
@@ -144,7 +144,7 @@ async def test_the_token_of_our_own_servers(
     try:
         route = await fleet.route(Cell(transport="sse"))
         with pytest.raises(PartDied, match="asks for a token"):
-            await check_token(http, route.url, None)
+            await check_target_token(http, route.url, None)
         assert route.server.token == "s3cret"
         assert (await route.server.counters(http)).cores
     finally:
@@ -152,7 +152,7 @@ async def test_the_token_of_our_own_servers(
 
 
 async def test_the_password_of_redis_is_in_no_list_of_processes(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    with redis_server.running(None) as found:
+    with redis_server.running_redis(None) as found:
         async with Redis.from_url(found.url) as redis:
             await redis.config_set("requirepass", "hush-hush")
         url = found.url.replace("redis://", "redis://:hush-hush@")
@@ -350,7 +350,7 @@ async def test_another_machine_has_another_clock(http: aiohttp.ClientSession, se
 @pytest.mark.needs("redis")
 async def test_a_redis_that_takes_nothing_is_refused_with_its_own_word() -> None:
     """It answers a PING: each message would fail, and the transport would be blamed."""
-    with redis_server.running(None) as server:
+    with redis_server.running_redis(None) as server:
         async with Redis.from_url(server.url, socket_timeout=5) as redis:
             await redis.config_set("maxmemory", 1)
             with pytest.raises(PartDied, match=r"^the Redis at hand refuses: .*memory"):
@@ -381,7 +381,7 @@ def test_an_option_counts_as_used_where_a_cell_has_a_use_for_it() -> None:
 
 @pytest.mark.needs("redis")
 async def test_a_redis_that_is_not_ours() -> None:
-    with redis_server.running(None) as server:
+    with redis_server.running_redis(None) as server:
         redis = Redis.from_url(server.url, socket_timeout=1)
         first, second = await RedisReading.take(redis), await RedisReading.take(redis)
         assert first.run_id is not None

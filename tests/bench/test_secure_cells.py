@@ -66,7 +66,7 @@ def test_how_they_are_written() -> None:
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_what_looks_into_http_is_what_the_chain_says(name: str) -> None:
-    rules = profiles.load(name).rules
+    rules = profiles.load_profile(name).rules
     assert reads_http(rules) == (Clockwork(*rules).chain.http is not None)
 
 

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from bench.plan import read_plan
-from bench.proxy.profile import load
+from bench.proxy.profile import load_profile
 from servers.user_errors import InputError
 
 BOM = b"\xef\xbb\xbf"
 PLAN = b'[[cells]]\ntransport = "sse"\n'
 PROFILE = b'[[behaviour]]\ntype = "noop"\n'
-read_both = pytest.mark.parametrize(("read", "text"), [(read_plan, PLAN), (load, PROFILE)], ids=["plan", "profile"])
+read_both = pytest.mark.parametrize(
+    ("read", "text"), [(read_plan, PLAN), (load_profile, PROFILE)], ids=["plan", "profile"]
+)
 Read = Callable[[str], Any]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from clients import columns
 from clients.chromium.answers import Painted
-from clients.columns import ColumnsError, missing
+from clients.columns import ColumnsError, missing_columns
 from clients.core.record import StreamRecord
 
 DIGESTS = {
@@ -47,14 +47,14 @@ FIRST = [column.name for column in STREAMS if column.since == 1]
 
 
 def test_a_table_of_before_has_its_new_columns_filled() -> None:
-    absent = {column.name: column.before for column in missing(STREAMS, FIRST, None)}
+    absent = {column.name: column.before for column in missing_columns(STREAMS, FIRST, None)}
     of_drops = {"noticed_by", "detection_ms", "catch_up_ms", "tokens_discarded", "tokens_wasted"}
     of_traffic = {"packets_in", "packets_out", "wire_bytes"}
     of_attempts = {"attempts", "causes", "finished_by", "stop_s", "usage_tokens"}
     assert set(absent) == of_drops | {"dns_ms", "tcp_ms", "tls_ms"} | of_traffic | {"head_ms"} | of_attempts
     assert absent["tokens_wasted"] == 0
     assert math.isnan(float(str(absent["detection_ms"])))
-    assert missing(STREAMS, NAMES, columns.metadata()) == []
+    assert missing_columns(STREAMS, NAMES, columns.metadata()) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_table_of_before_has_its_new_columns_filled() -> None:
 )
 def test_what_cannot_be_read_is_said(present: list[str], told: bytes, error: str) -> None:
     with pytest.raises(ColumnsError, match=error):
-        missing(STREAMS, present, {columns.METADATA_KEY: told})
+        missing_columns(STREAMS, present, {columns.METADATA_KEY: told})
 
 
 def test_the_reference_run_has_them_all() -> None:

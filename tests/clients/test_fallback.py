@@ -283,7 +283,7 @@ async def test_without_fallback_nothing_changes(client: MakeClient) -> None:
 # ---- real servers behind real rules
 
 LONG: dict[str, object] = {"ttft_ms": 20, "ttft_sigma": 0, "gap_ms": 100, "gap_sigma": 0, "tokens": 14}
-CORPORATE = profiles.load("corporate-proxy").rules  # withholds event streams until they are complete
+CORPORATE = profiles.load_profile("corporate-proxy").rules  # withholds event streams until they are complete
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from clients.core.record import StreamRecord
 from clients.job import Job
 from clients.load import run_cell
 from clients.stopping import enter_stops, spans_told
-from servers.answering import KEPT, Spans
+from servers.answering import KEPT_SPANS, Spans
 
 S = 1_000_000_000
 
@@ -56,13 +56,13 @@ def test_a_server_that_does_not_tell(told: dict[str, object]) -> None:
 
 def test_what_a_server_tells_is_bounded() -> None:
     spans = Spans()
-    for number in range(KEPT + 10):
+    for number in range(KEPT_SPANS + 10):
         with spans.of(str(number)):
             pass
     with spans.of("another"):
         assert spans.since(1)[-1][::2] == ("another", None)
     told = spans.since(1)
-    assert (len(told), told[0][0]) == (KEPT, "11")
+    assert (len(told), told[0][0]) == (KEPT_SPANS, "11")
     assert spans.since(told[-1][2] or 0) == []
 
 

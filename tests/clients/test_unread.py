@@ -123,7 +123,7 @@ TEXT = "eight kB" * 1_000  # 12 MB an answer: more than two kernels' buffers of 
 async def test_those_who_do_not_read_cost_server_and_proxy_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.jsonl"
     path.write_text(json.dumps({"deltas": [TEXT] * PIECES}) + "\n")
-    large = recording.load(path)
+    large = recording.load_recording(path)
     stream = {"recording": large.id, "ttft_ms": 0, "ttft_sigma": 0, "gap_ms": 0, "gap_sigma": 0}
     answer = schedule_of(*[TEXT] * PIECES)
     with running_server("chunked", "--recording", str(path)) as server:

@@ -20,7 +20,7 @@ from support.tls import certificate
 from bench.probe.deployment import Deployment
 from bench.probe.profile_likeness import is_close
 from bench.probe.sweep import ServerAddress, behind
-from bench.proxy.profile import parse
+from bench.proxy.profile import parse_profile
 from bench.proxy.rule import Rule
 from clients.core.tls import Trust
 
@@ -114,7 +114,7 @@ def probed(url: str, folder: Path) -> tuple[Rule, ...]:
     assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: a busy machine left no time for a question
     for said in (*(f"{url}/{name}" for name in TRANSPORTS), "offers http/1.1", "calls itself nginx/"):
         assert said in done.stdout
-    return parse("mine", tomllib.loads((folder / "mine.toml").read_text())).rules
+    return parse_profile("mine", tomllib.loads((folder / "mine.toml").read_text())).rules
 
 
 async def both_s(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.any_machine import VALIDITY
 from support.programs import program
 
 from bench.run_record import Run
@@ -37,16 +38,7 @@ warmup_streams = 2
 timeout_s = 20
 {load}
 
-[validity]
-generator_lag_ms_p99 = 5000
-emit_lag_ms_p99 = 5000
-loop_lag_ms_p99 = 5000
-loop_lag_ms_max = 5000
-request_lag_ms_p99 = 5000
-foreign_cpu_ratio = 100
-steal_ratio = 1
-client_cpu_ratio = 1
-
+{validity}
 {cells}
 """
 SSE = '[[cells]]\ntransport = "sse"\nreuse = [true, false]\n'  # two cells at one server
@@ -70,7 +62,7 @@ class Bench:
         if "polling" in cells:
             program("redis")
         path = self.folder / "tiny.toml"
-        path.write_text(PLAN.format(cells=cells, stream=stream, load=load, streams=streams))
+        path.write_text(PLAN.format(validity=VALIDITY, cells=cells, stream=stream, load=load, streams=streams))
         return str(path)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.any_machine import VALIDITY
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +115,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     yield from stream(session, exchange, request, Decoder(), CONTENT_TYPE)
 '''
 
-PLAN = """
+PLAN = f"""
 blocks = 1
 control = "none"
 [stream]
@@ -124,15 +125,7 @@ tokens = 8
 streams = 10
 rate_per_s = 50
 warmup_streams = 2
-[validity]
-generator_lag_ms_p99 = 5000
-emit_lag_ms_p99 = 5000
-loop_lag_ms_p99 = 5000
-loop_lag_ms_max = 5000
-request_lag_ms_p99 = 5000
-foreign_cpu_ratio = 100
-steal_ratio = 1
-client_cpu_ratio = 1
+{VALIDITY}
 [[cells]]
 transport = "sse"
 """

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from support.any_machine import VALIDITY
 from support.notebooks import NOTEBOOK, WIDGET, execute, readable_without_running
 
 from bench.analysis.report.charts import CHARTS
@@ -22,7 +23,7 @@ DEFINITIONS = {"imports", "ask"}  # cells that only define what the others use
 REFRESH = "to bring it up to date: python scripts/refresh_notebook.py"
 
 # One short block, with something in between: too small to claim anything, which the notebook has to survive as well.
-PLAN = """
+PLAN = f"""
 blocks = 1
 control = "none"
 
@@ -35,16 +36,7 @@ streams = 6
 rate_per_s = 50
 warmup_streams = 1
 
-[validity]
-generator_lag_ms_p99 = 5000
-emit_lag_ms_p99 = 5000
-loop_lag_ms_p99 = 5000
-loop_lag_ms_max = 5000
-request_lag_ms_p99 = 5000
-foreign_cpu_ratio = 100
-steal_ratio = 1
-client_cpu_ratio = 1
-
+{VALIDITY}
 [[cells]]
 transport = "sse"
 profile = ["direct", "none"]

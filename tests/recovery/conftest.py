@@ -23,7 +23,13 @@ def hazards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hazards]:
     """A server of each transport, and what it answers."""
     path = tmp_path_factory.mktemp("hazards") / "answers.jsonl"
     path.write_text(json.dumps({"deltas": TEXTS}) + "\n")
-    stream = {"recording": recording.load(path).id, "ttft_ms": 5, "ttft_sigma": 0, "gap_ms": 20, "gap_sigma": 0}
+    stream = {
+        "recording": recording.load_recording(path).id,
+        "ttft_ms": 5,
+        "ttft_sigma": 0,
+        "gap_ms": 20,
+        "gap_sigma": 0,
+    }
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
 
         def start(transport: str) -> RunningServer:

@@ -136,7 +136,7 @@ async def test_polling_and_a_redis_that_outlives_its_server() -> None:
     """Told to stop, the server clears its streams away, so that they are unknown and asked for anew. Killed, it leaves
     them unfinished: nobody will ever write the rest, another process might, and the client waits for its own limit.
     """
-    with redis_server.running(None) as redis:
+    with redis_server.running_redis(None) as redis:
         stopped, killed = await asyncio.gather(
             Deployment("polling", signal.SIGTERM, redis.url).watch(),
             Deployment("polling", signal.SIGKILL, redis.url.removesuffix("/0") + "/1").watch(timeout_s=12),

@@ -105,7 +105,7 @@ def cases(server: Callable[[str], RunningServer], tmp_path_factory: pytest.TempP
     """Every profile, transport and mode, side by side."""
     folder = tmp_path_factory.mktemp("profiles")
     urls = {transport: server(transport).url for transport in STREAMING}
-    shipped = [profiles.load(name) for name in profiles.names()]
+    shipped = [profiles.load_profile(name) for name in profiles.names()]
 
     async def ask_all(mode: Mode) -> list[Case]:
         asking = (ask(profile, transport, mode, urls[transport], folder) for profile in shipped for transport in urls)
@@ -117,7 +117,7 @@ def cases(server: Callable[[str], RunningServer], tmp_path_factory: pytest.TempP
 
 def refuses_websockets(name: str) -> bool:
     """Whether the profile lets no WebSocket open at all, which is in its data."""
-    return any(rule.name == "upgrade" for rule in profiles.load(name).rules)
+    return any(rule.name == "upgrade" for rule in profiles.load_profile(name).rules)
 
 
 def opened(cases: list[Case], mode: Mode) -> list[Case]:
@@ -165,7 +165,7 @@ def test_whoever_may_cut_a_response_has_cut_one(cases: list[Case]) -> None:
     may_cut = {
         name
         for name in profiles.names()
-        for rule in profiles.load(name).rules
+        for rule in profiles.load_profile(name).rules
         if rule.name in ("idle_timeout", "max_duration") and getattr(rule, "scope", "") in ("connection", "request")
     }
     cut = {case.profile for case in cases if case.mode == "none" and case.transport == "chunked" and case.cuts}

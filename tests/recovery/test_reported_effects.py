@@ -77,7 +77,7 @@ async def test_a_model_that_thinks_longer_than_a_first_byte_limit(
     server: Callable[[str], RunningServer], late: dict[str, RunningServer]
 ) -> None:
     """Heroku's H12: 40 s of thinking behind 30 s pass where the head goes out at once, and fail where it does not."""
-    heroku = profiles.load("heroku").scaled(SCALE).rules
+    heroku = profiles.load_profile("heroku").scaled(SCALE).rules
     holding = (*heroku, HeadHoldback())  # the servers are in a hurry, and something on the way is not
     asking = {
         (transport, way): ask_through(url, transport, rules, THINKING)

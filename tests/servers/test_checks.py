@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from servers.checks import choice, number, shown, suggestion
+from servers.checks import check_number, choice, shown, suggestion
 from servers.user_errors import InputError
 
 
@@ -28,13 +28,13 @@ from servers.user_errors import InputError
 )
 def test_a_number_that_is_none(value: object, options: dict[str, Any], least: float, most: float, takes: str) -> None:
     with pytest.raises(InputError) as error:
-        number("key", value, least, most, **options)
+        check_number("key", value, least, most, **options)
     assert str(error.value) == f"key: takes {takes}"
 
 
 def test_numbers_and_choices() -> None:
-    assert number("key", "0.5", 0, 1, text=True) == 0.5
-    assert number("key", "7", 0, 9, whole=True, text=True) == 7
+    assert check_number("key", "0.5", 0, 1, text=True) == 0.5
+    assert check_number("key", "7", 0, 9, whole=True, text=True) == 7
     assert choice("key", "a", ("a", "b")) == "a"
     for wrong in ("c", ["a"], None):
         with pytest.raises(InputError, match=r"key: takes one of a, b, not "):

@@ -33,7 +33,7 @@ STEADY = {"profile": "fast", "tokens": 60, "ttft_ms": 100, "ttft_sigma": 0, "gap
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    with redis_server.running(None) as server:
+    with redis_server.running_redis(None) as server:
         yield server
 
 

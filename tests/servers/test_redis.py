@@ -31,14 +31,14 @@ SLOW = {"profile": "fast", "tokens": 60, "gap_ms": 50, "gap_sigma": 0}
 
 @pytest.mark.needs("redis")
 def test_the_embedded_server_runs_for_as_long_as_the_context() -> None:
-    with redis_server.running(None) as server:
+    with redis_server.running_redis(None) as server:
         assert redis.Redis.from_url(server.url).ping()
         assert server.pid is not None
     assert not psutil.pid_exists(server.pid)
 
 
 def test_a_given_url_is_taken_as_it_is() -> None:
-    with redis_server.running("redis://example:1") as server:
+    with redis_server.running_redis("redis://example:1") as server:
         assert server == redis_server.RedisServer("redis://example:1", None)
 
 
@@ -128,7 +128,7 @@ def test_what_a_killed_server_has_left_is_removed_at_the_next_start(
     with running_server("polling") as killed, running_server("polling"):
         killed.stop(signal.SIGKILL)
         assert len(list(tmp_path.iterdir())) == 2
-        with redis_server.running(None):
+        with redis_server.running_redis(None):
             assert len(list(tmp_path.iterdir())) == 2  # its own, and that of the one that lives
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_a_redis_that_has_outlived_its_parent_is_ended(tmp_path: Path, monkeypat
     bystander = tmp_path / f"{redis_server.FOLDER_PREFIX}other"
     bystander.mkdir()
     (bystander / redis_server.PID_FILE).write_text(str(os.getpid()))  # its number is another's by now
-    with redis_server.running(None):
+    with redis_server.running_redis(None):
         assert orphan.wait(5) == -signal.SIGKILL
         assert not folder.exists()
         assert not bystander.exists()
@@ -176,7 +176,10 @@ def test_a_redis_that_has_outlived_its_parent_is_ended(tmp_path: Path, monkeypat
 
 def test_without_any_redis_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_server, "find_executable", lambda: None)
-    with pytest.raises(redis_server.RedisUnavailable, match=r"--redis-url.*redis-server"), redis_server.running(None):
+    with (
+        pytest.raises(redis_server.RedisUnavailable, match=r"--redis-url.*redis-server"),
+        redis_server.running_redis(None),
+    ):
         pass
 
 
@@ -200,7 +203,7 @@ def test_an_unreachable_redis_is_one_clear_line() -> None:
 
 @pytest.mark.needs("redis")
 def test_keys_expire_and_nothing_is_left_behind() -> None:
-    with redis_server.running(None) as server, redis.Redis.from_url(server.url) as client:
+    with redis_server.running_redis(None) as server, redis.Redis.from_url(server.url) as client:
         with running_server("polling", "--redis-url", server.url, "--keep", "30") as running:
             body = {"message": "x", "stream": {"profile": "fast", "tokens": 5}}
             ASK["polling"](running.url, body | {"stream_id": "done"}).check()
@@ -213,7 +216,7 @@ def test_keys_expire_and_nothing_is_left_behind() -> None:
 
 @pytest.mark.needs("redis")
 def test_when_redis_is_away_polls_fail_in_words_and_the_answer_comes_back_whole() -> None:
-    with redis_server.running(None) as first, running_server("polling", "--redis-url", first.url) as running:
+    with redis_server.running_redis(None) as first, running_server("polling", "--redis-url", first.url) as running:
         request(running.url, "POST", "/chat", {"message": "x", "stream_id": "s", "stream": SLOW})
         time.sleep(0.5)
         assert first.pid is not None

@@ -183,7 +183,7 @@ def test_every_hazard_stands_beside_every_other() -> None:
 def recorded(tmp_path: Path) -> recording.Recording:
     path = tmp_path / "recorded.jsonl"
     path.write_text('{"deltas": ["a", " b", "", " c"]}\n\n{"deltas": ["x", "y"]}\n', encoding="utf-8")
-    known = recording.load(path)
+    known = recording.load_recording(path)
     recording.register(known)
     return known
 
@@ -203,7 +203,7 @@ def timed(tmp_path: Path) -> recording.Recording:
     path = tmp_path / "timed.jsonl"
     lines = ({"deltas": ["a", " b", " c"], "at_ms": [100, 100.0625, 400]}, {"deltas": ["x"], "at_ms": [50.5]})
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    known = recording.load(path)
+    known = recording.load_recording(path)
     recording.register(known)
     return known
 
@@ -253,19 +253,19 @@ def test_a_bad_recording_names_its_line(tmp_path: Path, content: str, named: str
     path = tmp_path / "bad.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(StreamError, match=named):
-        recording.load(path)
+        recording.load_recording(path)
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "marked.jsonl"
     path.write_text('{"deltas": ["\ufeffa"]}\n', encoding="utf-8-sig")
-    assert recording.load(path).answers == (("\ufeffa",),)
+    assert recording.load_recording(path).answers == (("\ufeffa",),)
 
 
 def test_the_largest_delta_that_is_taken_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "large.jsonl"
     path.write_text(json.dumps({"deltas": ["b" * (recording.MAX_DELTA_BYTES - 2)]}), encoding="utf-8")
-    ((text,),) = recording.load(path).answers
+    ((text,),) = recording.load_recording(path).answers
     message = encode_token(MAX_COUNT, json_text(text), MAX_COUNT, MAX_COUNT)
     assert len(chunked.Decoder().feed(chunked.encode_token(message))) == 1
     assert len(sse.Decoder().feed(sse.encode_token(b"s" * 64, 2**62, message))) == 1
@@ -273,10 +273,10 @@ def test_the_largest_delta_that_is_taken_is_decoded(tmp_path: Path) -> None:
 
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="absent"):
-        recording.load(tmp_path / "absent.jsonl")
+        recording.load_recording(tmp_path / "absent.jsonl")
 
 
 def test_a_pipe_is_no_recording(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(StreamError, match=r"pipe\.jsonl: takes a file"):
-        recording.load(tmp_path / "pipe.jsonl")
+        recording.load_recording(tmp_path / "pipe.jsonl")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from servers.chat import ChatRequest, RequestError
-from servers.recording import load
+from servers.recording import load_recording
 from servers.stream import StreamSpec
 from servers.user_errors import StreamError
 
@@ -64,6 +64,6 @@ def test_a_recording(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text(line)
     with pytest.raises(StreamError) as raised:
-        load(str(path))
+        load_recording(str(path))
     assert said in str(raised.value)
     assert not any(word in str(raised.value) for word in LIBRARY)

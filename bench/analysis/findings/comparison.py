@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from bench.analysis.findings.failures import nothing_measured
-from bench.analysis.findings.likeness import differences
+from bench.analysis.findings.likeness import run_differences
 from bench.analysis.findings.races import control_pairs
 from bench.analysis.findings.topics import COMPLETED
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements, measure
@@ -139,7 +139,7 @@ def compare(
     if unknown := [name for name in numbers if name not in COLUMNS]:
         raise ComparisonError(f"--numbers: unknown {shown(unknown[0])}; {suggestion(unknown[0], COLUMNS)}")
     a, b = run_a.load(), run_b.load()
-    forbidding = differences(a, b)
+    forbidding = run_differences(a, b)
     if forbidding and not force:
         raise ComparisonError(f"the runs cannot be compared: {'; '.join(forbidding)}; --force does it all the same")
     before, after = measure(run_a), measure(run_b)

@@ -137,7 +137,7 @@ def total_failures(measured: Measurements) -> list[TotalFailure]:
     return [TotalFailure(tuple(cells)) for cells in together.values()]
 
 
-def faults(measured: Measurements) -> dict[Key, str]:
+def fault_lines(measured: Measurements) -> dict[Key, str]:
     """The cells that got nothing through, though nothing stood in between, each with a line that says so."""
     found = [each for each in failures(measured.cells) if each.is_fault]
     return {each.key: f"nothing got through: {TotalFailure((each,)).sentence}" for each in found}

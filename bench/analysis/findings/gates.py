@@ -19,10 +19,10 @@ from bench.analysis.measures.demands import demands
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements
 from bench.analysis.measures.metrics import COUNTS, METRICS, estimate
 from bench.analysis.measures.missing import why_no_interval, why_no_value
-from bench.analysis.measures.quantities import bounds, quantity, unit_of
+from bench.analysis.measures.quantities import interval_bounds, quantity, unit_of
 from bench.analysis.statistics.intervals import Estimate
 from bench.analysis.statistics.wording import number, percent, with_unit
-from bench.slo import LARGER_IS_BETTER, limits, scaled
+from bench.slo import LARGER_IS_BETTER, cell_limits, scaled
 
 GateOutcome = Literal["met", "unmet", "not shown", "unknown"]
 
@@ -61,7 +61,7 @@ class Gate:
         """The number beside the limit, and by how much it is beyond; or why there is none."""
         if self.outcome == "unknown":
             return self.reason
-        between = "" if self.is_exact else bounds(self.found, self.column)
+        between = "" if self.is_exact else interval_bounds(self.found, self.column)
         value = quantity(self.found.value, self.column) + (f" (95 % interval {between})" if between else "")
         if self.outcome == "not shown":
             return f"it is {value}, and the interval reaches to both sides of the limit; more blocks narrow it"
@@ -92,7 +92,7 @@ def gates(measured: Measurements) -> list[Gate]:
 
 
 def _of_cell(cell: MeasuredCell, wanted: Mapping[str, Mapping[str, Any]], time_scale: float) -> Iterator[Gate]:
-    for column, limit in limits(wanted.get(cell.records[0].cell, {})).items():
+    for column, limit in cell_limits(wanted.get(cell.records[0].cell, {})).items():
         yield _judged(cell, column, scaled(column, limit, time_scale))
 
 

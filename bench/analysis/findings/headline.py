@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.analysis.findings.failures import nothing_measured
 from bench.analysis.findings.races import COMPLETE_ENOUGH, place_of
-from bench.analysis.findings.scoreboard import Answer, Square, answers, standing_of
+from bench.analysis.findings.scoreboard import Answer, Square, group_answers, standing_of
 from bench.analysis.findings.topics import COMPLETED, FELT, SPENT
 from bench.analysis.measures.groups import Key, Measurements
 from bench.analysis.statistics.wording import as_read, counted, in_sentence, listed, number
@@ -29,7 +29,7 @@ def headline(measured: Measurements) -> str:
     """Which transport, of the plain group: one or two sentences; or that nothing was measured, and why."""
     if nothing := nothing_measured(measured):
         return f"{nothing[0].upper()}{nothing[1:]}."
-    if not (found := answers(measured)):
+    if not (found := group_answers(measured)):
         return "Nothing to compare: no two cells that race against each other have valid blocks in common."
     rows = [answer for answer in found if answer.topic.on_board and answer.question.group == found[0].question.group]
     felt = [row for row in rows if row.topic.id in FELT and row.question.squares[0].standing == "best"]

@@ -24,7 +24,7 @@ MAX_NAMED = 6  # differences that a text names
 _GIB = 1 << 30
 
 
-def differences(a: Run, b: Run) -> list[str]:
+def run_differences(a: Run, b: Run) -> list[str]:
     """What forbids a comparison: another machine, other work, another time scale."""
     found = [_said("machine", _other_machine(a.machine, b.machine)), _said("plan", _other_work(a.plan, b.plan))]
     if a.time_scale != b.time_scale:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from bench.analysis.findings.topics import COMPLETED, SIDE_BY_SIDE, TOPICS, Topic
+from bench.analysis.findings.topics import COMPLETED, SHARED_MACHINE_TOPICS, TOPICS, Topic
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements
 from bench.analysis.measures.metrics import estimate, estimator
 from bench.analysis.measures.missing import why_no_value
@@ -130,7 +130,7 @@ def _all_races(measured: Measurements) -> list[Race]:
 
 def asked(measured: Measurements) -> Sequence[Topic]:
     """The topics that a run can answer at all."""
-    return TOPICS if measured.cells_at_once == 1 else [topic for topic in TOPICS if topic.id in SIDE_BY_SIDE]
+    return TOPICS if measured.cells_at_once == 1 else [topic for topic in TOPICS if topic.id in SHARED_MACHINE_TOPICS]
 
 
 def control_pairs(measured: Measurements) -> list[tuple[Race, MeasuredCell, MeasuredCell]]:

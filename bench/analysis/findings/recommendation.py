@@ -190,7 +190,7 @@ def that_count(measured: Measurements, missed: Sequence[Gate]) -> list[Gate]:
     return list(found.chosen.missed) if found else list(missed)
 
 
-def faults(measured: Measurements) -> list[str]:
+def unmet_recommendation(measured: Measurements) -> list[str]:
     """A line where a recommendation is wanted and nothing can be recommended."""
     if not is_wanted(measured.run.plan):
         return []

@@ -28,7 +28,16 @@ from bench.analysis.statistics.claims import (
 )
 from bench.analysis.statistics.contrasts import Contrast
 from bench.analysis.statistics.intervals import Estimate
-from bench.analysis.statistics.wording import as_read, count, counted, interval, listed, number, shown, with_unit
+from bench.analysis.statistics.wording import (
+    as_read,
+    count,
+    counted,
+    interval,
+    listed,
+    number,
+    value_with_interval,
+    with_unit,
+)
 
 Standing = Literal["best", "level", "behind", "not judged"]  # level: as good as the best
 ShownStanding = Literal["equal", "best", "level", "behind", "not judged"]
@@ -110,15 +119,15 @@ class Answer:
 
 def scoreboard(measured: Measurements) -> list[ScoredQuestion]:
     """The rows, group by group: the plain group first, then by size."""
-    return [answer.question for answer in answers(measured) if answer.topic.on_board]
+    return [answer.question for answer in group_answers(measured) if answer.topic.on_board]
 
 
-def resolution(measured: Measurements) -> dict[str, float]:
+def findable_ratios(measured: Measurements) -> dict[str, float]:
     """By column: the smallest ratio this run would find in 4 of 5 runs; infinite if none. See .resolution.
 
     Numbers that are the same for all in every block are left out: there was nothing to find.
     """
-    found = answers(measured)
+    found = group_answers(measured)
     tests = sum(pair.finding.is_open for answer in found for pair in answer.pairs)
     return {
         answer.question.column: _resolution.of_pairs([pair.finding.contrast for pair in answer.pairs], tests)
@@ -127,7 +136,7 @@ def resolution(measured: Measurements) -> dict[str, float]:
     }
 
 
-def answers(measured: Measurements) -> list[Answer]:
+def group_answers(measured: Measurements) -> list[Answer]:
     """All that a run can say, group by group; all pairs and numbers are one family for Holm's adjustment."""
     if not measured.answers:
         measured.answers.extend(_answers(measured))
@@ -249,4 +258,4 @@ def _value(square: Square, unit: str, *, with_interval: bool = False) -> str:
     found, unit = as_read(square.estimate, unit)
     if not math.isfinite(found.value):
         return ""
-    return f"{shown(found)} {unit}".strip() if with_interval else with_unit(found.value, unit)
+    return f"{value_with_interval(found)} {unit}".strip() if with_interval else with_unit(found.value, unit)

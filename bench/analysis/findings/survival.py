@@ -18,7 +18,7 @@ import pandas as pd
 from bench.analysis.findings.buffering_alarm import held_back_of
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements, transport_title
 from bench.analysis.measures.metrics import estimate
-from bench.analysis.measures.situations import Situation, described, real_plan, seconds, situation_words
+from bench.analysis.measures.situations import Situation, described, real_plan, real_seconds, situation_words
 from bench.analysis.statistics import intervals
 from bench.analysis.statistics.intervals import Estimate
 from bench.analysis.statistics.wording import listed
@@ -185,7 +185,7 @@ def _order(way: Way) -> tuple[object, ...]:
 def profile_title(name: str) -> str:
     """The intermediary's full name, if it is one of ours."""
     try:
-        return proxy_profiles.load(name).title
+        return proxy_profiles.load_profile(name).title
     except proxy_profiles.ProfileError:  # a user's own file, or a real one
         return ""
 
@@ -269,7 +269,7 @@ def _remedy(way: Way) -> str:
         return _RECOVERIES.get(way.recovery, way.recovery)
     name, _, value = way.words[0].partition("=")
     if name == "heartbeat" and value.replace(".", "", 1).isdecimal():
-        return f"a heartbeat every {seconds(float(value))}"
+        return f"a heartbeat every {real_seconds(float(value))}"
     return way.words[0]
 
 
@@ -283,7 +283,7 @@ def _commonest(details: pd.Series[str]) -> str:
     return text
 
 
-def answer(maps: Sequence[SurvivalMap]) -> str:
+def survivors_sentence(maps: Sequence[SurvivalMap]) -> str:
     """What gets through everything that was measured, in a sentence; empty if nothing stood in between."""
     between = [each for each in maps if len(each.profiles) > 1]
     ways = dict.fromkeys(way for each in between for way in each.ways)

@@ -82,7 +82,7 @@ TOPICS = (
         "of client, server and Redis",
     ),
 )
-SIDE_BY_SIDE = ("survival", "requests")
+SHARED_MACHINE_TOPICS = ("survival", "requests")
 """The topics of which a run still tells something whose cells shared the machine."""
 FELT = ("first_token", "smoothness")
 """What whoever reads an answer feels."""

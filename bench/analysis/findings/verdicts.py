@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.analysis.findings.scoreboard import Pair, QuestionStatus, answers
+from bench.analysis.findings.scoreboard import Pair, QuestionStatus, group_answers
 from bench.analysis.findings.topics import COMPLETED
 from bench.analysis.measures.groups import MeasuredCell, Measurements
 from bench.analysis.statistics.wording import count, counted, listed
@@ -30,7 +30,7 @@ def verdicts(measured: Measurements) -> list[Verdict]:
     """The answers to all questions, group by group, and at the end what did not arrive."""
     found = [
         Verdict(a.topic.question, a.question.group, a.question.column, a.question.sentence, a.question.status, a.pairs)
-        for a in answers(measured)
+        for a in group_answers(measured)
         if a.question.column != COMPLETED
     ]
     return [*found, _completeness(measured)]

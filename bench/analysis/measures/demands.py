@@ -11,7 +11,7 @@ import msgspec
 
 from bench.plan import Cell
 from bench.run_record import Run
-from bench.slo import checked, message_limits, scaled
+from bench.slo import checked_slo, message_limits, scaled
 from bench.store import StoreError
 from bench.table_checks import PlanError
 
@@ -30,8 +30,8 @@ def demands(run: Run) -> dict[str, dict[str, Any]]:
         return {}  # whatever else an older or newer version's plan may hold
     try:
         plan = msgspec.convert(run.plan, _Demands)
-        slo = checked(plan.slo, "[slo]")
-        slos = {name: checked(table, f"[slos.{name}]") for name, table in plan.slos.items()}
+        slo = checked_slo(plan.slo, "[slo]")
+        slos = {name: checked_slo(table, f"[slos.{name}]") for name, table in plan.slos.items()}
     except (msgspec.ValidationError, PlanError) as error:
         raise StoreError(f"run.json is damaged: plan: {error}") from error
     return {cell.key: slos.get(cell.slo, {}) if cell.slo else slo for cell in plan.cells}

@@ -229,7 +229,7 @@ def measure(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> 
     chosen = _one_message_each(run, messages)
     counts = count_tokens(folder, run, messages, chosen.values())
     keys = sorted({_key(cell) for cell in run.cells}, key=_display_order)
-    per_message.add(messages, counts, message_limits_of(run))
+    per_message.add_counts(messages, counts, message_limits_of(run))
     valid, void = messages[_in_cells(run, messages, "ok")], messages[_in_cells(run, messages, "void")]
     # An answer asked for again starts from nothing, but the tokens thrown away then were received all the same:
     # after a drop with `restart`, and with `resume` where the server had lost the stream.
@@ -245,7 +245,7 @@ def measure(folder: RunFolder, more_limits: Mapping[str, Any] | None = None) -> 
         early_tokens=int(counts.early.sum()),
         void_cells=[cell for cell in voids if cell.blocks],
         painted=read_painted(folder),
-        harness_error=harness_error.read(folder.path, run.machine),
+        harness_error=harness_error.read_calibration(folder.path, run.machine),
     )
 
 
@@ -342,13 +342,6 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
     sizes = messages["bytes_in"].astype(float) + messages["bytes_out"].astype(float)
     packets = messages["packets_in"].astype(float) + messages["packets_out"].astype(float)
     on_the_wire, stamps = messages["wire_bytes"].astype(float), messages["stamp_bytes"]
-    client = _micro(cell.client_cpu_s)
-    needs_redis = cell.transport in TRANSPORTS and TRANSPORTS[cell.transport].needs_redis
-    needs_redis = needs_redis or (cell.recovery == "fallback" and cell.redis_cpu_s is not None)
-    server_only = _micro(cell.server_cpu_s)
-    # Leaving an unmeasured Redis out would make polling look cheap, so then there is no number.
-    redis = _micro(cell.redis_cpu_s) if needs_redis else 0.0
-    server = server_only + redis
     return {
         "block": cell.block,
         "messages": len(messages),
@@ -360,12 +353,7 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "bytes": float(sizes.sum()),
         "bytes_messages": float(sizes.notna().sum()),
         "bytes_delivered": float(messages["delivered"][sizes.notna()].sum()),
-        "client_cpu_us": client,
-        "server_only_cpu_us": server_only,
-        "redis_cpu_us": redis,
-        "server_cpu_us": server,
-        "paced_server_cpu_us": server * _usual_pace(cell.server_pace_us),
-        "cpu_us": client + server,
+        **_cpu_us(cell),
         **{name: float(getattr(counts, name)[position]) for name in ("rows", "reads", "tokens", "stalls")},
         "emissions": float(counts.emissions[position]) if has_due(cell.transport) else math.nan,
         "stamp_bytes": float(stamps[sizes.notna()].sum()),
@@ -381,6 +369,24 @@ def _totals(cell: CellRecord, messages: pd.DataFrame, counts: TokenCounts, posit
         "cells": 1.0,
         "memory_bytes": math.nan if cell.server_memory_bytes is None else float(cell.server_memory_bytes),
         "open_most": float(per_message.open_most(messages)),
+    }
+
+
+def _cpu_us(cell: CellRecord) -> dict[str, float]:
+    """What one cell cost in one block, part by part."""
+    needs_redis = cell.transport in TRANSPORTS and TRANSPORTS[cell.transport].needs_redis
+    needs_redis = needs_redis or (cell.recovery == "fallback" and cell.redis_cpu_s is not None)
+    client, server_only = _micro(cell.client_cpu_s), _micro(cell.server_cpu_s)
+    # Leaving an unmeasured Redis out would make polling look cheap, so then there is no number.
+    redis = _micro(cell.redis_cpu_s) if needs_redis else 0.0
+    server = server_only + redis
+    return {
+        "client_cpu_us": client,
+        "server_only_cpu_us": server_only,
+        "redis_cpu_us": redis,
+        "server_cpu_us": server,
+        "paced_server_cpu_us": server * _usual_pace(cell.server_pace_us),
+        "cpu_us": client + server,
     }
 
 

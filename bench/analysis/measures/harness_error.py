@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bench.analysis.measures.waterfall import Waterfall
-from bench.store import replace_file
+from clients.whole_file import replace_file
 
 FILE = "calibration.json"
 _MAX_BYTES = 1 << 20
@@ -61,14 +61,14 @@ class HarnessError(msgspec.Struct, kw_only=True, frozen=True):
         return (self.cpu, self.cores) == (machine.get("cpu"), machine.get("cores"))
 
 
-def write(folder: Path, found: HarnessError) -> Path:
+def write_calibration(folder: Path, found: HarnessError) -> Path:
     """Keep a calibration beside the runs in `folder`; the path. Raises OSError."""
     path = folder / FILE
     replace_file(path, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     return path
 
 
-def read(run_path: Path, machine: dict[str, object]) -> HarnessError | None:
+def read_calibration(run_path: Path, machine: dict[str, object]) -> HarnessError | None:
     """The calibration that lies in a run's folder or beside it, if there is one of the run's machine."""
     for path in (run_path / FILE, run_path.parent / FILE):
         try:

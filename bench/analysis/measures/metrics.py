@@ -39,7 +39,7 @@ def estimator(cell: MeasuredCell, column: str) -> Estimator:
 def estimate(cell: MeasuredCell, column: str) -> Estimate:
     """A metric's value with its 95 % interval."""
     if column not in cell.estimates:
-        found = intervals.estimate(estimator(cell, column))
+        found = intervals.estimate_of(estimator(cell, column))
         cell.estimates[column] = _widened(found, estimator(cell, column)) if METRICS[column].unit == "share" else found
     return cell.estimates[column]
 

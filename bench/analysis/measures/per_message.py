@@ -18,7 +18,7 @@ _OF_TOKENS = [
 _STAMPS_BYTES = len(',"due":') + len(',"sent":')  # of a token message, without the two numbers
 
 
-def add(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits]) -> None:
+def add_counts(messages: pd.DataFrame, counts: TokenCounts, limits: Mapping[str, Limits]) -> None:
     """Add to `messages`, in place, what was counted of their tokens. A message that failed is infinitely late.
 
     What is measured against the model's own times is NaN where nobody tells them (`has_due`).

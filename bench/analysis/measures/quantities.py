@@ -28,6 +28,6 @@ def quantity(value: float, column: str) -> str:
     return with_unit(as_shown(Estimate(value), column).value, unit_of(column))
 
 
-def bounds(found: Estimate, column: str) -> str:
+def interval_bounds(found: Estimate, column: str) -> str:
     """Its interval alone, in the same unit, which is not repeated; empty without one."""
     return interval(as_shown(found, column))

@@ -125,7 +125,7 @@ def read_messages(folder: RunFolder, run: Run) -> pd.DataFrame:
         return pd.DataFrame({name: np.empty(0) for name in names}).astype(
             {"cell_index": int, "completed": bool, "has_due": bool}
         )
-    table = tables.read(folder.streams_path)
+    table = tables.read_rows(folder.streams_path)
     absent = _absent(folder.streams_path, _STREAMS, table.schema)
     messages: pd.DataFrame = table.to_pandas().assign(**{column.name: column.before for column in absent})
     index = {(cell.block, cell.cell): position for position, cell in enumerate(run.cells)}
@@ -150,14 +150,14 @@ def read_painted(folder: RunFolder) -> pd.DataFrame | None:
     """What a browser painted, by `stream_id`; None where none asked. Raises StoreError."""
     if not folder.painted_path.exists():
         return None
-    rows: pd.DataFrame = tables.read(folder.painted_path).to_pandas()
+    rows: pd.DataFrame = tables.read_rows(folder.painted_path).to_pandas()
     return rows.drop(columns=[column.name for column in columns.CELL]).set_index("stream_id")
 
 
 def _absent(path: Path, expected: Sequence[Column], schema: pa.Schema) -> list[Column]:
     """The columns that a table of an earlier version has not. Raises StoreError if it can have no meaning here."""
     try:
-        return columns.missing(expected, schema.names, schema.metadata)
+        return columns.missing_columns(expected, schema.names, schema.metadata)
     except columns.ColumnsError as error:
         raise StoreError(f"{path}: {error}") from error
 
@@ -283,8 +283,8 @@ class _Counter:
     def finish(self) -> TokenCounts:
         """Count what never arrived: infinitely late, and one stall for each message that lacks something."""
         lost = np.maximum(self._expected - self._counts.received, 0) * self._valid[self._cell_of]
-        np.add.at(self._counts.delays[:, histogram.NEVER], self._cell_of, lost * self._has_due)
-        np.add.at(self._counts.gaps[:, histogram.NEVER], self._cell_of, np.minimum(lost, self._expected - 1))
+        np.add.at(self._counts.delays[:, histogram.NEVER_BIN], self._cell_of, lost * self._has_due)
+        np.add.at(self._counts.gaps[:, histogram.NEVER_BIN], self._cell_of, np.minimum(lost, self._expected - 1))
         np.add.at(self._counts.stalls, self._cell_of, (lost > 0).astype(np.int64))
         return self._counts
 

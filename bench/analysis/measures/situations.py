@@ -89,7 +89,7 @@ def _sentence_part(when: str, clauses: Sequence[str]) -> str:
     return f"{when} and {more}" if when and more else when or (f"when {more}" if more else "")
 
 
-def seconds(real_s: float) -> str:
+def real_seconds(real_s: float) -> str:
     """Real seconds for a sentence: "70 s"."""
     return f"{real_s:.3g}\u00a0s"
 
@@ -100,18 +100,18 @@ def _situation(words: Words, plan: Mapping[str, Any]) -> Situation:
     lasts_s, silent_s = _rhythm(stream)
     parts, when = [], ""
     if lasts_s:
-        parts.append(f"answers of {seconds(lasts_s)}, silent for up to {seconds(silent_s)}")
-        when = f"when the model is silent for up to {seconds(silent_s)}"
+        parts.append(f"answers of {real_seconds(lasts_s)}, silent for up to {real_seconds(silent_s)}")
+        when = f"when the model is silent for up to {real_seconds(silent_s)}"
     if load.get("turns", 1) > 1:
-        pause = seconds(load.get("think_s", 0.0))
+        pause = real_seconds(load.get("think_s", 0.0))
         parts.insert(0, f"{load['turns']} messages, {pause} apart")
         when = f"with {pause} between messages"
     if load.get("silence_s"):
-        patience = seconds(load["silence_s"])
+        patience = real_seconds(load["silence_s"])
         parts.append(f"clients give up after {patience} without a byte")
         when += f" and clients wait no longer than {patience}" if load["silence_s"] < silent_s else ""
     if load.get("token_silence_s"):
-        parts.append(f"clients give up after {seconds(load['token_silence_s'])} without a token")
+        parts.append(f"clients give up after {real_seconds(load['token_silence_s'])} without a token")
     return Situation(words, "; ".join(parts) or " ".join(words), when or " ".join(words))
 
 
@@ -147,7 +147,7 @@ def _with_recording(stream: Mapping[str, Any]) -> dict[str, Any]:
     """The stream as requests carry it, with the id of a recording where a plan has its file. Raises StreamError."""
     if "recording" not in stream:
         return dict(stream)
-    found = recording.load(str(stream["recording"]))
+    found = recording.load_recording(str(stream["recording"]))
     recording.register(found)
     return dict(stream) | {"recording": found.id}
 
@@ -189,9 +189,9 @@ def _clause(name: str, value: object) -> str:
     if name == "silence_s" and not value:
         return "clients wait for ever"
     if name == "silence_s" and isinstance(value, int | float):
-        return f"clients wait no longer than {seconds(value)}"
+        return f"clients wait no longer than {real_seconds(value)}"
     if name == "token_silence_s":
-        limit = f"no longer than {seconds(value)}" if isinstance(value, int | float) else "for ever"
+        limit = f"no longer than {real_seconds(value)}" if isinstance(value, int | float) else "for ever"
         return f"clients wait {limit} for a token"
     if name == "fallback" and isinstance(value, list):
         return f"clients go over to {' and then '.join(value)}"

@@ -36,7 +36,7 @@ from bench.analysis.report.distributions import (
     token_delay,
     token_delay_data,
 )
-from bench.analysis.report.heatmaps import recovery_cost, survival
+from bench.analysis.report.heatmaps import recovery_cost, survival_heatmaps
 from bench.analysis.report.knee import knee_curve, knee_data
 from bench.analysis.report.number_tables import Table
 from bench.analysis.report.theme import STYLE, any_letters
@@ -141,7 +141,7 @@ CHARTS = (
         "arrived complete, and its 95 % interval. Blue is what you want; read down a column to see what it takes.",
         "Complete: every token once, in order, the text's hash right, and the end message seen. Intervals: Wilson's. "
         "Rows without a recovery give up at the first drop. White: not run, or no valid cell.",
-        survival,
+        survival_heatmaps,
         no_data,  # the page has the squares themselves
         speed=False,
     ),

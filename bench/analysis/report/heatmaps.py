@@ -103,7 +103,7 @@ def _square(each: SurvivalMap, spot: Spot | None, scale: _Scale) -> HeatSquare |
     return HeatSquare(*texts, fill, ink_on(fill))
 
 
-def survival(measured: Measurements) -> Figure | None:
+def survival_heatmaps(measured: Measurements) -> Figure | None:
     """The survival map as a picture, its situations side by side."""
     maps = _shown(survival_maps(measured))
     if not maps:

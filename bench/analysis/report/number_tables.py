@@ -100,7 +100,7 @@ NUMBERS = (
 _STAGES = Numbers("Where the delay comes from", ("lag_ms_p50", "lag_ms_p99", _TRANSIT, "transit_ms_p99"))
 
 
-def tables(measured: Measurements) -> list[Table]:
+def number_tables(measured: Measurements) -> list[Table]:
     """Those that have something to say, without columns of dashes; speed and CPU only of cells that ran alone."""
     alone = measured.cells_at_once == 1
     found = [_numbers(measured, numbers, alone=alone) for numbers in NUMBERS if alone or not numbers.speed]

@@ -27,7 +27,7 @@ from bench.analysis.findings.headline import headline
 from bench.analysis.findings.recommendation import Recommendation, is_wanted, recommendation
 from bench.analysis.findings.run_warnings import RunWarning
 from bench.analysis.findings.story import Claim, answer_of
-from bench.analysis.findings.survival import advice, answer, how_noticed, survival_maps, twins
+from bench.analysis.findings.survival import advice, how_noticed, survival_maps, survivors_sentence, twins
 from bench.analysis.findings.verdicts import Verdict
 from bench.analysis.measures.groups import MeasuredCell, Measurements
 from bench.analysis.measures.metrics import METRICS, estimate
@@ -36,7 +36,7 @@ from bench.analysis.report.charts import Chart
 from bench.analysis.report.heatmaps import recovery_heat, survival_heat
 from bench.analysis.report.inline_svg import inline
 from bench.analysis.report.knee import knee_of
-from bench.analysis.report.number_tables import Table, tables, without_dashes
+from bench.analysis.report.number_tables import Table, number_tables, without_dashes
 from bench.analysis.report.score_view import STANDINGS, boards, resolution_sentence
 from bench.analysis.report.shown_cells import charted
 from bench.analysis.report.theme import PALETTE
@@ -125,7 +125,7 @@ def headline_of(measured: Measurements, claims: Sequence[Claim]) -> str:
     if chosen := _chosen(measured):
         return chosen.sentence
     side_by_side = measured.cells_at_once > 1
-    return (answer(survival_maps(measured)) if side_by_side else "") or headline(measured)
+    return (survivors_sentence(survival_maps(measured)) if side_by_side else "") or headline(measured)
 
 
 def failed_altogether(measured: Measurements) -> list[TotalFailure]:
@@ -176,7 +176,7 @@ def _findings(measured: Measurements, verdicts: Sequence[Verdict]) -> dict[str, 
     return {
         "questions": _by_question(verdicts),
         "tested": sum(len(v.pairs) for v in verdicts),
-        "tables": tables(measured),
+        "tables": number_tables(measured),
         "advice": advice(survival_maps(measured)),
         "alarms": [alarm.sentence for alarm in held_back(measured)],
         "twins": _twin_lines(measured),

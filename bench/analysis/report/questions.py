@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements
 from bench.analysis.measures.metrics import METRICS, estimate, estimator
 from bench.analysis.report.charts import Chart
-from bench.analysis.report.number_tables import Table, tables
+from bench.analysis.report.number_tables import Table, number_tables
 from bench.analysis.report.page import excluded_lines
 from bench.analysis.report.report import Summary, summarize
 from bench.analysis.report.score_view import STANDINGS, ScoreSquare, boards
@@ -33,7 +33,7 @@ from bench.analysis.statistics import intervals
 from bench.analysis.statistics.claims import MIN_BLOCKS, judged, scale
 from bench.analysis.statistics.contrasts import Contrast, paired
 from bench.analysis.statistics.intervals import Estimate
-from bench.analysis.statistics.wording import count, counted, listed, number, shown, times, with_unit
+from bench.analysis.statistics.wording import count, counted, listed, number, times, value_with_interval, with_unit
 from bench.store import LATEST, RunFolder, StoreError, open_run
 from servers.foreign_text import in_markdown, printable
 
@@ -143,7 +143,7 @@ def excluded(measured: Measurements) -> pd.DataFrame:
 
 def numbers(measured: Measurements) -> dict[str, pd.DataFrame]:
     """The report's tables by their titles: a column per cell, each number with its 95 % interval."""
-    return {table.title: _frame(table) for table in tables(measured)}
+    return {table.title: _frame(table) for table in number_tables(measured)}
 
 
 def _frame(table: Table) -> pd.DataFrame:
@@ -217,7 +217,7 @@ def against(measured: Measurements, a: str, b: str, measure: str = "token delay"
     common = sorted(set(pair[0].blocks) & set(pair[1].blocks))  # only these compare
     of_a, of_b = (estimator(each, column).on(common) for each in pair)
     a, b = in_markdown(a), in_markdown(b)
-    values = [f"{title} {shown(intervals.estimate(of))} ms" for title, of in ((a, of_a), (b, of_b))]
+    values = [f"{title} {value_with_interval(intervals.estimate_of(of))} ms" for title, of in ((a, of_a), (b, of_b))]
     sentence = f"**{METRICS[column].title}** over {counted(len(common), 'common block')}: {listed(values)}."
     if measured.cells_at_once > 1:
         return f"{sentence} No claim: cells ran side by side, so this run says nothing of speed."
@@ -313,7 +313,7 @@ def cost_at(measured: Measurements, users: int, messages_per_hour: float = 20.0)
     for cell in (cell for cell in measured.cells if cell.blocks and not cell.key.is_control):
         delivered_per_s = messages_per_s * cell.totals["delivered"].sum() / cell.totals["messages"].sum()
         rows[cell.key.title] = {
-            name: shown(estimate(cell, column).times(factor))
+            name: value_with_interval(estimate(cell, column).times(factor))
             for name, column, factor in (
                 ("requests/s", "requests_per_message", messages_per_s),
                 ("Mbit/s", "bytes_per_message", messages_per_s * 8 / 1e6),

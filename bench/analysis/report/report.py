@@ -31,7 +31,8 @@ from bench.analysis.report.knee import knee_of
 from bench.analysis.report.score_view import STANDINGS, Board, ScoreSquare, boards
 from bench.analysis.statistics.wording import counted, number, whole_percent
 from bench.run_record import Run
-from bench.store import RunFolder, replace_file
+from bench.store import RunFolder
+from clients.whole_file import replace_file
 
 _NAME_WIDTH = 19  # of the terminal's tables: the longest word of a cell's name
 _WAY_WIDTH, _SQUARE_WIDTH = 32, 11  # of the survival map in the terminal

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.analysis.findings.scoreboard import ScoredQuestion, Square, resolution, scoreboard
+from bench.analysis.findings.scoreboard import ScoredQuestion, Square, findable_ratios, scoreboard
 from bench.analysis.measures.groups import Key, MeasuredCell, Measurements
 from bench.analysis.measures.metrics import METRICS, estimate
 from bench.analysis.report.theme import colour
@@ -140,7 +140,7 @@ def _noted(reason: str, notes: list[str]) -> int:
 def resolution_sentence(measured: Measurements) -> str:
     """What this run could have found, in the terms of the first board; empty without a scoreboard."""
     questions = scoreboard(measured)
-    smallest = resolution(measured)
+    smallest = findable_ratios(measured)
     found: dict[str, list[str]] = {}
     for question in questions:
         if question.group == questions[0].group and question.column in smallest:

@@ -52,7 +52,7 @@ def draw(found: Sequence[Waterfall]) -> Figure:
         return figure
 
 
-def write(found: Sequence[Waterfall], path: Path) -> None:
+def write_waterfalls(found: Sequence[Waterfall], path: Path) -> None:
     """Draw into a file; its ending says as what. Raises OSError."""
     with mpl.rc_context(STYLE):
         draw(found).savefig(path)

@@ -13,7 +13,7 @@ RELATIVE_WIDTH = 0.001
 FLOOR_MS = 0.001
 CEILING_MS = 1e7  # 2.8 hours; more is counted as this
 FINITE_BINS = int(np.ceil(np.log(CEILING_MS / FLOOR_MS) / np.log1p(RELATIVE_WIDTH)))
-NEVER = FINITE_BINS  # the bin of what never arrived
+NEVER_BIN = FINITE_BINS  # the bin of what never arrived
 BINS = FINITE_BINS + 1
 
 
@@ -25,6 +25,6 @@ def bins_of(delay_ms: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def values_ms(bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The delay that each bin stands for; infinite for `NEVER`."""
+    """The delay that each bin stands for; infinite for `NEVER_BIN`."""
     middle = FLOOR_MS * (1 + RELATIVE_WIDTH) ** (bins + 0.5)
-    return np.where(bins == NEVER, np.inf, middle)
+    return np.where(bins == NEVER_BIN, np.inf, middle)

@@ -55,7 +55,7 @@ def block_weights(blocks: int) -> Ints:
     return weights
 
 
-def estimate(of: Estimator) -> Estimate:
+def estimate_of(of: Estimator) -> Estimate:
     """The number from all its blocks, with its interval."""
     count = len(of.blocks)
     value = point(of)

@@ -51,7 +51,7 @@ def interval(estimate: Estimate) -> str:
     return f"{number(estimate.lo)}–{number(estimate.hi)}" if estimate.has_interval else ""
 
 
-def shown(estimate: Estimate) -> str:
+def value_with_interval(estimate: Estimate) -> str:
     """A number with its interval, if that says more: "1.10 (1.02–1.16)"."""
     sure = interval(estimate) if estimate.lo != estimate.hi else ""
     return number(estimate.value) + (f" ({sure})" if sure else "")

@@ -12,7 +12,7 @@ from bench.probe.channel import Channel, Heard
 from bench.probe.finding import BLACK_HOLE, NO_CUT, Finding
 from bench.probe.question import ProbeQuestion
 from bench.probe.trial import LEAST_S
-from bench.probe.words import seconds
+from bench.probe.words import rounded_seconds
 from clients.core.http1 import Request
 from servers.transport import TRANSPORTS
 
@@ -111,7 +111,7 @@ def concluded(asking: Asking, tried: list[Old]) -> Finding:
         return _closed(asking, old, ages, facts)
     low_s = min(each.fine_s for each in old)
     return asking.finding(
-        f"no connection was closed within {seconds(low_s)} of use", seen=len(old), low=low_s, facts=facts
+        f"no connection was closed within {rounded_seconds(low_s)} of use", seen=len(old), low=low_s, facts=facts
     )
 
 
@@ -133,9 +133,8 @@ def _closed(asking: Asking, old: list[Old], ages: list[float], facts: dict[str, 
     low_s, high_s = sorted((max(each.fine_s for each in old), min(ages)))
     value_s = (low_s + high_s) / 2
     how = "its last response says so (Connection: close)" if first.announced else "no response says so"
-    words = (
-        f"a connection is closed at the age of {seconds(value_s)} (from {seconds(low_s)} to {seconds(high_s)}); {how}"
-    )
+    span = f"from {rounded_seconds(low_s)} to {rounded_seconds(high_s)}"
+    words = f"a connection is closed at the age of {rounded_seconds(value_s)} ({span}); {how}"
     return asking.finding(
         words, value_s, unit="s", low=low_s, high=high_s, seen=len(ages), ending=first.ending, facts=facts
     )
@@ -160,9 +159,11 @@ def _contradiction(old: list[Old], ages: list[float]) -> str:
     if len(ages) < _LEAST:
         first = next(each for each in old if each.closed_s is not None)
         number = f" and request {first.requests}, which no other reached" * _is_by_number(old)
-        return f"1 of {len(old)} connections was closed, at the age of {seconds(ages[0])}{number}"
+        return f"1 of {len(old)} connections was closed, at the age of {rounded_seconds(ages[0])}{number}"
     if fine_s > min(ages) * _SLACK[0] + _SLACK[1]:
-        return f"one connection was closed at {seconds(min(ages))}, another was fine at {seconds(fine_s)}"
+        return (
+            f"one connection was closed at {rounded_seconds(min(ages))}, another was fine at {rounded_seconds(fine_s)}"
+        )
     return ""
 
 
@@ -198,7 +199,7 @@ async def _watched(asking: Asking, leader: Leader, pace: float) -> Old:
     elif old.closed_s is not None and await asking.was_disturbed(old.ended_ns, old.ended_ns):
         void = "the control stream was disturbed"
     facts = {"requests": old.requests, "announced": old.announced}
-    asking.note(old.last, f"a request every {seconds(wait_s)}", old.closed_s, old.ending, void, **facts)
+    asking.note(old.last, f"a request every {rounded_seconds(wait_s)}", old.closed_s, old.ending, void, **facts)
     late_s = asking.lateness.late_s(old.last.opened_ns, old.ended_ns)
     return replace(old, is_void=bool(void), is_punctual=not late_s)
 

@@ -19,7 +19,7 @@ from bench.probe.trace import Trace, aligned
 STREAMING = ("sse", "chunked", "websocket")
 
 
-async def traces(
+async def repeated_traces(
     asking: Asking, stream: Stream, says_enough: Callable[[list[Trace]], bool] = lambda _: False, **how: Any
 ) -> list[Trace]:
     """The same stream, asked for `TIMES` times, one after the other: a machine that stands still delays only one.
@@ -47,10 +47,10 @@ async def look(asking: Asking, **how: Any) -> Holding | None:
 
 async def _look(asking: Asking, **how: Any) -> Holding | None:
     """What is done to streams that are asked for in this way; the others only where the steady one is held."""
-    steady = await traces(asking, STEADY, _is_free, **how)
+    steady = await repeated_traces(asking, STEADY, _is_free, **how)
     if not steady or _is_free(steady):
         return NOTHING if steady else None
-    others = await asyncio.gather(*(traces(asking, stream, **how) for stream in (slow(asking.up_to_s), LARGE)))
+    others = await asyncio.gather(*(repeated_traces(asking, stream, **how) for stream in (slow(asking.up_to_s), LARGE)))
     return holding(others[0], steady, others[1])
 
 

@@ -22,7 +22,7 @@ async def _ask(asking: Asking) -> Finding:
     coding = codings.pop() if len(codings) == 1 else ""
     traces = [Trace.of(each) for each in heard]
     holds = bool(coding) and all(len(each.deliveries) == 1 for each in traces)
-    words = f"compressed ({coding}), and {_of_tokens(traces, holds)}" if coding else "none"
+    words = f"compressed ({coding}), and {_of_tokens(traces, holds=holds)}" if coding else "none"
     return Finding(
         question="compression",
         transport=asking.transport,
@@ -33,7 +33,7 @@ async def _ask(asking: Asking) -> Finding:
     )
 
 
-def _of_tokens(traces: list[Trace], holds: bool) -> str:
+def _of_tokens(traces: list[Trace], *, holds: bool) -> str:
     """What becomes of tokens: who waits for a full compressor sends nothing of so short an answer before its end."""
     if holds:
         return "held back until the answer is complete"

@@ -10,11 +10,11 @@ from bench.probe.asking import Asking
 from bench.probe.channel import Channel, Heard, Talk, Up
 from bench.probe.finding import Finding
 from bench.probe.question import ProbeQuestion
-from bench.probe.questions.idle import TIMES, stays_open
+from bench.probe.questions.idle import SIGN_TRIES, stays_open
 from bench.probe.search import Limit, credible_cuts, limit_of_cuts
 from bench.probe.streams import talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import limit_words, seconds
+from bench.probe.words import limit_words, rounded_seconds
 from clients.core.http1 import Request
 from servers.transport import PUSHED
 
@@ -122,7 +122,7 @@ async def _talk(asking: Asking, lead_s: float) -> Trial:
     if trial.is_hole:
         took_s, within_s = silent_since_s(heard, every_s)
         trial = replace(trial, took_s=took_s, within_s=within_s)
-    return await asking.judged(trial, f"talking for {seconds(lasts_s)}", heard)
+    return await asking.judged(trial, f"talking for {rounded_seconds(lasts_s)}", heard)
 
 
 async def _grow_old(channel: Channel, age_s: float, every_s: float) -> None:
@@ -152,7 +152,7 @@ QUESTIONS = (
         title="How long may a stream last that is never silent?",
         group="time",
         transports=PUSHED,
-        connections=LEADS + TIMES,
+        connections=LEADS + SIGN_TRIES,
         expected_s=lambda up_to_s: (1 + (LEADS - 1) * LEAD) * up_to_s,
         ask=ask,
     ),

@@ -11,7 +11,7 @@ from bench.probe.question import ProbeQuestion
 from bench.probe.search import LADDER_CONNECTIONS, Search, dissent
 from bench.probe.streams import LONGEST_SILENCE_S, late
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import seconds
+from bench.probe.words import rounded_seconds
 from clients.core.http1 import Request
 from servers.messages import ProtocolError
 from servers.polling.wire import decode_accepted
@@ -52,7 +52,7 @@ async def _late(asking: Asking, wait_s: float) -> Trial:
     heard = await (_poll if asking.transport == "polling" else _answer)(asking, wait_s)
     took_s = (heard.ended_ns - heard.asked_ns) / 1e9 - asking.clock.rtt_s
     trial = trial_of(heard, wait_s, took_s, asking.clock.rtt_s)
-    return await asking.judged(trial, f"{seconds(wait_s)} before the first byte", heard)
+    return await asking.judged(trial, f"{rounded_seconds(wait_s)} before the first byte", heard)
 
 
 async def _answer(asking: Asking, wait_s: float) -> Heard:

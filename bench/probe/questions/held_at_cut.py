@@ -11,7 +11,7 @@ from bench.probe.question import ProbeQuestion
 from bench.probe.shape_streams import LIMIT_S, TIMES, UNHINTED
 from bench.probe.streams import silent
 
-BEYOND = 1.5
+HOLD_BEYOND = 1.5
 """Times the limit on silence that was found: so long is the silence."""
 
 
@@ -21,7 +21,7 @@ async def _ask(asking: Asking) -> Finding:
         return _finding(asking, None, 0, "nothing is held that could be lost")
     if idle is None or not isinstance(idle.value, int | float):
         return _finding(asking, None, 0, "no silence is cut")
-    talk = Talk(silent(BEYOND * idle.value), LIMIT_S + BEYOND * idle.value, headers=UNHINTED)
+    talk = Talk(silent(HOLD_BEYOND * idle.value), LIMIT_S + HOLD_BEYOND * idle.value, headers=UNHINTED)
     heard = await asyncio.gather(*(asking.talk(talk) for _ in range(TIMES)))
     cut = [each for each in heard if each.ending != NO_CUT and each.status == 200]
     lost = {not each.tokens for each in cut}

@@ -12,12 +12,12 @@ from bench.probe.question import ProbeQuestion
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Limit, Search, dissent
 from bench.probe.streams import LONGEST_SILENCE_S, silent, talking
 from bench.probe.trial import Trial, trial_of
-from bench.probe.words import cut_words, seconds
+from bench.probe.words import cut_words, rounded_seconds
 from servers.transport import PUSHED
 
-BEYOND = 1.2  # times the limit: how long a stream lasts that shows whether something keeps it open
+TALK_BEYOND = 1.2  # times the limit: how long a stream lasts that shows whether something keeps it open
 OFTEN = 5  # so often within the limit whatever may keep it open happens
-TIMES = 3  # each is tried
+SIGN_TRIES = 3  # each is tried
 LEAST_KEEPALIVE_S = 1  # the kernel takes whole seconds
 
 
@@ -59,7 +59,7 @@ async def ask(asking: Asking) -> Finding:
     reset_by = _reset_by(kept)
     facts = {"reset_by": reset_by, "kept_open_by": kept}
     if reset_by == "nothing":
-        words = f"not seen: whatever passes, {cut_words(limit.ending)} after {seconds(limit.value_s)}"
+        words = f"not seen: whatever passes, {cut_words(limit.ending)} after {rounded_seconds(limit.value_s)}"
         return asking.finding(words, seen=limit.seen, low=limit.low_s, ending=limit.ending, facts=facts)
     return asking.limited(limit, f"of silence; {_kept_words(kept)}{dissent(search.trials, limit)}", facts)
 
@@ -71,7 +71,7 @@ async def _silence(asking: Asking, wait_s: float) -> Trial:
         if heard.ending == BLACK_HOLE:
             facts["when_poked"] = await channel.poke(asking.grace_s / 2) or "nothing"
     trial = trial_of(heard, wait_s, _silent_s(asking, heard), asking.clock.rtt_s, **facts)
-    return await asking.judged(trial, f"silence of {seconds(wait_s)}", heard)
+    return await asking.judged(trial, f"silence of {rounded_seconds(wait_s)}", heard)
 
 
 def _silent_s(asking: Asking, heard: Heard) -> float:
@@ -91,13 +91,13 @@ async def _what_keeps(asking: Asking, limit: Limit) -> dict[str, bool]:
 async def stays_open(asking: Asking, name: str, limit: Limit) -> bool | None:
     """Whether a stream with that sign outlives a limit, by most of three tries; None if there is no time or telling."""
     is_hole = limit.ending == BLACK_HOLE
-    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.is_between else BEYOND))
+    lasts_s = max(limit.high_s + 0.1, limit.value_s * (1 if limit.is_between else TALK_BEYOND))
     spare_s = asking.left_s() - lasts_s - asking.slack_s
     if spare_s < 0:
         return None
-    apart_s = min(10.0, limit.value_s / 4, spare_s / TIMES)  # what is late once shall not be late three times
+    apart_s = min(10.0, limit.value_s / 4, spare_s / SIGN_TRIES)  # what is late once shall not be late three times
     every_s = max(limit.low_s, limit.value_s / 4) / OFTEN
-    tries = (_is_kept(asking, LIFE_SIGNS[name], every_s, lasts_s, n * apart_s) for n in range(TIMES))
+    tries = (_is_kept(asking, LIFE_SIGNS[name], every_s, lasts_s, n * apart_s) for n in range(SIGN_TRIES))
     told = [trial for trial in await asyncio.gather(*tries) if not trial.void]
     counted = [trial.survived for trial in told if is_hole or trial.ending != BLACK_HOLE]
     return sum(counted) * 2 > len(counted) if counted else None
@@ -127,7 +127,9 @@ async def _is_kept(asking: Asking, sign: LifeSign, every_s: float, lasts_s: floa
     talk = Talk(stream, limit_s, up=up, method="GET" if kind == "body" else "POST")
     heard = await asking.talk(talk, every_s if sign.is_tcp else None)
     trial = trial_of(heard, lasts_s, (heard.ended_ns - heard.asked_ns) / 1e9, asking.clock.rtt_s)
-    return await asking.judged(trial, f"{seconds(lasts_s)} with {sign.title} every {seconds(every_s)}", heard)
+    return await asking.judged(
+        trial, f"{rounded_seconds(lasts_s)} with {sign.title} every {rounded_seconds(every_s)}", heard
+    )
 
 
 def _reset_by(kept: dict[str, bool]) -> str:
@@ -144,10 +146,11 @@ def _reset_by(kept: dict[str, bool]) -> str:
 
 
 def _kept_words(kept: dict[str, bool]) -> str:
-    def titles(wanted: bool) -> str:
+    def titles(*, wanted: bool) -> str:
         return ", ".join(LIFE_SIGNS[name].title for name, is_kept in kept.items() if is_kept is wanted)
 
-    parts = [f"kept open by {titles(True)}" * bool(titles(True)), f"not by {titles(False)}" * bool(titles(False))]
+    keeping, others = titles(wanted=True), titles(wanted=False)
+    parts = [f"kept open by {keeping}" * bool(keeping), f"not by {others}" * bool(others)]
     return "; ".join(filter(None, parts)) or "no time to see what keeps it open"
 
 
@@ -157,7 +160,7 @@ QUESTIONS = (
         title="How long may a stream be silent, and which bytes end the silence?",
         group="time",
         transports=PUSHED,
-        connections=max(LADDER_CONNECTIONS, DIVISIONS + len(LIFE_SIGNS) * TIMES),
+        connections=max(LADDER_CONNECTIONS, DIVISIONS + len(LIFE_SIGNS) * SIGN_TRIES),
         expected_s=lambda up_to_s: up_to_s,
         ask=ask,
     ),

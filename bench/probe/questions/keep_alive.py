@@ -9,7 +9,7 @@ from bench.probe.probe_clock import LOOK
 from bench.probe.question import ProbeQuestion
 from bench.probe.search import DIVISIONS, LADDER_CONNECTIONS, Search, dissent
 from bench.probe.trial import Trial
-from bench.probe.words import cut_words, seconds
+from bench.probe.words import cut_words, rounded_seconds
 from servers.transport import TRANSPORTS
 
 ANSWER_S = 10.0
@@ -62,7 +62,7 @@ async def _wait(asking: Asking, wait_s: float) -> Trial:
             waited_ns = (second.ended_ns if ending == "fin" else second.asked_ns) - asking.clock.answered_ns(first)
             first.ended_ns = second.ended_ns
             trial = _asked_again(wait_s, ending, waited_ns / 1e9 + asking.clock.rtt_s)
-    return await asking.judged(trial, f"{seconds(wait_s)} between two requests", first)
+    return await asking.judged(trial, f"{rounded_seconds(wait_s)} between two requests", first)
 
 
 def _closed(wait_s: float, ending: str, took_s: float) -> Trial:

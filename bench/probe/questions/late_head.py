@@ -5,13 +5,13 @@ from __future__ import annotations
 from bench.probe.asking import Asking
 from bench.probe.finding import Finding
 from bench.probe.question import ProbeQuestion
-from bench.probe.questions.buffering import traces
+from bench.probe.questions.buffering import repeated_traces
 from bench.probe.shape_streams import LATE, LATE_MS, TIMES, is_late
 from bench.probe.trace import Trace
 
 
 async def _ask(asking: Asking) -> Finding:
-    came = await traces(asking, LATE, lambda traces: not _is_late(traces))
+    came = await repeated_traces(asking, LATE, lambda repeated_traces: not _is_late(repeated_traces))
     if not came:
         return Finding(question="late_head", transport=asking.transport, words="no stream came whole")
     held = _is_late(came)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.probe.asking import Asking
 from bench.probe.finding import Finding
 from bench.probe.question import ProbeQuestion
-from bench.probe.questions.buffering import traces
+from bench.probe.questions.buffering import repeated_traces
 from bench.probe.shape_streams import LIMIT_S, TIMES
 from bench.probe.streams import Stream
 from bench.probe.trace import Trace
@@ -41,7 +41,7 @@ async def _ask(asking: Asking) -> Finding:
 
 
 async def _ask_rate(asking: Asking) -> Finding:
-    came = await traces(asking, _AT_ONCE, lambda traces: not all(map(_is_slow, traces)))
+    came = await repeated_traces(asking, _AT_ONCE, lambda repeated_traces: not all(map(_is_slow, repeated_traces)))
     rates = [_kbit_per_s(trace) for trace in came if _is_slow(trace)]
     if len(rates) < TIMES:
         return Finding(question="rate", transport=asking.transport, seen=len(came), words="no limit that matters")

@@ -13,7 +13,7 @@ from bench.analysis.measures import harness_error
 from bench.analysis.measures.harness_error import ClientError, HarnessError
 from bench.analysis.synthetic import synthetic_run
 from bench.calibration import calibrate, golden_clock, waterfalls
-from bench.calibration.golden_formats import TRANSPORTS
+from bench.calibration.golden_formats import GOLDEN_TRANSPORTS
 from bench.selfcost.transport_cost import Floor
 
 LINE = {"samples": 100, "max_ms": 9.0, "early": 0}
@@ -31,8 +31,8 @@ def _floors(floor: Floor, _: object) -> None:
 
 
 def test_no_client_stamps_before_the_independent_server_has_sent() -> None:
-    found = {each.transport: each for each in golden_clock.errors((3,), length_s=0.3)}
-    assert list(found) == list(TRANSPORTS)
+    found = {each.transport: each for each in golden_clock.client_errors((3,), length_s=0.3)}
+    assert list(found) == list(GOLDEN_TRANSPORTS)
     for transport, each in found.items():
         assert each.early == 0, transport
         assert 0 < each.p50_ms <= each.p99_ms <= each.max_ms < 10_000
@@ -55,12 +55,12 @@ def test_a_sample_per_send_and_early_stamps_are_counted() -> None:
 def test_a_calibration_is_of_its_machine(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    assert harness_error.read(run, {"cpu": "a", "cores": 2}) is None
-    path = harness_error.write(tmp_path, FOUND)
-    assert harness_error.read(run, {"cpu": "a", "cores": 2}) == FOUND
-    assert harness_error.read(run, {"cpu": "b", "cores": 2}) is None
+    assert harness_error.read_calibration(run, {"cpu": "a", "cores": 2}) is None
+    path = harness_error.write_calibration(tmp_path, FOUND)
+    assert harness_error.read_calibration(run, {"cpu": "a", "cores": 2}) == FOUND
+    assert harness_error.read_calibration(run, {"cpu": "b", "cores": 2}) is None
     path.write_text("{")
-    assert harness_error.read(run, {"cpu": "a", "cores": 2}) is None
+    assert harness_error.read_calibration(run, {"cpu": "a", "cores": 2}) is None
 
 
 def test_the_band_is_that_of_the_next_level_up() -> None:
@@ -82,7 +82,9 @@ def test_a_busy_machine_is_named(streams: int, p50_ms: float, p99_ms: float, bus
 
 
 def test_calibrate_says_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden_clock, "errors", partial(golden_clock.errors, (2,), ("sse",), length_s=0.1))
+    monkeypatch.setattr(
+        golden_clock, "client_errors", partial(golden_clock.client_errors, (2,), ("sse",), length_s=0.1)
+    )
     monkeypatch.setattr(waterfalls, "waterfalls", partial(waterfalls.waterfalls, ("sse",), 1))
     monkeypatch.setattr(calibrate, "measure_floors", _floors)  # tests/bench/selfcost has them
     console = Console(record=True, width=100)

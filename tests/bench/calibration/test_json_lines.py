@@ -11,11 +11,11 @@ import msgspec
 
 PROGRAM = """
 import signal
-from bench.calibration.json_lines import say
+from bench.calibration.json_lines import print_line
 signal.signal(signal.SIGALRM, lambda *_: None)
 print("{}", flush=True)
 signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-say({"numbers": list(range(100_000))})
+print_line({"numbers": list(range(100_000))})
 """
 
 

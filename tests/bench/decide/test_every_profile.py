@@ -15,7 +15,7 @@ from bench.analysis.findings.survival import Way, settings_of
 from bench.analysis.measures.situations import Situation
 from bench.decide.matrix import ExpectedTraffic, heartbeat_s, matrix
 from bench.plan import Cell
-from bench.probe.rehearsal import Scene, outcome
+from bench.probe.rehearsal import Scene, rehearse
 from bench.proxy import profile as profiles
 from bench.proxy.behaviours import (
     FirstByteTimeout,
@@ -46,7 +46,7 @@ def fate(rules: tuple[Rule, ...], cell: Cell) -> bool:
     """Whether a message, or two of a conversation, come through whole."""
     if cell.transport == "polling":
         scene = Scene("polls", "short", 30.0, asks_s=(0.0, 10.0, 20.0))
-        return outcome(rules, scene).status == 200
+        return rehearse(rules, scene).status == 200
     tokens_s: tuple[float, ...] = (FIRST_S, FIRST_S + SILENCE_S) if cell.load == "silence" else (FIRST_S, 15.0)
     if cell.transport == "blocking":
         return comes_whole(rules, cell, Sent(tokens_s[-1:], ()))[0]
@@ -91,7 +91,7 @@ def comes_whole(rules: tuple[Rule, ...], cell: Cell, sent: Sent) -> tuple[bool, 
         client_s=sent.beats_s if is_socket else (),
         content_type="application/x-ndjson" if cell.transport == "chunked" else "text/event-stream",
     )
-    seen, direct = outcome(rules, scene), outcome((), scene)
+    seen, direct = rehearse(rules, scene), rehearse((), scene)
     brought = seen.arrivals[-1][1] if seen.arrivals else 0
     if seen.status in (101, 200) and brought >= direct.arrivals[-1][1]:
         return True, len(sent.tokens_s), 0.0
@@ -144,7 +144,7 @@ def test_so_does_what_is_recommended_behind_one_that_nobody_ships(number: int) -
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_what_is_recommended_gets_through(name: str) -> None:
-    recommended(profiles.load(name))
+    recommended(profiles.load_profile(name))
 
 
 def recommended(profile: Profile) -> None:
@@ -168,7 +168,7 @@ MEASURED = {
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_was_measured_comes_through_here_too(name: str) -> None:
-    profile = profiles.load(name)
+    profile = profiles.load_profile(name)
     plan = matrix(name, heartbeat_s(profile), TRAFFIC, {}, 1)
     every = candidates({cell: fate(profile.rules, cell) for cell in plan.cells})
     assert MEASURED[name] in {each.way for each in every if each.is_whole}

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.decide.matrix import HEARTBEATS_S, ExpectedTraffic, farther, heartbeat_s, matrix, time_scale
+from bench.decide.matrix import HEARTBEATS_S, ExpectedTraffic, farther, fitting_time_scale, heartbeat_s, matrix
 from bench.proxy import profile
 from bench.proxy.behaviours.idle_timeout import IdleTimeout
 from bench.proxy.behaviours.websocket_close import WebsocketClose
 
 
 def test_the_heartbeat_is_at_most_half_of_what_the_profile_bears() -> None:
-    assert heartbeat_s(profile.load("aws-alb")) == 15
-    assert heartbeat_s(profile.load("none")) == HEARTBEATS_S[0]
+    assert heartbeat_s(profile.load_profile("aws-alb")) == 15
+    assert heartbeat_s(profile.load_profile("none")) == HEARTBEATS_S[0]
     for name in profile.names():
-        idle = [rule.idle_timeout_s for rule in profile.load(name).rules if isinstance(rule, IdleTimeout)]
-        assert all(heartbeat_s(profile.load(name)) <= limit / 2 for limit in idle), name
+        idle = [rule.idle_timeout_s for rule in profile.load_profile(name).rules if isinstance(rule, IdleTimeout)]
+        assert all(heartbeat_s(profile.load_profile(name)) <= limit / 2 for limit in idle), name
 
 
 def test_a_limit_on_a_websocket_s_silence_is_one_too() -> None:
@@ -28,7 +28,7 @@ def test_a_limit_on_a_websocket_s_silence_is_one_too() -> None:
 
 @pytest.mark.parametrize("name", profile.names())
 def test_every_shipped_profile_has_a_plan(name: str) -> None:
-    plan = matrix(name, heartbeat_s(profile.load(name)), ExpectedTraffic(), {"ttft_ms_p95": 900}, 4)
+    plan = matrix(name, heartbeat_s(profile.load_profile(name)), ExpectedTraffic(), {"ttft_ms_p95": 900}, 4)
     assert {cell.profile for cell in plan.cells} == {name}
     assert {(cell.transport, cell.recovery, bool(cell.heartbeat)) for cell in plan.cells} >= {
         ("sse", "none", False),
@@ -49,12 +49,12 @@ def test_a_trace_is_a_situation_of_its_own(tmp_path: Path) -> None:
 
 
 def test_times_are_divided_so_that_a_cell_fits(tmp_path: Path) -> None:
-    assert time_scale(ExpectedTraffic(silence_s=1, think_s=0)) == 2
-    assert time_scale(ExpectedTraffic(silence_s=600)) > 15
+    assert fitting_time_scale(ExpectedTraffic(silence_s=1, think_s=0)) == 2
+    assert fitting_time_scale(ExpectedTraffic(silence_s=600)) > 15
 
 
 def test_a_network_stands_before_the_intermediary() -> None:
-    nginx = profile.load("nginx")
+    nginx = profile.load_profile("nginx")
     assert [rule.name for rule in farther(nginx, 80).rules] == ["latency", *(rule.name for rule in nginx.rules)]
     assert farther(nginx, 0) == nginx
 

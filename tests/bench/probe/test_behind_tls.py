@@ -17,7 +17,7 @@ from bench.cli import cli
 from bench.probe.finding import Findings
 from bench.probe.sweep import behind
 from bench.proxy.behaviours import IdleTimeout
-from bench.proxy.profile import parse
+from bench.proxy.profile import parse_profile
 from clients.core.endpoint import Endpoint
 
 LIMIT_S = 1.5
@@ -37,7 +37,7 @@ def test_a_deployment_of_ours(tmp_path: Path) -> None:
         versions = findings.get("versions")
         assert versions is not None
         assert versions.value == "http/1.1"
-        written = parse("mine", tomllib.loads(out.read_text()))
+        written = parse_profile("mine", tomllib.loads(out.read_text()))
         assert any(isinstance(rule, IdleTimeout) for rule in written.rules), out.read_text()
         assert "nginx" in (findings.get("headers") or findings.findings[0]).words
         address = Endpoint.parse(server.url)

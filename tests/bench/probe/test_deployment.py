@@ -7,7 +7,7 @@ import pytest
 from support.processes import RunningServer, running_server
 from support.scripted import Connection, response, scripted
 
-from bench.probe.deployment import find
+from bench.probe.deployment import find_deployment
 from clients.core.tls import Trust
 from servers.user_errors import InputError, UserError
 
@@ -15,56 +15,56 @@ Serve = Callable[[str], RunningServer]
 
 
 async def test_a_server_says_which_transport_it_is(server: Serve) -> None:
-    deployment = await find([server("websocket").url, f"sse={server('sse').url}"], None, Trust())
+    deployment = await find_deployment([server("websocket").url, f"sse={server('sse').url}"], None, Trust())
     assert deployment.urls == {"websocket": server("websocket").url, "sse": server("sse").url}
     assert deployment.transports == ("websocket", "sse")  # in the registry's order
 
 
 async def test_a_word_that_its_server_contradicts_is_refused(server: Serve) -> None:
     with pytest.raises(InputError, match=r"its /healthz says that it serves sse"):
-        await find([f"chunked={server('sse').url}"], None, Trust())
+        await find_deployment([f"chunked={server('sse').url}"], None, Trust())
 
 
 @pytest.mark.parametrize("word", ["", "sse=", "ftp://a", "http://a:b", "http://user:secret@host", "sse=http://a b"])
 async def test_what_is_no_address_is_named(word: str) -> None:
     with pytest.raises(InputError, match="takes https://HOST, or TRANSPORT=https://HOST"):
-        await find([word], None, Trust())
+        await find_deployment([word], None, Trust())
 
 
 async def test_a_transport_has_one_url(server: Serve) -> None:
     with pytest.raises(InputError, match="sse has a URL already"):
-        await find([server("sse").url, f"sse={server('sse').url}"], None, Trust())
+        await find_deployment([server("sse").url, f"sse={server('sse').url}"], None, Trust())
 
 
 async def test_nobody_there_is_no_fault_of_the_words() -> None:
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1: nobody takes connections there \(Connect") as error:
-        await find(["http://127.0.0.1:1"], None, Trust())
+        await find_deployment(["http://127.0.0.1:1"], None, Trust())
     assert error.value.exit_code == 1
 
 
 async def test_a_name_that_nobody_knows_is_no_closed_port() -> None:
     with pytest.raises(UserError, match=r"http://nobody\.invalid: nobody knows this name \([A-Z]"):
-        await find(["http://nobody.invalid"], None, Trust())
+        await find_deployment(["http://nobody.invalid"], None, Trust())
 
 
 async def test_a_server_that_is_never_silent_cannot_be_asked_about_silence() -> None:
     with running_server("sse", "--heartbeat", "5", "--auth-token", "secret") as beating:
         with pytest.raises(UserError, match="without --heartbeat"):
-            await find([beating.url], "secret", Trust())
+            await find_deployment([beating.url], "secret", Trust())
         with pytest.raises(UserError, match=r"status 401; the server wants its token \(--token\)"):
-            await find([beating.url], None, Trust())
+            await find_deployment([beating.url], None, Trust())
 
 
 @pytest.mark.parametrize("word", ["https://user:secret@host", "sse=https://user:secret@host"])
 async def test_a_password_is_not_repeated_and_the_option_for_it_is_named(word: str) -> None:
     with pytest.raises(InputError, match="a token goes with --token;") as error:
-        await find([word], None, Trust())
+        await find_deployment([word], None, Trust())
     assert "secret" not in str(error.value)
 
 
 async def test_what_is_taken_is_said_once() -> None:
     with pytest.raises(InputError) as error:
-        await find(["x"], None, Trust())
+        await find_deployment(["x"], None, Trust())
     assert str(error.value) == "URL 'x': no address; takes https://HOST, or TRANSPORT=https://HOST"
 
 
@@ -76,7 +76,7 @@ async def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(is_name
 
     async with scripted(answer) as served:
         with pytest.raises((InputError, UserError), match=r"/healthz says that it serves '?x\?\[2Jyyy") as error:
-            await find([f"sse={served.url}" if is_named else served.url], None, Trust())
+            await find_deployment([f"sse={served.url}" if is_named else served.url], None, Trust())
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 400
     assert "_Health" not in str(error.value)
@@ -104,6 +104,6 @@ async def test_whoever_answers_in_the_servers_place_is_told_of_plainly(said: byt
 
     async with scripted(answer) as served:
         with pytest.raises(UserError) as error:
-            await find([served.url], None, Trust())
+            await find_deployment([served.url], None, Trust())
     assert told in str(error.value)
     assert error.value.exit_code == 1

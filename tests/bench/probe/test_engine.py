@@ -17,9 +17,9 @@ from bench.probe.control import Control
 from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine, _first_look
 from bench.probe.finding import Finding, Findings
-from bench.probe.question import ProbeQuestion, questions
+from bench.probe.question import ProbeQuestion, all_questions
 from bench.proxy.behaviours import MaxAge, MaxDuration
-from bench.proxy.profile import load
+from bench.proxy.profile import load_profile
 from bench.proxy.rule import Rule
 from bench.proxy.serve import Proxy
 from servers.process import free_port
@@ -40,13 +40,13 @@ NEAR = 0.3  # a busy machine is late; the blind test measures how exact a probe 
 
 
 def time_questions() -> list[ProbeQuestion]:
-    return [question for question in questions().values() if question.group == "time"]
+    return [question for question in all_questions().values() if question.group == "time"]
 
 
 @asynccontextmanager
 async def behind(name: str, server: Serve) -> AsyncIterator[Deployment]:
     """A deployment behind a shipped profile whose limit is scaled to a second."""
-    rules = [_with_long_memory(rule) for rule in load(name).scaled(SCALES[name]).rules]
+    rules = [_with_long_memory(rule) for rule in load_profile(name).scaled(SCALES[name]).rules]
     async with AsyncExitStack() as stack:
         urls = {}
         for transport in TRANSPORTS[name]:
@@ -143,7 +143,7 @@ async def test_rules_that_no_shipped_profile_shows_in_time(server: Serve) -> Non
         for _ in range(ATTEMPTS):  # a busy machine may have seen too little, and then says so
             async with Proxy(("127.0.0.1", port), [rule]) as proxy:
                 deployment = Deployment({"sse": f"http://127.0.0.1:{proxy.address[1]}"})
-                found = await Engine(deployment, UP_TO_S, chosen=[questions()[question]]).run()
+                found = await Engine(deployment, UP_TO_S, chosen=[all_questions()[question]]).run()
             if found.findings[0].value is not None:
                 break
         expect(found, question, "" if question == "age" else "sse", **facts)
@@ -225,7 +225,7 @@ async def test_a_connection_that_turns_out_to_be_closed_when_it_is_used_again_sh
 
     async with scripted(close_late) as served:
         deployment = Deployment({"sse": served.url})
-        found = (await Engine(deployment, 1.0, chosen=[questions()["keep_alive"]]).run()).findings[0]
+        found = (await Engine(deployment, 1.0, chosen=[all_questions()["keep_alive"]]).run()).findings[0]
     assert found.ending == "fin"
     assert found.low is not None
     assert found.high is not None

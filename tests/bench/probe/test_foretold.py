@@ -10,11 +10,11 @@ import pytest
 from bench.probe.finding import Finding, Findings
 from bench.probe.foretold import foretold
 from bench.probe.judging import judge
-from bench.probe.profile_likeness import differences, nearest, survival, visible_rules
+from bench.probe.profile_likeness import nearest, profile_differences, survived, visible_rules
 from bench.probe.profile_writer import profile_of, profile_text
 from bench.proxy import profile
 from bench.proxy.behaviours import FirstByteTimeout, IdleTimeout, KeepaliveTimeout, MaxDuration, MaxRequests, Upgrade
-from bench.proxy.profile import load, parse
+from bench.proxy.profile import load_profile, parse_profile
 from bench.proxy.rule import Rule
 
 pytestmark = pytest.mark.slow
@@ -24,12 +24,12 @@ UP_TO_S = 600.0
 
 @pytest.mark.parametrize("name", profile.names())
 def test_a_profile_written_from_its_own_findings_shows_the_same(name: str) -> None:
-    rules = load(name).rules
+    rules = load_profile(name).rules
     findings = foretold(rules, UP_TO_S)
-    written = parse("written", tomllib.loads(profile_text(findings)))
+    written = parse_profile("written", tomllib.loads(profile_text(findings)))
     assert written.rules == profile_of(findings).rules
-    assert not differences(rules, written.rules, UP_TO_S)
-    assert survival(written.rules) == survival(rules)
+    assert not profile_differences(rules, written.rules, UP_TO_S)
+    assert survived(written.rules) == survived(rules)
     assert not [verdict for verdict in judge(foretold(written.rules, UP_TO_S), findings) if not verdict.is_right]
     assert all(visible_rules(written.rules, UP_TO_S)), "a rule that shows nothing was invented"
     assert nearest(written.rules, UP_TO_S)[0].differences == ()
@@ -47,9 +47,9 @@ MADE: dict[str, tuple[Rule, ...]] = {
 
 @pytest.mark.parametrize("name", MADE)
 def test_so_is_one_that_nobody_ships(name: str) -> None:
-    written = parse("written", tomllib.loads(profile_text(foretold(MADE[name], UP_TO_S))))
-    assert not differences(MADE[name], written.rules, UP_TO_S)
-    assert survival(written.rules) == survival(MADE[name])
+    written = parse_profile("written", tomllib.loads(profile_text(foretold(MADE[name], UP_TO_S))))
+    assert not profile_differences(MADE[name], written.rules, UP_TO_S)
+    assert survived(written.rules) == survived(MADE[name])
 
 
 @pytest.mark.parametrize(("ending", "is_behind"), [("fin", True), ("black_hole", True), ("status 504", False)])
@@ -76,14 +76,14 @@ def test_a_limit_that_knows_of_a_withheld_head_stands_behind_who_withholds_it(en
 
 def test_what_differs_is_seen() -> None:
     """The comparison can fail: by another number, another ending, a rule too many or too few."""
-    alb = load("aws-alb").rules
+    alb = load_profile("aws-alb").rules
     idle = alb[0]
     assert isinstance(idle, IdleTimeout)
 
     def changed(**fields: object) -> tuple[Rule, ...]:
         return (msgspec.structs.replace(idle, **fields), *alb[1:])
 
-    assert not differences(alb, changed(idle_timeout_s=60.9), UP_TO_S)  # within 2 %
+    assert not profile_differences(alb, changed(idle_timeout_s=60.9), UP_TO_S)  # within 2 %
     for other in (
         changed(idle_timeout_s=62.0),
         changed(action="rst"),
@@ -93,13 +93,13 @@ def test_what_differs_is_seen() -> None:
         (*alb, MaxDuration(max_duration_s=500)),
         alb[1:],
     ):
-        assert differences(alb, other, UP_TO_S)
-    assert survival(alb) != survival(changed(idle_timeout_s=100.0))
+        assert profile_differences(alb, other, UP_TO_S)
+    assert survived(alb) != survived(changed(idle_timeout_s=100.0))
 
 
 def test_a_wrong_finding_is_judged_wrong() -> None:
-    true = foretold(load("nginx").rules, UP_TO_S)
+    true = foretold(load_profile("nginx").rules, UP_TO_S)
     assert all(verdict.is_right for verdict in judge(true, true))
-    other = foretold(load("ingress-nginx").rules, UP_TO_S)
+    other = foretold(load_profile("ingress-nginx").rules, UP_TO_S)
     wrong = {verdict.question for verdict in judge(other, true) if not verdict.is_right}
     assert wrong == {"buffering", "held_at_cut", "upgrade"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from bench.probe.holding import NOTHING, Holding, holding, is_held
-from bench.probe.rehearsal import Scene, outcome
+from bench.probe.rehearsal import Scene, rehearse
 from bench.probe.trace import Read, Trace
 from bench.proxy.behaviours import Coalescing, Latency, MaxDuration, ResponseBuffering
 from bench.proxy.rule import Rule
@@ -22,11 +22,11 @@ LARGE = [k // 12 * 0.01 for k in range(720)]
 def trace(rules: Sequence[Rule], sent_s: Sequence[float], noise: random.Random) -> Trace:
     """A stream of tokens, sent so, as a client with a clock of its own reads it, now and then a little late."""
     scene = Scene("", "stream", 60.0, tokens_s=tuple(sent_s), ends=True)
-    plain = outcome((), scene).arrivals
+    plain = rehearse((), scene).arrivals
     token_ends = [n_bytes for _, n_bytes in plain[1:]]
     reads: list[Read] = []
     told = 0
-    for at_s, n_bytes in outcome(rules, scene).arrivals:
+    for at_s, n_bytes in rehearse(rules, scene).arrivals:
         there = sum(end <= n_bytes for end in token_ends[: len(sent_s)])
         late_s = noise.expovariate(2000) + (0.03 if noise.random() < 0.01 else 0)
         at_ns = max(round((at_s + late_s) * 1e9) + CLOCKS_APART_NS, reads[-1].at_ns if reads else 0)

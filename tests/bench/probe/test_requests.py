@@ -11,23 +11,23 @@ import msgspec
 import pytest
 from support.processes import RunningServer
 
-from bench.probe.advice import advice
 from bench.probe.engine import Engine
 from bench.probe.finding import Finding, Findings
 from bench.probe.foretold import foretold
 from bench.probe.judging import judge
-from bench.probe.profile_likeness import differences
+from bench.probe.probe_advice import probe_advice
+from bench.probe.profile_likeness import profile_differences
 from bench.probe.profile_writer import profile_text
-from bench.probe.question import questions
+from bench.probe.question import all_questions
 from bench.probe.questions.age import FEWEST, PACES, every_s, requests
 from bench.probe.real_cases import RealCase, real_deployment
 from bench.probe.sweep import ServerAddress, behind
 from bench.proxy.behaviours import KeepaliveTimeout, MaxAge, MaxRequests
-from bench.proxy.profile import parse
+from bench.proxy.profile import parse_profile
 from bench.proxy.rule import Rule
 
 UP_TO_S = 1.0
-ASKED = [question for question in questions().values() if question.id in ("age", "requests")]
+ASKED = [question for question in all_questions().values() if question.id in ("age", "requests")]
 
 
 def address(server: Callable[[str], RunningServer]) -> dict[str, ServerAddress]:
@@ -37,7 +37,7 @@ def address(server: Callable[[str], RunningServer]) -> dict[str, ServerAddress]:
 
 def written(findings: Findings) -> tuple[Rule, ...]:
     """The rules of the profile that is written."""
-    return parse("probe", tomllib.loads(profile_text(findings))).rules
+    return parse_profile("probe", tomllib.loads(profile_text(findings))).rules
 
 
 @pytest.mark.needs("nginx")
@@ -54,7 +54,7 @@ async def test_a_real_nginx_and_its_emulation_close_after_seven_requests(
         found = findings.get("requests", "sse") or findings.get("requests")
         assert found is not None
         assert (found.value, found.unit, found.seen, found.ending) == (7, "requests", len(PACES), "fin")
-        assert any("after 7 requests" in each.words for each in advice(findings))
+        assert any("after 7 requests" in each.words for each in probe_advice(findings))
         assert "7 requests" in found.words
 
 
@@ -100,7 +100,7 @@ def test_what_a_rule_has_to_show(rules: tuple[Rule, ...], number: int | None) ->
     assert found.value == number
     assert all(verdict.is_right for verdict in judge(true, true))
     if number:
-        assert not differences(rules, written(_seen(true)), 60.0)
+        assert not profile_differences(rules, written(_seen(true)), 60.0)
 
 
 def _seen(findings: Findings) -> Findings:

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from bench.probe.finding import BLACK_HOLE
-from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, dissent, interval, limit_of, limit_of_cuts
+from bench.probe.search import MAX_VOID, SEEN, Limit, Search, agreed, dissent, limit_of, limit_of_cuts, wait_limits
 from bench.probe.trial import Trial
 
 UP_TO_S = 0.3
@@ -180,9 +180,9 @@ def test_cuts_that_are_known_only_roughly_agree_where_their_intervals_meet() -> 
 
 def test_contradictions_are_settled_by_the_most() -> None:
     lost_once = [Trial(1, True), Trial(2, False), Trial(3, True), Trial(4, True), Trial(5, False), Trial(6, False)]
-    assert interval(lost_once) == (4, 5)
-    assert interval([]) == (0.0, inf)
-    assert interval([Trial(1, False), Trial(2, False)]) == (0.0, 1)
+    assert wait_limits(lost_once) == (4, 5)
+    assert wait_limits([]) == (0.0, inf)
+    assert wait_limits([Trial(1, False), Trial(2, False)]) == (0.0, 1)
 
 
 def test_a_cut_by_chance_is_no_limit_where_longer_waits_survived() -> None:

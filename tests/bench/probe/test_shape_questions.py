@@ -16,7 +16,7 @@ from bench.probe.deployment import Deployment
 from bench.probe.engine import Engine
 from bench.probe.finding import Finding, Findings
 from bench.probe.profile_writer import profile_of
-from bench.probe.question import questions
+from bench.probe.question import all_questions
 from bench.probe.sweep import behind
 from bench.proxy.behaviours import Coalescing, GzipHoldback, Latency, Upgrade
 from bench.proxy.rule import Rule
@@ -31,7 +31,7 @@ TIME = {"idle", "first_byte", "duration", "keep_alive", "age"}
 
 async def asked(deployment: Deployment, *ids: str) -> dict[tuple[str, str], Finding]:
     """The findings of these questions."""
-    found = await Engine(deployment, 3.0, chosen=[questions()[name] for name in ids]).run()
+    found = await Engine(deployment, 3.0, chosen=[all_questions()[name] for name in ids]).run()
     return {(each.question, each.transport): each for each in found.findings}
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.probe.question import questions
+from bench.probe.question import all_questions
 from bench.probe.unseen import HIDDEN, LONGER, NOT_CHUNKED, SEEN_BY, UNSEEN, markdown, unseen
 from bench.proxy.behaviours import BEHAVIOURS
-from bench.proxy.profile import load
+from bench.proxy.profile import load_profile
 
 DOCS = Path(__file__).parents[3] / "docs/probe.md"
 
@@ -23,9 +23,9 @@ def test_what_finds_it_is_a_question() -> None:
     named = {
         word.strip("`") for words in SEEN_BY.values() for word in words.replace(",", " ").split() if word[0] == "`"
     }
-    assert {name for name in named if name in questions()} >= {"idle", "duration", "buffering", "upgrade", "age"}
+    assert {name for name in named if name in all_questions()} >= {"idle", "duration", "buffering", "upgrade", "age"}
     for behaviour, words in SEEN_BY.items():
-        assert any(f"`{name}`" in words for name in questions()), behaviour
+        assert any(f"`{name}`" in words for name in all_questions()), behaviour
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_what_finds_it_is_a_question() -> None:
     ],
 )
 def test_reasons(name: str, reasons: dict[str, str]) -> None:
-    assert {rule.name: why for rule, why in unseen(load(name).rules, 600)} == reasons
+    assert {rule.name: why for rule, why in unseen(load_profile(name).rules, 600)} == reasons
 
 
 def test_the_document_has_the_tables() -> None:

@@ -82,7 +82,7 @@ OWN: dict[str, tuple[Rule, ...]] = {
     ),
     "a server that is not there": (Unreachable(), Upgrade(action="strip")),
 }
-SETS = {name: profile.load(name).rules for name in profile.names()} | OWN
+SETS = {name: profile.load_profile(name).rules for name in profile.names()} | OWN
 
 
 def test_every_behaviour_is_among_them() -> None:
@@ -191,7 +191,7 @@ async def test_hostile_bytes_over_real_sockets(net: Net) -> None:
             await asyncio.gather(*(attack(address, n) for n in range(60)))
             while net.proxies[-1].relays:  # nothing may be left open by what came
                 await asyncio.sleep(0.01)
-        client = await net.connect(await net.proxy(other, *profile.load("aws-alb").rules))
+        client = await net.connect(await net.proxy(other, *profile.load_profile("aws-alb").rules))
         client.send(REQUEST)
         assert await client.reader.readexactly(len(OK)) == OK
     assert faults == []

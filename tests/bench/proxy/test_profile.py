@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bench.proxy import profile
 from bench.proxy.behaviours import BEHAVIOURS, IdleTimeout, Latency
-from bench.proxy.profile import ProfileError, load, parse
+from bench.proxy.profile import ProfileError, load_profile, parse_profile
 from bench.proxy.proxy_commands import profiles
 
 DOCS = Path(__file__).parents[3] / "docs/proxy.md"
@@ -29,7 +29,7 @@ def test_the_intermediaries_promised_are_there() -> None:
 
 @pytest.mark.parametrize("name", profile.names())
 def test_each_loads_and_says_what_it_does(name: str) -> None:
-    loaded = load(name)
+    loaded = load_profile(name)
     assert loaded.name == name
     assert loaded.title
     assert all(rule.words() for rule in loaded.rules)
@@ -39,7 +39,7 @@ def test_each_loads_and_says_what_it_does(name: str) -> None:
 def test_each_number_has_a_source_or_a_reason(name: str) -> None:
     """A source key that docs/proxy.md explains, or the mark that it is unsure."""
     explained = DOCS.read_text()
-    for rule in load(name).rules:
+    for rule in load_profile(name).rules:
         assert rule.source or rule.unsure
         for key in rule.source.split():
             assert f"| {key} |" in explained, f"{key} is not among the sources of docs/proxy.md"
@@ -49,12 +49,14 @@ def test_time_scale_divides_times_and_nothing_else() -> None:
     rule = IdleTimeout(idle_timeout_s=60, status=504).scaled(20)
     assert (rule.idle_timeout_s, rule.forget_s, rule.status) == (3, 15, 504)
     assert Latency(latency_ms=100, jitter_ms=10).scaled(10) == Latency(latency_ms=10, jitter_ms=1)
-    scaled = load("aws-alb").scaled(20)
-    assert scaled.rules[0] == load("aws-alb").rules[0].scaled(20)
+    scaled = load_profile("aws-alb").scaled(20)
+    assert scaled.rules[0] == load_profile("aws-alb").rules[0].scaled(20)
 
 
 def test_cloudflare_waits_as_long_as_it_says_by_now_and_is_not_sure() -> None:
-    (rule,) = (rule for rule in load("cloudflare").rules if isinstance(rule, IdleTimeout) and rule.scope == "request")
+    (rule,) = (
+        rule for rule in load_profile("cloudflare").rules if isinstance(rule, IdleTimeout) and rule.scope == "request"
+    )
     assert rule.idle_timeout_s == 120
     assert "idle_timeout_s" in rule.unsure
 
@@ -117,7 +119,7 @@ def test_a_mistake_is_an_error_that_names_it(tmp_path: Path, text: str, said: li
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(ProfileError) as error:
-        load(str(path))
+        load_profile(str(path))
     message = str(error.value)
     assert "mine" in message
     assert "\n" not in message
@@ -127,20 +129,20 @@ def test_a_mistake_is_an_error_that_names_it(tmp_path: Path, text: str, said: li
 def test_the_message_names_the_place() -> None:
     table = tomllib.loads("[[behaviour]]\ntype = 'noop'\n[[behaviour]]\ntype = 'max_age'\nmax_age = 5")
     with pytest.raises(ProfileError, match=r"^profile mine, behaviour 2 \(max_age\): no key 'max_age' here; did"):
-        parse("mine", table)
+        parse_profile("mine", table)
 
 
 def test_an_unknown_name_and_a_missing_file() -> None:
     with pytest.raises(ProfileError, match="did you mean 'aws-alb'"):
-        load("aws-albb")
+        load_profile("aws-albb")
     with pytest.raises(ProfileError, match="No such file"):
-        load("nowhere/mine.toml")
+        load_profile("nowhere/mine.toml")
 
 
 def test_a_users_own_file_works_like_the_shipped_ones(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[[behaviour]]\ntype = 'idle_timeout'\nidle_timeout_s = 5\n")
-    assert load(str(path)).rules == (IdleTimeout(idle_timeout_s=5),)
+    assert load_profile(str(path)).rules == (IdleTimeout(idle_timeout_s=5),)
 
 
 def test_the_table_shows_numbers_sources_and_what_is_unsure() -> None:
@@ -165,7 +167,7 @@ def test_the_documentation_has_the_table_as_it_is() -> None:
 
 def test_the_documentations_profiles_are_some() -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
-    assert [len(parse("example", tomllib.loads(block)).rules) for block in blocks] == [2, 3]
+    assert [len(parse_profile("example", tomllib.loads(block)).rules) for block in blocks] == [2, 3]
 
 
 def test_the_documentation_has_every_behaviour_and_parameter() -> None:

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from bench.proxy import profile
 from bench.proxy.behaviours import Bandwidth, IdleTimeout, Latency, Noop, Refuse, ResponseBuffering
-from bench.proxy.profile import Profile, load, parse
+from bench.proxy.profile import Profile, load_profile, parse_profile
 from bench.proxy.profile_toml import profile_toml
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
 def read_back(text: str, name: str = "x") -> Profile:
-    return parse(name, tomllib.loads(text))
+    return parse_profile(name, tomllib.loads(text))
 
 
 @pytest.mark.parametrize("name", profile.names())
 def test_each_shipped_profile(name: str) -> None:
-    loaded = load(name)
+    loaded = load_profile(name)
     assert read_back(profile_toml(loaded), name) == loaded
     scaled = loaded.scaled(7.3)  # numbers with every digit a float has
     assert read_back(profile_toml(scaled), name) == scaled

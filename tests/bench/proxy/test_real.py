@@ -28,8 +28,8 @@ from support.processes import wait_until
 from support.proxies import OK, Client, Net, read_request
 
 from bench.proxy.behaviours import Cache, CutAll, Upstreams
-from bench.proxy.profile import load
-from bench.proxy.real import HAPROXY, KINDS, NGINX_HEAD, SECURE, find, real_proxy
+from bench.proxy.profile import load_profile
+from bench.proxy.real import HAPROXY, KINDS, NGINX_HEAD, SECURE, find_program, real_proxy
 from bench.proxy.serve import Proxy
 from servers.process import free_port
 
@@ -159,7 +159,7 @@ async def both(net: Net) -> AsyncIterator[Compare]:
 
         async def compare(name: str, *paths: str, upstream: tuple[str, int] = upstream) -> list[Pair]:
             real = stack.enter_context(real_proxy(name, upstream, time_scale=TIME_SCALE)).address
-            rules = load(name).scaled(TIME_SCALE).rules
+            rules = load_profile(name).scaled(TIME_SCALE).rules
             emulated = (await stack.enter_async_context(Proxy(upstream, rules))).address
             seen = await asyncio.gather(*(look(address, path) for path in paths for address in (emulated, real)))
             for path, one, two in zip(paths, seen[::2], seen[1::2], strict=True):
@@ -242,7 +242,7 @@ async def test_a_pipelined_request_waits_for_its_turn(net: Net, name: str) -> No
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     upstream = await net.serve(slow)
-    emulated = await net.proxy(upstream, *load(name).rules)
+    emulated = await net.proxy(upstream, *load_profile(name).rules)
     with real_proxy(name, upstream) as real:
         for address in (emulated, real.address):
             asked.clear()
@@ -305,7 +305,7 @@ def pooling(program: str, upstream: tuple[str, int], folder: Path) -> Iterator[t
     server, at = (f"{host}:{port}" for host, port in (upstream, listen))
     config = HAPROXY.format(keepalive_ms=60_000, idle_ms=60_000, extra="", listen=at, upstream=server)
     (folder / "config").write_text(config)
-    with started([find("haproxy"), "-db", "-f", f"{folder}/config"], listen):
+    with started([find_program("haproxy"), "-db", "-f", f"{folder}/config"], listen):
         yield listen
 
 
@@ -323,7 +323,7 @@ def nginx(
         f'proxy_set_header Connection ""; {location or "proxy_buffering off;"} }} }} }}'
     )
     (folder / "config").write_text(config)
-    command = [find("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
+    command = [find_program("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/config"]
     with started(command, listen) as process:
         yield listen, process
 

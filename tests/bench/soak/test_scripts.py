@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.soak.scripts import HEAVY_EVERY, UPGRADE, bad_request, kept_answer, question, refused
+from bench.soak.scripts import HEAVY_EVERY, UPGRADE, bad_request, kept_answer, question_script, refusal_fault
 from servers.transport import TRANSPORTS
 
 ERROR = b'{"error":{"code":"bad_json","message":"x"}}'
@@ -38,12 +38,12 @@ def test_bad_requests_take_turns_and_one_in_a_hundred_is_large(transport: str) -
     ],
 )
 def test_only_a_documented_refusal_is_right(name: str, received: bytes, wrong: str) -> None:
-    assert refused(name, received) == wrong
+    assert refusal_fault(name, received) == wrong
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_question_is_read_and_a_kept_answer_is_not(transport: str) -> None:
-    asked = question(transport, {"message": "x", "stream_id": "s"})
+    asked = question_script(transport, {"message": "x", "stream_id": "s"})
     assert asked.reads
     assert len(asked.steps) == (2 if transport in {"websocket", "polling"} else 1)
     assert not kept_answer(transport, "s").reads

@@ -55,13 +55,13 @@ async def test_a_few_connections_of_each_scenario() -> None:
     assert isinstance(struck, FaultFinding)
     assert (struck.complete, struck.tokens_lost) == (2, 0)
     assert struck.drops >= 2
-    assert "| idle | sse | proxy | 6 | server |" in findings_table.markdown(findings)
+    assert "| idle | sse | proxy | 6 | server |" in findings_table.findings_markdown(findings)
 
 
 async def test_a_server_that_cannot_start_is_a_finding() -> None:
     finding = await soak_one(IdleConnections(), "sse", "no-such-profile", FEW, is_quick=True)
     assert "no-such-profile" in finding.broken[0]
-    assert findings_table.lines(finding)[1] == f"  broken: {finding.broken[0]}"
+    assert findings_table.finding_lines(finding)[1] == f"  broken: {finding.broken[0]}"
 
 
 async def test_what_is_left_behind_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,11 +91,11 @@ STRUCK = FaultFinding(
 
 
 def test_the_tables_have_a_row_for_each_process_and_a_line_for_each_reason() -> None:
-    text = findings_table.markdown([BROKEN, STRUCK])
+    text = findings_table.findings_markdown([BROKEN, STRUCK])
     assert f"{ROW} 1.2 |" in text.splitlines()
     assert "| polling | server, Redis lives | kill -9 | 9/9 | 0 | 0 | 0 | proxy 0.0 |" in text.splitlines()
     assert text.endswith("- idle, sse, direct: a reason\n")
-    assert findings_table.markdown([STRUCK]).endswith("No bound was broken.\n")
+    assert findings_table.findings_markdown([STRUCK]).endswith("No bound was broken.\n")
 
 
 @pytest.mark.parametrize(("found", "code"), [([STRUCK], 0), ([STRUCK, BROKEN], 1)])

@@ -56,7 +56,7 @@ def test_the_command_prints_a_row_per_stack_and_says_what_failed(monkeypatch: py
 def test_a_stack_is_loaded_and_its_cost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_limit, "RAMP_S", 0.2)
     monkeypatch.setattr(stream_limit, "STEADY_S", 0.5)
-    monkeypatch.setattr(stream_limit, "LIMIT_MS", 5_000.0)
+    monkeypatch.setattr(stream_limit, "STACK_LIMIT_MS", 5_000.0)
     borne = most_streams("sse", "flask-gevent", steps=(2,), most_steps=1)
     assert borne.streams == 2
     assert 0 < borne.cpu_us_per_token < math.inf

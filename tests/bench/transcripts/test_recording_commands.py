@@ -14,7 +14,7 @@ from support.sources import TOKENS
 from support.transports.chunked import ask
 
 from bench.transcripts.recording_commands import import_, record
-from servers.recording import load
+from servers.recording import load_recording
 
 SOURCE = "support.sources:tokens"
 
@@ -37,7 +37,7 @@ def test_answers_are_recorded_with_their_times_and_replayed(tmp_path: Path, caps
     file = questions(tmp_path, "good", '{"message": "blocking", "id": 5}')
     assert run(record, "--source", SOURCE, "--messages", file, "--out", out) == 0
     assert "2 answers of 12 deltas, with times" in capsys.readouterr().out
-    known = load(out)
+    known = load_recording(out)
     assert known.answers == (TOKENS, TOKENS)
     assert known.has_times
     for at_us in known.at_us:
@@ -58,7 +58,7 @@ def test_what_fails_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureF
     file = questions(tmp_path, "breaks", "good", "silent", "empty")
     words = ("--source", SOURCE, "--messages", file, "--out", out, "--source-timeout", "0.2")
     assert run(record, *words) == 1
-    assert len(load(out).answers) == 1
+    assert len(load_recording(out).answers) == 1
     told = capsys.readouterr().err
     for line in ("message 1 left out: the source failed: RuntimeError", "message 3 left out: ", "message 4 left out: "):
         assert line in told
@@ -78,8 +78,8 @@ def test_transcripts_become_one_recording(tmp_path: Path, capsys: pytest.Capture
     told = capsys.readouterr().out
     assert "Ollama, 1 answer of 2 deltas; dropped: usage (1)" in told
     assert "2 answers of 4 deltas, without times" in told
-    assert load(out).answers == (("a", " b"),) * 2
-    assert not load(out).has_times
+    assert load_recording(out).answers == (("a", " b"),) * 2
+    assert not load_recording(out).has_times
     assert run(import_, ollama, half, "--out", out) == 1
     assert "left out answer 1: it has no end" in capsys.readouterr().err
     with pytest.raises(click.ClickException, match="no whole answer"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.transcripts.transcript import TranscriptError, read
+from bench.transcripts.transcript import TranscriptError, read_transcript
 from servers.openai_events import AnswerReader
 
 TEXTS = ["Hel", "lo\u2028", "\n\n", "data: 👩‍👧", " end"]
@@ -157,7 +157,7 @@ WHOLE: dict[str, tuple[bytes, str, set[str]]] = {
 @pytest.mark.parametrize("case", WHOLE)
 def test_the_text_is_exact_and_the_rest_is_counted(case: str) -> None:
     data, name, dropped = WHOLE[case]
-    found = read(data)
+    found = read_transcript(data)
     assert found.format.startswith(name)
     assert found.answers == [TEXTS]
     assert found.left_out == []
@@ -179,7 +179,7 @@ def test_the_text_is_exact_and_the_rest_is_counted(case: str) -> None:
     ids=lambda data: str(data[:30]),
 )
 def test_several_answers_are_told_apart(data: bytes) -> None:
-    assert read(data).answers == [TEXTS, TEXTS]
+    assert read_transcript(data).answers == [TEXTS, TEXTS]
 
 
 def without_end(chunks: Iterable[dict[str, Any]], last: int) -> bytes:
@@ -205,7 +205,7 @@ def without_end(chunks: Iterable[dict[str, Any]], last: int) -> bytes:
     ],
 )
 def test_half_an_answer_is_left_out_and_said(data: bytes, why: str) -> None:
-    found = read(data)
+    found = read_transcript(data)
     assert found.answers == []
     assert len(found.left_out) == 1
     assert found.left_out[0].startswith("answer 1: ")
@@ -230,18 +230,18 @@ def test_half_an_answer_is_left_out_and_said(data: bytes, why: str) -> None:
     ],
 )
 def test_an_error_in_the_midst_ends_an_answer_of_any_format(data: bytes, why: str) -> None:
-    found = read(data)
+    found = read_transcript(data)
     assert found.answers == []
     assert why in found.left_out[0]
 
 
 def test_a_file_that_is_cut_off_gives_what_is_whole_before() -> None:
     whole, half = sse(*chat("c1")), sse(chat("c2")[0])
-    found = read(whole + half[: len(half) // 2])
+    found = read_transcript(whole + half[: len(half) // 2])
     assert found.answers == [TEXTS]
     assert found.left_out == ["the last event (9): it is cut off"]
-    assert len(read(whole[:-40]).left_out) == 1, "its end was there before"
-    assert len(read(lines(*chat()[:3])[:-9]).left_out) == 2, "of the answer no end is known either"
+    assert len(read_transcript(whole[:-40]).left_out) == 1, "its end was there before"
+    assert len(read_transcript(lines(*chat()[:3])[:-9]).left_out) == 2, "of the answer no end is known either"
 
 
 def test_the_first_of_several_choices_is_taken_and_the_others_are_counted() -> None:
@@ -249,26 +249,26 @@ def test_the_first_of_several_choices_is_taken_and_the_others_are_counted() -> N
         return {"id": "c", "choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}]}
 
     both = [event for text in TEXTS for event in (choice(1, "no"), choice(0, text))]
-    found = read(sse(*both, choice(1, "", "stop"), choice(0, "", "stop")))
+    found = read_transcript(sse(*both, choice(1, "", "stop"), choice(0, "", "stop")))
     assert (found.answers, found.dropped) == ([TEXTS], {"other choices": len(TEXTS) + 1})
     second: dict[str, Any] = {"index": 1, "content": {"parts": [{"text": "no"}]}}
     events = [{**event, "candidates": [second, *event["candidates"]]} for event in gemini()]
-    found = read(sse(*events))
+    found = read_transcript(sse(*events))
     assert (found.answers, found.dropped["other candidates"]) == ([TEXTS], len(TEXTS))
 
 
 def test_an_empty_reason_to_end_is_none() -> None:
     events = [{"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": ""}]} for text in TEXTS]
-    assert read(sse(*events)).answers == []
+    assert read_transcript(sse(*events)).answers == []
     end = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    assert read(sse(*events, end)).answers == [TEXTS]
+    assert read_transcript(sse(*events, end)).answers == [TEXTS]
 
 
 def test_text_in_parts_is_text_and_what_is_none_is_counted() -> None:
     """As Mistral's reasoning models have it."""
     parts = [[{"type": "thinking", "thinking": []}], [{"type": "text", "text": "a"}, {"type": "reference"}], 5, "b"]
     events = [{"id": "c", "choices": [{"index": 0, "delta": {"content": part}}]} for part in parts]
-    found = read(sse(*events, {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    found = read_transcript(sse(*events, {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
     assert found.answers == [["a", "b"]]
     assert found.dropped == {"reasoning": 1, "content that is no text": 2}
 
@@ -279,7 +279,7 @@ def test_a_refusal_is_text_as_for_a_source() -> None:
     chunks = [*({"id": "c", "choices": [choice]} for choice in choices), chat("c")[-2]]
     recorded = [{"type": "response.refusal.delta", "delta": text} for text in TEXTS]
     for data, api in ((sse(*chunks), "chat"), (sse(*recorded, responses()[-1]), "responses")):
-        assert read(data).answers == [TEXTS]
+        assert read_transcript(data).answers == [TEXTS]
         assert list(AnswerReader(api).feed(data)) == TEXTS  # type: ignore[arg-type]
 
 
@@ -287,7 +287,7 @@ def test_what_stands_behind_the_end_is_none_of_the_answer() -> None:
     """As for a source and the client of an endpoint, whose answer is over by then."""
     late = [{"id": "c1", "choices": [{"index": 0, "delta": {"content": "late"}}]}]
     data = sse(*chat(), *late, done=True)
-    found = read(data)
+    found = read_transcript(data)
     assert (found.answers, found.dropped["events behind the end"]) == ([TEXTS], 1)
     assert list(AnswerReader("chat").feed(data)) == TEXTS
 
@@ -301,24 +301,26 @@ def test_what_a_block_begins_with_is_read() -> None:
         {"type": "web_search_tool_result", "content": []},
         {"type": "text", "text": "So: "},
     ]
-    found = read(sse(start, *({"type": "content_block_start", "content_block": block} for block in blocks), *rest))
+    found = read_transcript(
+        sse(start, *({"type": "content_block_start", "content_block": block} for block in blocks), *rest)
+    )
     assert found.answers == [["So: ", *TEXTS]]
     assert (found.dropped["reasoning"], found.dropped["tools"]) == (1 + 1, 2 + 1)
 
 
 def test_events_of_a_proxy_s_own_before_an_answer_hide_it_not() -> None:
-    found = read(sse({"sources": []}, {"type": "keepalive", "sequence_number": 0}, *responses()))
+    found = read_transcript(sse({"sources": []}, {"type": "keepalive", "sequence_number": 0}, *responses()))
     assert (found.format, found.answers, found.left_out) == ("OpenAI responses", [TEXTS], [])
 
 
 def test_an_id_that_changes_on_the_way_divides_no_response() -> None:
     chunks = responses("r1")
     chunks[-1]["response"]["id"] = "r2"
-    assert read(sse(*chunks)).answers == [TEXTS]
+    assert read_transcript(sse(*chunks)).answers == [TEXTS]
 
 
 def test_an_answer_behind_an_error_is_another() -> None:
-    found = read(lines(*ollama()[:2], {"error": "out of memory"}, *ollama()))
+    found = read_transcript(lines(*ollama()[:2], {"error": "out of memory"}, *ollama()))
     assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
 
 
@@ -326,13 +328,13 @@ def test_an_answer_behind_an_error_is_another() -> None:
 def test_an_error_behind_an_answer_is_the_next_one_s(whole: bytes) -> None:
     """A request that failed at once, behind one that did not."""
     error = b'{"error": {"message": "out of memory"}}'
-    found = read(whole + (b"data: %b\n\n" % error if b"data: " in whole[:40] else error))
+    found = read_transcript(whole + (b"data: %b\n\n" % error if b"data: " in whole[:40] else error))
     assert found.answers == [TEXTS]
     assert found.left_out == ["answer 2: it ended with an error (out of memory)"]
 
 
 def test_a_half_answer_takes_no_other_with_it() -> None:
-    found = read(sse(*chat("c1")[:-2], *chat("c2")))
+    found = read_transcript(sse(*chat("c1")[:-2], *chat("c2")))
     assert (found.answers, len(found.left_out)) == ([TEXTS], 1)
 
 
@@ -375,7 +377,7 @@ def test_a_half_answer_takes_no_other_with_it() -> None:
 )
 def test_what_is_no_transcript_is_named(data: bytes, what: str) -> None:
     with pytest.raises(TranscriptError) as error:
-        read(data)
+        read_transcript(data)
     assert what in str(error.value)
     assert len(str(error.value)) < 600
 
@@ -388,4 +390,4 @@ def test_events_of_any_shape_end_in_words(case: str) -> None:
         for key in (b"choices", b"delta", b"content", b"parts", b"candidates", b"message", b"type", b"response"):
             spoilt = data.replace(b'"' + key + b'": ', b'"' + key + b'": ' + wrong + b', "was": ')
             with suppress(TranscriptError):
-                assert read(spoilt).format
+                assert read_transcript(spoilt).format

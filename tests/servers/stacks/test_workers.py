@@ -16,7 +16,7 @@ from support.processes import RunningServer, running_server, wait_until
 
 from servers.generation import Busy
 from servers.messages import JsonTexts
-from servers.recording import load
+from servers.recording import load_recording
 from servers.stacks.worker import KeptAnswers, WorkerCounts, counted, forget_expired
 from servers.stacks.worker_processes import FOLDER_PREFIX
 from servers.stream import StreamSpec, build
@@ -103,7 +103,7 @@ def test_stats_count_all_processes(folder: Path) -> None:
 def test_a_recording_is_known_to_the_workers(tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
     file.write_text('{"deltas": ["Hel", "lo"]}\n')
-    stream = {"recording": load(str(file)).id, "ttft_ms": 0, "gap_ms": 1}
+    stream = {"recording": load_recording(str(file)).id, "ttft_ms": 0, "gap_ms": 1}
     with running_server("chunked", "--stack", "flask-gthread", "--recording", str(file)) as server:
         _, _, body = request(server.url, "POST", "/chat", {"message": "x", "stream": stream})
     assert [json.loads(line).get("t") for line in body.splitlines()] == ["Hel", "lo", None]

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from support.runs import Message, RunBuilder
 
-from bench.analysis.findings.failures import faults, total_failures
+from bench.analysis.findings.failures import fault_lines, total_failures
 from bench.analysis.measures.groups import measure
 from bench.analysis.report.report import print_summary, write_report
 from bench.analysis.report.shown_cells import costed
@@ -75,7 +75,7 @@ def test_nothing_else_arrived_where_there_is_nothing_else(tmp_path: Path) -> Non
 def test_nothing_through_with_nothing_in_between_is_a_fault(
     tmp_path: Path, profile: str, failed: list[Message], fault: bool
 ) -> None:
-    found = faults(measure(with_failures(tmp_path, profile, failed).write()))
+    found = fault_lines(measure(with_failures(tmp_path, profile, failed).write()))
     assert [line.startswith("nothing got through: WebSocket") for line in found.values()] == [True] * fault
 
 

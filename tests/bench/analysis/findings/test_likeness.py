@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.analysis.findings.likeness import MAX_NAMED, differences, notes
+from bench.analysis.findings.likeness import MAX_NAMED, notes, run_differences
 from bench.run_record import Run
 from clients.job import Load
 
@@ -53,8 +53,8 @@ def without(table: dict[str, Any], key: str) -> dict[str, Any]:
     ],
 )
 def test_no_reason_to_refuse(other: Run) -> None:
-    assert differences(run(), other) == []
-    assert differences(other, run()) == []
+    assert run_differences(run(), other) == []
+    assert run_differences(other, run()) == []
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_no_reason_to_refuse(other: Run) -> None:
     ],
 )
 def test_only_what_differs_is_named(other: Run, text: str) -> None:
-    (found,) = differences(run(), other)
+    (found,) = run_differences(run(), other)
     assert found.startswith(text)
     assert "rate_per_s" not in found
 
@@ -81,8 +81,8 @@ def test_only_what_differs_is_named(other: Run, text: str) -> None:
 def test_files_are_the_same_in_another_folder_and_many_differences_are_counted() -> None:
     one = run(plan={"load": PLAN["load"] | {"trace": "/here/a.csv"}, "stream": {"recording": "/here/b.jsonl"}})
     two = run(plan={"load": PLAN["load"] | {"trace": "/there/a.csv"}, "stream": {"recording": "/there/b.jsonl"}})
-    assert differences(one, two) == []
-    (found,) = differences(run(), run(plan={"stream": {"profile": "article"}, "load": {"arrivals": "closed"}}))
+    assert run_differences(one, two) == []
+    (found,) = run_differences(run(), run(plan={"stream": {"profile": "article"}, "load": {"arrivals": "closed"}}))
     assert found.count(" and ") == MAX_NAMED
     assert found.endswith(" more")
 
@@ -96,4 +96,4 @@ def test_what_does_not_forbid_is_noted() -> None:
 
 @pytest.mark.parametrize("damaged", [{"load": 3, "stream": [], "loads": "x"}, {"stream": {"profile": "gone"}}])
 def test_what_another_version_wrote_is_no_crash(damaged: dict[str, Any]) -> None:
-    assert isinstance(differences(run(), run(plan=damaged)), list)
+    assert isinstance(run_differences(run(), run(plan=damaged)), list)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench.analysis.findings.headline import headline
 from bench.analysis.findings.run_warnings import run_warnings
-from bench.analysis.findings.scoreboard import Answer, Square, answers, scoreboard
+from bench.analysis.findings.scoreboard import Answer, Square, group_answers, scoreboard
 from bench.analysis.findings.topics import COMPLETED
 from bench.analysis.findings.verdicts import verdicts
 from bench.analysis.measures.groups import Measurements, measure
@@ -74,7 +74,7 @@ runs = st.builds(
 def test_nothing_contradicts_a_number(made: Made) -> None:
     measured = made.measured()
     rows_rest_on_the_same_blocks(measured)
-    for answer in answers(measured):
+    for answer in group_answers(measured):
         order_and_standings_agree_with_the_numbers(answer)
         the_sentence_agrees_with_the_squares(answer)
     the_headline_agrees_with_the_squares(measured)

@@ -22,7 +22,7 @@ from bench.analysis.measures.situations import Situation
 from bench.analysis.report.report import print_summary, write_report
 from bench.analysis.statistics.intervals import Estimate
 from bench.export.exports import Exports
-from bench.export.outcome import judge
+from bench.export.outcome import judge_run
 from bench.store import RunFolder
 
 PROFILE = "aws-alb"
@@ -141,7 +141,7 @@ def test_where_nothing_brings_everything_that_is_said(tmp_path: Path) -> None:
         in (found.sentence)
         or found.chosen.share == 0
     )
-    lines = judge(measure(folder), folder, Console(quiet=True), Exports())  # type: ignore[arg-type]
+    lines = judge_run(measure(folder), folder, Console(quiet=True), Exports())  # type: ignore[arg-type]
     assert lines[0].startswith("behind aws-alb")
 
 
@@ -156,7 +156,7 @@ def test_without_a_way_that_was_measured_in_every_situation_nothing_is_recommend
 def test_only_the_limits_of_the_way_that_is_taken_make_the_run_fail(tmp_path: Path) -> None:
     seen = {SSE: (arrived(), arrived()), POLLING: (arrived(600), arrived(600))}
     folder = decided(tmp_path, seen, {"ttft_ms_p50": 650})
-    assert judge(measure(folder), folder, Console(quiet=True), Exports()) == []  # type: ignore[arg-type]
+    assert judge_run(measure(folder), folder, Console(quiet=True), Exports()) == []  # type: ignore[arg-type]
 
 
 def test_the_report_has_it_on_top_with_the_evidence_one_click_away(tmp_path: Path) -> None:

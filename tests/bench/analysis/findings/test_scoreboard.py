@@ -9,11 +9,11 @@ import pytest
 
 from bench.analysis.findings.comparison import compare
 from bench.analysis.findings.headline import headline
-from bench.analysis.findings.scoreboard import ScoredQuestion, answers, resolution, scoreboard, standing_of
+from bench.analysis.findings.scoreboard import ScoredQuestion, findable_ratios, group_answers, scoreboard, standing_of
 from bench.analysis.findings.topics import TOPICS
 from bench.analysis.measures.groups import Measurements, measure
 from bench.analysis.measures.quantities import quantity
-from bench.analysis.report.number_tables import tables
+from bench.analysis.report.number_tables import number_tables
 from bench.analysis.report.questions import against
 from bench.analysis.statistics.claims import Scale, judged, scale
 from bench.analysis.statistics.contrasts import contrast
@@ -104,7 +104,7 @@ def test_slices_of_one_test_are_no_blocks_to_claim_from(tmp_path: Path, changes:
     why = "its blocks are slices of one test, not rounds in random order"
     assert {(s.standing, s.reason) for s in row(measured, "cpu").squares} == {("not judged", why)}
     assert row(measured, "survival").status == "resolved"
-    assert not any(pair.claimed for answer in answers(measured) for pair in answer.pairs)
+    assert not any(pair.claimed for answer in group_answers(measured) for pair in answer.pairs)
     assert {change.judgement for change in compare(folder, folder).changes} <= {"no difference", "not resolved"}
     assert f"No claim: {why}." in against(measured, "Polling", "SSE")
 
@@ -124,22 +124,22 @@ def test_waiting_is_read_in_ms_wherever_people_read_it(measured: Measurements) -
     assert re.search(r"WebSocket \S+ (\(\S+\) )?ms", smoothness.sentence)
     assert "s/answer" not in smoothness.sentence
     assert quantity(0.00273, "wait_s_per_answer") == "2.73 ms"
-    assert ("waiting per answer", "ms") in [heading for table in tables(measured) for heading in table.headings]
+    assert ("waiting per answer", "ms") in [heading for table in number_tables(measured) for heading in table.headings]
     within = judged([(contrast(0.0031, 0.0027, 0.01, 12, 5), scale("wait_s_per_answer", "s/answer"))])[0]
     assert within.reason.startswith("within the harness's error (0.5 ms)")
 
 
 def test_the_resolution_is_a_ratio_above_one_for_each_column(measured: Measurements) -> None:
-    found = resolution(measured)
+    found = findable_ratios(measured)
     assert 1 < found["cpu_us_per_token"] < 1.3
     assert "completed_ratio" not in found
 
 
 def test_numbers_that_nobody_differs_in_are_no_failure_to_find_anything(measured: Measurements, tmp_path: Path) -> None:
     """To say that none could be found in requests, beside "equal, 1 request per message", would be nonsense."""
-    assert "requests_per_message" in resolution(measured), "polling has more"
+    assert "requests_per_message" in findable_ratios(measured), "polling has more"
     alike = synthetic_run(tmp_path, blocks=5, messages=6, tokens=6, field=FIELD[1:])
-    found = resolution(measure(alike))
+    found = findable_ratios(measure(alike))
     assert "requests_per_message" not in found
     assert "cpu_us_per_token" in found
 

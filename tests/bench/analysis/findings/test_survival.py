@@ -169,7 +169,10 @@ def test_a_few_intermediaries_are_named(tmp_path: Path, profiles: list[str], thr
     builder = RunBuilder(tmp_path)
     for profile in ["direct", *profiles]:
         builder.cell("sse", 1, [arrived()], profile=profile)
-    assert survival.answer(survival.survival_maps(measure(builder.write()))) == f"Brought every message {through}"
+    assert (
+        survival.survivors_sentence(survival.survival_maps(measure(builder.write())))
+        == f"Brought every message {through}"
+    )
 
 
 def test_what_was_not_measured_as_it_is_says_with_what(tmp_path: Path) -> None:

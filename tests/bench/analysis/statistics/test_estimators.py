@@ -35,7 +35,7 @@ def test_a_quantile_of_counts_is_that_of_the_values_to_half_a_bin(blocks: list[l
     for k, block in values.items():
         finite = block[np.isfinite(block)]
         counts[k] = np.bincount(histogram.bins_of(finite), minlength=histogram.BINS)
-        counts[k][histogram.NEVER] = len(block) - len(finite)
+        counts[k][histogram.NEVER_BIN] = len(block) - len(finite)
     weights = np.ones((1, len(values)), np.int64)
     messages = dict.fromkeys(values, 1000)
     counted = quantile_of_counts(0.95, histogram.values_ms(np.arange(histogram.BINS)), counts, messages).at(weights)[0]
@@ -47,8 +47,8 @@ def test_bins_are_a_thousandth_wide_and_end() -> None:
     x = np.array([0.0, 0.0005, 0.001, 0.01, 1.0, 12.3, 999.0, 9e6])
     assert histogram.values_ms(histogram.bins_of(x))[2:] == pytest.approx(x[2:], rel=0.000_51)
     assert histogram.values_ms(histogram.bins_of(x))[:2] == pytest.approx(histogram.FLOOR_MS, rel=0.001)
-    assert histogram.bins_of(np.array([1e12])) == histogram.NEVER - 1
-    assert np.isinf(histogram.values_ms(np.array([histogram.NEVER])))
+    assert histogram.bins_of(np.array([1e12])) == histogram.NEVER_BIN - 1
+    assert np.isinf(histogram.values_ms(np.array([histogram.NEVER_BIN])))
 
 
 @pytest.mark.parametrize(("p", "needed"), [(0.95, 72), (0.99, 368)])

@@ -40,7 +40,7 @@ def test_resamples_are_always_the_same_and_draw_as_many_blocks_as_there_are() ->
 
 
 def test_a_single_block_has_no_interval() -> None:
-    found = intervals.estimate(quantile_of_values(0.5, {1: np.array([1.0, 2.0, 3.0])}))
+    found = intervals.estimate_of(quantile_of_values(0.5, {1: np.array([1.0, 2.0, 3.0])}))
     assert found.value == 2
     assert not found.has_interval
 
@@ -52,7 +52,7 @@ def test_intervals_cover_the_truth(blocks: int) -> None:
     misses = 0
     for _ in range(300):
         values = {b: rng.lognormal(rng.normal(0, 0.1), 0.5, 40) for b in range(blocks)}
-        found = intervals.estimate(quantile_of_values(0.5, values))
+        found = intervals.estimate_of(quantile_of_values(0.5, values))
         misses += not found.lo <= 1.0 <= found.hi
     assert misses <= 24, f"{misses} of 300 intervals missed"
 
@@ -61,7 +61,7 @@ def test_the_tails_are_set_wider_for_few_blocks() -> None:
     """Hesterberg 2015, 4.3: cut at the normal's share beyond t (2.776) times the root of n/(n-1)."""
     values = np.array([-2.0, -1.0, 0.5, 1.0, 3.0])  # no logarithm
     draws = intervals.block_weights(5) @ values / 5
-    found = intervals.estimate(Ratio((1, 2, 3, 4, 5), values, np.ones(5)))
+    found = intervals.estimate_of(Ratio((1, 2, 3, 4, 5), values, np.ones(5)))
     beyond = NormalDist().cdf(-2.7764 * math.sqrt(5 / 4))
     assert found.lo == np.quantile(draws, beyond, method="inverted_cdf")
     assert found.hi == np.quantile(draws, 1 - beyond, method="inverted_cdf")
@@ -73,12 +73,12 @@ def test_of_two_blocks_the_interval_is_that_of_t_on_the_logarithm() -> None:
     values = np.array([math.e, math.e**3])
     draws = np.log(intervals.block_weights(2) @ values / 2)
     factor = math.exp(12.7062 * float(np.std(draws)) * math.sqrt(2))
-    found = intervals.estimate(Ratio((1, 2), values, np.ones(2)))
+    found = intervals.estimate_of(Ratio((1, 2), values, np.ones(2)))
     assert found.hi == pytest.approx(found.value * factor, rel=1e-3)
     assert found.lo == pytest.approx(found.value / factor, rel=1e-3)
 
 
 def test_a_resample_without_a_number_widens_the_interval() -> None:
     rare = Ratio((1, 2, 3), np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]))
-    assert math.isnan(intervals.estimate(rare).lo)
-    assert not intervals.estimate(rare).has_interval
+    assert math.isnan(intervals.estimate_of(rare).lo)
+    assert not intervals.estimate_of(rare).has_interval

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.probe.finding import Finding, Findings
 from bench.probe.held import UNLESS_HINTED
-from bench.probe.words import NEARLY, cut_words, seconds
+from bench.probe.words import NEARLY, cut_words, rounded_seconds
 
 MARGIN = 2
 """A heartbeat twice within the limit: one of them may be late."""
@@ -27,7 +27,7 @@ class Advice:
     transport: str
 
 
-def advice(findings: Findings) -> list[Advice]:
+def probe_advice(findings: Findings) -> list[Advice]:
     """Everything that follows from what was measured; nothing where nothing was found."""
     return [
         *_upgrade(findings),
@@ -84,7 +84,7 @@ def _limits(findings: Findings) -> Iterator[Advice]:
         if duration is not None and (limit_s := _number(duration)) is not None:
             yield _of(
                 duration,
-                f"An answer over {title} that takes longer than {seconds(limit_s)} is cut however busy "
+                f"An answer over {title} that takes longer than {rounded_seconds(limit_s)} is cut however busy "
                 "it is: clients must resume, and the server must keep the answer that long.",
             )
 
@@ -92,7 +92,7 @@ def _limits(findings: Findings) -> Iterator[Advice]:
 def _heartbeat(title: str, idle: Finding, limit_s: float) -> str:
     kept = idle.facts.get("kept_open_by", {})
     reset_by = idle.facts.get("reset_by")
-    every = seconds(_round_down(_surely_s(idle, limit_s) / MARGIN))
+    every = rounded_seconds(_round_down(_surely_s(idle, limit_s) / MARGIN))
     if reset_by == "up" or (kept and not kept.get("down", True) and reset_by != "each"):
         return f"Have the client send something over {title} every {every}: only its bytes keep it open."
     if reset_by == "each":
@@ -102,7 +102,7 @@ def _heartbeat(title: str, idle: Finding, limit_s: float) -> str:
         if idle.ending == "black_hole"
         else ""
     )
-    why = f"{cut_words(idle.ending)} after {seconds(limit_s)} of silence."
+    why = f"{cut_words(idle.ending)} after {rounded_seconds(limit_s)} of silence."
     return f"Send a heartbeat over {title} every {every}: {why}{silent}"
 
 
@@ -122,11 +122,11 @@ def _first_byte(findings: Findings) -> Iterator[Advice]:
     found = (each for each in findings.findings if each.question == "first_byte" and _number(each) is not None)
     if first := next(found, None):
         limit_s = _number(first) or 0
-        within = seconds(_round_down(_surely_s(first, limit_s) / EARLY))
+        within = rounded_seconds(_round_down(_surely_s(first, limit_s) / EARLY))
         yield _of(
             first,
             f"Send the response's head, or a comment, within {within}, before the model's first "
-            f"token: {cut_words(first.ending)} if nothing comes for {seconds(limit_s)}.",
+            f"token: {cut_words(first.ending)} if nothing comes for {rounded_seconds(limit_s)}.",
         )
 
 

@@ -18,9 +18,9 @@ from support.processes import running_server
 from bench import tables
 from bench.plan import Cell, Plan
 from bench.running.blocks import schedule
+from bench.running.cell_runner import CellRunner, Reading, _talk
 from bench.running.endpoints import Counters, Fleet, Route, Server
 from bench.running.machine import busy_seconds, own_seconds
-from bench.running.measure import CellRunner, Reading, _talk
 from bench.running.processes import Child
 from bench.running.targets import RedisReading
 from bench.store import RunFolder
@@ -103,7 +103,7 @@ async def test_a_profiles_events_count_from_a_cells_measured_part(tmp_path: Path
             by_key = {cell.key: cell for cell in cells}
             for record in schedule(plan):
                 await runner.run(by_key[record.cell], record, fleet, lambda _done, _of: None)
-                messages = tables.read(Path(f"{folder.cell_prefix(record.id)}.streams.parquet"))
+                messages = tables.read_rows(Path(f"{folder.cell_prefix(record.id)}.streams.parquet"))
                 assert messages["drops"].to_pylist() == [1, 1]
         finally:
             await fleet.stop()

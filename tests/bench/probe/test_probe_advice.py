@@ -10,16 +10,16 @@ import msgspec
 import pytest
 
 from bench.console import Console
-from bench.probe.advice import advice
 from bench.probe.finding import Finding, Findings, Seen
 from bench.probe.foretold import foretold
 from bench.probe.own_lateness import void_words
-from bench.probe.probe_report import NOTHING_PASSES, report
+from bench.probe.probe_advice import probe_advice
+from bench.probe.probe_report import NOTHING_PASSES, findings_report
 from bench.probe.profile_writer import profile_of, profile_text
-from bench.probe.rehearsal import outcome, scenes
+from bench.probe.rehearsal import rehearse, scenes
 from bench.probe.roundest import roundest
 from bench.proxy.behaviours import IdleTimeout, Upgrade
-from bench.proxy.profile import load, names, parse
+from bench.proxy.profile import load_profile, names, parse_profile
 
 
 def findings(*found: Finding, up_to_s: float = 600.0) -> Findings:
@@ -33,25 +33,27 @@ def limit(question: str, transport: str, value: float, **more: Any) -> Finding:
 
 
 def test_nothing_found_nothing_advised() -> None:
-    assert advice(findings()) == []
-    assert advice(foretold(load("none").rules, 600)) == []
+    assert probe_advice(findings()) == []
+    assert probe_advice(foretold(load_profile("none").rules, 600)) == []
 
 
 def test_a_heartbeat_stays_well_below_the_limit() -> None:
-    (one,) = advice(findings(limit("idle", "sse", 60.0, ending="fin", facts={"reset_by": "either"})))
+    (one,) = probe_advice(findings(limit("idle", "sse", 60.0, ending="fin", facts={"reset_by": "either"})))
     assert (one.question, one.transport) == ("idle", "sse")
     assert "Send a heartbeat over SSE every 30 s" in one.words
-    (one,) = advice(findings(limit("idle", "websocket", 350.0, ending="black_hole", facts={"reset_by": "either"})))
+    (one,) = probe_advice(
+        findings(limit("idle", "websocket", 350.0, ending="black_hole", facts={"reset_by": "either"}))
+    )
     assert "every 175 s" in one.words
     assert "a limit of their own on silence" in one.words
 
 
 def test_the_number_beside_a_heartbeat_is_the_one_that_was_found() -> None:
     seen = msgspec.structs.replace(limit("idle", "sse", 60.0, ending="fin"), low=59.9, high=60.1)
-    (one,) = advice(findings(seen))
+    (one,) = probe_advice(findings(seen))
     assert "every 30 s: the connection is closed (FIN) after 60 s" in one.words
     between = msgspec.structs.replace(limit("idle", "sse", 48.75, ending="fin"), low=37.5, high=60.0)
-    (one,) = advice(findings(between))
+    (one,) = probe_advice(findings(between))
     assert "every 18 s" in one.words  # well below what is allowed for certain
 
 
@@ -65,9 +67,9 @@ def test_a_limit_is_written_as_the_round_number_next_to_what_was_found() -> None
 
 def test_connections_that_are_not_kept_are_not_kept_by_the_profile() -> None:
     closed = Finding(question="keep_alive", words="connections are not kept", seen=1, facts={"is_kept": False})
-    written = parse("p", tomllib.loads(profile_text(findings(closed))))
+    written = parse_profile("p", tomllib.loads(profile_text(findings(closed))))
     (scene,) = (each for each in scenes(10) if each.name == "request after request")
-    played = outcome(written.rules, scene)
+    played = rehearse(written.rules, scene)
     assert played.ending == "fin"
     assert played.at_s is not None
     assert played.at_s <= 10 / 200  # at its second request: time does not pass with the first, where clocks are played
@@ -88,9 +90,9 @@ def test_who_holds_a_stream_to_its_end_stands_before_a_limit_that_this_does_not_
 
 
 def test_who_has_to_talk() -> None:
-    (up,) = advice(findings(limit("idle", "websocket", 60.0, ending="fin", facts={"reset_by": "up"})))
+    (up,) = probe_advice(findings(limit("idle", "websocket", 60.0, ending="fin", facts={"reset_by": "up"})))
     assert up.words.startswith("Have the client send")
-    (each,) = advice(findings(limit("idle", "websocket", 60.0, ending="fin", facts={"reset_by": "each"})))
+    (each,) = probe_advice(findings(limit("idle", "websocket", 60.0, ending="fin", facts={"reset_by": "each"})))
     assert each.words.startswith("Both sides must send")
 
 
@@ -109,15 +111,15 @@ def test_who_has_to_talk() -> None:
     ],
 )
 def test_what_is_said_of_known_ones(name: str, words: list[str]) -> None:
-    said = advice(foretold(load(name).rules, 600))
+    said = probe_advice(foretold(load_profile(name).rules, 600))
     for each in words:
         assert [one for one in said if each in one.words], (each, said)
 
 
 @pytest.mark.parametrize("name", names())
 def test_each_sentence_rests_on_a_finding_that_is_there(name: str) -> None:
-    found = foretold(load(name).rules, 600)
-    for one in advice(found):
+    found = foretold(load_profile(name).rules, 600)
+    for one in probe_advice(found):
         finding = found.get(one.question, one.transport)
         assert finding is not None
         assert finding.value not in (None, "none", "passed", False)
@@ -125,16 +127,18 @@ def test_each_sentence_rests_on_a_finding_that_is_there(name: str) -> None:
 
 def test_several_servers() -> None:
     words = "2 servers, and no cookie keeps a client with one"
-    (one,) = advice(findings(Finding(question="stickiness", value=2, words=words, facts={"sticky_by_cookie": None})))
+    (one,) = probe_advice(
+        findings(Finding(question="stickiness", value=2, words=words, facts={"sticky_by_cookie": None}))
+    )
     assert one.words.startswith(words)
-    assert not advice(findings(Finding(question="stickiness", value=2, facts={"sticky_by_cookie": True})))
+    assert not probe_advice(findings(Finding(question="stickiness", value=2, facts={"sticky_by_cookie": True})))
 
 
 def test_the_report_says_all_of_it() -> None:
-    found = foretold(load("nginx").rules, 600)
+    found = foretold(load_profile("nginx").rules, 600)
     odd = Finding(question="headers", words="adds [x]brackets[/x]", seen=3)
     out = io.StringIO()
-    Console(file=out, width=200).print(report(msgspec.structs.replace(found, findings=(*found.findings, odd))))
+    Console(file=out, width=200).print(findings_report(msgspec.structs.replace(found, findings=(*found.findings, odd))))
     text = out.getvalue()
     assert "adds [x]brackets[/x]" in text
     assert "nginx: looks the same from outside" in text
@@ -181,9 +185,11 @@ def test_what_healthz_alone_shows_is_not_good() -> None:
 @pytest.mark.parametrize("content_type", ["", "a b/c", "x/y/z", "text/event-stream, text/html", "é/x"])
 def test_a_type_that_no_rule_takes_is_left_out(content_type: str) -> None:
     odd = packed("chunked", content_type)
-    both = parse("p", tomllib.loads(profile_text(findings(packed("sse", "Text/Event-Stream ; charset=x"), odd))))
+    both = parse_profile(
+        "p", tomllib.loads(profile_text(findings(packed("sse", "Text/Event-Stream ; charset=x"), odd)))
+    )
     assert [rule.content_types for rule in both.rules] == [("text/event-stream",)]
-    alone = parse("p", tomllib.loads(profile_text(findings(odd))))
+    alone = parse_profile("p", tomllib.loads(profile_text(findings(odd))))
     assert not alone.rules
     assert "compression (chunked): compressed" in alone.notes
 
@@ -196,7 +202,7 @@ def packed(transport: str, content_type: str) -> Finding:
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e12])
 def test_a_number_that_no_rule_takes_is_said_in_the_notes(value: float) -> None:
     text = profile_text(findings(limit("idle", "sse", value, ending="fin"), limit("keep_alive", "", 60.0)))
-    written = parse("p", tomllib.loads(text))
+    written = parse_profile("p", tomllib.loads(text))
     assert [rule.name for rule in written.rules] == ["keepalive_timeout"]
     assert "No rule, since a proxy does not take it" in written.notes
     assert "idle_timeout_s" in written.notes
@@ -239,10 +245,10 @@ def test_a_limit_of_one_kind_of_stream_alone_is_said_to_be_that() -> None:
 def test_what_did_not_count_is_said_with_what_it_may_have_been() -> None:
     out = io.StringIO()
     told = msgspec.structs.replace(findings(limit("idle", "sse", 60.0)), disturbances=((1.0, 3.5), (2.0, 4.0)))
-    Console(file=out, width=300).print(report(told))
+    Console(file=out, width=300).print(findings_report(told))
     assert "Something was wrong from 1 s to 4 s of the probe: what ended then does not count." in out.getvalue()
     out = io.StringIO()
-    Console(file=out, width=300).print(report(findings(limit("idle", "sse", 60.0))))
+    Console(file=out, width=300).print(findings_report(findings(limit("idle", "sse", 60.0))))
     assert "Something was wrong" not in out.getvalue()
     assert "late itself" not in out.getvalue()
 
@@ -253,13 +259,13 @@ def test_what_a_late_machine_saw_is_counted() -> None:
     late = msgspec.structs.replace(
         limit("idle", "sse", 60.0), observations=(void, void, Seen(at_s=2, tried="a silence"))
     )
-    Console(file=out, width=300).print(report(findings(late)))
+    Console(file=out, width=300).print(findings_report(findings(late)))
     assert "This machine was late itself: 2 of its observations do not count." in out.getvalue()
 
 
 def test_where_no_answer_passes_nothing_is_said_to_follow() -> None:
     out = io.StringIO()
     refused = Finding(question="idle", transport="sse", words="no stream passes: status 403")
-    Console(file=out, width=300).print(report(findings(refused)))
+    Console(file=out, width=300).print(findings_report(findings(refused)))
     assert NOTHING_PASSES in out.getvalue()
     assert "Nearest" not in out.getvalue()

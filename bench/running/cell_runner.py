@@ -238,7 +238,7 @@ class CellRunner:
         """Raise PartDied if every message failed because server and client do not speak of the same thing."""
         if result.failed < max(1, result.messages):
             return
-        messages = tables.read(Path(f"{job.out}.streams.parquet"))
+        messages = tables.read_rows(Path(f"{job.out}.streams.parquet"))
         outcomes, details = set(messages["outcome"].to_pylist()), set(messages["detail"].to_pylist())
         if outcomes == {Outcome.ALTERED}:
             raise PartDied(
