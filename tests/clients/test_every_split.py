@@ -99,7 +99,7 @@ class FedTransport(asyncio.Transport):
         super().__init__({"socket": metered})
         self._script, self._wire = script, wire
         self._reads: list[bytes] = []
-        self._is_fed = False
+        self._is_fed = self._is_closed = False
 
     def write(self, data: Any) -> None:
         self._reads += self._script.answer(bytes(data))
@@ -121,7 +121,11 @@ class FedTransport(asyncio.Transport):
                 None if self._script.case.ending == "fin" else ConnectionResetError(104, "reset")
             )
 
+    def is_closing(self) -> bool:
+        return self._is_closed
+
     def close(self) -> None:
+        self._is_closed = True
         self._reads.clear()
 
 
