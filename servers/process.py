@@ -77,7 +77,7 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
-def ending(code: int | None) -> str:
+def how_ended(code: int | None) -> str:
     """How a process ended that had the return code `code`, as the end of a sentence; None for one that runs."""
     match code:
         case None:

@@ -113,7 +113,7 @@ def find_executable() -> str | None:
     return embedded if embedded and Path(embedded).exists() else None
 
 
-def executable() -> str:
+def redis_executable() -> str:
     """The same, which is there. Raises RedisUnavailable, which says how to get one."""
     if found := find_executable():
         return found
@@ -130,7 +130,7 @@ def running_redis(url: str | None) -> Iterator[RedisServer]:
     if url is not None:
         yield RedisServer(url)
         return
-    program = executable()
+    program = redis_executable()
     with own_folder(FOLDER_PREFIX, _bury) as folder:
         process, port = _start(program, str(folder))
         try:

@@ -205,7 +205,7 @@ class Route:
         return failure
 
 
-def needs_redis(plan: Plan, cell: Cell) -> bool:
+def cell_needs_redis(plan: Plan, cell: Cell) -> bool:
     """Whether what carries the cell's messages keeps them in Redis."""
     return any(CONTESTANTS[name].needs_redis for name in plan.order_of(cell))
 
@@ -326,7 +326,7 @@ class Fleet:
 
     async def _open_server(self, cell: Cell) -> Server:
         order = self.plan.order_of(cell)
-        redis = self._foreign_redis if needs_redis(self.plan, cell) else None
+        redis = self._foreign_redis if cell_needs_redis(self.plan, cell) else None
         if cell.transport in self.targets:
             others = {name: self._target_beside(cell, name) for name in order[1:]}
             url, token = self.targets[cell.transport], token_for(cell.transport, self.target_token)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from servers.process import ending
+from servers.process import how_ended
 
 NO_SECRETS: Mapping[str, str] = {}
 GRACE_S = 6.0  # a server ends its streams within 5 s of SIGTERM
@@ -73,7 +73,7 @@ class Child:
 
     def obituary(self) -> PartDied:
         """How it ended, and the last lines of its standard error."""
-        return PartDied(f"the {self.name} {ending(self.process.returncode)}{self._last_words()}")
+        return PartDied(f"the {self.name} {how_ended(self.process.returncode)}{self._last_words()}")
 
     def _last_words(self, lines: int = 3) -> str:
         with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from bench.running import machine
 from bench.running.addresses import AddressError, server_url
 from bench.running.blocks import schedule
 from bench.running.cell_runner import CellRunner
-from bench.running.endpoints import TLS_FRONT, Fleet, Server, needs_redis, token_for
+from bench.running.endpoints import TLS_FRONT, Fleet, Server, cell_needs_redis, token_for
 from bench.running.expected import expected
 from bench.running.fingerprint import schedule_sha256
 from bench.running.processes import PartDied
@@ -189,14 +189,14 @@ async def _check_services(options: RunOptions, plan: Plan, patience: Patience) -
 
 async def _check_redis(options: RunOptions, plan: Plan, patience: Patience) -> None:
     """Raise PlanError where cells would have no Redis."""
-    cells = [cell for cell in plan.cells if needs_redis(plan, cell)]
+    cells = [cell for cell in plan.cells if cell_needs_redis(plan, cell)]
     try:
         if options.redis_url is not None and cells:
             name = f"the Redis at {Address.parse(options.redis_url)}"
             async with Redis.from_url(options.redis_url, socket_timeout=_HTTP_S) as redis:
                 await patience.wait(name, partial(check_redis, redis, name))
         elif any(cell.transport not in options.targets for cell in cells):
-            redis_server.executable()
+            redis_server.redis_executable()
     except PartDied as error:
         raise PlanError(f"--redis-url: {error}") from None
     except RedisUnavailable as error:

@@ -17,7 +17,7 @@ import psutil
 
 from servers.connection import CLOSE_S
 from servers.own_folder import own_folder
-from servers.process import ending
+from servers.process import how_ended
 from servers.redis_server import end_with_parent
 from servers.service import DRAIN_S, Service
 from servers.stacks.ready import until_ready
@@ -69,7 +69,7 @@ async def _as_long_as(process: Process) -> AsyncIterator[None]:
         if not watching.done():
             raise
         owner.uncancel()
-        raise UserError(f"the stack's own server {ending(watching.result())}; its log says more") from None
+        raise UserError(f"the stack's own server {how_ended(watching.result())}; its log says more") from None
     finally:
         watching.cancel()
 

@@ -46,6 +46,7 @@ _OF_TIME = (
     "bytes_out",
     "requests_at_ns",
     "drops_at_ns",
+    "tokens_wasted",  # what the model made by then
 )
 _COMPARED = [field.name for field in fields(StreamRecord) if field.name not in _OF_TIME]
 

@@ -210,7 +210,7 @@ async def test_another_server_that_has_not_the_answer_is_asked_anew(client: Make
     """Where servers do not share their answers: then it is a restart, and the record says so."""
     polled = Polled(knows=False)
     async with scripts(sse(3, "silence"), polled.script) as urls:
-        record = await ask(client, urls, ("sse", "polling"), silence_s=0.1)
+        record = await ask(client, urls, ("sse", "polling"), silence_s=0.5)
     assert (record.outcome, record.tokens_lost, record.text_ok) == (Outcome.OK, 0, True), record.detail
     assert (record.tokens_discarded, record.tokens_duplicated) == (3, 3)
     assert record.causes == ["sse silence", "polling status 404"]

@@ -75,11 +75,9 @@ def moves(source: Path) -> Iterator[str]:
     """The calls that put one file in another's place: `os.replace`, `os.rename`, and the same of a path."""
     for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         match node:
-            case ast.Call(ast.Attribute(attr="rename" | "renames")) | ast.Call(
-                ast.Attribute(ast.Name("os" | "shutil"), "replace" | "move")
-            ):
+            case ast.Call(ast.Attribute(ast.Name("os" | "shutil"), "rename" | "renames" | "replace" | "move")):
                 yield f"{source.relative_to(ROOT)}:{node.lineno}"
-            case ast.Call(ast.Attribute(attr="replace"), [_], []):  # a text's takes two
+            case ast.Call(ast.Attribute(attr="rename" | "replace"), [_], []):  # a text's takes two, a table's has names
                 yield f"{source.relative_to(ROOT)}:{node.lineno}"
 
 
