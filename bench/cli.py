@@ -189,10 +189,9 @@ def run(  # noqa: PLR0917 - click passes them by name
 
 
 def _typed() -> set[str]:
-    """The arguments' names of the options that stand on the command line itself; a target's is "target sse"."""
+    """The arguments' names of the options that stand on the command line itself."""
     context = click.get_current_context()
-    typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    return typed | {f"target {name}" for name in context.params["targets"] if "targets" in typed}
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 def _trust(cafile: str | None, insecure: bool) -> Trust:

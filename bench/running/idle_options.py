@@ -25,7 +25,7 @@ class _Needs:
     def unused(self) -> dict[str, str]:
         """The options without a use, by their argument's name, and why that is so."""
         targets = {name: url for name, url in self.targets.items() if name in self.asked}
-        found = {f"target {name}": f"no cell of this plan asks {name}" for name in set(self.targets) - set(targets)}
+        found = {}
         if not self.asked & set(ENDPOINTS):
             found["model"] = "no cell of this plan asks an endpoint; takes --transports openai beside it"
         if not set(targets) - set(ENDPOINTS):
@@ -41,8 +41,9 @@ class _Needs:
 def check_used(typed: Collection[str], plan: Plan, targets: Mapping[str, str]) -> None:
     """Raise PlanError if one of the options `typed` has no use with `plan` and its `targets`.
 
-    An option goes by its argument's name, and a `--target` as "target sse". What the environment says is for all runs,
-    and is left alone where it means nothing; so is what only says where something is, `--redis-url`, `--target-wait`.
+    An option goes by its argument's name. What the environment says is for all runs, and is left alone where it means
+    nothing; so is what only says where something is, `--target`, `--redis-url` and `--target-wait`: Compose gives every
+    plan those of all transports.
     """
     for name, why in _Needs(plan, targets).unused().items():
         if name in typed:

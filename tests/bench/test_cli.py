@@ -92,10 +92,6 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["run", "--model", "m"], ["tokenderby: --model: no cell of this plan asks an endpoint; takes --transports"]),
         (["run", "--resume", "nowhere", "--model", "m"], ["--resume", "leave out model"]),
         (["run", "--insecure"], ["tokenderby: --insecure: no cell of this plan asks an https target\n"]),
-        (
-            ["run", "--transports", "sse", "--target", "sse=http://127.0.0.1:1", "--target", "chunked=http://h"],
-            ["tokenderby: --target chunked: no cell of this plan asks chunked\n"],
-        ),
         (["run", "--target-token", "x"], ["--target-token: no cell of this plan asks a server that runs already;"]),
         (
             ["run", "--transports", "polling", "--redis-url", "redis://:s3cret@127.0.0.1:1/2"],

@@ -374,7 +374,9 @@ async def test_without_any_redis_the_run_is_refused_before_it_begins(monkeypatch
 def test_an_option_counts_as_used_where_a_cell_has_a_use_for_it() -> None:
     plan = parse({"name": "n", "cells": [{"transport": "sse"}, {"transport": "openai", "model": "m"}]})
     targets = {"sse": "https://a", "openai": "http://b"}
-    check_used({"model", "target_token", "cafile", "insecure", "streams", "target sse", "plan"}, plan, targets)
+    check_used({"model", "target_token", "cafile", "insecure", "streams", "plan"}, plan, targets)
+    # Compose gives every plan the addresses of all transports: only where none is asked is that a mistake.
+    check_used({"targets"}, plan, targets | {"polling": "http://c"})
     with pytest.raises(PlanError, match=r"--target-token: .* key is in OPENAI_API_KEY"):
         check_used({"target_token"}, plan, {"openai": "http://b"})
 
