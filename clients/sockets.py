@@ -69,8 +69,10 @@ class Traffic:
         return self._each(lambda a, b: (a + b // 2) // b, Traffic(*[number] * 5))
 
     def _each(self, apply: Callable[[int, int], int], other: Traffic) -> Traffic:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Traffic(*(None if a is None or b is None else apply(a, b) for a, b in pairs))
+        mine, others = vars(self).values(), vars(other).values()
+        if None not in mine and None not in others:  # nearly always
+            return Traffic(*map(apply, mine, others))
+        return Traffic(*(None if a is None or b is None else apply(a, b) for a, b in zip(mine, others, strict=True)))
 
 
 class Meter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clients.core.errors import ClientFailure, NotTheFormat, refused
 from clients.core.exchange import Exchange
 from clients.core.http_scripts import respond
@@ -9,7 +11,7 @@ from clients.core.ledger import Ledger
 from clients.core.session import Script, Session
 from clients.core.unread import stop_reading
 from clients.core.websocket_connection import WebSocketConnection
-from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error
+from servers.messages import EndMessage, ProtocolError, TokenMessage, decode_error, decode_token
 from servers.websocket.wire import decode
 
 
@@ -32,9 +34,9 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     inflow = _FrameInflow(exchange.ledger, connection)
     if session.is_read:  # and not the connection's end
         exchange.record.response_ms.append((session.now_ns - asked_ns) / 1e6)
-        inflow(b"", session.now_ns)
-        yield from stop_reading(session, exchange, inflow)
-    session.on_read = inflow
+        inflow.enter(b"", session.now_ns)
+        yield from stop_reading(session, exchange, inflow.enter)
+    session.on_read = inflow.enter
     try:
         while exchange.ledger.end is None:
             failure = inflow.failure or connection.failure
@@ -64,19 +66,14 @@ class _FrameInflow:
         self.failure: ClientFailure | None = None
         self._ledger, self._connection = ledger, connection
 
-    def __call__(self, data: bytes, read_ns: int) -> bool:
-        found: list[TokenMessage | EndMessage] = []
+    def enter(self, data: bytes, read_ns: int) -> bool:
+        """A read and its stamp."""
         connection, ledger = self._connection, self._ledger
-        for frame in connection.read(data):
-            try:
-                message = decode(frame)  # type: ignore[arg-type]  # bytes or bytearray
-            except ProtocolError as error:
-                told = decode_error(bytes(frame))
-                self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
-                break
-            found.append(message)
-            if message.__class__ is EndMessage:
-                break  # what follows is for nobody, as it would be in a later read
+        frames = connection.read(data)
+        try:
+            found: list[TokenMessage | EndMessage] = [decode_token(frame) for frame in frames]  # type: ignore[arg-type]
+        except (ValueError, RecursionError):
+            found = self._decoded(frames)
         try:
             ledger.add(found, read_ns)
         except NotTheFormat as error:
@@ -87,3 +84,18 @@ class _FrameInflow:
             or connection.failure is not None
             or connection.has_to_send
         )
+
+    def _decoded(self, frames: Sequence[bytes | bytearray]) -> list[TokenMessage | EndMessage]:
+        """What they say, whatever that is, up to the first that is no message."""
+        found: list[TokenMessage | EndMessage] = []
+        for frame in frames:
+            try:
+                message = decode(frame)  # type: ignore[arg-type]  # bytes or bytearray
+            except ProtocolError as error:
+                told = decode_error(bytes(frame))
+                self.failure = NotTheFormat(str(error)) if told is None else refused(told.code, told.message)
+                break
+            found.append(message)
+            if message.__class__ is EndMessage:
+                break  # what follows is for nobody, as it would be in a later read
+        return found

@@ -38,7 +38,8 @@ Encode = Callable[[int, list[bytes], bytes | None], bytes]
 """What a body has for token messages from an index on, and for the end message if there is one."""
 EncodeToken = Callable[[Generation, int, int], bytes]
 """What it has for one token (its index, and when it was sent) in mid-answer: the same as `Encode`, at a lower cost."""
-_CHUNK_HEADS = tuple(b"%x\r\n" % n_bytes for n_bytes in range(1024))
+_KEPT_HEADS = 1024
+_CHUNK_HEADS = tuple(b"%x\r\n" % n_bytes for n_bytes in range(_KEPT_HEADS))
 
 
 def application(service: Service) -> web.Application:
@@ -204,11 +205,12 @@ class HttpStream:
 
     def write_token(self, generation: Generation, i: int, sent_ns: int) -> int:
         """Send a token in a chunk of its own; the backlog in bytes then."""
-        if self._encode_token is None:
+        encode, transport = self._encode_token, self._transport
+        if encode is None or not self._chunked:
             self.write(i, [generation.token(i, sent_ns)], None)
-        else:
-            self._send(self._encode_token(generation, i, sent_ns))
-        return self._transport.get_write_buffer_size()
+        elif not transport.is_closing():
+            transport.write(_chunk(encode(generation, i, sent_ns)))
+        return transport.get_write_buffer_size()
 
     def write(self, first: int, messages: list[bytes], end: bytes | None) -> None:
         """Send messages in one chunk."""
@@ -233,7 +235,7 @@ class HttpStream:
 def _chunk(data: bytes) -> bytes:
     """One chunk of a chunked body."""
     size = len(data)
-    return (_CHUNK_HEADS[size] if size < len(_CHUNK_HEADS) else b"%x\r\n" % size) + data + b"\r\n"
+    return b"".join((_CHUNK_HEADS[size] if size < _KEPT_HEADS else b"%x\r\n" % size, data, b"\r\n"))
 
 
 async def stream_answer(

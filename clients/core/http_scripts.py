@@ -147,9 +147,9 @@ def stream(
 def _enter(session: Session, exchange: Exchange, response: Response, decoder: StreamDecoder) -> Script[None]:
     ledger = exchange.ledger
     inflow = _Inflow(ledger, response, decoder)
-    inflow(b"", session.now_ns)  # what came with the head
-    yield from stop_reading(session, exchange, inflow)
-    session.on_read = inflow
+    inflow.enter(b"", session.now_ns)  # what came with the head
+    yield from stop_reading(session, exchange, inflow.enter)
+    session.on_read = inflow.enter
     try:
         while not response.is_complete:
             failure = inflow.failure or response.failure
@@ -170,17 +170,19 @@ def _enter(session: Session, exchange: Exchange, response: Response, decoder: St
 class _Inflow:
     """Each read of a streamed body, decoded and entered where it was made; true when the script has to look."""
 
-    __slots__ = "_decoder", "_ledger", "_response", "failure"
+    __slots__ = "_add", "_decode", "_ledger", "_read", "_response", "failure"
 
     def __init__(self, ledger: Ledger, response: Response, decoder: StreamDecoder) -> None:
         self.failure: ClientFailure | None = None
-        self._ledger, self._response, self._decoder = ledger, response, decoder
+        self._ledger, self._response = ledger, response
+        self._read, self._decode, self._add = response.read, decoder.feed, ledger.add
 
-    def __call__(self, data: bytes, read_ns: int) -> bool:
+    def enter(self, data: bytes, read_ns: int) -> bool:
+        """A read and its stamp."""
         response, ledger = self._response, self._ledger
         try:
-            if body := response.read(data):
-                ledger.add(self._decoder.feed(body), read_ns)
+            if body := self._read(data):
+                self._add(self._decode(body), read_ns)
         except ProtocolError as error:
             ledger.add(error.messages, read_ns)
             told = error.error if isinstance(error, AnswerFailed) else None

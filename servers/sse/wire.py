@@ -24,9 +24,11 @@ from servers.sse.events import EventDecoder
 CONTENT_TYPE = "text/event-stream"
 RETRY_MS = 1000
 HEARTBEAT: bytes = b": heartbeat\n"
+_CR, _NUL = b"\r\0"
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,64})/(0|[1-9][0-9]{0,17})", re.ASCII)
 
-_plain_event = re.compile(rb"id: ([^\r\n\0]*+)\ndata: ([^\r\n]*+)\n\n").match
+# Of bytes without CR and NUL: a character class that excludes more than one character takes twice as long.
+_plain_event = re.compile(rb"id: ([^\n]*+)\ndata: ([^\n]*+)\n\n").match
 
 
 def encode_token(stream_id: bytes, i: int, message: bytes) -> bytes:
@@ -93,7 +95,7 @@ class Decoder:
         Raises ProtocolError, with the messages before the fault.
         """
         size = len(data)
-        if self._is_quick and size <= self._limit_bytes:
+        if self._is_quick and size <= self._limit_bytes and _CR not in data and _NUL not in data:
             found: list[TokenMessage | EndMessage] = []
             at, event = 0, None
             try:
