@@ -7,6 +7,7 @@ clients, servers and proxy spend is shown beside it, measured in the same run.
 `python -m bench.selfcost.bare_peers` followed by
 
     client URL STREAMS BODY              counts the tokens of so many answers, started over a second
+    decoder URL STREAMS BODY             the same, and takes each answer apart and keeps it, as the project's clients do
     sink URL STREAMS BODY                the same, and how late each token was
     server STREAMS TOKENS_PER_S SECONDS  answers so many requests side by side with one prepared token, again and again
     source STREAMS TOKENS_PER_S SECONDS  the same, each token with the time at which it was written
@@ -18,6 +19,7 @@ is a process of its own, so that its CPU time is its alone. Each prints JSON lin
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import sys
@@ -29,7 +31,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
+from httptools import HttpResponseParser
 
+from clients.core.ledger import Ledger
 from servers import messages
 from servers.alarm import alarm
 from servers.emitter import TICK_NS
@@ -81,6 +85,32 @@ class BareClient(asyncio.Protocol):
             self.done.set_result(None)
 
 
+class DecodingClient(BareClient):
+    """Reads by the project's own parser, decoder and ledger, for nobody: the least that a client made of them costs."""
+
+    def __init__(self, request: bytes) -> None:
+        super().__init__(request)
+        self._body: list[bytes] = []
+        self.on_body = self._body.append  # what httptools calls for a part of the body
+        self._is_complete = False
+        self._parser = HttpResponseParser(self)
+        self._decoder, self._ledger = wire.Decoder(), Ledger()
+
+    def on_message_complete(self) -> None:
+        """The body is complete (httptools calls this, too)."""
+        self._is_complete = True
+
+    def data_received(self, data: bytes) -> None:
+        read_ns = time.monotonic_ns()
+        self._parser.feed_data(data)
+        if self._body:
+            self._ledger.add(self._decoder.feed(b"".join(self._body)), read_ns)
+            self._body.clear()
+        if self._is_complete and not self.done.done():
+            self.tokens = len(self._ledger.tokens)
+            self.done.set_result(None)
+
+
 class Sink(BareClient):
     """Also notes how late each token is."""
 
@@ -94,10 +124,11 @@ class Sink(BareClient):
         super().data_received(data)
 
 
-async def client(url: str, streams: int, body: dict[str, object]) -> None:
+async def client(url: str, streams: int, body: dict[str, object], kind: type[BareClient] = BareClient) -> None:
     """Say how many tokens came in `streams` answers, and the CPU seconds that they took."""
+    gc.disable()  # as the load process does
     cpu_s = time.process_time()
-    counters = await _ask(BareClient, url, streams, body)
+    counters = await _ask(kind, url, streams, body)
     _say(tokens=sum(counter.tokens for counter in counters), cpu_s=time.process_time() - cpu_s)
     await asyncio.Event().wait()
 
@@ -242,6 +273,8 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["client", url, streams, body]:
             run(client(url, int(streams), json.loads(body)))
+        case ["decoder", url, streams, body]:
+            run(client(url, int(streams), json.loads(body), DecodingClient))
         case ["sink", url, streams, body]:
             run(sink(url, int(streams), json.loads(body)))
         case ["server", streams, tokens_per_s, seconds]:

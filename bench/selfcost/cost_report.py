@@ -47,6 +47,13 @@ def print_transports(console: Console, costs: Mapping[str, TransportCost], traff
             f"{parts.us_per_token:.1f} for each further token"
         )
     for name, cost in costs.items():
+        if alone_us := cost.decoding_us:
+            ratio = median_ratio(alone_us, cost.floor.client_us)
+            console.print(
+                f"{TRANSPORTS[name].title} client: its parser, decoder and ledger alone take {median(alone_us):.1f}, "
+                f"{ratio:.2f} × the floor"
+            )
+    for name, cost in costs.items():
         p50, p99 = np.percentile(cost.ttft_error_ms, [50, 99])
         console.print(
             f"{TRANSPORTS[name].title}: first tokens late by {p50:.2f} ms, {p99:.2f} at p99; "

@@ -70,7 +70,7 @@ def perf(  # noqa: PLR0917 - click passes them by name
     if profile:
         click.echo(hottest_functions(*profile, traffic))
         return
-    say_duration(console, traffic, rounds, len(transports), only_transports=only_transports, scale=scale)
+    say_duration(console, traffic, rounds, transports, only_transports=only_transports, scale=scale)
     costs, proxy = measure(console, traffic, rounds, transports, with_proxy=not only_transports)
     cost_report.print_transports(console, costs, traffic)
     if proxy:
@@ -87,14 +87,21 @@ def perf(  # noqa: PLR0917 - click passes them by name
 
 
 def say_duration(
-    console: Console, traffic: SteadyTraffic, rounds: int, transports: int, *, only_transports: bool, scale: bool
+    console: Console,
+    traffic: SteadyTraffic,
+    rounds: int,
+    transports: tuple[str, ...],
+    *,
+    only_transports: bool,
+    scale: bool,
 ) -> None:
     """How long it will take, and what it runs on."""
     one_s = traffic.seconds + _STARTS_S
-    expected_s = rounds * transports * 3 * one_s
+    number = len(transports)
+    expected_s = rounds * (3 * number + ("sse" in transports)) * one_s
     expected_s += 0 if only_transports else rounds * 3 * one_s + _ANALYSIS_S
-    expected_s += (2 * transports + 1) * one_s  # at most: a profile for each ratio above its goal
-    expected_s += transports * SECONDS_PER_TRANSPORT if scale else 0
+    expected_s += (2 * number + 1) * one_s  # at most: a profile for each ratio above its goal
+    expected_s += number * SECONDS_PER_TRANSPORT if scale else 0
     expected = f"{expected_s:.0f} s" if expected_s < 90 else f"{expected_s / 60:.0f} minutes"
     cores = pinning()
     where = (

@@ -80,6 +80,7 @@ class TransportCost:
     emit_lag_ms_p99: list[float] = field(default_factory=list)
     server_parts: list[Parts] = field(default_factory=list)
     floor: Floor = field(default_factory=Floor)
+    decoding_us: list[float] = field(default_factory=list)  # SSE: of the client's parser, decoder and ledger alone
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,17 @@ def measure_floors(floor: Floor, traffic: SteadyTraffic) -> None:
     """
     cores = pinning()["servers"]
     with running("servers", "sse", cores=cores) as server:
-        floor.client_us.append(_read_barely(server.line()["url"], traffic))
+        floor.client_us.append(_read_barely("client", server.line()["url"], traffic))
     with running("bench.selfcost.bare_peers", "server", *traffic.arguments, cores=cores) as server:
         url, before_s = server.line()["url"], server.cpu_s()
-        _read_barely(url, traffic)
+        _read_barely("client", url, traffic)
         floor.server_us.append((server.cpu_s() - before_s) / (traffic.streams * traffic.tokens) * 1e6)
 
 
-def _read_barely(url: str, traffic: SteadyTraffic) -> float:
-    """The bare client's CPU µs per token."""
+def _read_barely(role: str, url: str, traffic: SteadyTraffic) -> float:
+    """CPU µs per token of a bare client, or of one that decodes."""
     body = json.dumps({"message": "floor", "stream": traffic.stream(traffic.tokens)})
-    asked = "client", url, str(traffic.streams), body
+    asked = role, url, str(traffic.streams), body
     with running("bench.selfcost.bare_peers", *asked, cores=pinning()["load"]) as client:
         count = client.line(traffic.limit_s)
     if count["tokens"] != traffic.streams * traffic.tokens:
@@ -121,6 +122,9 @@ def _read_barely(url: str, traffic: SteadyTraffic) -> float:
 def measure_transport(name: str, cost: TransportCost, traffic: SteadyTraffic, seed: int = 0) -> None:
     """Once: the floors; long answers, nearly all tokens; then five times as many short ones, nearly all requests."""
     measure_floors(cost.floor, traffic)
+    if name == "sse":
+        with running("servers", name, cores=pinning()["servers"]) as server:
+            cost.decoding_us.append(_read_barely("decoder", server.line()["url"], traffic))
     long = run_load(name, traffic.load, traffic.stream(traffic.tokens), seed=seed)
     short_load = traffic.load
     short_load.streams *= 5

@@ -73,3 +73,13 @@ def read_response(connection: socket.socket) -> bytes:
         assert data, "closed before its end"
         received += data
     return received
+
+
+@pytest.mark.parametrize("role", ["client", "decoder"])
+def test_the_bare_client_and_the_decoding_one_count_the_same_tokens(role: str) -> None:
+    body = '{"message": "hi", "stream": {"profile": "fast", "tokens": 30, "ttft_ms": 20, "gap_ms": 2}}'
+    with (
+        running("servers", "sse") as server,
+        running("bench.selfcost.bare_peers", role, server.line()["url"], "3", body) as client,
+    ):
+        assert client.line(30)["tokens"] == 90
