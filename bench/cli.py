@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from bench import option_types
 from bench.elsewhere import Elsewhere
+from bench.environment import ENVIRONMENT, OwnCommand
 from bench.export.exports import Exports, export_options
 from bench.run_to_report import (
     DONE,
@@ -33,7 +34,6 @@ from servers.user_errors import reason
 if TYPE_CHECKING:
     from clients.core.tls import Trust
 
-ENVIRONMENT = "TOKENDERBY"  # --streams of `run` is TOKENDERBY_RUN_STREAMS
 _SETTINGS = HELP | {"max_content_width": 100}
 
 option = partial(click.option, show_envvar=True)
@@ -80,6 +80,9 @@ def cli(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+cli.command_class = OwnCommand
 
 
 _out = option("--out", default="results", show_default=True, metavar="DIR", help="Where the run's folder is made.")

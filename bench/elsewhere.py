@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from bench.environment import check_variables
+
 
 class Elsewhere(click.Command):
     """Stands for the command at `place`, "module:attribute", under a `name` of tokenderby's, and hands its words on.
@@ -38,7 +40,10 @@ class Elsewhere(click.Command):
         return command
 
     def _call(self, arguments: tuple[str, ...]) -> object:
-        return self.real().main(
+        command = self.real()
+        if not set(arguments) & set(self._settings["help_option_names"]):
+            check_variables(str(self.name), command)
+        return command.main(
             list(arguments), prog_name=f"tokenderby {self.name}", standalone_mode=False, **self._settings
         )
 

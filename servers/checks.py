@@ -6,7 +6,7 @@ What is repeated of a wrong value is cut before it is looked at: a request may b
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from difflib import get_close_matches
 from reprlib import Repr
 from urllib.parse import SplitResult, urlsplit
@@ -37,16 +37,17 @@ def shown(value: object) -> str:
 
 def suggestion(word: object, choices: Collection[str]) -> str:
     """What may stand in the place of a `word` that is none of `choices`, the nearest first: the end of a sentence."""
-    near = _nearest(str(word)[:_MOST_SHOWN].lower(), {choice.lower(): choice for choice in choices})
+    near = nearest_word(str(word), choices)
     takes = f"takes: {', '.join(choices)}"
     return f"did you mean {near!r}? It {takes}" if near else takes
 
 
-def _nearest(word: str, choices: Mapping[str, str]) -> str | None:
-    """The choice that `word` begins, as `rate` does `rate_per_s`, or that has nearly its letters."""
-    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
-    near = get_close_matches(word, begun or choices, n=1, cutoff=0.0 if begun else 0.6)
-    return choices[near[0]] if near else None
+def nearest_word(word: str, choices: Collection[str]) -> str | None:
+    """The choice that `word` begins, as `rate` does `rate_per_s`, or that has nearly its letters; small ones or not."""
+    word, by_small = word[:_MOST_SHOWN].lower(), {choice.lower(): choice for choice in choices}
+    begun = [choice for choice in by_small if len(word) > 2 and choice.startswith(word)]
+    near = get_close_matches(word, begun or by_small, n=1, cutoff=0.0 if begun else 0.6)
+    return by_small[near[0]] if near else None
 
 
 def check_number(

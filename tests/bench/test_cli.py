@@ -287,6 +287,26 @@ def test_an_option_from_the_environment(
     assert "takes an address as http" in tokenderby("run").stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("TOKENDERBY_RUN_STREMS", "did you mean TOKENDERBY_RUN_STREAMS?"),
+        ("TOKENDERBY_SERVE_KEEPALIVE", "did you mean TOKENDERBY_SERVE_KEEP_ALIVE?"),
+        ("TOKENDERBY_DOCTOR_ONCE", "`tokenderby doctor --help` has those that it knows"),
+    ],
+)
+def test_a_variable_that_no_option_has_is_refused_and_its_command_still_tells_of_itself(
+    tokenderby: Tokenderby, monkeypatch: pytest.MonkeyPatch, variable: str, words: str
+) -> None:
+    command = variable.split("_")[1].lower()
+    monkeypatch.setenv(variable, "3")
+    refused = tokenderby(command, *(["nosuch"] if command != "doctor" else []))
+    assert refused.returncode == 2
+    assert refused.stderr == f"tokenderby: {variable}: no option of `tokenderby {command}` has this variable; {words}\n"
+    assert tokenderby(command, "--help").returncode == 0
+    assert variable not in tokenderby("plans").stderr
+
+
 @pytest.mark.parametrize("command", ["plans", "--help", "profiles"])
 def test_output_that_nobody_takes(command: str) -> None:
     """A reader that leaves at once, and a disk without room: no traceback, and not the interpreter's exit code 120."""
