@@ -71,7 +71,7 @@ class _FrameInflow:
         connection, ledger = self._connection, self._ledger
         frames = connection.read(data)
         try:
-            found: list[TokenMessage | EndMessage] = [decode_token(frame) for frame in frames]  # type: ignore[arg-type]
+            found: list[TokenMessage | EndMessage] = [decode_token(frame) for frame in frames]
         except (ValueError, RecursionError):
             found = self._decoded(frames)
         try:

@@ -53,8 +53,9 @@ class Http1Response(Response):
         self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
         self._last_part: int | None = None  # what follows this part is another response's
         self._parser = HttpResponseParser(self)
-        self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
+        self._bare_bytes = 0  # of the heads, interim ones too; then, since the last part of the body, of framing
         self._interim = 0
+        self._is_switched = False  # to the other protocol
 
     # What httptools calls.
 
@@ -75,12 +76,12 @@ class Http1Response(Response):
         status = self._parser.get_status_code()
         if 100 <= status < 200 and status != _SWITCHING:
             self.headers.clear()
-            self._bare_bytes = 0
             self._interim += 1
             if self._interim > MAX_INTERIM:  # ends the parsing, so that it does not matter how the bytes were split
                 self.failure = NotTheFormat("interim answers without end")
                 raise self.failure
             return
+        self._bare_bytes = 0
         self.complete_head(status)
 
     def on_message_complete(self) -> None:
@@ -95,10 +96,27 @@ class Http1Response(Response):
     def feed(self, data: bytes) -> None:
         """Bytes have come; whatever they are, this returns."""
         self.has_begun = True
+        if self.has_head or self._bare_bytes + len(data) <= MAX_HEAD_BYTES:  # nearly always
+            self._parse(data)
+        else:
+            self._parse_head(data, MAX_HEAD_BYTES - self._bare_bytes)
+
+    def _parse_head(self, data: bytes, most_bytes: int) -> None:
+        """The head has to end within the first `most_bytes`, wherever the bytes were split."""
+        self._parse(data[:most_bytes])
+        if self._is_switched:
+            self.surplus += data[most_bytes:]
+        elif self.has_head:
+            self._parse(data[most_bytes:])
+        else:
+            self._refuse_long_head()
+
+    def _parse(self, data: bytes) -> None:
+        self._bare_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self.is_complete = self.has_head = True
+            self.is_complete = self.has_head = self._is_switched = True
             self.surplus = data[upgrade.args[0] :]
         except HttpParserError as error:
             self.is_fit = False
@@ -106,10 +124,11 @@ class Http1Response(Response):
                 self.failure = self.failure or NotTheFormat(str(error))
         if self._body:
             self._bare_bytes = 0
-        elif not self.is_complete:
-            self._bare_bytes += len(data)
-            if self._bare_bytes > MAX_HEAD_BYTES:
-                self.failure = self.failure or NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
+        elif self.has_head and not self.is_complete and self._bare_bytes > MAX_HEAD_BYTES:
+            self._refuse_long_head()
+
+    def _refuse_long_head(self) -> None:
+        self.failure = self.failure or NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
 
     def let_go(self) -> None:
         """Nothing is fed any more: the parser, which knows the response, must not keep it where nobody collects."""
@@ -131,9 +150,9 @@ class Http1Response(Response):
         return self.has_head and not {"content-length", "transfer-encoding"} & self.headers.keys()
 
     def read(self, data: bytes) -> bytes:
-        """See Response."""
+        """See Response; the head is there."""
         if data:
-            self.feed(data)
+            self._parse(data)
         return self.take() if self.is_complete or self._unpack is not None or len(self._body) != 1 else self._body.pop()
 
     def take(self) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import socket
+import struct
 import threading
 import time
 import weakref
@@ -32,6 +33,7 @@ from servers.sse import wire as sse
 MakeClient = Callable[..., AsyncUser]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 FLOOD_S = 5.0  # far longer than the message may take
+RESET = b"reset"
 PATIENCE_S = 60.0  # a client on a busy machine answers some ten thousand pings before it gives up
 
 
@@ -107,7 +109,7 @@ async def test_a_server_that_takes_no_pongs_is_given_up(client: MakeClient, capl
     assert caplog.messages == []  # asyncio has a line for each pong that follows, thousands in one read
 
 
-@pytest.mark.parametrize("said", [b"", response(b"{}")])
+@pytest.mark.parametrize("said", [b"", response(b"{}"), RESET])
 def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: bytes) -> None:
     """uvloop may read from a connection before it goes on with whoever has opened it."""
 
@@ -115,6 +117,10 @@ def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: by
         with suppress(OSError):
             for _ in count():
                 kept.append(listening.accept()[0])
+                if said is RESET:
+                    kept[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    kept[-1].close()
+                    continue
                 kept[-1].sendall(said)
                 kept[-1].shutdown(socket.SHUT_WR)
 
@@ -138,7 +144,8 @@ def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: by
         listening.shutdown(socket.SHUT_RDWR)
     for connection in kept:
         connection.close()
-    assert found == ((Outcome.PROTOCOL_ERROR, "format", 1) if said else (Outcome.TRUNCATED, "fin", 1))
+    judged = {b"": (Outcome.TRUNCATED, "fin", 1), RESET: (Outcome.DROPPED, "rst", 1)}
+    assert found == judged.get(said, (Outcome.PROTOCOL_ERROR, "format", 1))
 
 
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
