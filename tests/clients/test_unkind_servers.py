@@ -89,6 +89,23 @@ async def test_an_address_of_a_name_that_says_nothing_does_not_take_all_the_time
     assert record.tcp_ms >= 200
 
 
+async def test_who_takes_no_connection_has_no_model_at_work(client: MakeClient) -> None:
+    with black_hole() as (host, port):
+        record = await client("sse", f"http://{host}:{port}", silence_s=0.1).ask(question())
+    assert (record.outcome, record.connections, record.drops, record.tokens_wasted) == (Outcome.TIMEOUT, 0, 1, 0)
+
+
+async def test_a_refusal_at_once_leaves_nobody_at_work_however_long_its_body_takes(client: MakeClient) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"busy", "text/plain", "503 No")[:-1])
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client("sse", server.url, silence_s=0.3).ask(question())
+    assert (record.detail, record.tokens_wasted) == ("status 503", 0)
+
+
 def pinging(connection: socket.socket) -> None:
     """Shakes hands, and then sends pings and reads nothing, until the client has closed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
