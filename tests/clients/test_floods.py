@@ -12,11 +12,11 @@ from contextlib import suppress
 import pytest
 from support.asking import ANSWER, question
 from support.drivers import AsyncUser
-from support.scripted import Connection, blocking, frame, response, scripted, switching
+from support.scripted import Connection, blocking, chunk, frame, response, scripted, switching
 from support.transports.polling import ACCEPTED
 
 from clients.core.errors import NotTheFormat
-from clients.core.http1 import MAX_HEAD_BYTES, MAX_INTERIM, Http1Response
+from clients.core.http1 import MAX_BARE_BYTES, MAX_INTERIM, Http1Response
 from clients.core.ledger import Ledger
 from clients.core.record import Outcome
 from clients.core.response import Unpacker
@@ -115,9 +115,20 @@ def test_heads_have_an_end_however_they_are_split(step: int, interim: int, field
     taken = Http1Response()
     for at in range(0, len(said), step):
         taken.feed(said[at : at + step])
-    refusal = f"format: a head, or trailers, of more than {MAX_HEAD_BYTES} bytes"
+    refusal = f"format: a head, or framing, of more than {MAX_BARE_BYTES} bytes"
     assert (taken.failure and str(taken.failure)) == (refusal if is_refused else None)
     assert taken.take() == (b"" if is_refused else body)
+
+
+@pytest.mark.parametrize("step", [1, 40_000, 65_536, 1 << 20])
+@pytest.mark.parametrize(("trailer_bytes", "is_refused"), [(60_000, False), (140_000, True)])
+def test_trailers_have_an_end_however_they_are_split(step: int, trailer_bytes: int, is_refused: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said = head + chunk(b"z" * 1_000) + b"0\r\nX: " + b"y" * trailer_bytes + b"\r\n\r\n"
+    taken = Http1Response()
+    for at in range(0, len(said), step):
+        taken.feed(said[at : at + step])
+    assert (taken.failure is not None) == is_refused
 
 
 def test_what_follows_a_switch_of_protocols_is_no_head() -> None:

@@ -22,7 +22,7 @@ from support.feeding import encoded, encoded_end
 from support.scripted import Connection, blocking, chunk, close_frame, frame, response, scripted, streamed, switching
 from support.transports.polling import ACCEPTED, page
 
-from clients.core.http1 import MAX_HEAD_BYTES, Http1Response, HttpConnection
+from clients.core.http1 import MAX_BARE_BYTES, Http1Response, HttpConnection
 from clients.core.record import Outcome
 from clients.core.recovery import Policy
 from clients.core.response import Unpacker
@@ -318,7 +318,7 @@ async def test_tokens_without_end_are_not_held(client: MakeClient, transport: st
 def test_trailers_and_chunk_extensions_have_an_end(endless: bytes) -> None:
     held = Http1Response()
     held.feed(HEAD + endless)
-    for _ in range(1 + MAX_HEAD_BYTES // 1_000):
+    for _ in range(1 + MAX_BARE_BYTES // 1_000):
         held.feed(b"a" * 1_000)
     assert "more than" in str(held.failure)
 
