@@ -30,6 +30,7 @@ def attempt(session: Session, exchange: Exchange) -> Script[None]:
     session.asks()
     asked_ns = session.now_ns
     connection.send(exchange.body())
+    exchange.note_asked(asked_ns)
     yield from session.wait_for_news()
     inflow = _FrameInflow(exchange.ledger, connection)
     if session.is_read:  # and not the connection's end

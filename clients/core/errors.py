@@ -210,11 +210,23 @@ def refused(code: str, message: str) -> RequestRefused:
     return RequestRefused(message, f"error {code}", _STATUS_OF_CODE.get(code, 0), by_server=True)
 
 
+_RESET = (errno.ECONNRESET, errno.EPIPE)
+
+
 def broken(error: BaseException) -> ConnectionBroken:
     """The failure for what the operating system says of a connection."""
     number: int = getattr(error, "errno", None) or errno.ECONNRESET
-    reset = number in (errno.ECONNRESET, errno.EPIPE)
+    reset = number in _RESET
     return ConnectionBroken(str(error), "rst" if reset else errno.errorcode.get(number, str(number)).lower())
+
+
+def not_opened(error: BaseException) -> NoConnection | ConnectionBroken:
+    """The failure for what it says of one that was wanted.
+
+    Who is refused is told ECONNREFUSED. A reset is of a connection that was open, if only until somebody looked: it
+    must not depend on how soon that was (RFC 9293 §3.10.7).
+    """
+    return broken(error) if getattr(error, "errno", None) in _RESET else NoConnection(str(error))
 
 
 def takes_nothing() -> ConnectionAbortedError:

@@ -85,7 +85,8 @@ class Exchange:
     _begun_ns: int = 0  # of this attempt
     _held: int = 0  # indices that had come when this attempt began
     _requests: int = 0  # that had been sent when this attempt began
-    _asked: bool = False  # whether this attempt has sent the question
+    _asked_ns: int | None = None  # when this attempt has sent the question, or its last poll
+    _answered_ns: int | None = None  # when the head of the answer to that came
     _reached: bool = False  # whether a server may be at work on this answer
     _out: bool = False  # whether nothing has come since the last failure
     _without_progress: int = 0  # attempts in a row that brought nothing new
@@ -114,16 +115,23 @@ class Exchange:
     def begin_attempt(self, now_ns: int) -> None:
         """An attempt begins."""
         self._begun_ns, self._held, self._requests = now_ns, self.ledger.distinct(), self.record.requests
-        self._asked = False
+        self._asked_ns = self._answered_ns = None
         self.record.attempts += 1
         self.record.finished_by = self.turns.current
         self.ledger.make_room(self.question.most_tokens, self.question.most_chars)
 
-    def note_request(self, now_ns: int, *, upgrade: bool = False) -> None:
-        """A request is about to be sent: the question, or what goes before it (a WebSocket's upgrade)."""
+    def note_request(self, now_ns: int) -> None:
+        """A request is about to be sent, as soon as there is a connection."""
         self.record.requests += 1
         self.record.requests_at_ns.append(now_ns)
-        self._asked = self._asked or not upgrade
+
+    def note_asked(self, now_ns: int) -> None:
+        """The question, or a poll, has been sent; not what goes before it, a WebSocket's upgrade."""
+        self._asked_ns, self._answered_ns = now_ns, None
+
+    def note_answered(self, now_ns: int) -> None:
+        """The head of the answer has come."""
+        self._answered_ns = now_ns
 
     def end_attempt(self, failure: ClientFailure, now_ns: int) -> float:
         """An attempt has failed: enter what that means; the seconds to wait before the next one.
@@ -138,7 +146,7 @@ class Exchange:
         if failure.is_drop or (isinstance(failure, NoConnection) and self._reached and not self._out):
             self._note_drop(failure, now_ns)
         self._out = True
-        self._reached = self._reached or (self._asked and leaves_at_work(failure, now_ns - self._begun_ns))
+        self._reached = self._reached or self._leaves_at_work(failure, now_ns)
         self._stream_lost = self._is_unknown(failure)
         self.record.causes.append(f"{self.turns.current} {failure.how}".strip())
         has_other = self._stream_lost or self._passes_on(failure, progressed=progressed)
@@ -173,9 +181,16 @@ class Exchange:
         self.ledger.settle(record, schedule, failure)
         if record.outcome is not Outcome.OK:
             # A refusal has been judged by `end_attempt`, which knew when it came.
-            self._reached = self._reached or (self._asked and failure is not None and leaves_at_work(failure, 0))
+            self._reached = self._reached or (failure is not None and self._leaves_at_work(failure, 0))
             self._count_wasted(record.tokens_lost)
         return record
+
+    def _leaves_at_work(self, failure: ClientFailure, now_ns: int) -> bool:
+        """Whether this attempt did; what counts is when the answer's head came, and not how long its body took."""
+        if self._asked_ns is None:
+            return False
+        over_ns = now_ns if self._answered_ns is None else self._answered_ns
+        return leaves_at_work(failure, over_ns - self._asked_ns)
 
     def _passes_on(self, failure: ClientFailure, *, progressed: bool) -> bool:
         """Whether another transport is to go on."""
@@ -197,7 +212,7 @@ class Exchange:
 
         A WebSocket that may not be opened says nothing of the stream.
         """
-        asked_for_more = self._asked and bool(self.first or self.last_event_id or self.poll_path)
+        asked_for_more = self._asked_ns is not None and bool(self.first or self.last_event_id or self.poll_path)
         return isinstance(failure, RequestRefused) and failure.status == _NOT_FOUND and asked_for_more
 
     def _count_wasted(self, tokens: int) -> None:

@@ -16,7 +16,9 @@ from clients.core.errors import AnswerTruncated, ClientFailure, NotTheFormat
 from clients.core.response import Response
 from clients.core.session import Session
 
-MAX_HEAD_BYTES = 65_536
+# A response is looked at in windows of so many bytes, counted from its beginning, so that it does not matter how they
+# were split: one without a byte of the body is a head, or framing, or trailers without end.
+MAX_BARE_BYTES = 65_536
 MAX_INTERIM = 100  # answers before the one that counts
 _SWITCHING = 101
 
@@ -53,8 +55,10 @@ class Http1Response(Response):
         self.on_body = self._body.append  # what httptools calls for a part of the body, of this response or the next
         self._last_part: int | None = None  # what follows this part is another response's
         self._parser = HttpResponseParser(self)
-        self._bare_bytes = 0  # since the last interim answer or part of the body: of a head, of framing, of trailers
+        self._left_bytes = MAX_BARE_BYTES  # of this window
+        self._has_body = False  # in this window
         self._interim = 0
+        self._is_switched = False  # to the other protocol
 
     # What httptools calls.
 
@@ -75,7 +79,6 @@ class Http1Response(Response):
         status = self._parser.get_status_code()
         if 100 <= status < 200 and status != _SWITCHING:
             self.headers.clear()
-            self._bare_bytes = 0
             self._interim += 1
             if self._interim > MAX_INTERIM:  # ends the parsing, so that it does not matter how the bytes were split
                 self.failure = NotTheFormat("interim answers without end")
@@ -95,21 +98,34 @@ class Http1Response(Response):
     def feed(self, data: bytes) -> None:
         """Bytes have come; whatever they are, this returns."""
         self.has_begun = True
+        while data and self.failure is None and not self._is_switched:
+            part, data = data[: self._left_bytes], data[self._left_bytes :]
+            self._parse(part)
+            if not self._left_bytes:
+                self._end_window()
+        if self._is_switched:
+            self.surplus += data
+
+    def _end_window(self) -> None:
+        if not (self._has_body or self.is_complete):
+            self.failure = self.failure or NotTheFormat(f"a head, or framing, of more than {MAX_BARE_BYTES} bytes")
+        self._left_bytes, self._has_body = MAX_BARE_BYTES, False
+
+    def _parse(self, data: bytes) -> None:
+        """What is left of a window at most."""
+        self._left_bytes -= len(data)
+        parts = len(self._body)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self.is_complete = self.has_head = True
+            self.is_complete = self.has_head = self._is_switched = True
             self.surplus = data[upgrade.args[0] :]
         except HttpParserError as error:
             self.is_fit = False
             if not self.is_complete:  # else the response is good, and what follows it is not
                 self.failure = self.failure or NotTheFormat(str(error))
-        if self._body:
-            self._bare_bytes = 0
-        elif not self.is_complete:
-            self._bare_bytes += len(data)
-            if self._bare_bytes > MAX_HEAD_BYTES:
-                self.failure = self.failure or NotTheFormat(f"a head, or trailers, of more than {MAX_HEAD_BYTES} bytes")
+        if len(self._body) > parts:
+            self._has_body = True
 
     def let_go(self) -> None:
         """Nothing is fed any more: the parser, which knows the response, must not keep it where nobody collects."""
@@ -132,7 +148,10 @@ class Http1Response(Response):
 
     def read(self, data: bytes) -> bytes:
         """See Response."""
-        if data:
+        if len(data) < self._left_bytes:  # nearly always
+            if data:
+                self._parse(data)
+        else:
             self.feed(data)
         return self.take() if self.is_complete or self._unpack is not None or len(self._body) != 1 else self._body.pop()
 

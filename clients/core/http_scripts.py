@@ -43,12 +43,15 @@ class Asked:
 
 def respond(session: Session, exchange: Exchange, request: Request, statuses: tuple[int, ...]) -> Script[Asked]:
     """Send a request; its response, once the head is there and has one of `statuses`. Raises ClientFailure."""
-    exchange.note_request(session.now_ns, upgrade="Upgrade" in request.headers)
+    exchange.note_request(session.now_ns)
     asked = yield from send(session, request)
     asked_ns = session.now_ns  # a connection that had to be opened first has times of its own
+    if "Upgrade" not in request.headers:
+        exchange.note_asked(asked_ns)
     yield from _until(session, asked.response, lambda: asked.response.has_begun)
     exchange.record.response_ms.append((session.now_ns - asked_ns) / 1e6)
     yield from _until(session, asked.response, lambda: asked.response.has_head)
+    exchange.note_answered(session.now_ns)
     if exchange.record.head_ms is None:
         exchange.record.head_ms = (session.now_ns - asked_ns) / 1e6
     if asked.response.status not in statuses:

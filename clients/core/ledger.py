@@ -19,22 +19,22 @@ from servers.messages import MAX_TOKENS, EndMessage, TokenMessage
 from servers.stream import Schedule
 
 STALL_NS = 100_000_000  # a token so much later than the model's pace is a stall (docs/metrics.md)
-_SPARE_TOKENS = 10_000  # that an attempt may bring beside twice those of the schedule
-_SPARE_CHARS = 1 << 20  # and characters of text
+_TOKEN_CHARS = 100  # a token counts as so many characters, beside those of its text
+_SPARE_CHARS = 1 << 20  # that an attempt may bring beside twice those of the schedule
 _NO_LIMIT = 1 << 62
 
 
 class Ledger:
     """Tokens in the order of their arrival, and the reads that completed them. Times are CLOCK_MONOTONIC ns."""
 
-    __slots__ = "_came", "_drops", "_left_chars", "_most_tokens", "_valid_from", "end", "end_ns", "heard_ns", "reads"
+    __slots__ = "_came", "_drops", "_left_chars", "_valid_from", "end", "end_ns", "heard_ns", "reads"
 
     def __init__(self) -> None:
         self._came: list[tuple[TokenMessage, int, int]] = []  # each with the stamp and number of the read it came with
         self.end: EndMessage | None = None
         self.end_ns = 0
         self.reads = 0
-        self._most_tokens = self._left_chars = _NO_LIMIT
+        self._left_chars = _NO_LIMIT
         self.heard_ns = 0  # the last read, whatever it brought
         self._valid_from = 0  # tokens before this one belong to an answer that was thrown away
         self._drops: list[tuple[int, int]] = []  # moment, tokens held then
@@ -51,24 +51,25 @@ class Ledger:
 
     def make_room(self, tokens: int, chars: int) -> None:
         """An attempt begins that should bring so many tokens, and so long a text; NotTheFormat is raised far beyond."""
-        self._most_tokens = len(self._came) + 2 * tokens + _SPARE_TOKENS
-        self._left_chars = 2 * chars + _SPARE_CHARS
+        self._left_chars = 2 * (_TOKEN_CHARS * tokens + chars) + _SPARE_CHARS
 
     def add(self, found: Sequence[TokenMessage | EndMessage], read_ns: int) -> None:
-        """Enter what one read completed, if anything; `read_ns` was taken straight after it. Raises NotTheFormat."""
+        """Enter what one read completed, if anything; `read_ns` was taken straight after it. Raises NotTheFormat.
+
+        Behind the token that is too much nothing counts, also where it came with the same read.
+        """
         self.reads = number = self.reads + 1
         self.heard_ns = read_ns
-        came = self._came
+        came, left_chars = self._came, self._left_chars
         for message in found:
             if isinstance(message, TokenMessage):
                 came.append((message, read_ns, number))
-                self._left_chars -= len(message.t)
+                left_chars -= _TOKEN_CHARS + len(message.t)
+                if left_chars < 0:
+                    raise NotTheFormat("tokens without end")
             elif self.end is None:
                 self.end, self.end_ns = message, read_ns
-        if len(came) > self._most_tokens:
-            raise NotTheFormat("tokens without end")
-        if self._left_chars < 0:
-            raise NotTheFormat("text without end")
+        self._left_chars = left_chars
 
     def note_drop(self, now_ns: int) -> None:
         """The connection was lost; the next token not seen before marks the recovery."""

@@ -11,7 +11,10 @@ from servers.codings import CODINGS, GZIP_MAGIC, unpacker
 
 MAX_BODY_BYTES = 256 << 20  # of a page or a whole answer: far above what the largest stream takes
 _PIECE_BYTES = 1 << 20  # of what is unpacked at a time
-_MAX_AT_ONCE_BYTES = 8 << 20  # of what one read unpacks to: nobody else has a turn until it is worked on
+# What a window of a packed body may unpack to. Windows are counted from its beginning, so that it does not matter how
+# the bytes were split; and a read has few of them, for nobody else has a turn until it is worked on.
+_WINDOW_BYTES = 65_536
+_MAX_OF_WINDOW_BYTES = 8 << 20
 _UNPACKED = frozenset({"", "identity"})
 
 
@@ -58,7 +61,7 @@ class Response:
 class Unpacker:
     """A body's Content-Encoding undone piece by piece. One that unpacks to far more than anybody sends is refused:
 
-    to more than MAX_BODY_BYTES, or more than _MAX_AT_ONCE_BYTES of one read.
+    to more than MAX_BODY_BYTES, or one of its windows to more than _MAX_OF_WINDOW_BYTES.
 
     A gzip file may be several behind each other (RFC 1952 §2.2, "members"), which are one body. What else follows is
     passed over, as gzip does.
@@ -67,7 +70,8 @@ class Unpacker:
     def __init__(self, coding: str) -> None:
         self._coding = coding
         self._stream: Any = None  # a zlib.decompressobj, when the first byte is there
-        self._bytes = 0
+        self._left_bytes = MAX_BODY_BYTES
+        self._window_bytes = self._left_of_window_bytes = 0  # packed that are to come, and unpacked that may
         self._begun = b""  # a first byte that may be another member's
         self._is_over = False
 
@@ -75,18 +79,26 @@ class Unpacker:
         if self._coding not in CODINGS:
             raise NotTheFormat(f"Content-Encoding {self._coding[:40]}")
         parts: list[bytes] = []
-        left_bytes = min(_MAX_AT_ONCE_BYTES, MAX_BODY_BYTES - self._bytes)
         try:
-            for part in self._unpacked(data):
-                parts.append(part)
-                left_bytes -= len(part)
-                if left_bytes < 0:
-                    raise NotTheFormat(f"Content-Encoding {self._coding}: unpacks to more than any answer has")
+            for piece in self._windows(data):
+                for part in self._unpacked(piece):
+                    parts.append(part)
+                    self._left_bytes -= len(part)
+                    self._left_of_window_bytes -= len(part)
+                    if min(self._left_bytes, self._left_of_window_bytes) < 0:
+                        raise NotTheFormat(f"Content-Encoding {self._coding}: unpacks to more than any answer has")
         except zlib.error as error:
             raise NotTheFormat(f"Content-Encoding {self._coding}: {error}") from None
-        unpacked = b"".join(parts)
-        self._bytes += len(unpacked)
-        return unpacked
+        return b"".join(parts)
+
+    def _windows(self, data: bytes) -> Iterator[bytes]:
+        """`data`, cut where a window of the body ends."""
+        while data:
+            if not self._window_bytes:
+                self._window_bytes, self._left_of_window_bytes = _WINDOW_BYTES, _MAX_OF_WINDOW_BYTES
+            piece, data = data[: self._window_bytes], data[self._window_bytes :]
+            self._window_bytes -= len(piece)
+            yield piece
 
     def _takes(self, data: bytes) -> bool:
         """Whether `data` belong to what is being unpacked, or begin it, or begin another member."""

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from clients.core.endpoint import Endpoint
 from clients.core.errors import (
     ClientFailure,
+    ConnectionBroken,
     MessageTimeout,
-    NoConnection,
     NoSecureConnection,
     SilenceTimeout,
     TokenSilence,
     broken,
+    not_opened,
 )
 from clients.core.settings import ClientSettings
 from clients.core.tls import HTTP_1, TlsLayer
@@ -174,7 +175,8 @@ class Session:
     def connect_failed(self, error: BaseException, now_ns: int) -> None:
         """The connection that was wanted could not be opened."""
         self.now_ns, self._has_socket = now_ns, False
-        self._setup_failure = NoConnection(str(error))
+        self._setup_failure = failure = not_opened(error)
+        self.setup.connections += isinstance(failure, ConnectionBroken)
         self._resume()
 
     def received(self, data: bytes, read_ns: int) -> bool:

@@ -69,12 +69,12 @@ def unpack(data: bytes | msgspec.Raw, shift_ns: int = 0) -> StreamRecord:
         column.frombytes(fields[name])
         fields[name] = column
     fields["outcome"] = Outcome(fields["outcome"])
+    fields["drops_at_ns"] = [(begun_ns + shift_ns, at_ns + shift_ns) for begun_ns, at_ns in fields["drops_at_ns"]]
     if shift_ns:
         fields |= {name: fields[name] and fields[name] + shift_ns for name in _TIMES}
         for name in ("due_ns", "sent_ns", "received_ns"):
             fields[name] = array("q", [value + shift_ns for value in fields[name]])
         fields["requests_at_ns"] = [at_ns + shift_ns for at_ns in fields["requests_at_ns"]]
-        fields["drops_at_ns"] = [(begun + shift_ns, at_ns + shift_ns) for begun, at_ns in fields["drops_at_ns"]]
     return StreamRecord(**fields)
 
 

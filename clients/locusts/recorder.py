@@ -15,8 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from bench.plan import Validity
 from bench.run_record import CellRecord, Run
 from bench.running import machine
@@ -28,7 +26,8 @@ from clients.core.clock import get_json
 from clients.core.errors import ClientFailure
 from clients.core.record import Outcome, StreamRecord
 from clients.drivers.gev import GeventClient
-from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, p99_ms, start_lags_ns
+from clients.job import LONG_ENOUGH_S
+from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, known_p99_ms, p99_ms, start_lags_ns
 from clients.locusts.batch import Batch, Health, unpack
 from clients.locusts.options import Options
 from servers.transport import TRANSPORTS
@@ -45,6 +44,15 @@ def block_count(messages: int) -> int:
     if messages < FEWEST_BLOCKS * _MESSAGES_PER_BLOCK:
         return max(1, min(FEWEST_BLOCKS, messages // FEWEST_BLOCKS))
     return min(MOST_BLOCKS, messages // _MESSAGES_PER_BLOCK)
+
+
+def edges_ns(starts_ns: Sequence[int], blocks: int) -> list[int]:
+    """Where so many equal slices of the time of these starts begin, and where the last one ends: all are within.
+
+    By whole numbers: a machine's clock outgrows a float's in 104 days.
+    """
+    first_ns, end_ns = min(starts_ns), max(starts_ns) + 1
+    return [first_ns + (end_ns - first_ns) * k // blocks for k in range(blocks + 1)]
 
 
 @dataclass(frozen=True)
@@ -158,8 +166,7 @@ class Recorder:
             return
         starts = [spooled.start_ns for index in self._index.values() for spooled in index]
         blocks = block_count(min(map(len, self._index.values())))
-        edges = np.linspace(min(starts), max(starts) + 1, blocks + 1).astype(np.int64).tolist()
-        for block, (from_ns, until_ns) in enumerate(pairwise(edges), 1):
+        for block, (from_ns, until_ns) in enumerate(pairwise(edges_ns(starts, blocks)), 1):
             yield from self._block(_Slice(block, from_ns, until_ns))
 
     def _block(self, part: _Slice) -> Iterator[CellRecord]:
@@ -203,7 +210,7 @@ class Recorder:
         lags_ns, busiest = self._health(part)
         streams = TRANSPORTS[cell.transport].streams
         emit_lags = emit_lags_ns(records, streams=streams)
-        cell.emit_lag_ms_p99, cell.emit_early_ms_max = p99_ms(emit_lags), early_ms_max(emit_lags)
+        cell.emit_lag_ms_p99, cell.emit_early_ms_max = known_p99_ms(emit_lags), early_ms_max(emit_lags)
         if lags_ns:
             cell.loop_lag_ms_p99, cell.loop_lag_ms_max = p99_ms(lags_ns), max(lags_ns) / 1e6
         cell.delay_ms_p50 = delay_ms_p50(records)
@@ -214,18 +221,21 @@ class Recorder:
         cell.reasons = void_reasons(cell, Validity())
         cell.status = "void" if cell.reasons else "ok"
 
-    def _health(self, part: _Slice) -> tuple[list[int], float]:
-        """Event loop lags of all workers within a slice (ns), and the share of a core that the busiest used."""
+    def _health(self, part: _Slice) -> tuple[list[int], float | None]:
+        """Event loop lags of all workers within a slice (ns), and the share of a core that the busiest used.
+
+        That is None where none measured for long enough to say.
+        """
         lags_ns: list[int] = []
-        busiest = 0.0
+        busy: list[float] = []
         for worker in self._workers.values():
             from_ns, until_ns = part.from_ns - worker.shift_ns, part.until_ns - worker.shift_ns
             within = [h for h in worker.health if h.from_ns < until_ns and h.until_ns > from_ns]
             lags_ns += [lag for health in within for lag in health.loop_lags_ns]
             lasted_s = sum(health.until_ns - health.from_ns for health in within) / 1e9
-            if lasted_s > 0:
-                busiest = max(busiest, sum(health.cpu_s for health in within) / lasted_s)
-        return lags_ns, busiest
+            if lasted_s >= LONG_ENOUGH_S:
+                busy.append(sum(health.cpu_s for health in within) / lasted_s)
+        return lags_ns, max(busy, default=None)
 
     def _totals(self, run: Run) -> dict[str, dict[str, int]]:
         """By transport: what the servers counted meanwhile, beside what is in the tables."""

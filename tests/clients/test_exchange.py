@@ -7,7 +7,16 @@ from contextlib import suppress
 import pytest
 from support.feeding import schedule_of
 
-from clients.core.errors import AnswerTruncated, ClientFailure, ConnectionBroken, NoConnection, RequestRefused, refused
+from clients.core.errors import (
+    AnswerTruncated,
+    ClientFailure,
+    ConnectionBroken,
+    MessageTimeout,
+    NoConnection,
+    RequestRefused,
+    SilenceTimeout,
+    refused,
+)
 from clients.core.exchange import Exchange, Question, leaves_at_work
 from clients.core.recovery import Mode, Policy
 from servers.messages import TokenMessage
@@ -24,6 +33,7 @@ def attempt(of: Exchange, failure: ClientFailure, tokens: int = 0, *, asks: bool
     of.begin_attempt(at_ns)
     if asks:
         of.note_request(at_ns)
+        of.note_asked(at_ns)
     held = len(of.ledger.tokens)
     if tokens:
         of.ledger.add([TokenMessage(i, ANSWER.texts[i], 0, 0) for i in range(held, held + tokens)], at_ns + 1)
@@ -104,9 +114,36 @@ def test_a_limit_that_struck_leaves_a_model_at_work_and_a_refusal_does_not(
 ) -> None:
     of, failure = exchange(), RequestRefused(detail, f"status {status}", status, by_server=detail == OWN)
     of.begin_attempt(1000)
-    of.note_request(1000)
+    of.note_asked(1000)
     with suppress(ClientFailure):
         of.end_attempt(failure, 1000 + after_ms * 1_000_000)
+    assert of.settle(failure).tokens_wasted == wasted
+
+
+@pytest.mark.parametrize(
+    ("failure", "asked_ms", "answered_ms", "wasted"),
+    [
+        (RequestRefused("no", "status 503", 503), 700, None, 0),  # 50 ms later, though it took long to get there
+        (RequestRefused("no", "status 503", 503), 0, 50, 0),  # at once, though its body took long
+        (RequestRefused("no", "status 503", 503), 0, 500, 10),
+        (SilenceTimeout(0.7), None, None, 0),  # no connection was ever opened
+        (SilenceTimeout(0.7), 0, None, 10),
+        (MessageTimeout(0.7), None, None, 0),
+        (ConnectionBroken("", "rst"), None, None, 0),
+    ],
+)
+def test_only_who_was_asked_is_at_work_and_only_its_own_time_counts(
+    failure: ClientFailure, asked_ms: int | None, answered_ms: int | None, wasted: int
+) -> None:
+    of = exchange()
+    of.begin_attempt(0)
+    of.note_request(0)
+    if asked_ms is not None:
+        of.note_asked(asked_ms * 1_000_000)
+    if answered_ms is not None:
+        of.note_answered(answered_ms * 1_000_000)
+    with suppress(ClientFailure):
+        of.end_attempt(failure, 750_000_000)
     assert of.settle(failure).tokens_wasted == wasted
 
 
@@ -118,7 +155,7 @@ def test_a_limit_that_struck_each_attempt_wasted_an_answer_each_time() -> None:
     of, failure = exchange("restart"), RequestRefused("upstream request timeout", "status 503", 503)
     for at_ns in (1000, 2_000_000_000):
         of.begin_attempt(at_ns)
-        of.note_request(at_ns)
+        of.note_asked(at_ns)
         of.end_attempt(failure, at_ns + LATE * 1_000_000)
         of.try_again()
     assert of.record.tokens_wasted == 20

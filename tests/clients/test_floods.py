@@ -10,15 +10,17 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from support.asking import question
+from support.asking import ANSWER, question
 from support.drivers import AsyncUser
-from support.scripted import Connection, blocking, frame, response, scripted, switching
+from support.scripted import Connection, blocking, chunk, frame, response, scripted, switching
 from support.transports.polling import ACCEPTED
 
 from clients.core.errors import NotTheFormat
-from clients.core.http1 import MAX_INTERIM, Http1Response
+from clients.core.http1 import MAX_BARE_BYTES, MAX_INTERIM, Http1Response
+from clients.core.ledger import Ledger
 from clients.core.record import Outcome
 from clients.core.response import Unpacker
+from servers.messages import EndMessage, TokenMessage
 
 MakeClient = Callable[..., AsyncUser]
 FLOOD_S = 10.0  # far longer than the message may take, and than the test allows
@@ -87,7 +89,7 @@ async def test_text_without_end_is_not_held(client: MakeClient) -> None:
 
     async with scripted(script) as server:
         record = await client("websocket", server.url).ask(question())
-    assert (record.outcome, record.detail) == (Outcome.PROTOCOL_ERROR, "format: text without end")
+    assert (record.outcome, record.detail) == (Outcome.PROTOCOL_ERROR, "format: tokens without end")
 
 
 @pytest.mark.parametrize("step", [1, 64, 1 << 20])
@@ -98,6 +100,80 @@ def test_interim_answers_have_an_end_however_they_are_split(step: int) -> None:
         taken.feed(said[at : at + step])
     assert str(taken.failure) == "format: interim answers without end"
     assert not taken.has_head
+
+
+@pytest.mark.parametrize("step", [1, 40_000, 65_536, 1 << 20])
+@pytest.mark.parametrize(
+    ("interim", "field_bytes", "is_refused"),
+    [(0, 60_000, False), (0, 66_000, True), (0, 140_000, True), (90, 500, False), (90, 1_000, True)],
+)
+def test_heads_have_an_end_however_they_are_split(step: int, interim: int, field_bytes: int, is_refused: bool) -> None:
+    """uvloop reads 256 KiB at once, gevent's user 64."""
+    field, body = "X: " + "y" * field_bytes + "\r\n", b"z" * 100_000
+    early = f"HTTP/1.1 103 Early Hints\r\n{field}\r\n".encode() * interim
+    said = early + response(body, "text/plain", more="" if interim else field)
+    taken = Http1Response()
+    for at in range(0, len(said), step):
+        taken.feed(said[at : at + step])
+    refusal = f"format: a head, or framing, of more than {MAX_BARE_BYTES} bytes"
+    assert (taken.failure and str(taken.failure)) == (refusal if is_refused else None)
+    assert taken.take() == (b"" if is_refused else body)
+
+
+@pytest.mark.parametrize("step", [1, 40_000, 65_536, 1 << 20])
+@pytest.mark.parametrize(("trailer_bytes", "is_refused"), [(60_000, False), (140_000, True)])
+def test_trailers_have_an_end_however_they_are_split(step: int, trailer_bytes: int, is_refused: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said = head + chunk(b"z" * 1_000) + b"0\r\nX: " + b"y" * trailer_bytes + b"\r\n\r\n"
+    taken = Http1Response()
+    for at in range(0, len(said), step):
+        taken.feed(said[at : at + step])
+    assert (taken.failure is not None) == is_refused
+
+
+def test_what_follows_a_switch_of_protocols_is_no_head() -> None:
+    taken = Http1Response()
+    taken.feed(switching(b"Sec-WebSocket-Key: x\r\n") + b"z" * 100_000)
+    assert (taken.failure, taken.surplus) == (None, b"z" * 100_000)
+
+
+@pytest.mark.parametrize("unit", [b" ", b": heartbeat\n"])
+@pytest.mark.parametrize("mib", [7, 9])
+def test_what_a_body_unpacks_to_has_an_end_however_it_is_split(unit: bytes, mib: int) -> None:
+    packed = gzip.compress(unit * ((mib << 20) // len(unit)), mtime=0)
+    found = set()
+    for step in (1_000, 65_536, 1 << 20):
+        unpack = Unpacker("gzip")
+        try:
+            found.add(sum(len(unpack(packed[at : at + step])) for at in range(0, len(packed), step)))
+        except NotTheFormat:
+            found.add(-1)
+    assert found == ({-1} if mib == 9 else {(mib << 20) // len(unit) * len(unit)})
+
+
+def test_what_unpacks_to_much_but_slowly_is_no_bomb_in_a_large_read() -> None:
+    body = b"".join(b": %d" % (k * 7_919 % 1_000_003) + b"." * 400 + b"\n\n" for k in range(21_000))
+    packed = gzip.compress(body, 1)
+    assert len(body) > 8 << 20
+    assert 65_536 < len(packed) < 1 << 20
+    assert Unpacker("gzip")(packed) == body
+
+
+@pytest.mark.parametrize("step", [1, 100, 1 << 20])
+def test_tokens_have_an_end_however_they_are_split(step: int) -> None:
+    """Also where the end message comes with the token that is too much."""
+    said: list[TokenMessage | EndMessage] = [TokenMessage(0, "Hello", 1, 2)] * 20_000
+    said.append(EndMessage(True, ANSWER.n, ANSWER.sha256))
+    ledger = Ledger()
+    ledger.make_room(ANSWER.n, 20)
+
+    def add_all() -> None:
+        for at in range(0, len(said), step):
+            ledger.add(said[at : at + step], at + 1)
+
+    with pytest.raises(NotTheFormat, match="tokens without end"):
+        add_all()
+    assert (ledger.end, 9_000 < len(ledger.tokens) < 11_000) == (None, True)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import socket
+import struct
 import threading
 import time
 import weakref
@@ -21,7 +22,7 @@ from support.feeding import encoded, encoded_end
 from support.scripted import Connection, blocking, chunk, close_frame, frame, response, scripted, streamed, switching
 from support.transports.polling import ACCEPTED, page
 
-from clients.core.http1 import MAX_HEAD_BYTES, Http1Response, HttpConnection
+from clients.core.http1 import MAX_BARE_BYTES, Http1Response, HttpConnection
 from clients.core.record import Outcome
 from clients.core.recovery import Policy
 from clients.core.response import Unpacker
@@ -32,6 +33,7 @@ from servers.sse import wire as sse
 MakeClient = Callable[..., AsyncUser]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 FLOOD_S = 5.0  # far longer than the message may take
+RESET = b"reset"
 PATIENCE_S = 60.0  # a client on a busy machine answers some ten thousand pings before it gives up
 
 
@@ -87,6 +89,23 @@ async def test_an_address_of_a_name_that_says_nothing_does_not_take_all_the_time
     assert record.tcp_ms >= 200
 
 
+async def test_who_takes_no_connection_has_no_model_at_work(client: MakeClient) -> None:
+    with black_hole() as (host, port):
+        record = await client("sse", f"http://{host}:{port}", silence_s=0.1).ask(question())
+    assert (record.outcome, record.connections, record.drops, record.tokens_wasted) == (Outcome.TIMEOUT, 0, 1, 0)
+
+
+async def test_a_refusal_at_once_leaves_nobody_at_work_however_long_its_body_takes(client: MakeClient) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"busy", "text/plain", "503 No")[:-1])
+        await connection.hold()
+
+    async with scripted(script) as server:
+        record = await client("sse", server.url, silence_s=0.3).ask(question())
+    assert (record.detail, record.tokens_wasted) == ("status 503", 0)
+
+
 def pinging(connection: socket.socket) -> None:
     """Shakes hands, and then sends pings and reads nothing, until the client has closed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -107,7 +126,7 @@ async def test_a_server_that_takes_no_pongs_is_given_up(client: MakeClient, capl
     assert caplog.messages == []  # asyncio has a line for each pong that follows, thousands in one read
 
 
-@pytest.mark.parametrize("said", [b"", response(b"{}")])
+@pytest.mark.parametrize("said", [b"", response(b"{}"), RESET])
 def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: bytes) -> None:
     """uvloop may read from a connection before it goes on with whoever has opened it."""
 
@@ -115,6 +134,10 @@ def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: by
         with suppress(OSError):
             for _ in count():
                 kept.append(listening.accept()[0])
+                if said is RESET:
+                    kept[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    kept[-1].close()
+                    continue
                 kept[-1].sendall(said)
                 kept[-1].shutdown(socket.SHUT_WR)
 
@@ -138,7 +161,8 @@ def test_what_comes_before_the_loop_has_time_comes_after_the_connection(said: by
         listening.shutdown(socket.SHUT_RDWR)
     for connection in kept:
         connection.close()
-    assert found == ((Outcome.PROTOCOL_ERROR, "format", 1) if said else (Outcome.TRUNCATED, "fin", 1))
+    judged = {b"": (Outcome.TRUNCATED, "fin", 1), RESET: (Outcome.DROPPED, "rst", 1)}
+    assert found == judged.get(said, (Outcome.PROTOCOL_ERROR, "format", 1))
 
 
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
@@ -294,7 +318,7 @@ async def test_tokens_without_end_are_not_held(client: MakeClient, transport: st
 def test_trailers_and_chunk_extensions_have_an_end(endless: bytes) -> None:
     held = Http1Response()
     held.feed(HEAD + endless)
-    for _ in range(1 + MAX_HEAD_BYTES // 1_000):
+    for _ in range(1 + MAX_BARE_BYTES // 1_000):
         held.feed(b"a" * 1_000)
     assert "more than" in str(held.failure)
 

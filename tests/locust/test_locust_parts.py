@@ -9,6 +9,8 @@ import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -18,6 +20,8 @@ from clients.core.clock import get_json
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers.gev import GeventClient
+from clients.job import Job, Load
+from clients.load import Phase, Users, _result
 from clients.locusts.batch import MAX_TOKENS, Batch, Health, pack, portions, unpack
 from clients.locusts.knee_climb import Climb
 from clients.locusts.live import Live, Point
@@ -29,12 +33,14 @@ from clients.locusts.options import (
     check_token,
     endpoints_in,
 )
-from clients.locusts.recorder import block_count
+from clients.locusts.recorder import Recorder, block_count, edges_ns
 from clients.locusts.request_events import fire_events
 from clients.locusts.worker_load import WorkerLoad
+from clients.timer import Timer
 from servers.transport import STREAMING
 
 MS = 1_000_000
+_NOBODY = "http://127.0.0.1:9"
 
 
 def record_of(delays_ms: list[float], outcome: Outcome = Outcome.OK, lost: int = 0) -> StreamRecord:
@@ -193,6 +199,7 @@ def answering(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
 class TestBatch:
     def test_what_was_packed_comes_out(self) -> None:
         record = record_of([1.0, 2.5])
+        record.drops_at_ns = [(1, 3)]
         assert unpack(pack(record)) == record
 
     def test_another_clock(self) -> None:
@@ -227,6 +234,54 @@ class TestBatch:
 )
 def test_block_count(messages: int, blocks: int) -> None:
     assert block_count(messages) == blocks
+
+
+@pytest.mark.parametrize("first_ns", [1, 1 << 55])
+@pytest.mark.parametrize(("starts", "blocks"), [([0], 1), ([0, 1], 2), ([0, 7, 8, 1_000_000_006], 3)])
+def test_every_start_is_in_one_block(first_ns: int, starts: list[int], blocks: int) -> None:
+    """Also where the machine has been up for longer than whole numbers of ns fit into a float."""
+    starts_ns = [first_ns + start for start in starts]
+    edges = edges_ns(starts_ns, blocks)
+    assert len(edges) == blocks + 1
+    assert [sum(a <= start < b for a, b in pairwise(edges)) for start in starts_ns] == [1] * len(starts)
+    assert max(b - a for a, b in pairwise(edges)) - min(b - a for a, b in pairwise(edges)) <= 1
+
+
+def _recovered() -> StreamRecord:
+    """Its tokens came again and so were sent late; that was the drop's doing."""
+    record = record_of([900.0] * 4)
+    record.sent_ns = array("q", [sent_ns + 800 * MS for sent_ns in record.sent_ns])
+    record.drops, record.attempts, record.requests_at_ns = 1, 2, [1001 * MS, 1900 * MS]
+    return record
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [record_of([], Outcome.REFUSED, lost=4)],
+        [_recovered()],
+        [record_of([1.0, 2.0]), _recovered(), record_of([3.0], Outcome.TRUNCATED, lost=1)],
+    ],
+    ids=["refused", "recovered", "all kinds"],
+)
+async def test_the_same_messages_are_judged_as_the_load_process_judges_them(
+    records: list[StreamRecord], tmp_path: Path
+) -> None:
+    job = Job(transport="sse", url=_NOBODY, out="", block=1, cell="sse", seed=1, load=Load(), stream={})
+    timer = Timer()
+    phase = Phase(job, Users("sse", ClientSettings(_NOBODY)), timer, "s", [])
+    timer.close()
+    result = _result(phase, records, cpu_s=0.1, streams=True)
+    recorder = Recorder(Options.of(given(sse_url=_NOBODY, results_dir=str(tmp_path)), None, ("sse",)))
+    epoch_ns = time.time_ns() - time.monotonic_ns()
+    health = Health(1000 * MS, 1100 * MS, 0.1)
+    list(recorder.receive(Batch("1", epoch_ns, [("sse", pack(record)) for record in records], {}, health)))
+    folder = recorder.finish([], {})
+    (cell,) = folder.load().cells
+    alike = ("emit_lag_ms_p99", "emit_early_ms_max", "delay_ms_p50", "generator_lag_ms_p99", "requests_worst_second")
+    assert {name: getattr(cell, name) for name in alike} == {name: getattr(result, name) for name in alike}
+    assert (cell.messages, cell.failed_messages, cell.reasons) == (result.messages, result.failed, [])
+    assert cell.client_cpu_ratio is None, "within a tenth of a second nobody can tell"
 
 
 class TestEvents:
