@@ -22,7 +22,10 @@ from support.tls_peers import TlsPeer, server_context
 from support.transports import pieces
 
 from bench.proxy.certificate import Certificate
+from clients.core.http1 import HttpConnection
 from clients.core.record import Outcome
+from clients.core.session import Script, Session
+from clients.core.settings import ClientSettings
 from clients.core.tls import TlsLayer, Trust
 from servers.process import free_port
 
@@ -63,19 +66,31 @@ async def test_what_comes_with_the_end_of_the_handshake(
     assert speaker.h2.local_settings.max_concurrent_streams == 3  # which is so once the client has said that it knows
 
 
-async def test_the_question_goes_with_the_end_of_the_handshake(client: MakeClient, made: Certificate) -> None:
+def test_the_question_goes_with_the_end_of_the_handshake(made: Certificate) -> None:
     """In one write: a second one would break where the server refuses the handshake's end, and hide its reason."""
-    at_once: list[bytes] = []
+    session = Session(ClientSettings("https://127.0.0.1", trust=Trust(str(made.cert))))
 
-    def serve(connection: socket.socket) -> None:
-        peer = TlsPeer(connection, server_context(made, ssl.TLSVersion.TLSv1_3))
-        peer.shake_hands()
-        with suppress(ssl.SSLWantReadError):
-            at_once.append(peer.tls.read(65_536))
+    def script() -> Script[None]:
+        yield from session.open(HttpConnection())
+        session.send(b"the question")
 
-    async with blocking(serve) as url:
-        await client("sse", url.replace("http", "https"), trust=Trust(str(made.cert))).ask(question())
-    assert [asked.split(b" ")[0] for asked in at_once] == [b"POST"]
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = server_context(made, ssl.TLSVersion.TLSv1_3).wrap_bio(incoming, outgoing, server_side=True)
+    session.begin(script(), 1)
+    session.actions.clear()
+    session.connected(2, 0, 0)
+    (hello,) = session.actions
+    session.actions.clear()
+    assert isinstance(hello, bytes)
+    incoming.write(hello)
+    with suppress(ssl.SSLWantReadError):
+        peer.do_handshake()
+    session.received(outgoing.read(), 3)
+    (end_and_question,) = session.actions
+    assert isinstance(end_and_question, bytes)
+    incoming.write(end_and_question)
+    peer.do_handshake()
+    assert peer.read(100) == b"the question"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
