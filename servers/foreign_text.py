@@ -32,6 +32,15 @@ def in_one_line(text: str, most: int = MOST_SIGNS) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
 
 
+_TITLE = re.compile(rb"(?is)<title>([^<]{1,400})</title>")
+
+
+def page_title(page: bytes) -> str:
+    """What the title of an HTML page says, in one line: there a proxy gives its reason. Empty where there is none."""
+    found = _TITLE.search(page)
+    return in_one_line(" ".join(found[1].decode("utf-8", "replace").split())) if found else ""
+
+
 _SPECIAL = re.compile(r"[\\`*_\[\]|~$]|^[-+=#]")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?= |$)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"}  # a mention would call a stranger

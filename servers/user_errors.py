@@ -67,9 +67,13 @@ def reason(error: BaseException) -> str:
     import ssl  # late, as most commands do without
 
     cause = getattr(error, "os_error", error)  # aiohttp's errors have the system's inside
-    if isinstance(cause, ssl.SSLError):  # whose number is OpenSSL's
+    if isinstance(error.__cause__, ssl.SSLError):  # or are made of it, with its number, which is OpenSSL's
+        cause = error.__cause__
+    if isinstance(cause, ssl.SSLError):
         reason_given = getattr(cause, "reason", None)  # as WRONG_VERSION_NUMBER
         return reason_given.replace("_", " ").lower() if reason_given else str(cause)
+    if isinstance(cause, ConnectionError) and cause.errno is None:  # asyncio's for an end that nobody has announced
+        return "the connection was closed"
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number)

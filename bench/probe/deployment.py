@@ -17,7 +17,7 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient
 from servers.checks import suggestion
-from servers.foreign_text import in_one_line
+from servers.foreign_text import in_one_line, page_title
 from servers.messages import NOT_JSON
 from servers.transport import TRANSPORTS
 from servers.user_errors import InputError, UserError
@@ -25,6 +25,7 @@ from servers.user_errors import InputError, UserError
 MAX_CONNECTIONS = 96  # open at once, however many questions are asked; the control's come on top
 SMALL_ANSWER_S = 10.0  # for a small answer
 _NO_NAME = "[Errno -"  # getaddrinfo's numbers are below 0
+_HUNG_UP = frozenset({"fin", "rst"})  # so do most who are asked for HTTP and speak TLS
 _WANTED = "takes the URL of one of Tokenderby's own servers (tokenderby serve sse)"
 
 
@@ -154,9 +155,11 @@ async def _told(url: str, token: str | None, trust: Trust) -> _Health | str:
     try:
         status, body = await _fetched(AioClient("blocking", settings), "/healthz", SMALL_ANSWER_S)
     except ClientFailure as failure:
-        return _in_words(failure)
+        asks_tls = "; is it an https:// address?" if url.startswith("http:") and failure.how in _HUNG_UP else ""
+        return _in_words(failure) + asks_tls
     if status != 200:
-        return f"/healthz answers {status}{_of_status(status)}; {_WANTED}"
+        title = page_title(body)
+        return f"/healthz answers {status}{f' (“{title}”)' if title else ''}{_of_status(status)}; {_WANTED}"
     try:
         return msgspec.json.decode(body, type=_Health)
     except NOT_JSON:

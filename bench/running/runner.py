@@ -184,7 +184,14 @@ async def _check_services(options: RunOptions, plan: Plan, patience: Patience) -
                 if not server.is_endpoint:
                     await check_target_token(http, server.url, server.token)
             except PartDied as error:
-                raise PlanError(f"--target {server.transport}: {error}") from None
+                raise PlanError(f"{_named_by(server, plan)}: {error}") from None
+
+
+def _named_by(server: Server, plan: Plan) -> str:
+    """What named the target: the plan, or the option that goes before it."""
+    stated = {target.transport: server_url(target.url) for target in plan.targets}
+    where = "[[targets]]" if stated.get(server.transport) == server.url else "--target"
+    return f"{where} {server.transport}"
 
 
 async def _check_redis(options: RunOptions, plan: Plan, patience: Patience) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from bench.running.addresses import base_path
 from bench.running.processes import PartDied
+from clients.core.tls_words import failed_handshake
+from servers.foreign_text import page_title
 from servers.messages import NOT_JSON, Count
 from servers.redis_server import KEY_PREFIX
 from servers.user_errors import reason
@@ -73,18 +76,14 @@ async def check_server(http: aiohttp.ClientSession, transport: str, url: str) ->
     try:
         async with http.get(f"{url}/healthz") as response:
             status, body = response.status, await beginning(response)
-    except aiohttp.ClientConnectorCertificateError as error:
-        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
-        raise PartDied(f"the certificate of {url} is not trusted ({why}); see --cafile and --insecure") from error
-    except aiohttp.ClientSSLError as error:
-        raise PartDied(f"no TLS with the server at {url} ({_why(error)}); is it an http:// address?") from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise NoAnswer(f"no server answers at {url} ({_why(error)})") from error
+        raise _unanswered("server", url, error) from error
     wanted = f'GET /healthz has to answer 200 with {{"transport": "{transport}"}} (docs/wire-format.md)'
     if status >= 500:  # what stands before a server that still starts says so
         raise NoAnswer(f"the server at {url} answers {status}; {wanted}")
     if status != 200:
-        raise PartDied(f"the server at {url} answers {status}; {wanted}")
+        title = page_title(body)
+        raise PartDied(f"the server at {url} answers {status}{f' (“{title}”)' if title else ''}; {wanted}")
     found = _transport_in(body)
     if found is None:
         raise PartDied(f'the server at {url} answers 200, but no JSON object with "transport"; {wanted}')
@@ -101,10 +100,8 @@ async def check_endpoint(http: aiohttp.ClientSession, url: str, key: str | None)
     try:
         async with http.get(models, headers=bearer(key), allow_redirects=False) as response:
             status = response.status
-    except aiohttp.ClientSSLError as error:
-        raise PartDied(f"no TLS with {url} ({_why(error)}); see --cafile and --insecure") from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise NoAnswer(f"no endpoint answers at {url} ({_why(error)})") from error
+        raise _unanswered("endpoint", url, error) from error
     if status >= 500 and status != 501:  # a gateway that has no such list may say so by 501
         raise NotNow(f"the endpoint at {url} answers {status} when it is asked for its models")
     if status in (401, 403):
@@ -120,6 +117,21 @@ async def beginning(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > _MOST_BYTES:
             break
     return body[:_MOST_BYTES]
+
+
+def _unanswered(what: str, url: str, error: Exception) -> PartDied:
+    """What it means that nothing came: where TLS does not come about, it will not do so by waiting."""
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLError):
+        return PartDied(f"{url}: {failed_handshake(cause)}")
+    hint = "; is it an https:// address?" if url.startswith("http:") and _is_hung_up(error) else ""
+    return NoAnswer(f"no {what} answers at {url} ({_why(error)}){hint}")
+
+
+def _is_hung_up(error: Exception) -> bool:
+    """Whether an open connection ended without an answer, as by most who are asked for HTTP and speak TLS."""
+    opened = not isinstance(error, aiohttp.ClientConnectorError)
+    return opened and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
 
 
 def _why(error: Exception) -> str:

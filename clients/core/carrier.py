@@ -163,11 +163,14 @@ class Pool:
         user.asks()
         try:
             yield from _until_open(place)
-        except BaseException:
+        except BaseException as error:
             place.leave()
+            if isinstance(error, ClientFailure):
+                error.is_unprocessed = True  # it waited for a connection, and has asked nothing
             raise
-        if carrier is None:
-            user.setup.add(place.carrier.session.setup)
+        finally:
+            if carrier is None:
+                user.setup.add(place.carrier.session.setup)
         user.connection = place
         return place
 

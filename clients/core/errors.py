@@ -57,7 +57,7 @@ class ClientFailure(Exception):
 
     outcome: ClassVar[Outcome]
     is_drop: bool = False
-    is_unprocessed: bool = False  # the server has promised that it did nothing with the request
+    is_unprocessed: bool = False  # nothing was asked, or the server has promised that it did nothing with the request
     retry_after_s: float | None = None  # the server's wish
 
     def __init__(self, detail: str, how: str) -> None:
@@ -131,7 +131,7 @@ class NoSecureConnection(NoConnection):
 
 
 class ConnectionBroken(NetworkFault):
-    """The connection was reset (`rst`) or closed with an error (`close 1011`)."""
+    """The connection was reset (`rst`) or closed with an error (`close 1011`, TLS's `alert internal error`)."""
 
     outcome = Outcome.DROPPED
 

@@ -183,7 +183,7 @@ class Session:
         """A read, and its stamp, taken straight after it. Whether the driver has anything to do now."""
         self.now_ns = self.heard_ns = read_ns
         if self._tls is not None:
-            data = self._decrypted(data)
+            data = self._shaken_hands(data) if not self._tls.is_open else self._decrypted(data)
         on_read = self.on_read  # by a name: called as an attribute, CPython 3.11 looks for a method first, every time
         if on_read is not None:
             if not on_read(data, read_ns):
@@ -206,7 +206,7 @@ class Session:
         if self.connection is not None:
             self.connection.end(None if error is None else broken(error))
         else:  # only TLS's handshake is without a protocol
-            self._setup_failure = NoSecureConnection(f"cut before anything was asked: {error or 'FIN'}")
+            self._setup_failure = NoSecureConnection(f"the server has ended TLS's handshake ({error or 'FIN'})")
         self._resume()
 
     def woken(self, now_ns: int) -> None:
@@ -260,9 +260,24 @@ class Session:
             return b""
         return data
 
+    def _shaken_hands(self, records: bytes) -> bytes:
+        """The plain bytes that came with the handshake's end, after its protocol has begun: HTTP/2's SETTINGS, say."""
+        self._decrypted(records)
+        if self._tls is None or not self._tls.is_open:
+            return b""
+        self._resume()
+        return self._decrypted(b"") if self._tls is not None else b""
+
     def _send_records(self) -> None:
+        """In one write with those before: a server may refuse the handshake's end, and a later write would then break.
+
+        What it says of its reason would never be read.
+        """
         assert self._tls is not None
-        if records := self._tls.data_to_send():
+        records = self._tls.data_to_send()
+        if self.actions and isinstance(self.actions[-1], bytes):
+            self.actions[-1] += records
+        elif records:
             self.actions.append(records)
 
     # What a script sees and does.
@@ -320,23 +335,30 @@ class Session:
     def open(self, connection: C, alpn: str = HTTP_1) -> Script[C]:
         """Open a connection for this protocol, `alpn` over TLS.
 
-        Raises NoConnection, NoSecureConnection, SilenceTimeout.
+        Raises NoConnection, NoSecureConnection, SilenceTimeout, MessageTimeout: each says that nothing was asked.
         """
         self.hang_up()
         self._setup_failure, self._has_socket = None, True
         self.asks()
         self.actions.append(Action.CONNECT)
-        yield from self._set_up(lambda: self._is_connected)
-        if self.endpoint.secure:
-            began_ns = self.now_ns
-            self._tls = tls = TlsLayer(self.settings.trust.context_for(alpn), self.endpoint.host)
-            self._send_records()
-            yield from self._set_up(lambda: tls.is_open)
-            if alpn not in (HTTP_1, tls.alpn):  # to a server that knows nothing of ALPN we speak HTTP/1.1
-                raise NoSecureConnection(f"the server does not speak {alpn} over TLS (ALPN: {tls.alpn or 'none'})")
-            self.setup.tls_ns += self.now_ns - began_ns
+        try:
+            yield from self._set_up(lambda: self._is_connected)
+            if self.endpoint.secure:
+                yield from self._secure(alpn)
+        except ClientFailure as failure:
+            failure.is_unprocessed = True
+            raise
         self.connection = connection
         return connection
+
+    def _secure(self, alpn: str) -> Script[None]:
+        began_ns = self.now_ns
+        self._tls = tls = TlsLayer(self.settings.trust.context_for(alpn), self.endpoint.host)
+        self._send_records()
+        yield from self._set_up(lambda: tls.is_open)
+        if alpn not in (HTTP_1, tls.alpn):  # to a server that knows nothing of ALPN we speak HTTP/1.1
+            raise NoSecureConnection(f"the server does not speak {alpn} over TLS (ALPN: {tls.alpn or 'none'})")
+        self.setup.tls_ns += self.now_ns - began_ns
 
     def _set_up(self, is_done: Callable[[], bool]) -> Script[None]:
         while not is_done():

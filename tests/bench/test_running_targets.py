@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -18,7 +20,9 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 from support.processes import RunningServer, has_ipv6, running_server
-from support.scripted import Connection, response, scripted
+from support.scripted import Connection, blocking, response, scripted
+from support.tls import certificate
+from support.tls_peers import TlsPeer, server_context
 
 from bench.plan import Cell, Plan, parse
 from bench.running import machine
@@ -26,7 +30,7 @@ from bench.running.addresses import AddressError, host_and_port, server_url
 from bench.running.endpoints import Fleet, Route, Server
 from bench.running.idle_options import check_used
 from bench.running.processes import PartDied
-from bench.running.runner import RunOptions, check_services
+from bench.running.runner import RunOptions, check_services, with_targets
 from bench.running.targets import (
     NoAnswer,
     Patience,
@@ -38,6 +42,7 @@ from bench.running.targets import (
     is_on_this_machine,
 )
 from bench.table_checks import PlanError
+from clients.core.tls import Trust
 from servers import redis_server
 
 GetServer = Callable[[str], RunningServer]
@@ -87,6 +92,58 @@ async def test_a_server_without_tls_is_told_from_a_lack_of_rights(
     for check in (check_server(http, "sse", url), check_endpoint(http, url, None)):
         with pytest.raises(PartDied, match=r"\(wrong version number\)|\(record layer failure\)"):
             await check
+
+
+@pytest.mark.parametrize("wants_one", [False, True])
+async def test_why_tls_does_not_come_about_is_said_with_what_helps(
+    http: aiohttp.ClientSession, tmp_path: Path, wants_one: bool
+) -> None:
+    """In the load's own words, for a server and for an endpoint, and at once: by waiting it does not come."""
+    made = certificate(tmp_path)
+    context = server_context(made, ssl.TLSVersion.TLSv1_2)
+    context.load_verify_locations(made.cert)
+    context.verify_mode = ssl.CERT_REQUIRED if wants_one else ssl.CERT_NONE
+    told = "no TLS with this server (handshake failure); it shares no cipher with us, or wants a certificate of its"
+    if not wants_one:
+        told = "the server's certificate is not trusted (self-signed certificate); see --cafile and --insecure"
+
+    def serve(connection: socket.socket) -> None:
+        with pytest.raises(ssl.SSLError):
+            TlsPeer(connection, context).shake_hands()
+
+    trusting = aiohttp.TCPConnector(ssl=Trust(insecure=True).context)
+    async with aiohttp.ClientSession(connector=trusting if wants_one else None) as session:
+        for ask in (partial(check_server, session, "sse"), partial(check_endpoint, session, key=None)):
+            async with blocking(serve) as url:
+                secure = url.replace("http", "https")
+                with pytest.raises(PartDied) as caught:
+                    await ask(url=secure)
+            assert str(caught.value).startswith(f"{secure}: {told}")
+            assert not isinstance(caught.value, NoAnswer)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 26\r\n\r\n<title>\nNot here.\n</title>"]
+)
+async def test_plain_http_asked_of_tls_is_told(http: aiohttp.ClientSession, said: bytes) -> None:
+    """HAProxy and others just close; nginx says so, in a page's title."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(said)
+
+    async with scripted(script) as server:
+        with pytest.raises(PartDied) as caught:
+            await check_server(http, "sse", server.url)
+    assert ("answers 400 (“Not here.”); " if said else "; is it an https:// address?") in str(caught.value)
+
+
+async def test_a_target_that_does_not_answer_is_named_by_whoever_named_it(nobody: str) -> None:
+    cells = [{"transport": "sse"}]
+    plan = parse({"name": "x", "cells": cells, "targets": [{"transport": "sse", "url": f"{nobody}/"}]})
+    for targets, named in (({}, r"\[\[targets\]\] sse"), ({"sse": f"{nobody}/sse"}, "--target sse")):
+        with pytest.raises(PlanError, match=f"^{named}: no server answers at {nobody}"):
+            await check_services(with_targets(RunOptions(targets), plan), plan)
 
 
 async def test_an_answer_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:

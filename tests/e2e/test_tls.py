@@ -62,7 +62,8 @@ def test_a_run_against_https_and_wss(bench: Bench, urls: dict[str, str], made: C
     [
         ("https", [], "is not trusted (self-signed certificate); see --cafile and --insecure"),
         ("https", ["--cafile", "nowhere.pem"], "--cafile: nowhere.pem: No such file or directory"),
-        ("http", [], "answers 400"),  # nginx says so to plain HTTP on a TLS port
+        ("https", ["--cafile", __file__], "takes a file of certificates in PEM form"),
+        ("http", [], "answers 400 (“400 The plain HTTP request was sent to HTTPS port”); GET /healthz"),
     ],
 )
 def test_what_is_wrong_with_a_certificate_is_said(

@@ -26,7 +26,7 @@ _OF_OUTCOME = {
 }
 _OF_WORD = {
     "refused": "Nothing listens at this address.",
-    "tls": "The certificate is not trusted; see --cafile and --insecure.",
+    "tls": "No secure connection came about; nothing was asked.",
     "status 401": "The server wants another token; see --target-token.",
     "status 403": "The server refuses this client; see --target-token.",
     "status 404": "The server has no such path, or no longer knows the stream.",

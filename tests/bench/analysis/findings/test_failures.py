@@ -101,7 +101,7 @@ def test_cells_that_were_refused_alike_are_told_together(tmp_path: Path) -> None
     ("detail", "outcome", "hint"),
     [
         ("refused: [Errno 111]", "refused", "Nothing listens at this address."),
-        ("tls: certificate verify failed", "refused", "The certificate is not trusted; see --cafile and --insecure."),
+        ("tls: no TLS with this server", "refused", "No secure connection came about; nothing was asked."),
         ("status 405: no", "http_error", "The server has this path, but for another HTTP method."),
         ("status 401: unauthorized", "http_error", "The server wants another token; see --target-token."),
         ("status 504: Gateway Timeout", "http_error", "The server gave the request up or was too busy."),
