@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, cast
 from urllib.parse import urlencode
 
-from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
 
 from bench.probe.deployment import Deployment
 from bench.probe.finding import BLACK_HOLE, NO_CUT
@@ -208,7 +208,7 @@ class Channel:
         """Send what nobody answers over a connection that looks open, and wait for its end; "" if there is none."""
         connection = self.connection
         if connection is not None and not connection.ending:
-            data = _frame(Opcode.PONG) if isinstance(connection, _WebSocket) else b"\r\n"
+            data = _frame("pong", Protocol(Side.CLIENT)) if isinstance(connection, _WebSocket) else b"\r\n"
             await self._client.run(_send(self._session, data))
         return await self.wait_for_end(limit_s)
 
@@ -339,6 +339,7 @@ class _Sender:
     def __init__(self, up: Up | None, session: Session) -> None:
         self._up, self._session = up, session
         self._due_ns = NEVER_NS if up is None else session.now_ns + round(up.every_s * 1e9)
+        self._frames = Protocol(Side.CLIENT)
         self._is_first = True
 
     def send_due(self) -> int:
@@ -352,14 +353,21 @@ class _Sender:
     def _bytes(self, kind: str) -> bytes:
         if kind == "body":
             return b"1\r\n \r\n"  # a chunk (RFC 9112 §7.1)
-        if kind == "message":
-            opcode = Opcode.TEXT if self._is_first else Opcode.CONT
-            return Frame(opcode, b" ", fin=False).serialize(mask=True)
-        return _frame(Opcode.PING if kind == "ping" else Opcode.PONG)
+        return _frame(kind, self._frames, is_first=self._is_first)
 
 
-def _frame(opcode: Opcode) -> bytes:
-    return Frame(opcode, b"").serialize(mask=True)
+def _frame(kind: str, sender: Protocol, *, is_first: bool = True) -> bytes:
+    """An empty ping or pong, or a part of a message that never ends."""
+    match kind:
+        case "ping":
+            sender.send_ping(b"")
+        case "pong":
+            sender.send_pong(b"")
+        case _ if is_first:
+            sender.send_text(b" ", fin=False)
+        case _:
+            sender.send_continuation(b" ", fin=False)
+    return b"".join(sender.data_to_send())
 
 
 def _chat(talk: Talk, *, is_frame: bool = False) -> Request:

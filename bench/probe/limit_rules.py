@@ -18,6 +18,7 @@ from bench.proxy.behaviours import (
     MaxRequests,
     WebsocketClose,
 )
+from bench.proxy.behaviours.websocket_close import may_be_sent
 from bench.proxy.stage import CutAction, LateData
 
 WHOLE = ("blocking", "polling")
@@ -289,7 +290,7 @@ def _reset_by(finding: Finding | None, otherwise: ResetBy) -> tuple[ResetBy, tup
 
 def _close_code(finding: Finding) -> int | None:
     words = finding.ending.split()
-    return int(words[1]) if len(words) == 2 and words[0] == "close" and 1000 <= int(words[1]) <= 4999 else None
+    return int(words[1]) if len(words) == 2 and words[0] == "close" and may_be_sent(int(words[1])) else None
 
 
 def _comment(finding: Finding, parameter: str) -> dict[str, str]:

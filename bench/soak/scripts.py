@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import msgspec
-from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
 
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: soak\r\n\r\n"
 HALF_A_HEAD = b"POST /chat HTTP/1.1\r\nHost: soak\r\nContent-Le"
@@ -16,7 +16,7 @@ UPGRADE = (
     b"GET /chat HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-_CLOSE = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+_CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"  # normal closure, masked with zeros (RFC 6455 §5.2)
 _BAD_CHUNK = b"POST /chat HTTP/1.1\r\nHost: soak\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n"
 _BOMB_BYTES = 64 * 2**20
 HEAVY_EVERY = 100  # bad requests: one in so many is large
@@ -35,7 +35,7 @@ def question_script(transport: str, body: Mapping[str, object], *, reads: bool =
     """Ask, and read the answer (or not). Polling needs a `stream_id` in the body."""
     data = msgspec.json.encode(body)
     if transport == "websocket":
-        return SoakScript((UPGRADE, Frame(Opcode.TEXT, data).serialize(mask=True)), reads)
+        return SoakScript((UPGRADE, _text_frame(data)), reads)
     asked = post(data)
     return SoakScript((asked, _poll(body)) if transport == "polling" else (asked,), reads)
 
@@ -126,13 +126,20 @@ def _wrong_queries(transport: str) -> dict[str, bytes]:
     return {}
 
 
+def _text_frame(data: bytes, side: Side = Side.CLIENT) -> bytes:
+    """A text message as one side sends it: only a client masks."""
+    sender = Protocol(side)
+    sender.send_text(data)
+    return b"".join(sender.data_to_send())
+
+
 def _wrong_frames() -> dict[str, bytes]:
     """Frames that a WebSocket server has to answer with an error message or a close."""
     return {
-        "frame: not JSON": Frame(Opcode.TEXT, b'{"message": ').serialize(mask=True),
-        "frame: binary": Frame(Opcode.BINARY, b"{}").serialize(mask=True),
-        "frame: not UTF-8": Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True),
-        "frame: unmasked": Frame(Opcode.TEXT, b"{}").serialize(mask=False),
+        "frame: not JSON": _text_frame(b'{"message": '),
+        "frame: binary": b"\x82\x82\x00\x00\x00\x00{}",
+        "frame: not UTF-8": _text_frame(b"\xff\xfe"),
+        "frame: unmasked": _text_frame(b"{}", Side.SERVER),
         "frame: reserved opcode": b"\x83\x80\x00\x00\x00\x00",
     }
 

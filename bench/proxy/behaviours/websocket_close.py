@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from websockets.frames import Close, Frame, Opcode
+from websockets.exceptions import ProtocolError
+from websockets.protocol import Protocol, Side
 
 from bench.proxy.http_bytes import RequestHead, header
 from bench.proxy.rule import Draw, Positive, Rule, seconds
@@ -15,6 +16,22 @@ GRACE_S = 10.0
 """A side that is in the middle of a frame for so long gets no Close frame, only the FIN."""
 
 CloseCode = Annotated[int, msgspec.Meta(ge=1000, le=4999)]
+
+
+def may_be_sent(code: int) -> bool:
+    """Whether a Close frame may have it (RFC 6455 §7.4): not 1005 and 1006, which say that none came, nor 2000."""
+    try:
+        _close_frame(Side.SERVER, code, "")
+    except ProtocolError:
+        return False
+    return True
+
+
+def _close_frame(side: Side, code: int, reason: str) -> bytes:
+    """As that side sends it: only a client masks."""
+    sender = Protocol(side)
+    sender.send_close(code, reason)
+    return b"".join(sender.data_to_send())
 
 
 class WebsocketClose(Rule, frozen=True, kw_only=True):
@@ -35,6 +52,8 @@ class WebsocketClose(Rule, frozen=True, kw_only=True):
             raise ValueError("takes either after_s or idle_timeout_s")
         if len(self.reason.encode()) > 123:
             raise ValueError("reason takes 123 bytes at most")
+        if not may_be_sent(self.close_code):
+            raise ValueError(f"close_code takes one that a Close frame may have, not {self.close_code}")
 
     def stage(self, chain: Context, draw: Draw) -> Stage:
         return WebsocketCloseStage(self, chain)
@@ -101,11 +120,8 @@ class WebsocketCloseStage(Stage):
     def _close(self, now_s: float, direction: Direction) -> None:
         """Send the Close frame one way; behind the second one comes the end."""
         del self._frames[direction]
-        frame = Frame(Opcode.CLOSE, Close(self._rule.close_code, self._rule.reason).serialize())
-        if direction == "up":
-            self.send_up(now_s, frame.serialize(mask=True))
-        else:
-            self.send_down(now_s, frame.serialize(mask=False))
+        side, send = (Side.CLIENT, self.send_up) if direction == "up" else (Side.SERVER, self.send_down)
+        send(now_s, _close_frame(side, self._rule.close_code, self._rule.reason))
         if not self._frames:
             self.cut(now_s, "fin")
 

@@ -98,6 +98,10 @@ BAD = [
     ("[[behaviour]]\ntype = 'slicing'\nslice_bytes = 5\nvariation_bytes = 5", ["variation_bytes"]),
     ("[[behaviour]]\ntype = 'bandwidth'\nrate_kbit = 5\nburst_bytes = -5", ["burst_bytes"]),
     ("[[behaviour]]\ntype = 'websocket_close'", ["after_s", "idle_timeout_s"]),
+    (
+        "[[behaviour]]\ntype = 'websocket_close'\nafter_s = 1\nclose_code = 1006",
+        ["close_code takes one that a Close frame may have", "1006"],
+    ),
     ("[[behaviour]]\ntype = 'noop'\nunsure = ['speed']", ["unsure", "'speed'"]),
     ("[[behaviour]]\ntype = 'latency'\nlatency_ms = nan", ["latency_ms", "finite"]),
     ("[[behaviour]]\ntype = 'max_age'\nmax_age_s = inf", ["max_age_s", "finite"]),
