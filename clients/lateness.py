@@ -60,11 +60,6 @@ def delay_ms_p50(records: Sequence[StreamRecord]) -> float | None:
     return float(np.median(np.concatenate(delays_ns))) / 1e6 if delays_ns else None
 
 
-def known_p99_ms(values_ns: Sequence[int]) -> float | None:
+def p99_ms(values_ns: Sequence[int]) -> float | None:
     """The 99th percentile of times in ns, in ms; None of none."""
-    return p99_ms(values_ns) if values_ns else None
-
-
-def p99_ms(values_ns: Sequence[int]) -> float:
-    """The 99th percentile of times in ns, in ms; 0 of none."""
-    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0
+    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if values_ns else None

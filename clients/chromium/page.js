@@ -323,7 +323,7 @@ async function run({ options, conversations }) {
   function tell() {
     if (performance.now() - toldMs < TELL_MS && answers.length < messages) return; // the end is always told
     toldMs = performance.now();
-    /** @type {any} */ (window).tokenderbyProgress(answers.length, messages);
+    /** @type {any} */ (window).tokenderbyProgress?.(answers.length, messages); // in the warm-up nobody listens
   }
 
   await Promise.all(conversations.map(converse));

@@ -170,7 +170,7 @@ class Recorder:
             cell = self._cell(transport, order, part, records)
             names = (cell.block, cell.cell, cell.transport, cell.variant, cell.profile, cell.recovery)
             results.write(self.folder.cell_prefix(cell.id), results.CellColumns(*names), records)
-            cell.generator_lag_ms_p99 = p99_ms(generator_ns)
+            cell.generator_lag_ms_p99 = p99_ms(generator_ns) or 0.0
             self._judge(cell, records, part)
             yield cell
 
