@@ -10,6 +10,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -112,13 +113,11 @@ class Recorder:
         )
 
     def _counters(self, transport: str) -> dict[str, int]:
-        client = GeventClient(transport, self.options.settings(transport))
-        try:
-            told = client.run(get_json(client.session, "/stats"))
-        except (ClientFailure, ValueError):
-            return {}
-        finally:
-            client.close()
+        with closing(GeventClient(transport, self.options.settings(transport))) as client:
+            try:
+                told = client.run(get_json(client.session, "/stats"))
+            except (ClientFailure, ValueError):
+                return {}
         return {word: value for word in _COUNTERS if isinstance(value := told.get(word), int)}
 
     def receive(self, batch: Batch) -> Iterator[tuple[str, StreamRecord]]:

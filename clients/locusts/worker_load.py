@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 
 import gevent
@@ -59,19 +59,17 @@ class WorkerLoad:
 
     def question(self, transport: str, intended_start_ns: int) -> Question:
         """The next message of a user of `transport`."""
-        k = next(self._numbers)
-        seed = message_seed(self.options.seed, self._worker, k)
+        options, k = self.options, next(self._numbers)
+        seed = message_seed(options.seed, self._worker, k)
         schedule = build(self._spec, seed)
         schedule.sha256  # noqa: B018  # computed and kept now, not while others are being measured
-        stream_id = f"locust-{transport}-{self._token}-{k:06d}"
-        stream = dict(self.options.stream)
         return Question(
-            stream_id,
+            f"locust-{transport}-{self._token}-{k:06d}",
             seed,
-            stream,
+            dict(options.stream),
             schedule,
             intended_start_ns,
-            timeout_s=self.options.timeout_s,
+            timeout_s=options.timeout_s,
             is_told=bool(self._accounts[transport].source),
         )
 
@@ -152,8 +150,5 @@ class WorkerLoad:
 
 
 def _account(transport: str, options: Options) -> Account:
-    client = GeventClient(transport, options.settings(transport))
-    try:
+    with closing(GeventClient(transport, options.settings(transport))) as client:
         return client.run(account_of(client.session))
-    finally:
-        client.close()
