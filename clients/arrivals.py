@@ -43,8 +43,7 @@ class PlannedMessage:
 def plan_messages(load: Load, stream: Mapping[str, object], seed: int, block: int) -> list[PlannedMessage]:
     """The measured messages of every cell in `block`, in the order of their numbers.
 
-    `stream` is the plan's `[stream]` table. A trace determines by itself how many messages there are and how long each
-    answer is; `streams`, `rate_per_s` and `turns` say nothing then. Raises TraceError.
+    `stream` is the plan's `[stream]` table. Raises TraceError.
     """
     if load.arrivals == "trace":
         arrivals = read_trace(Path(load.trace or ""), load.trace_s)

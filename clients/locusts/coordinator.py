@@ -112,7 +112,7 @@ class Coordinator:
 
     def with_server(self, given: Mapping[str, Any]) -> list[Any]:
         """Of all classes those whose server has an address; all of them where none has."""
-        return [c for c in self.every_class if given[f"{c.transport}_url"]] or self.every_class
+        return [c for c in self.every_class if given[f"{c.transport}_url"]] or [*self.every_class]
 
     def _send(self, batch: bytes) -> None:
         if isinstance(self.runner, WorkerRunner):
