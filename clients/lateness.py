@@ -12,6 +12,15 @@ import numpy as np
 from clients.core.record import UNKNOWN_NS, StreamRecord
 
 
+def to_our_clock(records: Iterable[StreamRecord], offset_ns: int) -> None:
+    """Put the server's stamps on this machine's clock, which is `offset_ns` behind; all below takes them so."""
+    if offset_ns:
+        for record in records:
+            for column in (record.due_ns, record.sent_ns):
+                for k, server_ns in enumerate(column):
+                    column[k] = server_ns - offset_ns
+
+
 def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]:
     """How late the server was with each token; where answers are sent whole (not `streams`), with each one's last.
 

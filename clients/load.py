@@ -34,7 +34,15 @@ from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient, AioPool
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, p99_ms, request_lags_ns, start_lags_ns
+from clients.lateness import (
+    delay_ms_p50,
+    early_ms_max,
+    emit_lags_ns,
+    p99_ms,
+    request_lags_ns,
+    start_lags_ns,
+    to_our_clock,
+)
 from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
 from servers import recording
@@ -254,15 +262,6 @@ def stream_id_prefix(job: Job) -> str:
     """
     cell = hashlib.sha256(job.cell.encode()).hexdigest()[:6]
     return f"b{job.block % 100:02d}-{cell}-{os.urandom(3).hex()}"
-
-
-def to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:
-    """Put the server's stamps on this machine's clock."""
-    if offset_ns:
-        for record in records:
-            for column in (record.due_ns, record.sent_ns):
-                for k, server_ns in enumerate(column):
-                    column[k] = server_ns - offset_ns
 
 
 def _measured_s(records: Sequence[StreamRecord]) -> float:

@@ -31,6 +31,7 @@ from clients.core.record import StreamRecord
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.job import Job, JobResult
+from clients.lateness import to_our_clock
 from clients.load import (
     OnProgress,
     cell_columns,
@@ -40,7 +41,6 @@ from clients.load import (
     result_of,
     server_account,
     stream_id_prefix,
-    to_our_clock,
 )
 
 if TYPE_CHECKING:

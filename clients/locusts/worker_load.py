@@ -18,6 +18,7 @@ from clients.core.clock import Account, account_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.drivers.gev import GeventClient
+from clients.lateness import to_our_clock
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
 from servers.lags import BEAT_NS, KEPT_LAGS, beats_missed
@@ -90,10 +91,7 @@ class WorkerLoad:
 
     def add(self, transport: str, record: StreamRecord) -> None:
         """A message is over."""
-        if offset_ns := self._offsets_ns[transport]:
-            for column in (record.due_ns, record.sent_ns):
-                for position, server_ns in enumerate(column):
-                    column[position] = server_ns - offset_ns
+        to_our_clock([record], self._offsets_ns[transport])
         counter = self._counters[transport]
         counter["messages"] += 1
         counter["requests"] += record.requests
