@@ -102,12 +102,11 @@ class JobResult(msgspec.Struct, kw_only=True):
     generator_lag_ms_p99: float  # start - intended
     emit_lag_ms_p99: float | None  # sent - due; None where nobody tells
     emit_early_ms_max: float | None  # due - sent, where that is above 0
-    delay_ms_p50: float | None  # of all tokens, due to received; None of none
-    # How late the load process's own event loop was, and the server had a request, from a message's start; None where
-    # that is what is measured (a page).
+    # How late the load process's own event loop was; None where that is what is measured (a page).
     loop_lag_ms_p99: float | None = None
     loop_lag_ms_max: float | None = None
-    request_lag_ms_p99: float | None = None
+    request_lag_ms_p99: float | None = None  # from a message's start until the server has its request
+    delay_ms_p50: float | None  # of all tokens, due to received; None of none
     requests_worst_second: int | None = None  # the most that all users together sent within any second
     clock_offset_ns: int = 0
     notes: list[str] = []

@@ -132,7 +132,7 @@ class Bubble {
         setTimeout(resolve, LAST_PAINT_MS);
       });
     }
-    screen.remove(this);
+    screen.bubbles.delete(this);
     this.element.remove();
   }
 }
@@ -170,11 +170,6 @@ const screen = new (class Screen {
     this.isLooking = true;
     this.lastMs = NaN;
     requestAnimationFrame(this.frame);
-  }
-
-  /** @param {Bubble} bubble */
-  remove(bubble) {
-    this.bubbles.delete(bubble);
   }
 
   /** Before a frame is made. @param {number} nowMs */
