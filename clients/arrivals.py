@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
 from math import exp, log, sqrt
 from pathlib import Path
 from random import Random
@@ -43,8 +43,7 @@ class PlannedMessage:
 def plan_messages(load: Load, stream: Mapping[str, object], seed: int, block: int) -> list[PlannedMessage]:
     """The measured messages of every cell in `block`, in the order of their numbers.
 
-    `stream` is the plan's `[stream]` table. A trace determines by itself how many messages there are and how long each
-    answer is; `streams`, `rate_per_s` and `turns` say nothing then. Raises TraceError.
+    `stream` is the plan's `[stream]` table. Raises TraceError.
     """
     if load.arrivals == "trace":
         arrivals = read_trace(Path(load.trace or ""), load.trace_s)
@@ -80,18 +79,12 @@ def _turns(streams: int, turns: int, starts: Iterator[int]) -> Iterator[tuple[in
 
 def _starts(load: Load, random: Random) -> Iterator[int]:
     """Intended starts in ns, without end."""
-    process = _PROCESSES.get(load.arrivals, _constant)
-    gaps_s = process(load, random.random)
-    return map(_ns, accumulate(gaps_s))
+    process = _PROCESSES.get(load.arrivals, _PROCESSES["constant"])
+    return map(_ns, accumulate(process(load, random.random)))
 
 
 def _ns(seconds: float) -> int:
     return round(seconds * 1e6) * 1000
-
-
-def _constant(load: Load, _: Callable[[], float]) -> Iterator[float]:
-    while True:
-        yield 1 / load.rate_per_s
 
 
 def _poisson(load: Load, uniform: Callable[[], float]) -> Iterator[float]:
@@ -110,22 +103,16 @@ def _burst(load: Load, _: Callable[[], float]) -> Iterator[float]:
     """So many at one moment, and then nothing until the rate is right again."""
     yield 0.0
     while True:
-        yield from (0.0 for _ in range(load.concurrency - 1))
+        yield from repeat(0.0, load.concurrency - 1)
         yield load.concurrency / load.rate_per_s
-
-
-def _closed(load: Load, _: Callable[[], float]) -> Iterator[float]:
-    """All users start at once."""
-    while True:
-        yield 0.0
 
 
 _PROCESSES: dict[str, Callable[[Load, Callable[[], float]], Iterator[float]]] = {
     "poisson": _poisson,
-    "constant": _constant,
+    "constant": lambda load, _: repeat(1 / load.rate_per_s),
     "gamma": _gamma,
     "burst": _burst,
-    "closed": _closed,
+    "closed": lambda *_: repeat(0.0),  # all users start at once
 }
 
 

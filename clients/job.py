@@ -19,9 +19,11 @@ LONG_ENOUGH_S = 1.0  # of measuring, for a share of a core to mean anything: ref
 Arrivals = Literal["poisson", "constant", "gamma", "burst", "closed", "trace"]
 StreamCount = Annotated[int, Meta(ge=1, le=100_000)]
 AboveZero = Annotated[float, Meta(ge=1e-6, le=1e9)]
+UpToADay = Annotated[float, Meta(gt=0, le=86_400)]
+UpToAnHour = Annotated[float, Meta(gt=0, le=3600)]
 
 
-class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=False):
+class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The `[load]` table of a plan: when messages start.
 
     Open loop (`poisson`, `constant`, `gamma`, `burst`, `trace`): starts are fixed before the run. A `burst` is
@@ -38,27 +40,23 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaul
     warmup_streams: Annotated[int, Meta(ge=0, le=100_000)] = (
         8  # sent first at the same rate and thrown away; they open the connections
     )
-    concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 10  # closed loop: users; burst: messages at one moment
+    concurrency: StreamCount = 10  # closed loop: users; burst: messages at one moment
     turns: Annotated[int, Meta(ge=1, le=10_000)] = 1
     think_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
-    timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = (
-        60.0  # a message not complete so long after its intended start has failed
-    )
-    silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
-        None  # the client gives a connection up after so long without a byte
-    )
-    token_silence_s: Annotated[float, Meta(gt=0, le=86_400)] | None = (
+    timeout_s: UpToADay = 60.0  # a message not complete so long after its intended start has failed
+    silence_s: UpToADay | None = None  # the client gives a connection up after so long without a byte
+    token_silence_s: UpToADay | None = (
         None  # the same without a token, since the request or the last token, whatever else came
     )
     fallback: list[str] = msgspec.field(
         default_factory=lambda: [*DEFAULT_ORDER]
     )  # the order of transports that recovery "fallback" goes by, round and round from the cell's own
     # After a drop (clients.core.recovery): a random wait of at most backoff_s, doubled with each attempt up to the cap.
-    backoff_s: Annotated[float, Meta(gt=0, le=3600)] = 0.1
-    backoff_cap_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
+    backoff_s: UpToAnHour = 0.1
+    backoff_cap_s: UpToAnHour = 5.0
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8  # in a row without a new token, and the client gives up
     trace: str | None = None  # a file as Azure, BurstGPT or Mooncake publish theirs (clients.traces)
-    trace_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0  # how many seconds of the trace to take
+    trace_s: UpToADay = 300.0  # how many seconds of the trace to take
     speed_up: AboveZero = 1.0  # trace time passes so much faster
 
 
@@ -105,9 +103,9 @@ class JobResult(msgspec.Struct, kw_only=True):
     emit_lag_ms_p99: float | None  # sent - due; None where nobody tells
     emit_early_ms_max: float | None  # due - sent, where that is above 0
     # How late the load process's own event loop was; None where that is what is measured (a page).
-    loop_lag_ms_p99: float | None
-    loop_lag_ms_max: float | None
-    request_lag_ms_p99: float | None  # from a message's start until the server has its request
+    loop_lag_ms_p99: float | None = None
+    loop_lag_ms_max: float | None = None
+    request_lag_ms_p99: float | None = None  # from a message's start until the server has its request
     delay_ms_p50: float | None  # of all tokens, due to received; None of none
     requests_worst_second: int | None = None  # the most that all users together sent within any second
     clock_offset_ns: int = 0

@@ -12,6 +12,15 @@ import numpy as np
 from clients.core.record import UNKNOWN_NS, StreamRecord
 
 
+def to_our_clock(records: Iterable[StreamRecord], offset_ns: int) -> None:
+    """Put the server's stamps on this machine's clock, which is `offset_ns` behind; all below takes them so."""
+    if offset_ns:
+        for record in records:
+            for column in (record.due_ns, record.sent_ns):
+                for k, server_ns in enumerate(column):
+                    column[k] = server_ns - offset_ns
+
+
 def emit_lags_ns(records: Iterable[StreamRecord], *, streams: bool) -> list[int]:
     """How late the server was with each token; where answers are sent whole (not `streams`), with each one's last.
 
@@ -60,11 +69,6 @@ def delay_ms_p50(records: Sequence[StreamRecord]) -> float | None:
     return float(np.median(np.concatenate(delays_ns))) / 1e6 if delays_ns else None
 
 
-def known_p99_ms(values_ns: Sequence[int]) -> float | None:
+def p99_ms(values_ns: Sequence[int]) -> float | None:
     """The 99th percentile of times in ns, in ms; None of none."""
-    return p99_ms(values_ns) if values_ns else None
-
-
-def p99_ms(values_ns: Sequence[int]) -> float:
-    """The 99th percentile of times in ns, in ms; 0 of none."""
-    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if len(values_ns) else 0.0
+    return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if values_ns else None

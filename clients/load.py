@@ -38,10 +38,10 @@ from clients.lateness import (
     delay_ms_p50,
     early_ms_max,
     emit_lags_ns,
-    known_p99_ms,
     p99_ms,
     request_lags_ns,
     start_lags_ns,
+    to_our_clock,
 )
 from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
@@ -158,7 +158,7 @@ def prepared(message: PlannedMessage, prefix: str, timeout_s: float, *, is_told:
 
 async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord], JobResult]:
     """Send a cell's messages. Raises ValueError (with its subclasses) for a job that cannot be sent."""
-    settings = _settings(job)
+    settings = client_settings(job)
     users, timer = Users(job.transport, settings), Timer()
     try:
         account = await server_account(job.transport, settings)
@@ -172,12 +172,16 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
         await users.close()
         timer.close()
     to_our_clock(records, account.offset_ns)
-    result = _result(phase, records, cpu_s, streams=CONTESTANTS[job.transport].streams)
-    result.clock_offset_ns, result.notes = account.offset_ns, account.notes
+    late_ns, measured_s = start_lags_ns(records), _measured_s(records)
+    result = result_of(job.transport, records, account, started_late_ns=late_ns, cpu_s=cpu_s, measured_s=measured_s)
+    result.loop_lag_ms_p99 = p99_ms(phase.loop_lags_ns) or 0.0
+    result.loop_lag_ms_max = max(phase.loop_lags_ns, default=0) / 1e6
+    result.request_lag_ms_p99 = p99_ms(request_lags_ns(records))
+    result.requests_worst_second = worst_second(record.requests_at_ns for record in records)
     return records, result
 
 
-def _settings(job: Job) -> ClientSettings:
+def client_settings(job: Job) -> ClientSettings:
     """How the cell's users ask, and what they need to know for it. Raises ValueError."""
     if job.transport not in CONTESTANTS:
         raise ValueError(f"transport: there is no {job.transport!r}, but {', '.join(CONTESTANTS)}")
@@ -260,32 +264,34 @@ def stream_id_prefix(job: Job) -> str:
     return f"b{job.block % 100:02d}-{cell}-{os.urandom(3).hex()}"
 
 
-def to_our_clock(records: Sequence[StreamRecord], offset_ns: int) -> None:
-    """Put the server's stamps on this machine's clock."""
-    if offset_ns:
-        for record in records:
-            for column in (record.due_ns, record.sent_ns):
-                for k, server_ns in enumerate(column):
-                    column[k] = server_ns - offset_ns
-
-
-def _result(phase: Phase, records: Sequence[StreamRecord], cpu_s: float, *, streams: bool) -> JobResult:
+def _measured_s(records: Sequence[StreamRecord]) -> float:
     started = min((record.start_ns for record in records), default=0)
     ended = max((max(record.end_ns, record.start_ns) for record in records), default=0)
-    emit_lags = emit_lags_ns(records, streams=streams)
+    return (ended - started) / 1e9
+
+
+def result_of(
+    transport: str,
+    records: Sequence[StreamRecord],
+    account: Account,
+    *,
+    started_late_ns: Sequence[int],
+    cpu_s: float,
+    measured_s: float,
+) -> JobResult:
+    """What any load process says of its messages and of itself."""
+    emit_lags = emit_lags_ns(records, streams=CONTESTANTS[transport].streams)
     return JobResult(
         messages=len(records),
         failed=sum(record.outcome is not Outcome.OK for record in records),
         cpu_s=cpu_s,
-        measured_s=(ended - started) / 1e9,
-        generator_lag_ms_p99=p99_ms(start_lags_ns(records)),
-        emit_lag_ms_p99=known_p99_ms(emit_lags),
+        measured_s=measured_s,
+        generator_lag_ms_p99=p99_ms(started_late_ns) or 0.0,
+        emit_lag_ms_p99=p99_ms(emit_lags),
         emit_early_ms_max=early_ms_max(emit_lags),
-        loop_lag_ms_p99=p99_ms(phase.loop_lags_ns),
-        loop_lag_ms_max=max(phase.loop_lags_ns, default=0) / 1e6,
-        request_lag_ms_p99=known_p99_ms(request_lags_ns(records)),
         delay_ms_p50=delay_ms_p50(records),
-        requests_worst_second=worst_second(record.requests_at_ns for record in records),
+        clock_offset_ns=account.offset_ns,
+        notes=account.notes,
     )
 
 

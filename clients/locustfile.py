@@ -10,7 +10,7 @@ import random
 import sys
 import types
 from time import monotonic_ns
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import gevent
 from locust import User, events, task
@@ -82,7 +82,7 @@ def _set_up(environment: Any, web_ui: Any = None, **_: Any) -> None:
     if not coordinator.records:
         return
     if not environment.parsed_options.user_classes:  # nobody named any: those that have a server
-        _leave_out_classes_without_server(environment)
+        environment.user_classes = coordinator.with_server(vars(environment.parsed_options))
     if web_ui is not None:
         tab.add_to(web_ui, coordinator)
         return
@@ -91,9 +91,3 @@ def _set_up(environment: Any, web_ui: Any = None, **_: Any) -> None:
     except OptionError as error:
         print(f"locust: error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _leave_out_classes_without_server(environment: Any) -> None:
-    given = vars(environment.parsed_options)
-    classes = cast(list[type[StreamUser]], environment.user_classes)
-    environment.user_classes = [c for c in classes if given[f"{c.transport}_url"]] or classes

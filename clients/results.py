@@ -51,8 +51,8 @@ def _streams(cell: CellColumns, records: Sequence[StreamRecord]) -> Any:
 def _table(rows: Sequence[Mapping[str, Any]], made_of: Sequence[columns.Column]) -> Any:
     import pyarrow as pa  # late: it takes 0.2 s that the load process has before the first message only
 
-    found = {c.name: pa.array([row[c.name] for row in rows], pa.type_for_alias(c.type)) for c in made_of}
-    return pa.table(found, metadata=columns.metadata())
+    fields = [(column.name, pa.type_for_alias(column.type)) for column in made_of]
+    return pa.Table.from_pylist(rows, pa.schema(fields, columns.metadata()))
 
 
 def _written(value: Any) -> Any:

@@ -44,7 +44,7 @@ _FINE = 1 << 20  # into so many parts a byte or a packet is cut where messages s
 class Traffic:
     """Payload bytes and packets in each direction, and all bytes on the wire from the IP header on.
 
-    None where the platform does not tell.
+    All None where the platform does not tell.
     """
 
     received: int | None
@@ -70,9 +70,7 @@ class Traffic:
 
     def _each(self, apply: Callable[[int, int], int], other: Traffic) -> Traffic:
         mine, others = vars(self).values(), vars(other).values()
-        if None not in mine and None not in others:  # nearly always
-            return Traffic(*map(apply, mine, others))
-        return Traffic(*(None if a is None or b is None else apply(a, b) for a, b in zip(mine, others, strict=True)))
+        return _UNKNOWN if None in mine or None in others else Traffic(*map(apply, mine, others))
 
 
 class Meter:
@@ -115,8 +113,7 @@ class Meter:
     def end(self, record: StreamRecord) -> None:
         """The message that has begun is over; its packets are entered again when the next one begins."""
         used = self.read().since(self._began)
-        record.bytes_in, record.bytes_out = used.received, used.sent
-        _enter_packets(record, used)
+        _enter(record, used)
         self._last = record
 
 
@@ -166,16 +163,19 @@ class PartMeter:
     def end(self, record: StreamRecord) -> None:
         """The message that has begun is over."""
         if self._entered is not None:
-            used = self._shared.leave(self._entered)
+            _enter(record, self._shared.leave(self._entered))
             self._entered = None
-            record.bytes_in, record.bytes_out = used.received, used.sent
-            _enter_packets(record, used)
 
     def close(self) -> None:
         """There will be no message any more."""
         if self._entered is not None:
             self._shared.leave(self._entered)
             self._entered = None
+
+
+def _enter(record: StreamRecord, used: Traffic) -> None:
+    record.bytes_in, record.bytes_out = used.received, used.sent
+    _enter_packets(record, used)
 
 
 def _enter_packets(record: StreamRecord, used: Traffic) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -26,12 +26,11 @@ def spans_told(stats: dict[str, object]) -> list[ToldSpan]:
         return []
 
 
-def enter_stops(records: Iterable[StreamRecord], spans: Sequence[ToldSpan], offset_ns: int) -> bool:
+def enter_stops(records: Sequence[StreamRecord], spans: Sequence[ToldSpan], offset_ns: int) -> bool:
     """Fill in `stop_s` where something dropped: infinite for work that goes on, none where nothing had begun.
 
     `offset_ns`: the server's clock minus that of the records. Whether all of it is over.
     """
-    longest_s = 0.0
     by_id: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for stream_id, begin_ns, end_ns in spans:
         by_id[stream_id].append((begin_ns - offset_ns, math.inf if end_ns is None else end_ns - offset_ns))
@@ -41,8 +40,7 @@ def enter_stops(records: Iterable[StreamRecord], spans: Sequence[ToldSpan], offs
         ends = [_end_of(of_message, *drop) for drop in record.drops_at_ns]
         went_on_ns = [max(0.0, end - at) for end, (_, at) in zip(ends, record.drops_at_ns, strict=True) if end]
         record.stop_s = sum(went_on_ns) / 1e9 if went_on_ns else None
-        longest_s = max(longest_s, record.stop_s or 0.0)
-    return longest_s < math.inf
+    return all(record.stop_s != math.inf for record in records)
 
 
 def _end_of(spans: list[tuple[float, float]], begun_ns: int, dropped_ns: int) -> float:

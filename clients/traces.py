@@ -7,7 +7,7 @@ answers is taken. All arithmetic is decimal, so that a time is exactly what the 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -142,11 +142,10 @@ def _rows(path: Path, file: TextIO) -> tuple[TraceFormat, Iterator[tuple[int, Tr
     return trace, ((reader.line_num, row) for row in reader)
 
 
-def _unknown(names: object) -> str:
+def _unknown(names: Sequence[str]) -> str:
     """What is wrong with a CSV's header, and what would be right."""
-    given = {*names} if isinstance(names, list) else set()
-    nearest = max(_CSV, key=lambda each: len(given & {*each.columns}))
-    missing = ", ".join(column for column in nearest.columns if column not in given)
+    nearest = max(_CSV, key=lambda each: len({*names} & {*each.columns}))
+    missing = ", ".join(column for column in nearest.columns if column not in names)
     known = f"{AZURE.name}'s columns are {','.join(AZURE.columns)}, {BURSTGPT.name}'s {','.join(BURSTGPT.columns)}"
     return f"no column {missing}; {known}, {MOONCAKE.name}'s lines are JSON objects"
 

@@ -27,14 +27,21 @@ from clients.chromium.browser import ANY_CERTIFICATE, WITHOUT_HTTP_2, chromium, 
 from clients.chromium.page_clock import PageClock, PageRoundTrip
 from clients.core.endpoint import Endpoint
 from clients.core.exchange import GREETING
-from clients.core.record import Outcome, StreamRecord
+from clients.core.record import StreamRecord
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.job import Job, JobResult
-from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, p99_ms
-from clients.load import OnProgress, cell_columns, main, prepared, server_account, stream_id_prefix, to_our_clock
-from servers import recording
-from servers.transport import TRANSPORTS
+from clients.lateness import to_our_clock
+from clients.load import (
+    OnProgress,
+    cell_columns,
+    client_settings,
+    main,
+    prepared,
+    result_of,
+    server_account,
+    stream_id_prefix,
+)
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -47,101 +54,60 @@ _COOKIE = "tokenderby"  # where a server takes its token from a browser (docs/wi
 _WARMUP_K = 1_000_000  # warm-up messages are numbered from here in the page
 
 
-class _Asker:
-    """A page that is told what to ask, and how its clock stands to ours; `version` is its browser's."""
-
-    def __init__(self, page: Page, clock_url: str) -> None:
-        self.version = page.context.browser.version if page.context.browser else ""
-        self._page = page
-        self._clock_url = clock_url
-        self._on_progress: OnProgress = lambda _, __: None
-        self._readings: list[PageRoundTrip] = []
-        self._grain_ms = 0.0
-
-    @classmethod
-    async def ready(cls, page: Page, clock_url: str) -> _Asker:
-        """One that has looked at its frames and at its clock."""
-        asker = cls(page, clock_url)
-        asker._grain_ms = 0.005 if await page.evaluate("crossOriginIsolated") else 0.1
-        await page.evaluate("tokenderby.frameMs()")
-        await page.expose_function("tokenderbyProgress", asker._progress)
-        return asker
-
-    def _progress(self, done: int, of: int) -> None:
-        self._on_progress(done, of)
-
-    async def warm_up(self, options: dict[str, Any], messages: Sequence[PlannedMessage]) -> None:
-        """Ask what is thrown away."""
-        await self._ask(options, messages, _WARMUP_K)
-
-    async def ask(
-        self, options: dict[str, Any], messages: Sequence[PlannedMessage], on_progress: OnProgress
-    ) -> list[PageAnswer]:
-        """Ask, and wait for all answers."""
-        self._on_progress = on_progress
-        return msgspec.json.decode(await self._ask(options, messages), type=list[PageAnswer])
-
-    async def _ask(self, options: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
-        turns = [
-            [_turn(message, first_k) for message in same]
-            for _, same in groupby(messages, key=lambda message: message.conversation)
-        ]
-        told = {"options": options, "conversations": turns}
-        return str(await self._page.evaluate("told => tokenderby.run(told)", told))
-
-    async def read_clock(self) -> None:
-        """Once before the messages, and once behind them."""
-        told = {"url": self._clock_url, "rounds": _CLOCK_ROUNDS}
-        found = await self._page.evaluate("told => tokenderby.readClock(told)", told)
-        self._readings += [PageRoundTrip(*reading) for reading in found]
-
-    @property
-    def clock(self) -> PageClock:
-        """By all readings so far."""
-        return PageClock.of(self._readings, grain_ms=self._grain_ms)
-
-
-def _turn(message: PlannedMessage, first_k: int) -> dict[str, Any]:
-    body = {"seed": message.seed, "stream": message.stream}
-    return {
-        "k": first_k + message.k,
-        "offsetMs": (message.offset_ns or 0) / 1e6,
-        "message": GREETING,
-        "body": body,
-    }
-
-
 async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord], JobResult]:
     """Ask a cell's messages, and write what was painted. Raises ValueError for a job that a browser cannot do."""
     if job.recovery not in RECOVERIES:
         raise ValueError(f"recovery: a browser's client takes {' or '.join(RECOVERIES)}, not {job.recovery!r}")
-    for path in job.recordings:
-        recording.register(recording.load_recording(path))
-    trust = Trust(job.cafile, job.insecure)
-    settings = ClientSettings.of_variant(
-        job.variant | job.settings, url=job.url, auth_token=job.auth_token, trust=trust
-    )
+    settings = client_settings(job)
     options = page_options(job, settings)
     messages = plan_messages(job.load, job.stream, job.seed, job.block)
     account = await server_account(job.transport, settings)
-    async with _asker(job) as asker:
-        await asker.warm_up(options, plan_warmup(job.load, job.stream, job.seed, job.block))
-        await asker.read_clock()
+    async with _clock() as clock_url, _page(job, settings) as page:
+        version = page.context.browser.version if page.context.browser else ""
+        grain_ms = 0.005 if await page.evaluate("crossOriginIsolated") else 0.1
+        await page.evaluate("tokenderby.frameMs()")
+        await _ask(page, options, plan_warmup(job.load, job.stream, job.seed, job.block), first_k=_WARMUP_K)
+        await page.expose_function("tokenderbyProgress", on_progress)  # only now: of the warm-up nobody is told
+        readings = await _read_clock(page, clock_url)
         on_progress(0, len(messages))  # whoever measures the server's cost begins here
         began_s, cpu_s = time.monotonic(), _browser_cpu_s()
-        answers = await asker.ask(options, messages, on_progress)
+        answers = msgspec.json.decode(await _ask(page, options, messages), type=list[PageAnswer])
         cpu_s, measured_s = _browser_cpu_s() - cpu_s, time.monotonic() - began_s
-        await asker.read_clock()
-        clock, version = asker.clock, asker.version
+        readings += await _read_clock(page, clock_url)
     on_progress(len(answers), len(messages))
+    clock = PageClock.of(readings, grain_ms=grain_ms)
     records, painted = _records(job, messages, answers, clock, is_told=bool(account.source))
     to_our_clock(records, account.offset_ns)
     results.write_painted(job.out, cell_columns(job), painted)
-    result = _result(job, records, cpu_s, measured_s)
-    result.clock_offset_ns = account.offset_ns
+    # How late a page's own loop was is what is measured of it, and how late a request was sent too.
+    late_ns = _first_starts_ns(records)
+    result = result_of(job.transport, records, account, started_late_ns=late_ns, cpu_s=cpu_s, measured_s=measured_s)
     known = f"the page's clock is known to {clock.error_ns / 1e6:.3f} ms"
     result.notes = [*account.notes, f"asked by Chromium {version}", known]
     return records, result
+
+
+async def _ask(page: Page, options: dict[str, Any], messages: Sequence[PlannedMessage], first_k: int = 0) -> str:
+    """Have the page ask, and wait for all answers: the JSON of `PageAnswer`s. Messages are numbered from `first_k`."""
+    by_conversation = groupby(messages, key=lambda message: message.conversation)
+    conversations = [[_turn(message, first_k) for message in turns] for _, turns in by_conversation]
+    told = {"options": options, "conversations": conversations}
+    return str(await page.evaluate("told => tokenderby.run(told)", told))
+
+
+def _turn(message: PlannedMessage, first_k: int) -> dict[str, Any]:
+    return {
+        "k": first_k + message.k,
+        "offsetMs": (message.offset_ns or 0) / 1e6,
+        "message": GREETING,
+        "body": {"seed": message.seed, "stream": message.stream},
+    }
+
+
+async def _read_clock(page: Page, clock_url: str) -> list[PageRoundTrip]:
+    """Once before the messages, and once behind them."""
+    told = {"url": clock_url, "rounds": _CLOCK_ROUNDS}
+    return [PageRoundTrip(*found) for found in await page.evaluate("told => tokenderby.readClock(told)", told)]
 
 
 def page_options(job: Job, settings: ClientSettings) -> dict[str, Any]:
@@ -164,25 +130,21 @@ def page_options(job: Job, settings: ClientSettings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _asker(job: Job) -> AsyncIterator[_Asker]:
+async def _page(job: Job, settings: ClientSettings) -> AsyncIterator[Page]:
     cookies = {_COOKIE: job.auth_token} if job.auth_token else {}
     words = [] if job.variant.get("http") == 2 else [WITHOUT_HTTP_2]
-    words += [ANY_CERTIFICATE] if await _is_trusted(job) else []
-    async with (
-        _clock() as clock_url,
-        chromium(*words) as browser,
-        open_page(browser, job.url, cookies) as page,
-    ):
-        yield await _Asker.ready(page, clock_url)
+    words += [ANY_CERTIFICATE] if await _is_trusted(job.url, settings.trust) else []
+    async with chromium(*words) as browser, open_page(browser, job.url, cookies) as page:
+        yield page
 
 
-async def _is_trusted(job: Job) -> bool:
+async def _is_trusted(url: str, trust: Trust) -> bool:
     """Whether the certificate is good by what the job says. Chromium cannot be told that, so we look for it."""
-    endpoint = Endpoint.parse(job.url)
-    if not endpoint.secure or not (job.insecure or job.cafile):
+    endpoint = Endpoint.parse(url)
+    if not endpoint.secure or not (trust.insecure or trust.cafile):
         return False
     try:
-        context = Trust(job.cafile, job.insecure).context
+        context = trust.context
         async with asyncio.timeout(_TRUST_S):
             _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
     except OSError:  # ssl's errors and TimeoutError too; then Chromium says what is wrong
@@ -228,31 +190,11 @@ def _records(
     return records, painted
 
 
-def _result(job: Job, records: Sequence[StreamRecord], cpu_s: float, measured_s: float) -> JobResult:
-    """How late a page's own loop was is what is measured of it, and how late a request was sent too."""
-    emit_lags = emit_lags_ns(records, streams=TRANSPORTS[job.transport].streams)
-    return JobResult(
-        messages=len(records),
-        failed=sum(record.outcome is not Outcome.OK for record in records),
-        cpu_s=cpu_s,
-        measured_s=measured_s,
-        generator_lag_ms_p99=p99_ms(_first_starts_ns(records)),
-        emit_lag_ms_p99=p99_ms(emit_lags),
-        emit_early_ms_max=early_ms_max(emit_lags),
-        loop_lag_ms_p99=None,
-        loop_lag_ms_max=None,
-        request_lag_ms_p99=None,
-        delay_ms_p50=delay_ms_p50(records),
-    )
-
-
 def _first_starts_ns(records: Sequence[StreamRecord]) -> list[int]:
     """How late the first of the messages of one moment was; that the others wait for it is the page's one thread."""
-    first: dict[int, int] = {}
-    for record in records:
-        lag_ns = record.start_ns - record.intended_start_ns
-        first[record.intended_start_ns] = min(lag_ns, first.get(record.intended_start_ns, lag_ns))
-    return list(first.values())
+    latest_first = sorted(records, key=lambda record: record.start_ns, reverse=True)
+    first_ns = {record.intended_start_ns: record.start_ns for record in latest_first}
+    return [start_ns - intended_ns for intended_ns, start_ns in first_ns.items()]
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class Bubble {
         setTimeout(resolve, LAST_PAINT_MS);
       });
     }
-    screen.remove(this);
+    screen.bubbles.delete(this);
     this.element.remove();
   }
 }
@@ -170,11 +170,6 @@ const screen = new (class Screen {
     this.isLooking = true;
     this.lastMs = NaN;
     requestAnimationFrame(this.frame);
-  }
-
-  /** @param {Bubble} bubble */
-  remove(bubble) {
-    this.bubbles.delete(bubble);
   }
 
   /** Before a frame is made. @param {number} nowMs */
@@ -323,7 +318,7 @@ async function run({ options, conversations }) {
   function tell() {
     if (performance.now() - toldMs < TELL_MS && answers.length < messages) return; // the end is always told
     toldMs = performance.now();
-    /** @type {any} */ (window).tokenderbyProgress(answers.length, messages);
+    /** @type {any} */ (window).tokenderbyProgress?.(answers.length, messages); // in the warm-up nobody listens
   }
 
   await Promise.all(conversations.map(converse));

@@ -75,7 +75,7 @@ class Coordinator:
         if isinstance(self.runner, WorkerRunner):
             self.runner.register_message(_FINISH, self._on_finish, concurrent=True)
         if isinstance(self.runner, MasterRunner):
-            self.runner.register_message(_BATCH, self._on_batch)
+            self.runner.register_message(_BATCH, lambda msg, **_: self._take(msg.data))
             self.runner.register_message(_DONE, self._on_done)
 
     def options(
@@ -107,18 +107,18 @@ class Coordinator:
     def worker_options(self) -> Options:
         """A worker has all classes; those that the master chose are those that have a URL. Raises OptionError."""
         given = vars(self.environment.parsed_options)
-        every = [user_class.transport for user_class in self.environment.user_classes]
-        chosen = tuple(name for name in every if given[f"{name}_url"]) or tuple(every)
+        chosen = tuple(user_class.transport for user_class in self.with_server(given))
         return Options.of(given, self.environment.host, chosen)
+
+    def with_server(self, given: Mapping[str, Any]) -> list[Any]:
+        """Of all classes those whose server has an address; all of them where none has."""
+        return [c for c in self.every_class if given[f"{c.transport}_url"]] or [*self.every_class]
 
     def _send(self, batch: bytes) -> None:
         if isinstance(self.runner, WorkerRunner):
             self.runner.send_message(_BATCH, batch)  # type: ignore[arg-type]  # msgpack takes bytes
         else:
             self._take(batch)
-
-    def _on_batch(self, msg: Any, **_: Any) -> None:
-        self._take(msg.data)
 
     def _take(self, data: bytes) -> None:
         """Record a batch, and add it to the live figures."""
@@ -183,14 +183,12 @@ class Coordinator:
                 f"{self._cut} messages were cut by the end of the test or of their user, and are in no table: "
                 "long answers are missing. A longer --finish lets them end."
             )
-        if isinstance(self.runner, MasterRunner) and (vanished := self._vanished()):
+        workers = self.runner.clients.all if isinstance(self.runner, MasterRunner) else []
+        if vanished := sum(worker.state == STATE_MISSING for worker in workers):
             who = "1 worker vanished; what it" if vanished == 1 else f"{vanished} workers vanished; what they"
             warnings.append(f"{who} had not sent yet is missing.")
             logger.warning("Tokenderby: %s", warnings[-1])
         return warnings
-
-    def _vanished(self) -> int:
-        return sum(worker.state == STATE_MISSING for worker in self.runner.clients.all)
 
     def _write(self, recorder: Recorder, warnings: list[str]) -> None:
         try:

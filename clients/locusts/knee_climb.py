@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clients.locusts.live import WINDOW_S, Point
+from clients.locusts.live import WINDOW_S, Point, for_json
 
 _NO_LIMIT = "no limit was reached, there may be room above"
 
@@ -36,7 +35,7 @@ class Climb:
     users: int = 0
     knee: int | None = None
     why: str = ""
-    seen: list[dict[str, object]] = field(default_factory=list)
+    seen: list[Point] = field(default_factory=list)
     _held: int = 0  # users of the step before
     _since_s: float = 0.0
     _bad: int = 0
@@ -48,8 +47,8 @@ class Climb:
 
     @property
     def told(self) -> dict[str, object]:
-        """The same for run.json; JSON has no infinity, so infinitely late is the text "inf"."""
-        steps = [{name: _plain(value) for name, value in step.items()} for step in self.seen]
+        """The same for run.json."""
+        steps = [{name: for_json(value) for name, value in step.items()} for step in self.seen]
         return {"users": self.knee, "why": self.why, "limit_ms": self.limit_ms, "p99_delay_ms": steps}
 
     def next(self, now_s: float, points: Mapping[str, Point]) -> int | None:
@@ -65,19 +64,16 @@ class Climb:
             return self.users
         self.seen.append({"users": self.users, **{t: p.get("delay_ms_p99") for t, p in points.items()}})
         if why:
-            self._end(self._held, why)
+            self.knee, self.why = self._held, why
             return None
         if self.users >= self.most:
-            self._end(self.users, _NO_LIMIT)
+            self.knee, self.why = self.users, _NO_LIMIT
             return None
         self._go_to(min(self.users + self.step, self.most), now_s)
         return self.users
 
     def _go_to(self, users: int, now_s: float) -> None:
         self._held, self.users, self._since_s, self._bad = self.users, users, now_s, 0
-
-    def _end(self, knee: int, why: str) -> None:
-        self.knee, self.why = knee, why
 
     def _broken(self, points: Mapping[str, Point]) -> str:
         for transport, point in points.items():
@@ -87,7 +83,3 @@ class Climb:
             if dropped:
                 return f"{transport}: {dropped:.1f} % of the messages dropped or failed at {self.users} users"
         return ""
-
-
-def _plain(value: object) -> object:
-    return "inf" if isinstance(value, float) and math.isinf(value) else value

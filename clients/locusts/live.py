@@ -27,6 +27,11 @@ FIGURES = {  # what a point has: its title
 Point = dict[str, float | None]
 
 
+def for_json(value: float | None) -> float | str | None:
+    """JSON has no infinity, so infinitely late is the text "inf"."""
+    return "inf" if value == math.inf else value
+
+
 @dataclass(frozen=True)
 class _Ended:
     at_s: float

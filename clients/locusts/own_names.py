@@ -29,7 +29,7 @@ class OwnNames:
         """Whether `host`, a request's with its port, is one of them."""
         name = _without_port(host)
         if name in self.named | {self.bound, "localhost"}:
-            return name is not None
+            return True
         try:
             address = ip_address(name or "")
         except ValueError:

@@ -10,6 +10,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -120,13 +121,11 @@ class Recorder:
         )
 
     def _counters(self, transport: str) -> dict[str, int]:
-        client = GeventClient(transport, self.options.settings(transport))
-        try:
-            told = client.run(get_json(client.session, "/stats"))
-        except (ClientFailure, ValueError):
-            return {}
-        finally:
-            client.close()
+        with closing(GeventClient(transport, self.options.settings(transport))) as client:
+            try:
+                told = client.run(get_json(client.session, "/stats"))
+            except (ClientFailure, ValueError):
+                return {}
         return {word: value for word in _COUNTERS if isinstance(value := told.get(word), int)}
 
     def receive(self, batch: Batch) -> Iterator[tuple[str, StreamRecord]]:
@@ -177,7 +176,7 @@ class Recorder:
             cell = self._cell(transport, order, part, records)
             names = (cell.block, cell.cell, cell.transport, cell.variant, cell.profile, cell.recovery)
             results.write(self.folder.cell_prefix(cell.id), results.CellColumns(*names), records)
-            cell.generator_lag_ms_p99 = p99_ms(generator_ns)
+            cell.generator_lag_ms_p99 = p99_ms(generator_ns) or 0.0
             self._judge(cell, records, part)
             yield cell
 

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 from clients.core.record import Outcome, StreamRecord
 
 MESSAGE = "message"  # the row that is a whole message
 _P99_NEEDS = 100  # tokens of one message; with fewer the highest delay would pass for a percentile
 
-
-class Fire(Protocol):
-    """`environment.events.request.fire`."""
-
-    def __call__(
-        self,
-        *,
-        request_type: str,
-        name: str,
-        response_time: float | None,
-        response_length: int,
-        exception: Exception | None,
-        context: dict[str, Any],
-    ) -> None:
-        """Times in ms, lengths in bytes."""
+Fire = Callable[..., object]
+"""`environment.events.request.fire`, which takes its values by name; times in ms, lengths in bytes."""
 
 
 def rows_of(environment: Any) -> Fire:

@@ -6,15 +6,13 @@ every second and draws them while our tab is open.
 
 from __future__ import annotations
 
-import math
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
 from clients.locusts.coordinator import Coordinator
-from clients.locusts.live import FIGURES, Live, Point
+from clients.locusts.live import FIGURES, Live, Point, for_json
 from clients.locusts.options import NOT_IN_FORM, OptionError
 from clients.locusts.own_names import OwnNames, is_foreign
 from clients.minima import MESSAGES_NEEDED
@@ -26,7 +24,8 @@ _SCRIPT = Path(__file__).with_name("tab.js")
 
 def add_to(web_ui: Any, coordinator: Coordinator) -> None:
     """Add the tab, its data, a link to the report, and the check of the form."""
-    pages = Blueprint(KEY, __name__, url_prefix=f"{_base_path(coordinator)}/{KEY}")
+    given = coordinator.environment.parsed_options
+    pages = Blueprint(KEY, __name__, url_prefix=f"{given.web_base_path or ''}/{KEY}")
     protected = web_ui.auth_required_if_enabled
 
     @pages.route("/tab.js")
@@ -46,7 +45,6 @@ def add_to(web_ui: Any, coordinator: Coordinator) -> None:
         return send_file(coordinator.report_path, max_age=0)
 
     web_ui.app.register_blueprint(pages)
-    given = coordinator.environment.parsed_options
     own_names = OwnNames.of(given.web_host, given.web_names)
     web_ui.app.before_request(lambda: _refuse_foreign_names(own_names))
     web_ui.app.before_request(_refuse_foreign_pages)
@@ -58,27 +56,17 @@ def add_to(web_ui: Any, coordinator: Coordinator) -> None:
     }
 
 
-def _base_path(coordinator: Coordinator) -> str:
-    return coordinator.environment.parsed_options.web_base_path or ""
-
-
 def live_json(live: Live) -> dict[str, Any]:
-    """The figures as the script takes them; infinitely late is the text "inf", unknown is null."""
-    lines = {
-        transport: {"t": [at_s for at_s, _ in line], **_columns([point for _, point in line])}
-        for transport, line in list(live.lines.items())
-    }
+    """The figures as the script takes them; unknown is null."""
+    lines = {transport: _columns([*line]) for transport, line in list(live.lines.items())}
     look = {t.name: {"title": t.title, "colour": t.colour} for t in TRANSPORTS.values()}
     figures = [{"figure": figure, "title": title} for figure, title in FIGURES.items()]  # a list keeps its order
     return {"figures": figures, "transports": look, "lines": lines, "p99_needs": MESSAGES_NEEDED[0.99]}
 
 
-def _columns(points: list[Point]) -> dict[str, list[float | str | None]]:
-    return {figure: [_plain(point[figure]) for point in points] for figure in FIGURES}
-
-
-def _plain(value: float | None) -> float | str | None:
-    return "inf" if value is not None and math.isinf(value) else value
+def _columns(line: list[tuple[float, Point]]) -> dict[str, list[Any]]:
+    figures = {figure: [for_json(point[figure]) for _, point in line] for figure in FIGURES}
+    return {"t": [at_s for at_s, _ in line], **figures}
 
 
 def _with_script(response: Response) -> Response:
@@ -117,13 +105,12 @@ def _check_form(web_ui: Any, coordinator: Coordinator) -> Response | None:
         return _told(
             f"--{hidden[0].replace('_', '-')}: not a field of the form; give it when Locust is started", coordinator
         )
-    wanted = vars(Namespace(**given)) | {key: value for key, value in request.form.items() if key in given}
+    wanted = given | {key: value for key, value in request.form.items() if key in given}
     names = request.form.getlist("user_classes")
-    with_server = [c for c in coordinator.every_class if wanted[f"{c.transport}_url"]]
     if web_ui.userclass_picker_is_active and names:
         classes = [c for c in coordinator.every_class if c.__name__ in names]
     else:
-        classes = with_server or coordinator.every_class
+        classes = coordinator.with_server(wanted)
     try:
         coordinator.options(wanted, classes, request.form.get("host") or environment.host)
     except OptionError as error:

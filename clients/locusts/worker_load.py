@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 
 import gevent
@@ -18,6 +18,7 @@ from clients.core.clock import Account, account_of
 from clients.core.exchange import Question
 from clients.core.record import StreamRecord
 from clients.drivers.gev import GeventClient
+from clients.lateness import to_our_clock
 from clients.locusts.batch import Batch, Health, portions
 from clients.locusts.options import Options
 from servers.lags import BEAT_NS, KEPT_LAGS, beats_missed
@@ -59,19 +60,17 @@ class WorkerLoad:
 
     def question(self, transport: str, intended_start_ns: int) -> Question:
         """The next message of a user of `transport`."""
-        k = next(self._numbers)
-        seed = message_seed(self.options.seed, self._worker, k)
+        options, k = self.options, next(self._numbers)
+        seed = message_seed(options.seed, self._worker, k)
         schedule = build(self._spec, seed)
         schedule.sha256  # noqa: B018  # computed and kept now, not while others are being measured
-        stream_id = f"locust-{transport}-{self._token}-{k:06d}"
-        stream = dict(self.options.stream)
         return Question(
-            stream_id,
+            f"locust-{transport}-{self._token}-{k:06d}",
             seed,
-            stream,
+            dict(options.stream),
             schedule,
             intended_start_ns,
-            timeout_s=self.options.timeout_s,
+            timeout_s=options.timeout_s,
             is_told=bool(self._accounts[transport].source),
         )
 
@@ -92,10 +91,7 @@ class WorkerLoad:
 
     def add(self, transport: str, record: StreamRecord) -> None:
         """A message is over."""
-        if offset_ns := self._offsets_ns[transport]:
-            for column in (record.due_ns, record.sent_ns):
-                for position, server_ns in enumerate(column):
-                    column[position] = server_ns - offset_ns
+        to_our_clock([record], self._offsets_ns[transport])
         counter = self._counters[transport]
         counter["messages"] += 1
         counter["requests"] += record.requests
@@ -152,8 +148,5 @@ class WorkerLoad:
 
 
 def _account(transport: str, options: Options) -> Account:
-    client = GeventClient(transport, options.settings(transport))
-    try:
+    with closing(GeventClient(transport, options.settings(transport))) as client:
         return client.run(account_of(client.session))
-    finally:
-        client.close()
