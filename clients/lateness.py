@@ -1,6 +1,6 @@
 """How late the harness itself was in a cell: the server with its tokens, the load with its starts (pure).
 
-One judgement for every load: the load process's and Locust's.
+One judgement for every load: the load process's, that in Chromium and Locust's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from clients.core.record import UNKNOWN_NS, StreamRecord
+from clients.core.clock import Account
+from clients.core.record import UNKNOWN_NS, Outcome, StreamRecord
+from clients.job import JobResult
+from servers.transport import CONTESTANTS
 
 
 def to_our_clock(records: Iterable[StreamRecord], offset_ns: int) -> None:
@@ -72,3 +75,28 @@ def delay_ms_p50(records: Sequence[StreamRecord]) -> float | None:
 def p99_ms(values_ns: Sequence[int]) -> float | None:
     """The 99th percentile of times in ns, in ms; None of none."""
     return float(np.percentile(values_ns, 99, method="higher")) / 1e6 if values_ns else None
+
+
+def result_of(
+    transport: str,
+    records: Sequence[StreamRecord],
+    account: Account,
+    *,
+    started_late_ns: Sequence[int],
+    cpu_s: float,
+    measured_s: float,
+) -> JobResult:
+    """What any load process says of its messages and of itself."""
+    emit_lags = emit_lags_ns(records, streams=CONTESTANTS[transport].streams)
+    return JobResult(
+        messages=len(records),
+        failed=sum(record.outcome is not Outcome.OK for record in records),
+        cpu_s=cpu_s,
+        measured_s=measured_s,
+        generator_lag_ms_p99=p99_ms(started_late_ns) or 0.0,
+        emit_lag_ms_p99=p99_ms(emit_lags),
+        emit_early_ms_max=early_ms_max(emit_lags),
+        delay_ms_p50=delay_ms_p50(records),
+        clock_offset_ns=account.offset_ns,
+        notes=account.notes,
+    )

@@ -28,21 +28,13 @@ from clients.bursts import worst_second
 from clients.core.clock import Account, account_of, account_of_endpoint, get_json
 from clients.core.errors import ClientFailure
 from clients.core.exchange import Question
-from clients.core.record import Outcome, StreamRecord
+from clients.core.record import StreamRecord
 from clients.core.recovery import Mode, Policy
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.drivers.aio import AioClient, AioPool
 from clients.job import Job, JobResult
-from clients.lateness import (
-    delay_ms_p50,
-    early_ms_max,
-    emit_lags_ns,
-    p99_ms,
-    request_lags_ns,
-    start_lags_ns,
-    to_our_clock,
-)
+from clients.lateness import p99_ms, request_lags_ns, result_of, start_lags_ns, to_our_clock
 from clients.stopping import enter_stops, spans_told
 from clients.timer import Timer
 from servers import recording
@@ -268,31 +260,6 @@ def _measured_s(records: Sequence[StreamRecord]) -> float:
     started = min((record.start_ns for record in records), default=0)
     ended = max((max(record.end_ns, record.start_ns) for record in records), default=0)
     return (ended - started) / 1e9
-
-
-def result_of(
-    transport: str,
-    records: Sequence[StreamRecord],
-    account: Account,
-    *,
-    started_late_ns: Sequence[int],
-    cpu_s: float,
-    measured_s: float,
-) -> JobResult:
-    """What any load process says of its messages and of itself."""
-    emit_lags = emit_lags_ns(records, streams=CONTESTANTS[transport].streams)
-    return JobResult(
-        messages=len(records),
-        failed=sum(record.outcome is not Outcome.OK for record in records),
-        cpu_s=cpu_s,
-        measured_s=measured_s,
-        generator_lag_ms_p99=p99_ms(started_late_ns) or 0.0,
-        emit_lag_ms_p99=p99_ms(emit_lags),
-        emit_early_ms_max=early_ms_max(emit_lags),
-        delay_ms_p50=delay_ms_p50(records),
-        clock_offset_ns=account.offset_ns,
-        notes=account.notes,
-    )
 
 
 def cell_columns(job: Job) -> results.CellColumns:

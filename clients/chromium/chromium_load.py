@@ -31,17 +31,8 @@ from clients.core.record import StreamRecord
 from clients.core.settings import ClientSettings
 from clients.core.tls import Trust
 from clients.job import Job, JobResult
-from clients.lateness import to_our_clock
-from clients.load import (
-    OnProgress,
-    cell_columns,
-    client_settings,
-    main,
-    prepared,
-    result_of,
-    server_account,
-    stream_id_prefix,
-)
+from clients.lateness import result_of, to_our_clock
+from clients.load import OnProgress, cell_columns, client_settings, main, prepared, server_account, stream_id_prefix
 
 if TYPE_CHECKING:
     from playwright.async_api import Page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast, get_args
@@ -154,25 +153,24 @@ def add_arguments(parser: Any) -> None:
     option("auth-token", "", "The servers' secret, if they have one", is_secret=True, include_in_web_ui=False)
 
 
+def _endpoint(url: str) -> Endpoint | None:
+    try:
+        return Endpoint.parse(url.strip())
+    except ValueError:
+        return None
+
+
 def endpoints_in(given: Mapping[str, Any], host: str | None) -> frozenset[tuple[str, int, bool]]:
     """Whom a command line or an environment names as servers: who may be sent their token, and whether in the open."""
-    found = set()
-    for url in (*(given[f"{name}_url"] for name in STREAMING), host):
-        with suppress(ValueError):
-            found.add(_server_at(str(url or "").strip()))
-    return frozenset(found)
-
-
-def _server_at(url: str) -> tuple[str, int, bool]:
-    """Host, port, and whether it speaks TLS: what a token may go to. Raises ValueError."""
-    endpoint = Endpoint.parse(url)
-    return endpoint.host, endpoint.port, endpoint.secure
+    urls = (str(url or "") for url in (*(given[f"{name}_url"] for name in STREAMING), host))
+    return frozenset((e.host, e.port, e.secure) for url in urls if (e := _endpoint(url)) is not None)
 
 
 def check_token(options: Options, trusted: Collection[tuple[str, int, bool]]) -> None:
     """The servers' token goes to `trusted` alone. Raises OptionError where it would go elsewhere."""
     for name, url in options.urls.items():
-        if options.auth_token and _server_at(url) not in trusted:
+        to = Endpoint.parse(url)
+        if options.auth_token and (to.host, to.port, to.secure) not in trusted:
             raise OptionError(
                 f"--{name}-url: {url!r} was not named when Locust was started, so it is not sent the servers' token; "
                 f"takes a server of the command line or of TOKENDERBY_{name.upper()}_URL"
