@@ -164,13 +164,17 @@ async def run_cell(job: Job, on_progress: OnProgress) -> tuple[list[StreamRecord
         await users.close()
         timer.close()
     to_our_clock(records, account.offset_ns)
+    return records, _result(job.transport, phase, records, account, cpu_s)
+
+
+def _result(transport: str, phase: Phase, records: Sequence[StreamRecord], account: Account, cpu_s: float) -> JobResult:
     late_ns, measured_s = start_lags_ns(records), _measured_s(records)
-    result = result_of(job.transport, records, account, started_late_ns=late_ns, cpu_s=cpu_s, measured_s=measured_s)
+    result = result_of(transport, records, account, started_late_ns=late_ns, cpu_s=cpu_s, measured_s=measured_s)
     result.loop_lag_ms_p99 = p99_ms(phase.loop_lags_ns) or 0.0
     result.loop_lag_ms_max = max(phase.loop_lags_ns, default=0) / 1e6
     result.request_lag_ms_p99 = p99_ms(request_lags_ns(records))
     result.requests_worst_second = worst_second(record.requests_at_ns for record in records)
-    return records, result
+    return result
 
 
 def client_settings(job: Job) -> ClientSettings:

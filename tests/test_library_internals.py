@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 import uvicorn
-from aiohttp import ClientConnectorCertificateError, ClientConnectorError, ClientSession, StreamReader, web
+from aiohttp import ClientConnectorError, ClientSession, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import RawTestServer
@@ -188,13 +188,6 @@ AIOHTTP = [
         "the system's own words are inside",
         "messages say `Cannot connect to host …` around the reason",
         lambda: isinstance(ClientConnectorError.os_error, property),
-    ),
-    Internal(
-        "ClientConnectorCertificateError.certificate_error",
-        "bench/running/targets.py",
-        "what is wrong with a certificate is inside",
-        "a wrong certificate is not explained",
-        lambda: isinstance(ClientConnectorCertificateError.certificate_error, property),
     ),
     Internal(
         "BaseRequest.writer, AbstractStreamWriter.output_size",

@@ -28,7 +28,7 @@ from clients.core.errors import ClientFailure
 from clients.core.record import Outcome, StreamRecord
 from clients.drivers.gev import GeventClient
 from clients.job import LONG_ENOUGH_S
-from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, known_p99_ms, p99_ms, start_lags_ns
+from clients.lateness import delay_ms_p50, early_ms_max, emit_lags_ns, p99_ms, start_lags_ns
 from clients.locusts.batch import Batch, Health, unpack
 from clients.locusts.options import Options
 from servers.transport import TRANSPORTS
@@ -209,7 +209,7 @@ class Recorder:
         lags_ns, busiest = self._health(part)
         streams = TRANSPORTS[cell.transport].streams
         emit_lags = emit_lags_ns(records, streams=streams)
-        cell.emit_lag_ms_p99, cell.emit_early_ms_max = known_p99_ms(emit_lags), early_ms_max(emit_lags)
+        cell.emit_lag_ms_p99, cell.emit_early_ms_max = p99_ms(emit_lags), early_ms_max(emit_lags)
         if lags_ns:
             cell.loop_lag_ms_p99, cell.loop_lag_ms_max = p99_ms(lags_ns), max(lags_ns) / 1e6
         cell.delay_ms_p50 = delay_ms_p50(records)

@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 import pytest
 
-from clients.core.clock import get_json
+from clients.core.clock import Account, get_json
 from clients.core.record import Outcome, StreamRecord
 from clients.core.settings import ClientSettings
 from clients.drivers.gev import GeventClient
@@ -271,7 +271,7 @@ async def test_the_same_messages_are_judged_as_the_load_process_judges_them(
     timer = Timer()
     phase = Phase(job, Users("sse", ClientSettings(_NOBODY)), timer, "s", [])
     timer.close()
-    result = _result(phase, records, cpu_s=0.1, streams=True)
+    result = _result("sse", phase, records, Account("", 0, []), cpu_s=0.1)
     recorder = Recorder(Options.of(given(sse_url=_NOBODY, results_dir=str(tmp_path)), None, ("sse",)))
     epoch_ns = time.time_ns() - time.monotonic_ns()
     health = Health(1000 * MS, 1100 * MS, 0.1)
