@@ -320,7 +320,7 @@ class Session:
     def open(self, connection: C, alpn: str = HTTP_1) -> Script[C]:
         """Open a connection for this protocol, `alpn` over TLS.
 
-        Raises NoConnection, NoSecureConnection, SilenceTimeout.
+        Raises NoConnection, NoSecureConnection, ConnectionBroken, SilenceTimeout.
         """
         self.hang_up()
         self._setup_failure, self._has_socket = None, True
