@@ -335,7 +335,8 @@ class Session:
     def open(self, connection: C, alpn: str = HTTP_1) -> Script[C]:
         """Open a connection for this protocol, `alpn` over TLS.
 
-        Raises NoConnection, NoSecureConnection, SilenceTimeout, MessageTimeout: each says that nothing was asked.
+        Raises NoConnection, NoSecureConnection, ConnectionBroken, SilenceTimeout, MessageTimeout: each says that
+        nothing was asked.
         """
         self.hang_up()
         self._setup_failure, self._has_socket = None, True
