@@ -1,7 +1,7 @@
 """What went wrong with TLS, in words for people and with what helps: for the load, the run's checks, the probe (pure).
 
-`SSLError.reason` is OpenSSL's name of an error. One that begins as _ALERT says is no error of ours: the other side has
-ended the connection by that alert (RFC 8446 §6.2).
+`SSLError.reason` is OpenSSL's name of an error, where Python knows it. One that begins as _ALERT says is no error of
+ours: the other side has ended the connection by that alert (RFC 8446 §6.2).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import ssl
 
 _ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?")
+_AROUND = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
 _ANOTHER_NAME = "takes a URL with a name that the certificate has, or --insecure"
 _AT_ANOTHER_TIME = "it takes a certificate that is valid now (and a clock that is right), or --insecure"
 # By X509_V_ERR_…, which `verify_code` is; --cafile helps against all others.
@@ -32,9 +33,14 @@ _OF_REASON = {
 _AFTER_HANDSHAKE = frozenset({"certificate required", "bad certificate", "handshake failure", "access denied"})
 
 
+def _name(error: ssl.SSLError) -> str:
+    """OpenSSL's name of the error: `WRONG_VERSION_NUMBER`. One that Python does not know stands in its text alone."""
+    return error.reason or _AROUND.sub("", str(error)).replace(" ", "_").upper()
+
+
 def _word(error: ssl.SSLError) -> str:
-    """OpenSSL's name of the error, or the alert's, as people read it: `wrong version number`."""
-    return _ALERT.sub("", error.reason).replace("_", " ").lower() if error.reason else str(error)
+    """The error's name, or the alert's, as people read it: `wrong version number`."""
+    return _ALERT.sub("", _name(error)).replace("_", " ").lower()
 
 
 def failed_handshake(error: ssl.SSLError) -> str:
@@ -49,7 +55,7 @@ def failed_handshake(error: ssl.SSLError) -> str:
 
 def alert_in(error: ssl.SSLError) -> str:
     """The alert by which the other side has ended the connection, as `internal error`; empty if it was none."""
-    return _word(error) if _ALERT.match(error.reason or "") else ""
+    return _word(error) if _ALERT.match(_name(error)) else ""
 
 
 def refuses_us(alert: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from support.tls_peers import server_context
 
 from bench.proxy.certificate import Certificate
 from clients.core.tls import TlsLayer, Trust
+from servers.process import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
 HOST = "localhost"
@@ -69,6 +71,28 @@ def test_what_a_server_does_not_speak(made: Certificate, change: Change, told: s
     change(context)
     said = shaken(context, Trust(str(made.cert)))
     assert said.startswith(told) if told else said == ""
+
+
+def test_a_server_that_speaks_another_version_of_http_alone(made: Certificate) -> None:
+    """By an alert whose name Python 3.11 does not know."""
+    port = free_port("127.0.0.1")
+    words = ["-accept", f"127.0.0.1:{port}", "-cert", str(made.cert), "-key", str(made.key), "-alpn", "h2"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([program("openssl"), "s_server", *words], stdin=pipe, stdout=pipe) as server:
+        assert server.stdout is not None
+        try:
+            assert any(b"ACCEPT" in line for line in server.stdout)
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                layer = TlsLayer(Trust(str(made.cert)).context, HOST)
+                connection.sendall(layer.data_to_send())
+                while layer.failure is None and (data := connection.recv(65_536)):
+                    layer.receive(data)
+        finally:
+            server.kill()
+    assert str(layer.failure) == (
+        "tls: no TLS with this server (no application protocol); "
+        "it does not speak the version of HTTP that is asked for"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 from bench.probe.asking import Asking
 from bench.probe.finding import Finding
 from bench.probe.question import ProbeQuestion
+from clients.core.tls import HTTP_1, HTTP_2
 from servers.transport import TRANSPORTS
 
 CONNECT_S = 10.0
-OFFERED = ("h2", "http/1.1")
+OFFERED = (HTTP_2, HTTP_1)
 
 
 async def _ask(asking: Asking) -> Finding:
@@ -27,13 +27,9 @@ async def _ask(asking: Asking) -> Finding:
 async def _is_taken(asking: Asking, protocol: str) -> bool:
     """Whether the other side agrees to this one, offered alone."""
     endpoint, trust = asking.deployment.endpoint(asking.transport), asking.deployment.trust
-    context = ssl.create_default_context(cafile=trust.cafile)
-    if trust.insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols([protocol])
     try:
         async with asking.deployment.slots, asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
+            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=trust.context_for(protocol))
     except (OSError, TimeoutError):  # some end the handshake where they know none of what is offered
         return False
     taken = writer.get_extra_info("ssl_object").selected_alpn_protocol()
