@@ -39,6 +39,7 @@ class MeasuredChild:
     def line(self, limit_s: float = READY_S) -> dict[str, Any]:
         """The next line of its output, a JSON object. Raises ChildError; it is killed if none comes in `limit_s`."""
         assert self._process.stdout is not None
+        deadline_s = time.monotonic() + limit_s
         timer = Timer(max(0.0, limit_s), self.kill)
         timer.start()
         try:
@@ -48,7 +49,8 @@ class MeasuredChild:
         try:
             return dict(msgspec.json.decode(text))
         except (msgspec.DecodeError, TypeError, ValueError):
-            said = f"said {text[:200]!r}" if text else f"ended, or said nothing for {limit_s:.0f} s"
+            silent = "ended" if time.monotonic() < deadline_s else f"said nothing for {limit_s:.0f} s"
+            said = f"said {text[:200]!r}" if text else silent
             raise ChildError(f"{self.name} {said}") from None
 
     def line_with(self, key: str, limit_s: float = READY_S) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from bench.selfcost.stream_capacity import (
 )
 from bench.selfcost.transport_cost import SteadyTraffic, TransportCost, measure_transport
 from servers.arguments import HELP, Command, Seconds
+from servers.process import usable_cores
 from servers.transport import STREAMING
 from servers.user_errors import UserError, reason
 
@@ -149,11 +150,10 @@ def say_duration(console: Console, seconds: float) -> None:
     """How long it will take at most, and what it runs on."""
     expected = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
     cores = pinning()
-    where = (
-        f"servers on core {cores['servers']}, load on {cores['load']}"
-        if cores["load"]
-        else "one core for all, or none to choose: both sides disturb each other"
-    )
+    if cores["load"]:
+        where = f"servers on core {cores['servers']}, load on {cores['load']}"
+    else:
+        where = "no core can be chosen here" if len(usable_cores()) > 1 else "servers and load share one core"
     console.print(f"takes about {expected}; {where}", style="dim")
 
 
