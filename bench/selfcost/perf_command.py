@@ -70,15 +70,15 @@ def perf(  # noqa: PLR0917 - click passes them by name
     apart; the proxy beside a bare pump; the analysis of ten million token rows. A ratio above its goal is followed by
     a profile. Needs a quiet machine: nothing else may run. Whatever the figures, the exit code is 0.
     """
+    console = Console()
+    console.width = max(console.width, 80)
     traffic = SteadyTraffic(streams=streams, seconds=seconds)
     if profile:
         refuse_beside_profile()
-        click.echo(hottest_functions(*profile, traffic))
+        console.print(hottest_functions(*profile, traffic), soft_wrap=True)
         return
     if record:
         check_record(traffic)
-    console = Console()
-    console.width = max(console.width, 80)
     parts = PerfParts(transports, only_transports=only_transports, scale=scale)
     say_duration(console, expected_perf_s(traffic, rounds, parts))
     costs, proxy = measure(console, traffic, rounds, transports, with_proxy=not only_transports)
