@@ -71,7 +71,7 @@ fix: $(VENV)/.dev  ## format, mend what the linter can, give Compose every trans
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-perf: setup  ## what the harness itself costs, beside the floor of this machine (about 7 minutes; ARGS=--record keeps the figures)
+perf: setup  ## what the harness itself costs, beside the floor of this machine (about 9 minutes; ARGS=--record keeps the figures)
 	$(BIN)/python -m bench.selfcost $(ARGS)
 
 soak: setup  ## load and faults on every server and the proxy, on loopback only (about 11 minutes; ARGS=--quick: under 2)

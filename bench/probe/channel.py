@@ -358,15 +358,12 @@ class _Sender:
 
 def _frame(kind: str, sender: Protocol, *, is_first: bool = True) -> bytes:
     """An empty ping or pong, or a part of a message that never ends."""
-    match kind:
-        case "ping":
-            sender.send_ping(b"")
-        case "pong":
-            sender.send_pong(b"")
-        case _ if is_first:
-            sender.send_text(b" ", fin=False)
-        case _:
-            sender.send_continuation(b" ", fin=False)
+    if kind == "ping":
+        sender.send_ping(b"")
+    elif kind == "pong":
+        sender.send_pong(b"")
+    else:
+        (sender.send_text if is_first else sender.send_continuation)(b" ", fin=False)
     return b"".join(sender.data_to_send())
 
 

@@ -20,6 +20,7 @@ from bench.running.machine import cpu_seconds
 from servers.user_errors import UserError
 
 READY_S = 30.0  # an interpreter and its imports, on a busy machine
+MAX_LINE_BYTES = 1 << 20
 GRACE_S = 10.0  # a server lets its answers go on for some seconds after SIGTERM
 
 
@@ -38,19 +39,21 @@ class MeasuredChild:
     def line(self, limit_s: float = READY_S) -> dict[str, Any]:
         """The next line of its output, a JSON object. Raises ChildError; it is killed if none comes in `limit_s`."""
         assert self._process.stdout is not None
+        deadline_s = time.monotonic() + limit_s
         timer = Timer(max(0.0, limit_s), self.kill)
         timer.start()
         try:
-            text = self._process.stdout.readline()
+            text = self._process.stdout.readline(MAX_LINE_BYTES)
         finally:
             timer.cancel()
         try:
             return dict(msgspec.json.decode(text))
         except (msgspec.DecodeError, TypeError, ValueError):
-            said = f"said {text[:200]!r}" if text else f"ended, or said nothing for {limit_s:.0f} s"
+            silent = "ended" if time.monotonic() < deadline_s else f"said nothing for {limit_s:.0f} s"
+            said = f"said {text[:200]!r}" if text else silent
             raise ChildError(f"{self.name} {said}") from None
 
-    def line_with(self, key: str, limit_s: float) -> dict[str, Any]:
+    def line_with(self, key: str, limit_s: float = READY_S) -> dict[str, Any]:
         """The next line that has `key`; those before it are passed over. Raises ChildError."""
         deadline_s = time.monotonic() + limit_s
         while True:
@@ -59,7 +62,7 @@ class MeasuredChild:
                 return line
 
     def cpu_s(self) -> float:
-        """CPU seconds so far, with what it started (a Redis); the kernel counts in steps of 10 ms.
+        """CPU seconds so far, with what it started (a Redis); where /proc alone tells them, in steps of 10 ms.
 
         Raises ChildError if it has gone.
         """

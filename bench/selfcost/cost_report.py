@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +11,15 @@ from statistics import median
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from bench.console import Console
 from bench.running.machine import git_commit
 from bench.selfcost import goals
 from bench.selfcost.analysis_cost import AnalysisCost
 from bench.selfcost.proxy_cost import PROFILE, ProxyCost
 from bench.selfcost.transport_cost import SteadyTraffic, TransportCost, medians
+from clients.whole_file import replace_file
 from servers.process import usable_cores
 from servers.transport import TRANSPORTS
 
@@ -39,7 +41,7 @@ def print_transports(console: Console, costs: Mapping[str, TransportCost], traff
             *_beside(cost.client_us, cost.floor.client_us, goals.CLIENT_RATIOS.get(name)),
             *_beside(cost.server_us, cost.floor.server_us, goals.SERVER_RATIOS.get(name)),
         )
-    console.print(table)
+    console.print(table, markup=True)
     for name, cost in costs.items():
         parts = medians(cost.server_parts)
         console.print(
@@ -94,7 +96,8 @@ def print_proxy(console: Console, cost: ProxyCost) -> None:
     console.print(
         f"proxy ({PROFILE}, following HTTP): {us} CPU µs per token, {ratio} × a bare pump's "
         f"{median(cost.pump_us):.1f} {verdict}; adds {added[0]:.2f} ms at the median, {added[1]:.2f} ms at p99 "
-        f"{goals.at_most(added[1], goals.PROXY_ADDED_MS_P99)}"
+        f"{goals.at_most(added[1], goals.PROXY_ADDED_MS_P99)}",
+        markup=True,
     )
 
 
@@ -102,12 +105,13 @@ def print_analysis(console: Console, cost: AnalysisCost) -> None:
     """The analysis' time and memory."""
     console.print(
         f"analysis of {cost.rows:,} token rows: {cost.seconds:.1f} s {goals.at_most(cost.seconds, goals.ANALYSIS_S)}, "
-        f"{cost.peak_mib:.0f} MiB {goals.at_most(cost.peak_mib, goals.ANALYSIS_MIB)}"
+        f"{cost.peak_mib:.0f} MiB {goals.at_most(cost.peak_mib, goals.ANALYSIS_MIB)}",
+        markup=True,
     )
 
 
 def append_csv(path: Path, costs: Mapping[str, TransportCost], proxy: ProxyCost | None) -> None:
-    """Add this run's medians to `path`, under the header if there is none yet."""
+    """Add this run's medians to `path`, all or none, under the header if there is none yet. Raises OSError."""
     figures: list[tuple[str, str, list[float], list[float]]] = []
     for name, cost in costs.items():
         figures.append((name, "client", cost.client_us, cost.floor.client_us))
@@ -117,10 +121,12 @@ def append_csv(path: Path, costs: Mapping[str, TransportCost], proxy: ProxyCost 
     commit = git_commit() or ""  # before the file changes
     machine = f"{platform.machine()} {len(usable_cores())} cores {platform.system()}"
     path.parent.mkdir(exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not path.stat().st_size:
-            writer.writerow(COLUMNS)
-        for name, role, values, floors in figures:
-            costs_of_role = median(values), median(floors), median_ratio(values, floors)
-            writer.writerow([commit, machine, name, role, *(f"{cost:.2f}" for cost in costs_of_role)])
+    before = path.read_bytes() if path.exists() else b""
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows, lineterminator="\n")
+    if not before:
+        writer.writerow(COLUMNS)
+    for name, role, values, floors in figures:
+        costs_of_role = median(values), median(floors), median_ratio(values, floors)
+        writer.writerow([commit, machine, name, role, *(f"{cost:.2f}" for cost in costs_of_role)])
+    replace_file(path, before + rows.getvalue().encode())

@@ -68,8 +68,8 @@ def run_load(
         running("servers", transport, *options, cores=cores["servers"], profile=profiles.get("server")) as server,
     ):
         job = Job(
-            transport=transport, url=server.line()["url"], out=f"{folder}/load", block=0, cell=transport, seed=seed,
-            stream=stream, load=load,
+            transport=transport, url=server.line_with("url")["url"], out=f"{folder}/load", block=0, cell=transport,
+            seed=seed, stream=stream, load=load,
         )  # fmt: skip
         job_json = msgspec.json.encode(job)
         with running(

@@ -50,12 +50,12 @@ def measure_proxy(cost: ProxyCost, traffic: SteadyTraffic, profile: Path | None 
     """
     cores = pinning()
     with running("bench.selfcost.bare_peers", "source", *traffic.arguments, cores=cores["load"]) as source:
-        url = source.line()["url"]
+        url = source.line_with("url")["url"]
         direct = _drain(url, traffic, cores["load"])
         with running("bench.selfcost.bare_peers", "pump", url, cores=cores["servers"]) as pump:
-            pumped = _drain(pump.line()["url"], traffic, cores["load"], pump)
+            pumped = _drain(pump.line_with("url")["url"], traffic, cores["load"], pump)
         with running("bench.selfcost.proxy_cost", url, cores=cores["servers"], profile=profile) as proxy:
-            proxied = _drain(proxy.line()["url"], traffic, cores["load"], proxy, followed=True)
+            proxied = _drain(proxy.line_with("url")["url"], traffic, cores["load"], proxy, followed=True)
     cost.direct_ms.append(direct.delay_ms)
     cost.proxied_ms.append(proxied.delay_ms)
     cost.pump_us.append(pumped.us_per_token)
@@ -74,13 +74,13 @@ def _drain(
     before_s = between.cpu_s() if between else 0.0
     arguments = "sink", url, str(traffic.streams), "{}"
     with running("bench.selfcost.bare_peers", *arguments, cores=cores) as sink:
-        read = sink.line(traffic.limit_s)
+        read = sink.line_with("tokens", traffic.limit_s)
         spent_s = between.cpu_s() - before_s if between else 0.0
         if read["tokens"] != traffic.streams * traffic.tokens:
             raise ChildError(f"{read['tokens']} tokens came, of {traffic.streams * traffic.tokens}")
         if between and followed:
             between.terminate()  # now, while its connections are open
-            check_phases(between.line()["phases"], traffic.streams)
+            check_phases(between.line_with("phases")["phases"], traffic.streams)
     return _Passed((read["delay_ms_p50"], read["delay_ms_p99"]), spent_s / read["tokens"] * 1e6)
 
 

@@ -101,9 +101,9 @@ def measure_floors(floor: Floor, traffic: SteadyTraffic) -> None:
     """
     cores = pinning()["servers"]
     with running("servers", "sse", cores=cores) as server:
-        floor.client_us.append(_read_barely("client", server.line()["url"], traffic))
+        floor.client_us.append(_read_barely("client", server.line_with("url")["url"], traffic))
     with running("bench.selfcost.bare_peers", "server", *traffic.arguments, cores=cores) as server:
-        url, before_s = server.line()["url"], server.cpu_s()
+        url, before_s = server.line_with("url")["url"], server.cpu_s()
         _read_barely("client", url, traffic)
         floor.server_us.append((server.cpu_s() - before_s) / (traffic.streams * traffic.tokens) * 1e6)
 
@@ -113,19 +113,21 @@ def _read_barely(role: str, url: str, traffic: SteadyTraffic) -> float:
     body = json.dumps({"message": "floor", "stream": traffic.stream(traffic.tokens)})
     asked = role, url, str(traffic.streams), body
     with running("bench.selfcost.bare_peers", *asked, cores=pinning()["load"]) as client:
-        count = client.line(traffic.limit_s)
+        count = client.line_with("tokens", traffic.limit_s)
     if count["tokens"] != traffic.streams * traffic.tokens:
-        raise ChildError(f"the bare client counted {count['tokens']} tokens of {traffic.streams * traffic.tokens}")
+        raise ChildError(f"the bare {role} counted {count['tokens']} tokens of {traffic.streams * traffic.tokens}")
     return float(count["cpu_s"] / count["tokens"] * 1e6)
 
 
 def measure_transport(name: str, cost: TransportCost, traffic: SteadyTraffic, seed: int = 0) -> None:
-    """Once: the floors; long answers, nearly all tokens; then five times as many short ones, nearly all requests."""
+    """Once: the floors; straight after them long answers, nearly all tokens; five times as many short ones, nearly all
+    requests.
+    """
     measure_floors(cost.floor, traffic)
+    long = run_load(name, traffic.load, traffic.stream(traffic.tokens), seed=seed)
     if name == "sse":
         with running("servers", name, cores=pinning()["servers"]) as server:
-            cost.decoding_us.append(_read_barely("decoder", server.line()["url"], traffic))
-    long = run_load(name, traffic.load, traffic.stream(traffic.tokens), seed=seed)
+            cost.decoding_us.append(_read_barely("decoder", server.line_with("url")["url"], traffic))
     short_load = traffic.load
     short_load.streams *= 5
     short = run_load(name, short_load, traffic.stream(max(1, traffic.tokens // 50), ttft_ms=100), seed=seed)

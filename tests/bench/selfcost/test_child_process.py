@@ -68,9 +68,11 @@ def test_lines_before_the_one_that_is_waited_for_are_passed_over(program: Callab
     ("text", "limit_s", "said"),
     [
         ("import time; time.sleep(60)", 0.2, "said nothing"),
-        ("import sys; sys.exit(3)", 30, "ended"),
+        ("import sys; sys.exit(3)", 30, "ended$"),
         ("print('Hello')", 30, "said b'Hello"),
         ("print('[1]')", 30, "said b'\\[1]"),
+        ("import time; print('x' * 2**21, end='', flush=True); time.sleep(60)", 30, "said b'xxx"),
+        ("print('{\"address\": 1}')", 30, "ended"),
         ("import time\nwhile True: print('{}', flush=True); time.sleep(0.01)", 0.5, "said nothing"),
     ],
 )

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import csv
+import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from bench.console import Console
 from bench.selfcost import perf_command
 from bench.selfcost.cost_report import COLUMNS, append_csv, missed
 from bench.selfcost.hottest_functions import hottest_functions
+from bench.selfcost.other_programs import OtherPrograms
+from bench.selfcost.perf_command import PerfParts, expected_perf_s
 from bench.selfcost.proxy_cost import ProxyCost
+from bench.selfcost.stream_capacity import SECONDS_PER_TRANSPORT
 from bench.selfcost.transport_cost import Floor, Parts, SteadyTraffic, TransportCost
 
 CONTRACT = ["commit", "machine", "transport", "role", "us_per_token", "floor_us_per_token", "ratio"]
@@ -128,6 +137,9 @@ def test_a_figure_is_compared_with_the_floor_beside_it_and_not_with_those_of_oth
         (("--record", "--seconds", "1"), "--record"),
         (("--profile", "server", "pigeon"), "pigeon"),
         (("--rounds", "0"), "--rounds"),
+        (("--profile", "server", "sse", "--record"), "--record"),
+        (("--profile", "server", "sse", "--transports", "sse"), "--transports"),
+        (("--profile", "server", "sse", "--only-transports"), "--only-transports"),
     ],
 )
 def test_wrong_words_are_named_before_anything_runs(made_up: Path, arguments: tuple[str, ...], names: str) -> None:
@@ -146,6 +158,87 @@ def test_the_search_prints_every_try_and_its_goal(made_up: Path, monkeypatch: py
     assert "polling: 2" not in output
 
 
+def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any, **__: Any) -> None:
+        raise AssertionError("minutes of work for nothing")
+
+    monkeypatch.setattr(perf_command, "measure", measure)
+    made_up.parent.write_text("no folder")
+    done = call("--only-transports", "--record")
+    assert done.exit_code == 2, done.output
+    assert "--record: cannot write results/perf.csv: File exists" in done.output
+
+
+def test_one_that_cannot_be_written_any_more_is_an_error_after_the_figures(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any, **__: Any) -> Any:
+        made_up.mkdir(parents=True)
+        return COSTS, None
+
+    monkeypatch.setattr(perf_command, "measure", measure)
+    done = call("--only-transports", "--record")
+    assert done.exit_code == 1
+    assert "≤ 1.4 met" in done.output
+    assert "Error: cannot write results/perf.csv: Is a directory" in done.output
+    assert "appended" not in done.output
+
+
+def test_on_a_full_disk_no_row_is_half_there(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "perf.csv"
+    append_csv(path, COSTS, PROXY)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            append_csv(path, COSTS, PROXY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_takes_nothing_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "bench.selfcost", "--rounds", "1"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write to standard output: No space left on device\n"
+
+
+def test_what_is_expected_follows_what_is_asked() -> None:
+    def expected_s(transports: tuple[str, ...], rounds: int = 1, **parts: bool) -> float:
+        return expected_perf_s(SteadyTraffic(), rounds, PerfParts(transports, **parts))
+
+    alone = expected_s(("polling",), only_transports=True)
+    assert expected_s(("polling",), only_transports=True, scale=True) == alone  # which has no goal to search
+    assert expected_s(("chunked",), scale=True) - expected_s(("chunked",)) == SECONDS_PER_TRANSPORT
+    assert expected_s(("polling",), 3, only_transports=True) > 2.5 * alone
+    longest = expected_perf_s(SteadyTraffic(seconds=60), 1, PerfParts(("chunked",), only_transports=True))
+    assert (
+        5 * 55 <= longest - expected_s(("chunked",), only_transports=True) < 6 * 55
+    )  # two floors, one load, two profiles
+
+
+def test_a_machine_that_was_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is none of ours takes a core."""
+    others = OtherPrograms()
+    burn = "import time; end = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"
+    subprocess.run(
+        [sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"]
+    )
+    time.sleep(1)
+    assert others.ratio > 0.05
+    monkeypatch.setattr(perf_command, "OtherPrograms", lambda: SimpleNamespace(disturb=True, ratio=0.4))
+    console = Console(record=True, width=100)
+    perf_command.measure(console, SteadyTraffic(), 0, (), with_proxy=False)
+    assert "other programs took 40% of a core meanwhile" in console.export_text()
+
+
 @pytest.mark.extra
 def test_a_few_streams_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_cores: list[tuple[str, list[int]]]
@@ -155,7 +248,7 @@ def test_a_few_streams_from_end_to_end(
     done = call(*options, "--only-transports")
     assert done.exit_code == 0, done.output
     for word in (
-        "takes about 16 s; servers on core [2], load on [5]",
+        "takes about 20 s; servers on core [2], load on [5]",
         "round 1 of 1",
         "floor",
         "Chunked",
