@@ -88,7 +88,7 @@ def test_no_summary_of_a_command_is_cut(tokenderby: Tokenderby) -> None:
         (["run", "--slo", "goodput_ratio=0.9"], ["--slo goodput_ratio: takes beside it", "message.ttft_ms"]),
         (["run", "--transports", "openai", "--model", "a b"], ["tokenderby: --model: takes up to 128 of A-Z"]),
         (["run", "--target", "openai=http://127.0.0.1:1"], ["--target: no cell", "takes --transports openai"]),
-        (["run", "--cafile", __file__], ["--cafile: ", "no certificate or crl found\n"]),
+        (["run", "--cafile", __file__], ["--cafile: ", "takes a file of certificates in PEM form\n"]),
         (["run", "--model", "m"], ["tokenderby: --model: no cell of this plan asks an endpoint; takes --transports"]),
         (["run", "--resume", "nowhere", "--model", "m"], ["--resume", "leave out model"]),
         (["run", "--insecure"], ["tokenderby: --insecure: no cell of this plan asks an https target\n"]),
