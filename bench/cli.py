@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.core import ParameterSource
 
 from bench import option_types
 from bench.elsewhere import Elsewhere
@@ -173,7 +172,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     from bench.running import runner
     from bench.running.idle_options import check_used
 
-    typed = _typed()
+    typed = option_types.typed_names()
     given = [name for name, value in {"plan": plan, **changes}.items() if value is not None]
     given += ["model"] if "model" in typed else []
     if resume and given:
@@ -191,12 +190,6 @@ def run(  # noqa: PLR0917 - click passes them by name
         return run_and_report(chosen, folder, options, exports)
 
 
-def _typed() -> set[str]:
-    """The arguments' names of the options that stand on the command line itself."""
-    context = click.get_current_context()
-    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-
-
 def _trust(cafile: str | None, insecure: bool) -> Trust:
     from clients.core.tls import Trust
 
@@ -206,7 +199,7 @@ def _trust(cafile: str | None, insecure: bool) -> Trust:
 
 
 def _elsewhere(name: str, place: str, summary: str) -> None:
-    cli.add_command(Elsewhere(name, place, summary, ENVIRONMENT, _SETTINGS))
+    cli.add_command(Elsewhere(name, place, summary, _SETTINGS))
 
 
 _elsewhere("serve", "servers.__main__:main", "Serve the simulated stream over one transport.")

@@ -9,23 +9,23 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from bench.environment import check_variables
+from bench.environment import check_variables, variables_of
 
 
 class Elsewhere(click.Command):
     """Stands for the command at `place`, "module:attribute", under a `name` of tokenderby's, and hands its words on.
 
-    `settings` are those of click's context; an option's variable is then `<environment>_<name>_<option>`.
+    `settings` are those of click's context.
     """
 
-    def __init__(self, name: str, place: str, summary: str, environment: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, place: str, summary: str, settings: Mapping[str, Any]) -> None:
         own = {"ignore_unknown_options": True, "allow_interspersed_args": False}
         rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=self._complete_argument)
         super().__init__(
             name, params=[rest], callback=self._call, help=summary, add_help_option=False, context_settings=own
         )
         self._place = place
-        self._settings = {**settings, "auto_envvar_prefix": f"{environment}_{name.upper()}"}
+        self._settings = {**settings, "auto_envvar_prefix": variables_of(name)}
 
     def real(self) -> click.Command:
         """The command itself, its help naming the variables."""

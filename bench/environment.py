@@ -14,6 +14,11 @@ from servers.user_errors import InputError
 ENVIRONMENT = "TOKENDERBY"
 
 
+def variables_of(name: str) -> str:
+    """What the variables of `tokenderby <name>` begin with, but for a last underscore; click adds that."""
+    return f"{ENVIRONMENT}_{name.upper()}"
+
+
 class OwnCommand(click.Command):
     """A command of tokenderby's whose variables are looked at before it does anything."""
 
@@ -25,7 +30,7 @@ class OwnCommand(click.Command):
 
 def check_variables(name: str, command: click.Command) -> None:
     """Raise InputError for a variable that begins as those of `tokenderby <name>` do, and is none of them."""
-    prefix = f"{ENVIRONMENT}_{name.upper()}_"
+    prefix = f"{variables_of(name)}_"
     known = {variable for parameter in command.params for variable in _variables(parameter, prefix)}
     for variable in sorted(os.environ):
         if variable.startswith(prefix) and variable not in known:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from servers.arguments import Number, RedisUrl, Seconds
@@ -28,6 +29,12 @@ time_scale = click.option(
     help="Divides every time of the profile.",
 )
 """Of a command that puts an intermediary up."""
+
+
+def typed_names() -> set[str]:
+    """The arguments' names of the options that stand on the command line itself."""
+    context = click.get_current_context()
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 class Names(click.ParamType[tuple[str, ...]]):

@@ -43,7 +43,7 @@ def suggestion(word: object, choices: Collection[str]) -> str:
 
 
 def nearest_word(word: str, choices: Collection[str]) -> str | None:
-    """The choice that `word` begins, as `rate` does `rate_per_s`, or that has nearly its letters; small ones or not."""
+    """The choice that `word` begins, as `rate` does `rate_per_s`, or that has nearly its letters, in whatever case."""
     word, by_small = word[:_MOST_SHOWN].lower(), {choice.lower(): choice for choice in choices}
     begun = [choice for choice in by_small if len(word) > 2 and choice.startswith(word)]
     near = get_close_matches(word, begun or by_small, n=1, cutoff=0.0 if begun else 0.6)

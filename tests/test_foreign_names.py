@@ -26,7 +26,7 @@ _DOCUMENTED = {"_asdict", "_fields", "_replace", "_make", "_Hash", "_exit"}
 _LISTED = {"ServerConnection": {"_messages", "_waiter"}}  # held by test_library_internals.py
 
 # Ours, which only their types say.
-_OURS = {"asker._grain_ms", "asker._progress", "trace._ways_ns"}
+_OURS = {"trace._ways_ns"}
 
 # Documented, and left out of `__all__`.
 _NOT_IN_ALL = {"asyncio.TaskGroup", "asyncio.subprocess.Process", "hashlib._Hash"}

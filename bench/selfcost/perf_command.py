@@ -10,10 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import click
-from click.core import ParameterSource
 
 from bench.console import Console
-from bench.option_types import Names
+from bench.option_types import Names, typed_names
 from bench.running.machine import pinning
 from bench.selfcost import cost_report, goals
 from bench.selfcost.analysis_cost import measure_analysis
@@ -98,9 +97,8 @@ def perf(  # noqa: PLR0917 - click passes them by name
 
 def refuse_beside_profile() -> None:
     """Raise UsageError for what was typed beside --profile and means nothing to it."""
-    context = click.get_current_context()
     for name in ("rounds", "transports", "only_transports", "scale", "record"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in typed_names():
             raise click.UsageError(f"--{name.replace('_', '-')} means nothing beside --profile")
 
 

@@ -95,13 +95,15 @@ async def test_who_takes_no_connection_has_no_model_at_work(client: MakeClient) 
     assert (record.outcome, record.connections, record.drops, record.tokens_wasted) == (Outcome.TIMEOUT, 0, 1, 0)
 
 
-async def test_a_refusal_at_once_leaves_nobody_at_work_however_long_its_body_takes(client: MakeClient) -> None:
-    async def script(connection: Connection) -> None:
-        await connection.request()
-        await connection.send(response(b"busy", "text/plain", "503 No")[:-1])
-        await connection.hold()
+async def refusing_without_end(connection: Connection) -> None:
+    """Refuses at once, and never sends the last byte of why."""
+    await connection.request()
+    await connection.send(response(b"busy", "text/plain", "503 No")[:-1])
+    await connection.hold()
 
-    async with scripted(script) as server:
+
+async def test_a_refusal_at_once_leaves_nobody_at_work_however_long_its_body_takes(client: MakeClient) -> None:
+    async with scripted(refusing_without_end) as server:
         record = await client("sse", server.url, silence_s=0.3).ask(question())
     assert (record.detail, record.tokens_wasted) == ("status 503", 0)
 
@@ -206,12 +208,7 @@ async def test_a_refusal_with_a_long_page_is_a_refusal(client: MakeClient) -> No
 
 
 async def test_a_refusal_whose_body_never_comes_is_a_refusal(client: MakeClient) -> None:
-    async def script(connection: Connection) -> None:
-        await connection.request()
-        await connection.send(response(b"busy", "text/plain", "503 No")[:-1])
-        await connection.hold()
-
-    async with scripted(script) as server:
+    async with scripted(refusing_without_end) as server:
         record = await client("sse", server.url, silence_s=0.05).ask(question())
     assert (record.outcome, record.detail) == (Outcome.HTTP_ERROR, "status 503")
 
